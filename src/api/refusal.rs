@@ -1,0 +1,64 @@
+//! Whether an answer says that the token was no good.
+
+use http::StatusCode;
+use http::header::WWW_AUTHENTICATE;
+
+use super::ResponseHead;
+use super::challenge::bearer_errors;
+
+pub(super) const GRPC_STATUS: &str = "grpc-status";
+
+/// gRPC's `UNAUTHENTICATED`.
+const GRPC_UNAUTHENTICATED: &str = "16";
+
+/// What a response says of the token that its request carried.
+///
+/// A layer below may put one into the response's extensions: it is asked first, then the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The token was not the trouble, or a new one would not help.
+    NotRefused,
+    /// A 401 that does not say why. A new token may help; whether the request took effect is not certain.
+    Bare,
+    /// The server says that the token is expired or invalid: the request was not applied, and a new token helps.
+    Explicit,
+}
+
+impl Refusal {
+    /// The rule where nobody knows better.
+    ///
+    /// A 401 whose challenge is `Bearer error="invalid_token"` (RFC 6750 section 3.1) is explicit, and so is an HTTP 200
+    /// with `grpc-status: 16` in its headers. A 401 with `insufficient_scope` (RFC 6750) or
+    /// `insufficient_user_authentication` (RFC 9470) is no refusal of the token: a new one would fare no better. Every
+    /// other 401 is bare, and every other status, 403 among them, is no refusal.
+    #[must_use]
+    pub fn standard(response: &ResponseHead<'_>) -> Self {
+        match response.status() {
+            StatusCode::UNAUTHORIZED => Self::of_challenges(response),
+            StatusCode::OK => match response.headers().get(GRPC_STATUS) {
+                Some(status) if status == GRPC_UNAUTHENTICATED => Self::Explicit,
+                _ => Self::NotRefused,
+            },
+            _ => Self::NotRefused,
+        }
+    }
+
+    fn of_challenges(response: &ResponseHead<'_>) -> Self {
+        let mut incurable = false;
+        for field in response.headers().get_all(WWW_AUTHENTICATE) {
+            for error in bearer_errors(field.as_bytes()) {
+                match error.as_str() {
+                    "invalid_token" => return Self::Explicit,
+                    "insufficient_scope" | "insufficient_user_authentication" => incurable = true,
+                    _ => {}
+                }
+            }
+        }
+        if incurable {
+            Self::NotRefused
+        } else {
+            Self::Bare
+        }
+    }
+}
