@@ -41,10 +41,7 @@ impl Now {
     #[must_use]
     pub fn until(&self, deadline: &Self) -> Duration {
         let mono = deadline.mono.saturating_duration_since(self.mono);
-        let wall = deadline
-            .wall
-            .duration_since(self.wall)
-            .unwrap_or(Duration::ZERO);
+        let wall = deadline.wall.duration_since(self.wall).unwrap_or(Duration::ZERO);
         mono.min(wall)
     }
 }
@@ -54,15 +51,9 @@ impl Now {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that asks for the time"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that asks for the time")]
     fn now(&self) -> Now {
-        Now {
-            mono: tokio::time::Instant::now().into_std(),
-            wall: SystemTime::now(),
-        }
+        Now { mono: tokio::time::Instant::now().into_std(), wall: SystemTime::now() }
     }
 }
 

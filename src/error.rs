@@ -238,12 +238,7 @@ impl ErrorKind {
     fn is_transient_by_default(self) -> bool {
         matches!(
             self,
-            Self::Throttled
-                | Self::Unavailable
-                | Self::Timeout
-                | Self::MalformedAnswer
-                | Self::Panicked
-                | Self::Other
+            Self::Throttled | Self::Unavailable | Self::Timeout | Self::MalformedAnswer | Self::Panicked | Self::Other
         )
     }
 }
@@ -267,15 +262,13 @@ impl fmt::Display for Error {
 
 fn one_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     use fmt::Write as _;
-    text.chars()
-        .try_for_each(|c| f.write_char(if c.is_control() { ' ' } else { c }))
+    text.chars().try_for_each(|c| f.write_char(if c.is_control() { ' ' } else { c }))
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
-        out.field("kind", &self.inner.kind)
-            .field("transient", &self.inner.transient);
+        out.field("kind", &self.inner.kind).field("transient", &self.inner.transient);
         out.field("message", &self.inner.message);
         if let Some(status) = self.inner.status {
             out.field("status", &status);
@@ -298,9 +291,6 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner
-            .source
-            .as_deref()
-            .map(|source| source as &(dyn StdError + 'static))
+        self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }

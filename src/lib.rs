@@ -3,11 +3,17 @@
 mod api;
 mod clock;
 mod error;
+mod layer;
 mod provider;
+mod refresh;
+mod source;
 mod token;
 
 pub use crate::api::{FromExtension, Origins, Refusal, RequestHead, RequestKey, ResponseHead};
 pub use crate::clock::{Clock, Now, SystemClock};
 pub use crate::error::{BoxError, Error, ErrorKind};
+pub use crate::layer::{Audit, BearerAuth, BearerAuthLayer, Replay, ResponseFuture, replay};
 pub use crate::provider::{FromFn, Secret, Static, TokenProvider, from_fn};
+pub use crate::refresh::RefreshPolicy;
+pub use crate::source::{State, Stats, Status, TokenSource, TokenSourceBuilder};
 pub use crate::token::{IssuedToken, Token};

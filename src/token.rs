@@ -43,16 +43,10 @@ impl IssuedToken {
         value.extend_from_slice(SCHEME.as_bytes());
         value.extend_from_slice(secret.as_bytes());
         let Ok(mut header) = HeaderValue::from_maybe_shared(Bytes::from_owner(value)) else {
-            return Err(Error::new(
-                ErrorKind::MalformedAnswer,
-                "the access token does not fit into a header",
-            ));
+            return Err(Error::new(ErrorKind::MalformedAnswer, "the access token does not fit into a header"));
         };
         header.set_sensitive(true);
-        Ok(Self {
-            header,
-            lifetime: None,
-        })
+        Ok(Self { header, lifetime: None })
     }
 
     /// Sets how long the token lives, counted from the moment at which it was asked for.
@@ -77,16 +71,12 @@ impl IssuedToken {
 fn is_b64token(secret: &str) -> bool {
     let body = secret.trim_end_matches('=');
     !body.is_empty()
-        && body.bytes().all(|b| {
-            b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
-        })
+        && body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
 }
 
 impl fmt::Debug for IssuedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IssuedToken")
-            .field("lifetime", &self.lifetime)
-            .finish_non_exhaustive()
+        f.debug_struct("IssuedToken").field("lifetime", &self.lifetime).finish_non_exhaustive()
     }
 }
 
@@ -116,25 +106,9 @@ pub(crate) struct Inner {
 }
 
 impl Token {
-    pub(crate) fn new(
-        issued: IssuedToken,
-        generation: u64,
-        deadlines: Deadlines,
-        late: bool,
-    ) -> Self {
-        let IssuedToken {
-            header,
-            lifetime: _,
-        } = issued;
-        Self {
-            inner: Arc::new(Inner {
-                header,
-                generation,
-                deadlines,
-                late,
-                accepted: AtomicBool::new(false),
-            }),
-        }
+    pub(crate) fn new(issued: IssuedToken, generation: u64, deadlines: Deadlines, late: bool) -> Self {
+        let IssuedToken { header, lifetime: _ } = issued;
+        Self { inner: Arc::new(Inner { header, generation, deadlines, late, accepted: AtomicBool::new(false) }) }
     }
 
     /// The value for the `Authorization` header: `Bearer` and the token, marked sensitive.
@@ -146,12 +120,7 @@ impl Token {
     /// The token itself. Whoever calls this keeps it out of logs.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
-        let bytes = self
-            .inner
-            .header
-            .as_bytes()
-            .get(SCHEME.len()..)
-            .unwrap_or_default();
+        let bytes = self.inner.header.as_bytes().get(SCHEME.len()..).unwrap_or_default();
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 

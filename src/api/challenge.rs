@@ -39,11 +39,7 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, of: impl Fn(u8) -> bool) -> &'a [u8] {
-        let end = self
-            .bytes
-            .iter()
-            .position(|b| !of(*b))
-            .unwrap_or(self.bytes.len());
+        let end = self.bytes.iter().position(|b| !of(*b)).unwrap_or(self.bytes.len());
         let (taken, rest) = self.bytes.split_at(end);
         self.bytes = rest;
         taken
@@ -92,9 +88,7 @@ impl<'a> Reader<'a> {
         if ahead.take(is_space).is_empty() {
             return;
         }
-        let word = ahead.take(|b| {
-            b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
-        });
+        let word = ahead.take(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'));
         ahead.skip(|b| b == b'=');
         ahead.skip(is_space);
         if !word.is_empty() && matches!(ahead.bytes.first(), None | Some(b',')) {

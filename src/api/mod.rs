@@ -6,19 +6,22 @@ mod challenge;
 mod origins;
 mod refusal;
 
+pub(crate) use self::origins::Destination;
 pub use self::origins::Origins;
-pub(crate) use self::origins::{Destination, is_loopback};
+#[cfg(feature = "exchange")]
+pub(crate) use self::origins::is_loopback;
 pub use self::refusal::Refusal;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::hash::Hash;
 
+use http::request::Parts;
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 
 use crate::error::{Error, ErrorKind};
 
 /// A request without its body, borrowed: looking at it copies nothing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct RequestHead<'a> {
     method: &'a Method,
     uri: &'a Uri,
@@ -36,6 +39,16 @@ impl<'a> RequestHead<'a> {
             version: request.version(),
             headers: request.headers(),
             extensions: request.extensions(),
+        }
+    }
+
+    pub(crate) fn of_parts(head: &'a Parts) -> Self {
+        Self {
+            method: &head.method,
+            uri: &head.uri,
+            version: head.version,
+            headers: &head.headers,
+            extensions: &head.extensions,
         }
     }
 
@@ -71,7 +84,7 @@ impl<'a> RequestHead<'a> {
 }
 
 /// A response without its body, borrowed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct ResponseHead<'a> {
     status: StatusCode,
     headers: &'a HeaderMap,
@@ -81,11 +94,7 @@ pub struct ResponseHead<'a> {
 impl<'a> ResponseHead<'a> {
     /// The head of `response`.
     pub fn of<B>(response: &'a Response<B>) -> Self {
-        Self {
-            status: response.status(),
-            headers: response.headers(),
-            extensions: response.extensions(),
-        }
+        Self { status: response.status(), headers: response.headers(), extensions: response.extensions() }
     }
 
     /// The status.
@@ -108,11 +117,23 @@ impl<'a> ResponseHead<'a> {
 
     /// Whether the answer shows that the token was good: a 2xx, for gRPC without a non-zero status.
     pub(crate) fn accepts(&self) -> bool {
-        self.status.is_success()
-            && self
-                .headers
-                .get(refusal::GRPC_STATUS)
-                .is_none_or(|status| status == "0")
+        self.status.is_success() && self.headers.get(refusal::GRPC_STATUS).is_none_or(|status| status == "0")
+    }
+}
+
+// Headers, extensions and queries hold whatever callers put there, secrets among it.
+impl fmt::Debug for RequestHead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestHead")
+            .field("method", self.method)
+            .field("path", &self.uri.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ResponseHead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseHead").field("status", &self.status).finish_non_exhaustive()
     }
 }
 
@@ -158,21 +179,10 @@ where
     T: Clone + Eq + Hash + Debug + Send + Sync + 'static,
 {
     fn from_request(request: &RequestHead<'_>) -> Result<Self, Error> {
-        request
-            .extensions()
-            .get::<T>()
-            .cloned()
-            .map(Self)
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::MissingKey,
-                    "the request does not say as whom it goes",
-                )
-                .with_hint(format!(
-                    "put a {} into the request's extensions",
-                    std::any::type_name::<T>()
-                ))
-            })
+        request.extensions().get::<T>().cloned().map(Self).ok_or_else(|| {
+            Error::new(ErrorKind::MissingKey, "the request does not say as whom it goes")
+                .with_hint(format!("put a {} into the request's extensions", std::any::type_name::<T>()))
+        })
     }
 }
 

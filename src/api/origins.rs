@@ -108,19 +108,10 @@ impl Origins {
             return Destination::Foreign;
         };
         let host = trim_host(authority.host());
-        if self
-            .allowed
-            .iter()
-            .any(|o| o.https == https && o.port == port && same_host(&o.host, host))
-        {
+        if self.allowed.iter().any(|o| o.https == https && o.port == port && same_host(&o.host, host)) {
             return Destination::Allowed;
         }
-        if !https
-            && self
-                .allowed
-                .iter()
-                .any(|o| o.https && same_host(&o.host, host))
-        {
+        if !https && self.allowed.iter().any(|o| o.https && same_host(&o.host, host)) {
             return Destination::Insecure;
         }
         Destination::Foreign
@@ -175,9 +166,7 @@ impl Origin {
 fn port_of(authority: &Authority, https: bool) -> Option<u16> {
     match authority.port_u16() {
         Some(port) => Some(port),
-        None if authority.as_str().ends_with(authority.host()) => {
-            Some(if https { 443 } else { 80 })
-        }
+        None if authority.as_str().ends_with(authority.host()) => Some(if https { 443 } else { 80 }),
         None => None,
     }
 }
@@ -187,8 +176,7 @@ fn trim_host(host: &str) -> &str {
 }
 
 fn same_host(allowed: &str, asked: &str) -> bool {
-    allowed.eq_ignore_ascii_case(asked)
-        || matches!((ipv6(allowed), ipv6(asked)), (Some(a), Some(b)) if a == b)
+    allowed.eq_ignore_ascii_case(asked) || matches!((ipv6(allowed), ipv6(asked)), (Some(a), Some(b)) if a == b)
 }
 
 fn ipv6(host: &str) -> Option<Ipv6Addr> {
@@ -205,11 +193,7 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, default) = if self.https {
-            ("https", 443)
-        } else {
-            ("http", 80)
-        };
+        let (scheme, default) = if self.https { ("https", 443) } else { ("http", 80) };
         write!(f, "{scheme}://{}", self.host)?;
         if self.port != default {
             write!(f, ":{}", self.port)?;

@@ -55,10 +55,6 @@ impl Refusal {
                 }
             }
         }
-        if incurable {
-            Self::NotRefused
-        } else {
-            Self::Bare
-        }
+        if incurable { Self::NotRefused } else { Self::Bare }
     }
 }

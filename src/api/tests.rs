@@ -22,60 +22,17 @@ fn the_challenge_decides_in_every_form_that_the_grammar_allows() {
         (401, &["Bearer error=\"invalid_token\""], Explicit),
         (401, &["Bearer error=invalid_token"], Explicit),
         (401, &["bEaReR ERROR = \"invalid_token\" "], Explicit),
-        (
-            401,
-            &["Bearer realm=\"a, b\", error=\"invalid_token\", error_description=\"x\""],
-            Explicit,
-        ),
-        (
-            401,
-            &["Basic realm=\"x\", Bearer error=\"invalid_token\""],
-            Explicit,
-        ),
-        (
-            401,
-            &["Basic realm=\"x\"", "Bearer error=\"invalid_token\""],
-            Explicit,
-        ),
-        (
-            401,
-            &["Bearer realm=\"x\", Basic error=\"invalid_token\""],
-            Bare,
-        ),
-        (
-            401,
-            &["Bearer error=\"invalid_token\", Basic realm=\"x\""],
-            Explicit,
-        ),
-        (
-            401,
-            &["Negotiate YWJj==, Bearer error=\"invalid_token\""],
-            Explicit,
-        ),
-        (
-            401,
-            &["Negotiate Bearer, Basic error=\"invalid_token\""],
-            Bare,
-        ),
+        (401, &["Bearer realm=\"a, b\", error=\"invalid_token\", error_description=\"x\""], Explicit),
+        (401, &["Basic realm=\"x\", Bearer error=\"invalid_token\""], Explicit),
+        (401, &["Basic realm=\"x\"", "Bearer error=\"invalid_token\""], Explicit),
+        (401, &["Bearer realm=\"x\", Basic error=\"invalid_token\""], Bare),
+        (401, &["Bearer error=\"invalid_token\", Basic realm=\"x\""], Explicit),
+        (401, &["Negotiate YWJj==, Bearer error=\"invalid_token\""], Explicit),
+        (401, &["Negotiate Bearer, Basic error=\"invalid_token\""], Bare),
         (401, &["Negotiate Bearer, error=\"invalid_token\""], Bare),
-        (
-            401,
-            &["Bearer error=\"insufficient_scope\", scope=\"a b\""],
-            NotRefused,
-        ),
-        (
-            401,
-            &["Bearer error=\"insufficient_user_authentication\""],
-            NotRefused,
-        ),
-        (
-            401,
-            &[
-                "Bearer error=\"insufficient_scope\"",
-                "Bearer error=\"invalid_token\"",
-            ],
-            Explicit,
-        ),
+        (401, &["Bearer error=\"insufficient_scope\", scope=\"a b\""], NotRefused),
+        (401, &["Bearer error=\"insufficient_user_authentication\""], NotRefused),
+        (401, &["Bearer error=\"insufficient_scope\"", "Bearer error=\"invalid_token\""], Explicit),
         (401, &["Bearer error=\"inv\\alid_token\""], Explicit),
         (401, &["Bearer error=\"never ends"], Bare),
         (401, &["=,;\"\\\",,, ,Bearer error=invalid_token"], Bare),
@@ -87,52 +44,30 @@ fn the_challenge_decides_in_every_form_that_the_grammar_allows() {
         (407, &[], NotRefused),
     ];
     for (status, challenges, expected) in table {
-        assert_eq!(
-            of(*status, challenges),
-            *expected,
-            "{status} {challenges:?}"
-        );
+        assert_eq!(of(*status, challenges), *expected, "{status} {challenges:?}");
     }
 }
 
 #[test]
 fn grpc_unauthenticated_counts_in_the_headers_of_a_200_alone() {
-    for (status, grpc, expected) in [
-        (200, "16", Refusal::Explicit),
-        (200, "7", Refusal::NotRefused),
-        (500, "16", Refusal::NotRefused),
-    ] {
-        let response = Response::builder()
-            .status(status)
-            .header("grpc-status", grpc)
-            .body(())
-            .unwrap();
-        assert_eq!(
-            Refusal::standard(&ResponseHead::of(&response)),
-            expected,
-            "{status} {grpc}"
-        );
+    for (status, grpc, expected) in
+        [(200, "16", Refusal::Explicit), (200, "7", Refusal::NotRefused), (500, "16", Refusal::NotRefused)]
+    {
+        let response = Response::builder().status(status).header("grpc-status", grpc).body(()).unwrap();
+        assert_eq!(Refusal::standard(&ResponseHead::of(&response)), expected, "{status} {grpc}");
     }
 }
 
 #[test]
 fn only_a_2xx_without_a_grpc_failure_accepts_a_token() {
-    for (status, grpc, expected) in [
-        (200, None, true),
-        (204, None, true),
-        (200, Some("0"), true),
-        (200, Some("5"), false),
-        (404, None, false),
-    ] {
+    for (status, grpc, expected) in
+        [(200, None, true), (204, None, true), (200, Some("0"), true), (200, Some("5"), false), (404, None, false)]
+    {
         let mut response = Response::builder().status(status);
         if let Some(grpc) = grpc {
             response = response.header("grpc-status", grpc);
         }
-        assert_eq!(
-            ResponseHead::of(&response.body(()).unwrap()).accepts(),
-            expected,
-            "{status} {grpc:?}"
-        );
+        assert_eq!(ResponseHead::of(&response.body(()).unwrap()).accepts(), expected, "{status} {grpc:?}");
     }
 }
 
@@ -178,10 +113,7 @@ fn an_origin_is_scheme_host_and_port_in_whatever_spelling() {
         let parsed: Uri = uri.parse().unwrap();
         assert_eq!(origins.check(&parsed), expected, "{uri}");
     }
-    assert_eq!(
-        Origins::none().check(&"https://a.test/".parse().unwrap()),
-        Destination::NothingAllowed
-    );
+    assert_eq!(Origins::none().check(&"https://a.test/".parse().unwrap()), Destination::NothingAllowed);
     assert_eq!(Origins::none().check(&"/x".parse().unwrap()), Allowed);
 }
 

@@ -99,11 +99,7 @@ pub(crate) fn is_idempotent(request: &RequestHead<'_>) -> bool {
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     );
-    by_method
-        || request
-            .headers()
-            .get("idempotency-key")
-            .is_some_and(|key| !key.is_empty())
+    by_method || request.headers().get("idempotency-key").is_some_and(|key| !key.is_empty())
 }
 
 /// A provider made of a function, for one identity.

@@ -42,9 +42,7 @@ struct Watched {
 impl Secret {
     /// A secret that stays as it is.
     pub fn new(value: impl Into<SecretString>) -> Self {
-        Self {
-            origin: Origin::Value(value.into()),
-        }
+        Self { origin: Origin::Value(value.into()) }
     }
 
     /// A secret that `load` returns, asked anew at every fetch. `load` must not block.
@@ -52,9 +50,7 @@ impl Secret {
     where
         F: Fn() -> Result<SecretString, Error> + Send + Sync + 'static,
     {
-        Self {
-            origin: Origin::Function(Arc::new(load)),
-        }
+        Self { origin: Origin::Function(Arc::new(load)) }
     }
 
     /// A secret in a file, of at most 64 KiB, which is read now and again at every fetch.
@@ -69,13 +65,7 @@ impl Secret {
     pub fn file(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         let last_good = Mutex::new(read(&path)?);
-        Ok(Self {
-            origin: Origin::File(Arc::new(Watched {
-                path,
-                last_good,
-                last_error: Mutex::new(None),
-            })),
-        })
+        Ok(Self { origin: Origin::File(Arc::new(Watched { path, last_good, last_error: Mutex::new(None) })) })
     }
 
     /// The secret as it is now.
@@ -90,9 +80,7 @@ impl Secret {
             Origin::File(file) => {
                 let reading = Arc::clone(file);
                 let read = tokio::task::spawn_blocking(move || read(&reading.path)).await;
-                Ok(file.keep(read.unwrap_or_else(|_| {
-                    Err(unreadable(&file.path, "the reading was interrupted"))
-                })))
+                Ok(file.keep(read.unwrap_or_else(|_| Err(unreadable(&file.path, "the reading was interrupted")))))
             }
         }
     }
@@ -138,9 +126,7 @@ fn read(path: &Path) -> Result<SecretString, Error> {
         return Err(unreadable(path, "it is larger than 64 KiB"));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| unreadable(path, "it is not UTF-8"))?;
-    let text = text
-        .strip_suffix('\n')
-        .map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    let text = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
     if text.is_empty() {
         return Err(unreadable(path, "it is empty"));
     }
@@ -148,10 +134,7 @@ fn read(path: &Path) -> Result<SecretString, Error> {
 }
 
 fn unreadable(path: &Path, why: &str) -> Error {
-    Error::new(
-        ErrorKind::Config,
-        format!("secret file {}: {why}", path.display()),
-    )
+    Error::new(ErrorKind::Config, format!("secret file {}: {why}", path.display()))
 }
 
 impl From<String> for Secret {

@@ -1,0 +1,233 @@
+//! A body that passes through and is kept on its way.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+
+use super::replay::{Bodies, sealed};
+use crate::error::BoxError;
+
+/// Keeps what has passed through of a body, up to a limit.
+///
+/// On a refusal below the limit the second sending starts with what was kept and goes on with the rest of the caller's
+/// body, which is read once. Past the limit there is no second sending, and the caller gets the answer.
+///
+/// ```
+/// use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+/// use tower_bearer_auth::BoxError;
+/// use tower_bearer_auth::replay::{Buffered, ReplayBody};
+///
+/// type Boxed = UnsyncBoxBody<bytes::Bytes, BoxError>;
+/// let bodies = Buffered::new(64 * 1024, |body: ReplayBody<Boxed>| body.boxed_unsync());
+/// ```
+#[derive(Clone)]
+pub struct Buffered<F> {
+    limit: usize,
+    wrap: F,
+}
+
+impl<F> Buffered<F> {
+    /// Keeps up to `limit` bytes of each body. `wrap` makes a [`ReplayBody`] into the stack's own body type, for
+    /// instance `tonic::body::Body::new`.
+    pub fn new(limit: usize, wrap: F) -> Self {
+        Self { limit, wrap }
+    }
+}
+
+impl<F> fmt::Debug for Buffered<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffered").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl<F> sealed::Sealed for Buffered<F> {}
+
+impl<B, F> Bodies<B> for Buffered<F>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+    F: Fn(ReplayBody<B>) -> B + Clone,
+{
+    type Kept = Recorded<B>;
+
+    fn keep(&self, body: B) -> (B, Option<Recorded<B>>) {
+        let tape = Arc::new(Mutex::new(Tape {
+            body: Some(Box::pin(body)),
+            kept: VecDeque::new(),
+            trailers: None,
+            room: Some(self.limit),
+            ended: false,
+        }));
+        let first = ReplayBody { side: Side::Recording(Arc::clone(&tape)) };
+        ((self.wrap)(first), Some(Recorded { tape }))
+    }
+
+    fn remake(&self, recorded: Recorded<B>) -> Option<B> {
+        let mut tape = recorded.tape.lock();
+        tape.room?;
+        // From here on the first sending, should anything still read it, ends in an error and not in a short body.
+        let (body, kept) = (tape.body.take()?, std::mem::take(&mut tape.kept));
+        let replaying = Replaying { kept, body, trailers: tape.trailers.take(), ended: tape.ended };
+        drop(tape);
+        Some((self.wrap)(ReplayBody { side: Side::Replaying(replaying) }))
+    }
+}
+
+/// What a second sending is made from.
+pub struct Recorded<B> {
+    tape: Arc<Mutex<Tape<B>>>,
+}
+
+/// A body that keeps what passes through it, or that sends what was kept.
+pub struct ReplayBody<B> {
+    side: Side<B>,
+}
+
+enum Side<B> {
+    Recording(Arc<Mutex<Tape<B>>>),
+    Replaying(Replaying<B>),
+}
+
+struct Tape<B> {
+    /// `None` once the second sending has taken it over.
+    body: Option<Pin<Box<B>>>,
+    kept: VecDeque<Bytes>,
+    trailers: Option<HeaderMap>,
+    /// How many more bytes may be kept; `None` once the copy is not whole.
+    room: Option<usize>,
+    /// A body that has ended is not asked again: some panic.
+    ended: bool,
+}
+
+struct Replaying<B> {
+    kept: VecDeque<Bytes>,
+    body: Pin<Box<B>>,
+    trailers: Option<HeaderMap>,
+    ended: bool,
+}
+
+impl<B> Tape<B> {
+    fn keep(&mut self, data: &Bytes) {
+        match self.room.and_then(|room| room.checked_sub(data.len())) {
+            Some(room) => {
+                self.room = Some(room);
+                self.kept.push_back(data.clone());
+            }
+            None => self.give_up(),
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.room = None;
+        self.kept = VecDeque::new();
+        self.trailers = None;
+    }
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+
+impl<B: Body> Tape<B>
+where
+    B::Error: Into<BoxError>,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
+        let Some(body) = self.body.as_mut() else {
+            return Poll::Ready(Some(Err("the request was refused and is being sent again".into())));
+        };
+        let frame = ready!(poll_frame(body.as_mut(), cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.keep(data);
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    self.trailers = self.room.map(|_| trailers.clone());
+                }
+            }
+            Some(Err(_)) => self.give_up(),
+            None => self.ended = true,
+        }
+        Poll::Ready(frame)
+    }
+}
+
+fn poll_frame<B: Body>(body: Pin<&mut B>, cx: &mut Context<'_>) -> Polled
+where
+    B::Error: Into<BoxError>,
+{
+    body.poll_frame(cx).map(|frame| {
+        frame.map(|frame| match frame {
+            Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
+            Err(error) => Err(error.into()),
+        })
+    })
+}
+
+impl<B: Body> Body for ReplayBody<B>
+where
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        match &mut self.get_mut().side {
+            Side::Recording(tape) => tape.lock().poll(cx),
+            Side::Replaying(copy) => {
+                if let Some(data) = copy.kept.pop_front() {
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                if let Some(trailers) = copy.trailers.take() {
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                if copy.ended {
+                    return Poll::Ready(None);
+                }
+                poll_frame(copy.body.as_mut(), cx)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.side {
+            Side::Recording(tape) => tape.lock().body.as_ref().is_some_and(|body| body.is_end_stream()),
+            Side::Replaying(copy) => {
+                copy.kept.is_empty() && copy.trailers.is_none() && (copy.ended || copy.body.is_end_stream())
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.side {
+            Side::Recording(tape) => tape.lock().body.as_ref().map(|body| body.size_hint()).unwrap_or_default(),
+            Side::Replaying(copy) => {
+                let kept: u64 = copy.kept.iter().map(|data| data.len() as u64).sum();
+                let rest = copy.body.size_hint();
+                let mut hint = SizeHint::new();
+                hint.set_lower(rest.lower().saturating_add(kept));
+                if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(kept)) {
+                    hint.set_upper(upper);
+                }
+                hint
+            }
+        }
+    }
+}
+
+impl<B> fmt::Debug for ReplayBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplayBody").finish_non_exhaustive()
+    }
+}
+
+impl<B> fmt::Debug for Recorded<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorded").finish_non_exhaustive()
+    }
+}

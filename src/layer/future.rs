@@ -1,0 +1,276 @@
+//! From the first sending to the answer.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::audit::{Audit, Replay};
+use super::heal::{Healed, Healing};
+use super::layer::Shared;
+use super::replay::{Bodies, When};
+use super::service::Again;
+use crate::api::{Refusal, RequestHead, ResponseHead};
+use crate::error::{BoxError, Error};
+use crate::provider::TokenProvider;
+use crate::source::{Acquire, Grant, Renewal};
+
+pin_project! {
+    /// The future of a [`BearerAuth`](crate::BearerAuth) call.
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
+    pub struct ResponseFuture<S, P, R, B, T>
+    where
+        S: Service<Request<B>>,
+        P: TokenProvider,
+        R: Bodies<B>,
+    {
+        shared: Arc<Shared<P>>,
+        bodies: Option<R>,
+        #[pin]
+        state: State<S, P, R, B, T>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, P, R, B, T>
+    where
+        S: Service<Request<B>>,
+        P: TokenProvider,
+        R: Bodies<B>,
+    {
+        /// Nothing was sent.
+        Failed { error: Option<Error> },
+        /// Sent without a token of ours.
+        Passing { #[pin] response: S::Future },
+        Waiting { waiting: Option<Box<Waiting<S, P, B>>> },
+        Sent { #[pin] response: S::Future, sent: Option<Sent<S, P, R::Kept>> },
+        Healing { healing: Box<Healing<S, P, R::Kept, B, T>> },
+        Resent { #[pin] response: S::Future, grant: Option<Grant<P::Key>> },
+    }
+}
+
+struct Waiting<S, P: TokenProvider, B> {
+    acquire: Acquire<P>,
+    service: S,
+    request: Request<B>,
+}
+
+struct Sent<S, P: TokenProvider, K> {
+    grant: Grant<P::Key>,
+    again: Option<Again<S, K>>,
+}
+
+impl<S, P, R, B, T> ResponseFuture<S, P, R, B, T>
+where
+    S: Service<Request<B>>,
+    P: TokenProvider,
+    R: Bodies<B>,
+{
+    pub(super) fn failed(shared: Arc<Shared<P>>, error: Error) -> Self {
+        Self { shared, bodies: None, state: State::Failed { error: Some(error) } }
+    }
+
+    pub(super) fn passing(shared: Arc<Shared<P>>, response: S::Future) -> Self {
+        Self { shared, bodies: None, state: State::Passing { response } }
+    }
+
+    pub(super) fn waiting(
+        shared: Arc<Shared<P>>,
+        bodies: R,
+        service: S,
+        request: Request<B>,
+        acquire: Acquire<P>,
+    ) -> Self {
+        let waiting = Some(Box::new(Waiting { acquire, service, request }));
+        Self { shared, bodies: Some(bodies), state: State::Waiting { waiting } }
+    }
+
+    pub(super) fn sent(
+        shared: Arc<Shared<P>>,
+        bodies: R,
+        response: S::Future,
+        grant: Grant<P::Key>,
+        again: Option<Again<S, R::Kept>>,
+    ) -> Self {
+        Self { shared, bodies: Some(bodies), state: State::Sent { response, sent: Some(Sent { grant, again }) } }
+    }
+}
+
+/// What an answer comes to.
+enum Read<S, P: TokenProvider, K, B, T> {
+    Return(Response<T>),
+    Heal(Box<Healing<S, P, K, B, T>>),
+}
+
+impl<S, P, R, B, T> Future for ResponseFuture<S, P, R, B, T>
+where
+    S: Service<Request<B>, Response = Response<T>>,
+    S::Error: Into<BoxError>,
+    P: TokenProvider,
+    R: Bodies<B>,
+    T: Body,
+{
+    type Output = Result<Response<T>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProj::Failed { error } => match error.take() {
+                    Some(error) => return Poll::Ready(Err(error.into())),
+                    None => return Poll::Pending,
+                },
+                StateProj::Passing { response } => {
+                    let response = ready!(response.poll(cx)).map_err(Into::into)?;
+                    return Poll::Ready(Ok(this.shared.passed(response)));
+                }
+                StateProj::Waiting { waiting } => {
+                    let Some(wait) = waiting else {
+                        return Poll::Pending;
+                    };
+                    let grant = ready!(Pin::new(&mut wait.acquire).poll(cx));
+                    let (Some(wait), Some(bodies)) = (waiting.take(), this.bodies.as_ref()) else {
+                        return Poll::Pending;
+                    };
+                    let grant = grant?;
+                    let Waiting { acquire: _, mut service, request } = *wait;
+                    let (request, copy) = this.shared.prepare(bodies, request, grant.token());
+                    let response = service.call(request);
+                    let again = copy.map(|(head, kept)| Again { service, head, kept });
+                    this.state.set(State::Sent { response, sent: Some(Sent { grant, again }) });
+                }
+                StateProj::Sent { response, sent } => {
+                    let response = ready!(response.poll(cx)).map_err(Into::into)?;
+                    let Some(sent) = sent.take() else {
+                        return Poll::Pending;
+                    };
+                    match this.shared.read(response, sent) {
+                        Read::Return(response) => return Poll::Ready(Ok(response)),
+                        // Sets the first response future free before anything else happens.
+                        Read::Heal(healing) => this.state.set(State::Healing { healing }),
+                    }
+                }
+                StateProj::Healing { healing } => {
+                    let Some(bodies) = this.bodies.as_ref() else {
+                        return Poll::Pending;
+                    };
+                    match ready!(healing.poll(this.shared, bodies, cx)) {
+                        Healed::Keep(response) => return Poll::Ready(Ok(response)),
+                        Healed::Failed(error) => return Poll::Ready(Err(error.into())),
+                        Healed::Resent(response, grant) => {
+                            this.state.set(State::Resent { response, grant: Some(grant) });
+                        }
+                    }
+                }
+                StateProj::Resent { response, grant } => {
+                    let response = ready!(response.poll(cx)).map_err(Into::into)?;
+                    let Some(grant) = grant.take() else {
+                        return Poll::Pending;
+                    };
+                    return Poll::Ready(Ok(this.shared.read_second(response, &grant)));
+                }
+            }
+        }
+    }
+}
+
+impl<P: TokenProvider> Shared<P> {
+    fn refusal<T>(&self, response: &Response<T>) -> (Refusal, bool) {
+        let head = ResponseHead::of(response);
+        let refusal = response.extensions().get::<Refusal>().copied();
+        (refusal.unwrap_or_else(|| self.source.provider().refusal(&head)), head.accepts())
+    }
+
+    fn passed<T>(&self, mut response: Response<T>) -> Response<T> {
+        if self.audit {
+            let audit = Audit::<P::Key> { generation: None, key: None, sends: 1, replay: Replay::NotStamped };
+            response.extensions_mut().insert(audit);
+        }
+        response
+    }
+
+    /// Reads the answer to the first sending.
+    fn read<S, K, B, T>(&self, response: Response<T>, sent: Sent<S, P, K>) -> Read<S, P, K, B, T> {
+        let Sent { grant, again } = sent;
+        let (refusal, accepts) = self.refusal(&response);
+        if refusal == Refusal::NotRefused {
+            if accepts {
+                grant.token().accept();
+            }
+            return Read::Return(if self.audit {
+                self.audited(response, &grant, 1, Replay::NotNeeded)
+            } else {
+                response
+            });
+        }
+        let (again, why_not) = match again {
+            None if self.when == When::Never => (None, Replay::Off),
+            None => (None, Replay::NoCopy),
+            Some(again) if self.when.allows(refusal, || self.is_idempotent(&again.head)) => (Some(again), Replay::Made),
+            Some(_) => (None, Replay::NotSafe),
+        };
+        let renewal = self.source.refuse(&grant, refusal, again.is_some());
+        let Some(again) = again else {
+            return Read::Return(self.audited(response, &grant, 1, why_not));
+        };
+        match renewal {
+            Renewal::Exhausted => Read::Return(self.audited(response, &grant, 1, Replay::BudgetExhausted)),
+            Renewal::Failed(error) => {
+                Read::Return(self.audited(response, &grant, 1, Replay::RenewalFailed(error.kind())))
+            }
+            Renewal::Ready(newer) => Read::Heal(Box::new(Healing::renewed(response, grant, again, newer))),
+            Renewal::Wait(acquire) => Read::Heal(Box::new(Healing::renewing(response, grant, again, acquire))),
+        }
+    }
+
+    /// Reads the answer to the second sending. A refusal spends nothing and rejects nothing: it is shown.
+    fn read_second<T>(&self, response: Response<T>, grant: &Grant<P::Key>) -> Response<T> {
+        let (refusal, accepts) = self.refusal(&response);
+        if refusal == Refusal::NotRefused {
+            if accepts {
+                grant.token().accept();
+            }
+            return self.audited(response, grant, 2, Replay::Made);
+        }
+        self.source.recorder().record(|stats| {
+            stats.refusals += 1;
+            stats.refusals_of_unaccepted += u64::from(!grant.token().is_accepted());
+        });
+        self.audited(response, grant, 2, Replay::RefusedAgain)
+    }
+
+    fn is_idempotent(&self, head: &Parts) -> bool {
+        self.source.provider().idempotent(&RequestHead::of_parts(head))
+    }
+
+    pub(super) fn audited<T>(
+        &self,
+        mut response: Response<T>,
+        grant: &Grant<P::Key>,
+        sends: u8,
+        replay: Replay,
+    ) -> Response<T> {
+        let generation = Some(grant.token().generation());
+        response.extensions_mut().insert(Audit { generation, key: Some(grant.key().clone()), sends, replay });
+        response
+    }
+}
+
+impl<S, P, R, B, T> fmt::Debug for ResponseFuture<S, P, R, B, T>
+where
+    S: Service<Request<B>>,
+    P: TokenProvider,
+    R: Bodies<B>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

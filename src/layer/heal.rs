@@ -1,0 +1,178 @@
+//! Between a refusal and the second sending.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Buf as _;
+use http::{Request, Response};
+use http_body::Body;
+use tokio::time::Sleep;
+use tower_service::Service;
+
+use super::audit::Replay;
+use super::layer::Shared;
+use super::replay::Bodies;
+use super::service::Again;
+use crate::error::{BoxError, ErrorKind};
+use crate::provider::TokenProvider;
+use crate::source::{Acquire, Grant, timer};
+
+/// A refused answer is read to its end, within these, so that its connection can be used again.
+const DRAIN_BYTES: usize = 64 * 1024;
+const DRAIN_TIME: Duration = Duration::from_millis(100);
+
+pub(super) struct Healing<S, P: TokenProvider, K, B, T> {
+    refused: Grant<P::Key>,
+    step: Step<S, P, K, B, T>,
+}
+
+enum Step<S, P: TokenProvider, K, B, T> {
+    /// The answer is unread: it is the caller's if there is no new token.
+    Renewing {
+        acquire: Acquire<P>,
+        answer: Response<T>,
+        again: Again<S, K>,
+    },
+    Renewed {
+        grant: Grant<P::Key>,
+        answer: Response<T>,
+        again: Again<S, K>,
+    },
+    Draining {
+        drain: Drain<T>,
+        grant: Grant<P::Key>,
+        service: S,
+        request: Request<B>,
+    },
+    Readying {
+        grant: Grant<P::Key>,
+        service: S,
+        request: Request<B>,
+    },
+    Done,
+}
+
+pub(super) enum Healed<F, P: TokenProvider, T, E> {
+    /// The caller gets the server's own answer.
+    Keep(Response<T>),
+    /// The inner service did not become ready again.
+    Failed(E),
+    Resent(F, Grant<P::Key>),
+}
+
+impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
+    pub(super) fn renewing(
+        answer: Response<T>,
+        refused: Grant<P::Key>,
+        again: Again<S, K>,
+        acquire: Acquire<P>,
+    ) -> Self {
+        Self { refused, step: Step::Renewing { acquire, answer, again } }
+    }
+
+    pub(super) fn renewed(
+        answer: Response<T>,
+        refused: Grant<P::Key>,
+        again: Again<S, K>,
+        grant: Grant<P::Key>,
+    ) -> Self {
+        Self { refused, step: Step::Renewed { grant, answer, again } }
+    }
+
+    pub(super) fn poll<R>(
+        &mut self,
+        shared: &Shared<P>,
+        bodies: &R,
+        cx: &mut Context<'_>,
+    ) -> Poll<Healed<S::Future, P, T, BoxError>>
+    where
+        S: Service<Request<B>, Response = Response<T>>,
+        S::Error: Into<BoxError>,
+        R: Bodies<B, Kept = K>,
+        T: Body,
+    {
+        loop {
+            let renewed = match &mut self.step {
+                Step::Renewing { acquire, .. } => Some(ready!(Pin::new(acquire).poll(cx))),
+                Step::Draining { drain, .. } => {
+                    ready!(drain.poll(cx));
+                    None
+                }
+                Step::Readying { service, .. } => {
+                    if let Err(error) = ready!(service.poll_ready(cx)) {
+                        self.step = Step::Done;
+                        return Poll::Ready(Healed::Failed(error.into()));
+                    }
+                    None
+                }
+                Step::Renewed { .. } => None,
+                Step::Done => return Poll::Pending,
+            };
+            self.step = match (std::mem::replace(&mut self.step, Step::Done), renewed) {
+                (Step::Renewing { answer, again, .. }, Some(Ok(grant))) => Step::Renewed { grant, answer, again },
+                (Step::Renewing { answer, .. }, Some(Err(error))) => {
+                    let why = Replay::RenewalFailed(error.kind());
+                    return Poll::Ready(Healed::Keep(shared.audited(answer, &self.refused, 1, why)));
+                }
+                (Step::Renewed { grant, answer, again }, _) => {
+                    // A token that was put back is no new one.
+                    if grant.token().generation() == self.refused.token().generation() {
+                        let why = Replay::RenewalFailed(ErrorKind::Other);
+                        return Poll::Ready(Healed::Keep(shared.audited(answer, &self.refused, 1, why)));
+                    }
+                    let Again { service, head, kept } = again;
+                    let Some(body) = bodies.remake(kept) else {
+                        let kept = shared.audited(answer, &self.refused, 1, Replay::NoCopy);
+                        return Poll::Ready(Healed::Keep(kept));
+                    };
+                    let request = Request::from_parts(head, body);
+                    Step::Draining { drain: Drain::new(answer.into_body()), grant, service, request }
+                }
+                (Step::Draining { grant, service, request, .. }, _) => Step::Readying { grant, service, request },
+                (Step::Readying { grant, mut service, mut request }, _) => {
+                    // Becoming ready may have taken longer than the token lives.
+                    let grant = shared.source.newest(grant);
+                    shared.stamp(&mut request, grant.token());
+                    shared.source.recorder().record(|stats| stats.replays += 1);
+                    return Poll::Ready(Healed::Resent(service.call(request), grant));
+                }
+                (step, _) => step,
+            };
+        }
+    }
+}
+
+struct Drain<T> {
+    body: Pin<Box<T>>,
+    left: usize,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T: Body> Drain<T> {
+    fn new(body: T) -> Self {
+        Self { body: Box::pin(body), left: DRAIN_BYTES, timer: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.body.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let read = frame.data_ref().map_or(0, |data| data.remaining());
+                    match self.left.checked_sub(read) {
+                        Some(left) => self.left = left,
+                        None => return Poll::Ready(()),
+                    }
+                }
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        if self.timer.is_none() {
+            self.timer = timer(DRAIN_TIME);
+        }
+        // Without timers there is no bound, and so no waiting.
+        self.timer.as_mut().map_or(Poll::Ready(()), |timer| timer.as_mut().poll(cx))
+    }
+}

@@ -1,0 +1,24 @@
+//! The tower face: stamps requests, reads answers, and sends a refused request again.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `layer` | settings |
+//! | `service` | from a request to its first sending |
+//! | `future` | from there to the answer |
+//! | `heal` | between a refusal and the second sending |
+//! | `replay`, `buffered` | faithful copies of bodies |
+//! | `audit` | what a response says of how it came about |
+
+mod audit;
+mod buffered;
+mod future;
+mod heal;
+#[expect(clippy::module_inception, reason = "the files of a tower middleware are named by role")]
+mod layer;
+pub mod replay;
+mod service;
+
+pub use self::audit::{Audit, Replay};
+pub use self::future::ResponseFuture;
+pub use self::layer::BearerAuthLayer;
+pub use self::service::BearerAuth;

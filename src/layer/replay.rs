@@ -1,0 +1,128 @@
+//! Whether a refused request is sent again, and how its body is kept for that.
+//!
+//! Two settings, apart from each other: [`bodies`](crate::BearerAuthLayer::bodies) says how a faithful copy is kept,
+//! [`replay`](crate::BearerAuthLayer::replay) whether it may be sent. Without a faithful copy nothing is sent again.
+//!
+//! | | bodies that say they are empty | bodies that can be cloned | streams |
+//! |---|---|---|---|
+//! | [`Off`] | - | - | - |
+//! | [`Empty`] | kept | - | - |
+//! | [`Cloned`] | kept | kept | a type that is `Clone` |
+//! | [`Buffered`] | kept | kept | kept up to a limit, while it passes through |
+
+use std::fmt;
+
+use http_body::Body;
+
+#[doc(hidden)]
+pub use super::buffered::Recorded;
+pub use super::buffered::{Buffered, ReplayBody};
+use crate::api::Refusal;
+
+/// Whether a refused request may be sent again, once, with a new token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum When {
+    /// Never. The answer goes to the caller; the next request has a new token.
+    Never,
+    /// After an explicit refusal, always: the server says that the token was invalid, so the request was not applied
+    /// (RFC 6750 section 3.1). After a bare 401, only if the request is idempotent or carries an `Idempotency-Key`
+    /// (RFC 9110 sections 9.2.2 and 15.5.2; gateways break the rule that a 401 was not applied).
+    #[default]
+    Safe,
+    /// After every refusal. A request that a gateway let through before it said 401 is then applied twice.
+    Always,
+}
+
+impl When {
+    pub(super) fn allows(self, refusal: Refusal, idempotent: impl FnOnce() -> bool) -> bool {
+        match (self, refusal) {
+            (Self::Never, _) => false,
+            (Self::Always, _) | (Self::Safe, Refusal::Explicit) => true,
+            (Self::Safe, _) => idempotent(),
+        }
+    }
+}
+
+/// How a body is kept for a second sending. Implemented by [`Off`], [`Empty`], [`Cloned`] and [`Buffered`].
+pub trait Bodies<B>: Clone + sealed::Sealed {
+    #[doc(hidden)]
+    type Kept;
+
+    /// Splits a body into the one to send and what a second sending needs, if there can be one.
+    #[doc(hidden)]
+    fn keep(&self, body: B) -> (B, Option<Self::Kept>);
+
+    /// The body of the second sending, if the copy is whole.
+    #[doc(hidden)]
+    fn remake(&self, kept: Self::Kept) -> Option<B>;
+}
+
+pub(super) mod sealed {
+    #[expect(unnameable_types, reason = "that is what seals the trait")]
+    pub trait Sealed {}
+}
+
+/// Keeps nothing: no request is ever sent again. The cheapest, and for any body type.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Off;
+
+/// Keeps bodies that say that they are empty, which is what most `GET`s have. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Empty;
+
+/// Keeps a clone: for `Full<Bytes>`, `String` and the like, whose clone holds the same bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cloned;
+
+impl sealed::Sealed for Off {}
+impl sealed::Sealed for Empty {}
+impl sealed::Sealed for Cloned {}
+
+/// What [`Off`] keeps: there is none.
+#[derive(Clone, Copy)]
+pub enum Nothing {}
+
+impl fmt::Debug for Nothing {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+impl<B> Bodies<B> for Off {
+    type Kept = Nothing;
+
+    fn keep(&self, body: B) -> (B, Option<Nothing>) {
+        (body, None)
+    }
+
+    fn remake(&self, kept: Nothing) -> Option<B> {
+        match kept {}
+    }
+}
+
+impl<B: Body + Default> Bodies<B> for Empty {
+    type Kept = ();
+
+    fn keep(&self, body: B) -> (B, Option<()>) {
+        let kept = body.is_end_stream().then_some(());
+        (body, kept)
+    }
+
+    fn remake(&self, (): ()) -> Option<B> {
+        // A type whose default is not empty would turn an empty request into another one.
+        Some(B::default()).filter(B::is_end_stream)
+    }
+}
+
+impl<B: Clone> Bodies<B> for Cloned {
+    type Kept = B;
+
+    fn keep(&self, body: B) -> (B, Option<B>) {
+        let kept = body.clone();
+        (body, Some(kept))
+    }
+
+    fn remake(&self, kept: B) -> Option<B> {
+        Some(kept)
+    }
+}

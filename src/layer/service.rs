@@ -1,0 +1,206 @@
+//! From a request to its first sending.
+
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::future::ResponseFuture;
+use super::layer::Shared;
+use super::replay::{Bodies, Empty, When};
+use crate::api::{Destination, RequestHead, TokenCall};
+use crate::error::{BoxError, Error, ErrorKind};
+use crate::provider::TokenProvider;
+use crate::source::{Asked, Grant, TokenSource};
+use crate::token::Token;
+
+/// The service that [`BearerAuthLayer`](crate::BearerAuthLayer) makes.
+///
+/// Its error is [`Error`] where no byte of the request reached the inner service, and the inner service's own error
+/// otherwise; [`Error::find`] tells them apart.
+#[must_use]
+pub struct BearerAuth<S, P: TokenProvider, R = Empty> {
+    inner: S,
+    shared: Arc<Shared<P>>,
+    bodies: R,
+}
+
+/// Everything that a second sending needs.
+pub(super) struct Again<S, K> {
+    pub(super) service: S,
+    pub(super) head: Parts,
+    pub(super) kept: K,
+}
+
+enum Route<K> {
+    Stamp(K),
+    Pass,
+    Refuse(Error),
+}
+
+impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
+    pub(super) fn new(inner: S, shared: Arc<Shared<P>>, bodies: R) -> Self {
+        Self { inner, shared, bodies }
+    }
+
+    /// The source that this service asks for tokens.
+    #[must_use]
+    pub fn source(&self) -> &TokenSource<P> {
+        &self.shared.source
+    }
+}
+
+impl<S, P, R, B, T> Service<Request<B>> for BearerAuth<S, P, R>
+where
+    S: Service<Request<B>, Response = Response<T>> + Clone,
+    S::Error: Into<BoxError>,
+    P: TokenProvider,
+    R: Bodies<B>,
+    T: Body,
+{
+    type Response = Response<T>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, P, R, B, T>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let shared = &self.shared;
+        let key = match shared.route(&request) {
+            Route::Stamp(key) => key,
+            Route::Pass => return ResponseFuture::passing(Arc::clone(shared), self.inner.call(request)),
+            Route::Refuse(error) => return ResponseFuture::failed(Arc::clone(shared), error),
+        };
+        match shared.source.ask(key) {
+            Asked::Granted(grant) => self.send(request, grant),
+            Asked::Wait(acquire) => {
+                let shared = Arc::clone(shared);
+                ResponseFuture::waiting(shared, self.bodies.clone(), self.take_ready(), request, acquire)
+            }
+            Asked::Failed(error) => ResponseFuture::failed(Arc::clone(shared), error),
+        }
+    }
+}
+
+impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
+    fn send<B, T>(&mut self, request: Request<B>, grant: Grant<P::Key>) -> ResponseFuture<S, P, R, B, T>
+    where
+        S: Service<Request<B>, Response = Response<T>> + Clone,
+        R: Bodies<B>,
+    {
+        let (request, copy) = self.shared.prepare(&self.bodies, request, grant.token());
+        let (response, again) = match copy {
+            None => (self.inner.call(request), None),
+            Some((head, kept)) => {
+                let mut service = self.take_ready();
+                (service.call(request), Some(Again { service, head, kept }))
+            }
+        };
+        ResponseFuture::sent(Arc::clone(&self.shared), self.bodies.clone(), response, grant, again)
+    }
+
+    /// The service that was polled ready moves out, and its clone stays: readiness belongs to the one that was polled.
+    fn take_ready(&mut self) -> S
+    where
+        S: Clone,
+    {
+        let clone = self.inner.clone();
+        mem::replace(&mut self.inner, clone)
+    }
+}
+
+impl<P: TokenProvider> Shared<P> {
+    fn route<B>(&self, request: &Request<B>) -> Route<P::Key> {
+        let head = RequestHead::of(request);
+        if head.extensions().get::<TokenCall>().is_some() {
+            return Route::Pass;
+        }
+        match self.origins.check(head.uri()) {
+            Destination::Allowed => {}
+            Destination::Foreign => {
+                self.source.recorder().record(|stats| stats.not_stamped += 1);
+                return Route::Pass;
+            }
+            Destination::NothingAllowed => {
+                return Route::Refuse(
+                    Error::new(ErrorKind::NoOrigin, "no origin is allowed to receive the token")
+                        .with_hint("name the API's origin with allow_origin"),
+                );
+            }
+            Destination::Insecure => {
+                return Route::Refuse(
+                    Error::new(ErrorKind::InsecureUrl, "the token would go out in clear text to a host that has https")
+                        .with_hint("ask for the https URL"),
+                );
+            }
+        }
+        if self.if_not_present && head.headers().contains_key(&self.header) {
+            return Route::Pass;
+        }
+        match self.source.provider().key(&head) {
+            Ok(key) => Route::Stamp(key),
+            Err(error) => Route::Refuse(error),
+        }
+    }
+
+    /// Stamps a request, and keeps what a second sending needs, if there may be one.
+    pub(super) fn prepare<B, R: Bodies<B>>(
+        &self,
+        bodies: &R,
+        request: Request<B>,
+        token: &Token,
+    ) -> (Request<B>, Option<(Parts, R::Kept)>) {
+        let (mut request, copy) = match self.when {
+            When::Never => (request, None),
+            When::Safe | When::Always => {
+                let (head, body) = request.into_parts();
+                let (body, kept) = bodies.keep(body);
+                let copy = kept.map(|kept| (copy_of(&head), kept));
+                (Request::from_parts(head, body), copy)
+            }
+        };
+        self.stamp(&mut request, token);
+        (request, copy)
+    }
+
+    pub(super) fn stamp<B>(&self, request: &mut Request<B>, token: &Token) {
+        let headers = request.headers_mut();
+        headers.insert(self.header.clone(), token.header_value().clone());
+        for (name, value) in &self.api_headers {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+fn copy_of(head: &Parts) -> Parts {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    copy.method = head.method.clone();
+    copy.uri = head.uri.clone();
+    copy.version = head.version;
+    copy.headers = head.headers.clone();
+    copy.extensions = head.extensions.clone();
+    copy
+}
+
+impl<S: Clone, P: TokenProvider, R: Clone> Clone for BearerAuth<S, P, R> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared), bodies: self.bodies.clone() }
+    }
+}
+
+impl<S: fmt::Debug, P: TokenProvider, R: fmt::Debug> fmt::Debug for BearerAuth<S, P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BearerAuth")
+            .field("inner", &self.inner)
+            .field("settings", &self.shared)
+            .field("bodies", &self.bodies)
+            .finish()
+    }
+}

@@ -1,0 +1,139 @@
+//! Waiting for a token.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::Sleep;
+
+use super::entry::Entry;
+use super::flight::{Arrival, Outcome};
+use super::slot::is_usable;
+use super::{Entered, Grant, TokenSource};
+use crate::error::{Error, ErrorKind};
+use crate::provider::TokenProvider;
+
+/// A runtime that drops what it is given takes every flight with it; after so many there is no use in another.
+const MOST_LOST: u8 = 3;
+
+/// The future of a token.
+///
+/// Dropping it harms nobody: the flight that it waits for goes on.
+#[must_use]
+pub(crate) struct Acquire<P: TokenProvider> {
+    source: TokenSource<P>,
+    state: State<P::Key>,
+}
+
+enum State<K> {
+    Start(K),
+    Waiting(Wait<K>),
+    Done,
+}
+
+struct Wait<K> {
+    entry: Arc<Entry<K>>,
+    arrival: Arrival,
+    timer: Option<Pin<Box<Sleep>>>,
+    lost: u8,
+}
+
+impl<P: TokenProvider> Acquire<P> {
+    pub(super) fn start(source: TokenSource<P>, key: P::Key) -> Self {
+        Self { source, state: State::Start(key) }
+    }
+
+    /// Counted as a wait from here on.
+    pub(super) fn waiting(source: TokenSource<P>, entry: Arc<Entry<P::Key>>, arrival: Arrival) -> Self {
+        source.inner.stats.record(|stats| {
+            stats.waits += 1;
+            stats.waiting += 1;
+        });
+        Self { source, state: State::Waiting(Wait { entry, arrival, timer: None, lost: 0 }) }
+    }
+
+    fn finish(&mut self, result: Result<Grant<P::Key>, Error>) -> Poll<Result<Grant<P::Key>, Error>> {
+        self.state = State::Done;
+        self.source.inner.stats.record(|stats| {
+            stats.waiting -= 1;
+            *(if result.is_ok() { &mut stats.waits_served } else { &mut stats.waits_failed }) += 1;
+        });
+        Poll::Ready(result)
+    }
+}
+
+// Nothing in it is pinned in place.
+impl<P: TokenProvider> Unpin for Acquire<P> {}
+
+impl<P: TokenProvider> Future for Acquire<P> {
+    type Output = Result<Grant<P::Key>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let State::Start(key) = &this.state {
+            match this.source.enter(key) {
+                Entered::Granted(grant) => {
+                    this.state = State::Done;
+                    return Poll::Ready(Ok(grant));
+                }
+                Entered::Failed(error) => {
+                    this.state = State::Done;
+                    return Poll::Ready(Err(error));
+                }
+                Entered::Wait(entry, arrival) => *this = Self::waiting(this.source.clone(), entry, arrival),
+            }
+        }
+        loop {
+            let State::Waiting(wait) = &mut this.state else {
+                return Poll::Pending;
+            };
+            match Pin::new(&mut wait.arrival).poll(cx) {
+                Poll::Ready(Ok(Outcome::Landed(Ok(token)))) => {
+                    let now = this.source.inner.clock.now();
+                    let good = if token.is_late() {
+                        !now.reached(&token.deadlines().nominal)
+                    } else {
+                        is_usable(&token, now) && wait.entry.is_current(&token)
+                    };
+                    if good {
+                        let entry = Arc::clone(&wait.entry);
+                        return this.finish(Ok(Grant { entry, token }));
+                    }
+                }
+                Poll::Ready(Ok(Outcome::Landed(Err(error)))) => return this.finish(Err(error)),
+                Poll::Ready(Ok(Outcome::Moved)) => {}
+                Poll::Ready(Err(_)) => wait.lost += 1,
+                Poll::Pending => {
+                    if !this.source.inner.waited_too_long(&mut wait.timer, cx) {
+                        return Poll::Pending;
+                    }
+                    return this.finish(Err(Error::new(ErrorKind::Timeout, "no token arrived in time")
+                        .with_hint("the token request goes on; a later call may find its token")));
+                }
+            }
+            if wait.lost >= MOST_LOST {
+                return this.finish(Err(Error::new(ErrorKind::NoRuntime, "the tokio runtime is shutting down")));
+            }
+            match this.source.enter_at(Arc::clone(&wait.entry)) {
+                Entered::Granted(grant) => return this.finish(Ok(grant)),
+                Entered::Failed(error) => return this.finish(Err(error)),
+                Entered::Wait(entry, arrival) => {
+                    wait.entry = entry;
+                    wait.arrival = arrival;
+                }
+            }
+        }
+    }
+}
+
+impl<P: TokenProvider> Drop for Acquire<P> {
+    fn drop(&mut self) {
+        if let State::Waiting(_) = self.state {
+            self.source.inner.stats.record(|stats| {
+                stats.waiting -= 1;
+                stats.waits_abandoned += 1;
+            });
+        }
+    }
+}

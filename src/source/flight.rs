@@ -1,0 +1,168 @@
+//! One token request, in a task of its own that no caller can stop or starve.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, Shared, select};
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+use super::Inner;
+use super::entry::Entry;
+use crate::clock::Now;
+use crate::error::{Error, ErrorKind};
+use crate::provider::TokenProvider;
+use crate::token::{IssuedToken, Token};
+
+/// What all who wait for a flight poll. An error means that the flight was lost with its runtime.
+pub(super) type Arrival = Shared<oneshot::Receiver<Outcome>>;
+
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    Landed(Result<Token, Error>),
+    /// The flight became stale: ask again.
+    Moved,
+}
+
+/// A flight as its slot holds it. Dropping it ends the task.
+pub(super) struct Handle {
+    outcome: oneshot::Sender<Outcome>,
+    arrival: Arrival,
+    _alive: oneshot::Sender<()>,
+}
+
+impl Handle {
+    pub(super) fn arrival(&self) -> Arrival {
+        self.arrival.clone()
+    }
+
+    pub(super) fn finish(self, outcome: Outcome) {
+        // With nobody waiting there is nobody to tell.
+        let _ = self.outcome.send(outcome);
+    }
+}
+
+tokio::task_local! {
+    /// The entry that the current task fetches a token for, by its address.
+    static FETCHING: usize;
+}
+
+/// Whether this task is the flight that fetches for `entry`: it must not wait for itself.
+pub(super) fn is_fetching<K>(entry: &Arc<Entry<K>>) -> bool {
+    FETCHING.try_with(|fetching| *fetching == Arc::as_ptr(entry) as usize).unwrap_or(false)
+}
+
+/// The task's side of a flight. Wherever it is dropped without having landed, its outcome is lost.
+pub(super) struct Flight<P: TokenProvider> {
+    id: u64,
+    provider: Arc<P>,
+    key: P::Key,
+    address: usize,
+    // Weak: a flight must not keep alive what nobody else uses.
+    source: Weak<Inner<P>>,
+    entry: Weak<Entry<P::Key>>,
+    ended: oneshot::Receiver<()>,
+}
+
+/// A flight that is booked but not yet started, so that it starts outside of the slot's lock.
+pub(super) fn prepare<P: TokenProvider>(
+    source: &Arc<Inner<P>>,
+    entry: &Arc<Entry<P::Key>>,
+    id: u64,
+) -> (Handle, Flight<P>) {
+    let (outcome, arrival) = oneshot::channel();
+    let (alive, ended) = oneshot::channel();
+    let flight = Flight {
+        id,
+        provider: Arc::clone(&source.provider),
+        key: entry.key.clone(),
+        address: Arc::as_ptr(entry) as usize,
+        source: Arc::downgrade(source),
+        entry: Arc::downgrade(entry),
+        ended,
+    };
+    (Handle { outcome, arrival: arrival.shared(), _alive: alive }, flight)
+}
+
+impl<P: TokenProvider> Flight<P> {
+    pub(super) fn start(self, runtime: &runtime::Handle) {
+        runtime.spawn(self.run());
+    }
+
+    async fn run(mut self) {
+        let Some((clock, timeout)) = self.source.upgrade().map(|s| (Arc::clone(&s.clock), s.fetch_timeout)) else {
+            return;
+        };
+        let began = clock.now();
+        let (provider, key) = (Arc::clone(&self.provider), self.key.clone());
+        let fetch = AssertUnwindSafe(FETCHING.scope(self.address, async move { provider.fetch(&key).await }));
+        let fetch = fetch.catch_unwind().map(|caught| caught.unwrap_or_else(|_| Err(panicked())));
+        let fetch = pin!(within(timeout, fetch));
+        let result = match select(&mut self.ended, fetch).await {
+            Either::Left(_) => return,
+            Either::Right((result, _)) => result,
+        };
+        self.land(began, result);
+    }
+
+    fn land(self, began: Now, result: Result<IssuedToken, Error>) {
+        let (Some(source), Some(entry)) = (self.source.upgrade(), self.entry.upgrade()) else {
+            return;
+        };
+        let now = source.clock.now();
+        let mut slot = entry.lock();
+        let Some(handle) = slot.end_flight(self.id) else {
+            return;
+        };
+        let landed = slot.land(result, &source.policy, began, now, source.next_generation());
+        entry.publish(&slot);
+        source.stats.record(|stats| {
+            stats.flights_running -= 1;
+            *(if landed.is_ok() { &mut stats.flights_succeeded } else { &mut stats.flights_failed }) += 1;
+        });
+        drop(slot);
+        handle.finish(Outcome::Landed(landed));
+        source.sweep(now);
+    }
+}
+
+impl<P: TokenProvider> Drop for Flight<P> {
+    fn drop(&mut self) {
+        let (Some(source), Some(entry)) = (self.source.upgrade(), self.entry.upgrade()) else {
+            return;
+        };
+        let lost = entry.lock().end_flight(self.id);
+        if lost.is_some() {
+            source.stats.record(|stats| {
+                stats.flights_running -= 1;
+                stats.flights_lost += 1;
+            });
+        }
+    }
+}
+
+async fn within(
+    limit: std::time::Duration,
+    fetch: impl Future<Output = Result<IssuedToken, Error>>,
+) -> Result<IssuedToken, Error> {
+    let Some(deadline) = super::timer(limit) else {
+        return Err(no_timers());
+    };
+    match select(pin!(fetch), deadline).await {
+        Either::Left((result, _)) => result,
+        Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "the token provider did not answer in time")),
+    }
+}
+
+fn panicked() -> Error {
+    // The panic's own message may hold anything.
+    Error::new(ErrorKind::Panicked, "the token provider panicked")
+}
+
+fn no_timers() -> Error {
+    Error::new(ErrorKind::NoRuntime, "the tokio runtime has its timers off")
+        .with_hint("build the runtime with enable_time or enable_all")
+}

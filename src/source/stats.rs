@@ -1,0 +1,92 @@
+//! What a source has done so far.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+/// A snapshot of a source's counters, all of them since it was built and over all keys.
+///
+/// Two sums hold in every snapshot: `waits = waits_served + waits_failed + waits_abandoned + waiting`, and
+/// `flights = flights_succeeded + flights_failed + flights_lost + flights_stale + flights_running`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Tokens handed out at once, from the cache.
+    pub hits: u64,
+    /// Requests turned away at once, because the issuer is left alone after a failure.
+    pub turned_away: u64,
+    /// Requests that had to wait for a flight.
+    pub waits: u64,
+    /// Waits that ended with a token.
+    pub waits_served: u64,
+    /// Waits that ended with an error.
+    pub waits_failed: u64,
+    /// Waits that were given up by their caller.
+    pub waits_abandoned: u64,
+    /// Waits that go on.
+    pub waiting: u64,
+    /// Token requests begun.
+    pub flights: u64,
+    /// Token requests that brought a token.
+    pub flights_succeeded: u64,
+    /// Token requests that failed.
+    pub flights_failed: u64,
+    /// Token requests whose outcome was lost with their runtime.
+    pub flights_lost: u64,
+    /// Token requests made stale by `rotate` or `invalidate` while they were in the air.
+    pub flights_stale: u64,
+    /// Token requests in the air.
+    pub flights_running: u64,
+    /// Answers that refused the token, replays included.
+    pub refusals: u64,
+    /// Refusals of a token that no server had accepted yet: another process on the same credentials may be renewing
+    /// as well, or the token is not what the API wants.
+    pub refusals_of_unaccepted: u64,
+    /// Refusals for which no new token was asked, because the renewal budget was empty.
+    pub renewals_declined: u64,
+    /// Requests that were sent again with a new token.
+    pub replays: u64,
+    /// Requests that went to a foreign origin, without the token.
+    pub not_stamped: u64,
+    /// Keys that were thrown out of the cache to keep it within its bound.
+    pub evicted: u64,
+    /// Keys in the cache.
+    pub keys: u64,
+}
+
+/// One shared counter would be written by every request on every core.
+const CELLS: usize = 8;
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Cell(AtomicU64);
+
+#[derive(Default)]
+pub(crate) struct Recorder {
+    hits: [Cell; CELLS],
+    rare: Mutex<Stats>,
+}
+
+impl Recorder {
+    pub(crate) fn hit(&self) {
+        if let Some(Cell(count)) = self.hits.get(cell_of_this_thread()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Changes the counters that are not on the cached path, in one step.
+    pub(crate) fn record(&self, change: impl FnOnce(&mut Stats)) {
+        change(&mut self.rare.lock());
+    }
+
+    pub(crate) fn snapshot(&self, keys: usize) -> Stats {
+        let hits = self.hits.iter().map(|Cell(count)| count.load(Ordering::Relaxed)).sum();
+        Stats { hits, keys: keys as u64, ..*self.rare.lock() }
+    }
+}
+
+fn cell_of_this_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static CELL: usize = NEXT.fetch_add(1, Ordering::Relaxed) % CELLS);
+    CELL.try_with(|cell| *cell).unwrap_or(0)
+}
