@@ -4,6 +4,8 @@ mod api;
 mod clock;
 mod error;
 mod provider;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 mod token;
 
 pub use crate::api::{FromExtension, Origins, Refusal, RequestHead, RequestKey, ResponseHead};
