@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONTENT_TYPE, WWW_AUTHENTICATE},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use http_body_util::{BodyExt as _, Full};
 
@@ -98,6 +98,24 @@ impl Answer {
     pub(crate) fn into_response(self) -> Response<ReplyBody> {
         let body = Full::new(self.body.clone()).map_err(|never| match never {});
         self.into_response_with(body.boxed_unsync())
+    }
+
+    /// The bytes of the answer in HTTP/1.1, for a server that speaks no more than that.
+    pub(crate) fn into_http1(self) -> Vec<u8> {
+        let mut bytes = format!("HTTP/1.1 {}\r\n", self.status).into_bytes();
+        for (name, value) in &self.headers {
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        if !self.headers.iter().any(|(name, _)| name == CONTENT_LENGTH) {
+            let length = format!("content-length: {}\r\n", self.body.len());
+            bytes.extend_from_slice(length.as_bytes());
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(&self.body);
+        bytes
     }
 
     /// The same head over another body.

@@ -1,6 +1,6 @@
 //! What a test may make the issuer do instead of its duty.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, fmt, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -19,7 +19,9 @@ use super::{answer::Answer, server::ReplyBody};
 ///
 /// The first group looks at nothing of the request; the second needs a request that is in order,
 /// mints a token for it, and then spoils the answer.
-#[derive(Clone, Debug)]
+///
+/// Its `Debug` form leaves out texts that are scripted.
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Fault {
     /// Gives this answer.
@@ -68,6 +70,21 @@ impl Fault {
     /// The documented answer to suspended credentials: 403 `disabled_client`.
     pub fn disabled_client() -> Self {
         Self::Answer(Answer::error(StatusCode::FORBIDDEN, "disabled_client"))
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answer(answer) => f.debug_tuple("Answer").field(answer).finish(),
+            Self::Hang => f.write_str("Hang"),
+            Self::Reset => f.write_str("Reset"),
+            Self::TruncatedBody => f.write_str("TruncatedBody"),
+            Self::Dribble(pause) => f.debug_tuple("Dribble").field(pause).finish(),
+            Self::TokenType(_) => f.write_str("TokenType(..)"),
+            Self::ExpiresIn(_) => f.write_str("ExpiresIn(..)"),
+            Self::AccessToken(_) => f.write_str("AccessToken(..)"),
+        }
     }
 }
 

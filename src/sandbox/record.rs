@@ -34,7 +34,7 @@ impl fmt::Debug for TokenRequest {
         f.debug_struct("TokenRequest")
             .field("method", &self.method)
             .field("version", &self.version)
-            .field("header_names", &self.headers.keys())
+            .field("header_names", &names(&self.headers))
             .field("body_bytes", &self.body.len())
             .field("status", &self.status)
             .field("jti", &self.jti)
@@ -71,7 +71,7 @@ impl fmt::Debug for ApiRequest {
         f.debug_struct("ApiRequest")
             .field("method", &self.method)
             .field("version", &self.version)
-            .field("header_names", &self.headers.keys())
+            .field("header_names", &names(&self.headers))
             .field("body_bytes", &self.body.len())
             .field("verdict", &self.verdict)
             .field("jti", &self.jti)
@@ -170,4 +170,9 @@ impl fmt::Debug for Sale {
             .field("jti", &self.jti)
             .finish()
     }
+}
+
+/// `HeaderMap::keys()` shows the values too when it is printed.
+fn names(headers: &HeaderMap) -> Vec<&str> {
+    headers.keys().map(http::HeaderName::as_str).collect()
 }

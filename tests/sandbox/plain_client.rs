@@ -1,4 +1,4 @@
-//! A bare hyper client over one connection: nothing of this crate is in it.
+//! A bare hyper client over one connection: of this crate it knows the sandbox and no more.
 
 use std::{error::Error, sync::Arc};
 
@@ -17,6 +17,10 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
+use tower_bearer_auth::sandbox::AccessPspSandbox;
+
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+pub(crate) const JSON: &str = "application/json";
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) type Body = Full<Bytes>;
@@ -98,6 +102,14 @@ impl Plain {
 }
 
 impl Sender {
+    /// A second stream of the same HTTP/2 connection.
+    pub(crate) fn another_stream(&self) -> Self {
+        match self {
+            Self::H1(_) => panic!("HTTP/1.1 has one stream"),
+            Self::H2(sender) => Self::H2(sender.clone()),
+        }
+    }
+
     /// Sends, and reads the answer to its end.
     pub(crate) async fn send(
         &mut self,
@@ -167,4 +179,43 @@ pub(crate) fn post(url: &str, content_type: &str, body: impl Into<Bytes>) -> Req
 
 pub(crate) fn json(response: &Response<Bytes>) -> serde_json::Value {
     serde_json::from_slice(response.body()).unwrap()
+}
+
+pub(crate) fn token_request(sandbox: &AccessPspSandbox) -> Request<Body> {
+    let form = token_form(sandbox.client_id(), sandbox.client_secret());
+    post(&sandbox.token_url(), FORM, form)
+}
+
+pub(crate) async fn new_token(sandbox: &AccessPspSandbox, client: &Plain) -> String {
+    let answer = client.send(token_request(sandbox)).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    json(&answer)["access_token"].as_str().unwrap().to_owned()
+}
+
+pub(crate) fn with_token(mut request: Request<Body>, token: &str) -> Request<Body> {
+    let value = format!("Bearer {token}").parse().unwrap();
+    request.headers_mut().insert("authorization", value);
+    request
+}
+
+pub(crate) fn session_request(sandbox: &AccessPspSandbox, token: &str) -> Request<Body> {
+    let url = format!("{}/wallets/wsps/sessions", sandbox.api_origin());
+    with_token(post(&url, JSON, r#"{"reference":"1"}"#), token)
+}
+
+pub(crate) fn echo_request(sandbox: &AccessPspSandbox, token: &str) -> Request<Body> {
+    let url = format!("{}/echo?x=1", sandbox.api_origin());
+    with_token(Request::put(url).body(Full::from("four")).unwrap(), token)
+}
+
+/// A sale that lacks nothing.
+pub(crate) fn sale_request(sandbox: &AccessPspSandbox, token: &str) -> Request<Body> {
+    let url = format!("{}/uc/v1/wallet/sale", sandbox.api_origin());
+    let mut request = with_token(post(&url, JSON, r#"{"amount":100}"#), token);
+    let headers = request.headers_mut();
+    headers.insert("accept", HeaderValue::from_static("*/*"));
+    headers.insert("x-api-key", sandbox.api_key().parse().unwrap());
+    let key = HeaderValue::from_static("01234567-89ab-4def-8123-456789abcdef");
+    headers.insert("idempotency-key", key);
+    request
 }
