@@ -9,6 +9,8 @@ use std::{
 use http::{HeaderMap, header::AUTHORIZATION};
 use parking_lot::Mutex;
 
+use crate::clock::{Clock as _, SystemClock};
+
 use super::{
     jwt::{Claims, NotOurs, Signer},
     record::{MintedToken, Verdict},
@@ -180,7 +182,8 @@ impl Ledger {
 
 impl Book {
     fn now(&self) -> Duration {
-        wall().saturating_add(self.ahead)
+        let wall = SystemClock.now().wall.duration_since(UNIX_EPOCH);
+        wall.unwrap_or_default().saturating_add(self.ahead)
     }
 
     fn revoke_all(&mut self) {
@@ -188,16 +191,6 @@ impl Book {
             token.revoked = true;
         }
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the sandbox is a server of its own, with its own clock"
-)]
-fn wall() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
 }
 
 fn ceil(span: Duration) -> u64 {
