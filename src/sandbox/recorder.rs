@@ -5,10 +5,7 @@ use std::{fmt, io, sync::Arc};
 use bytes::Bytes;
 use http::StatusCode;
 use parking_lot::Mutex;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::watch,
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -88,7 +85,7 @@ impl Recorder {
             answer: Mutex::new(Answer::new(StatusCode::OK)),
         });
         let record = Arc::clone(&seen);
-        let server = Server::raw(watch::Sender::new(()), tls, move |stream| {
+        let server = Server::raw(tls, move |stream| {
             let seen = Arc::clone(&record);
             async move {
                 // A client that breaks off is nothing to report: its bytes are kept.

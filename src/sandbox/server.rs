@@ -15,11 +15,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{rt::TokioIo, server::conn::auto};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{Notify, watch},
+    sync::Notify,
     task::{JoinHandle, JoinSet},
 };
 use tokio_rustls::TlsAcceptor;
@@ -65,7 +68,6 @@ pub(crate) struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
-    _alive: watch::Sender<()>,
 }
 
 impl Server {
@@ -75,9 +77,8 @@ impl Server {
         tls: Option<TlsAcceptor>,
         protocols: Protocols,
     ) -> io::Result<Self> {
-        let (alive, ended) = watch::channel(());
-        let builder = http_builder(protocols, Tethered(ended));
-        Self::raw(alive, tls, move |stream| {
+        let builder = http_builder(protocols);
+        Self::raw(tls, move |stream| {
             let (builder, handler) = (builder.clone(), Arc::clone(&handler));
             async move { serve_http(&builder, stream, handler).await }
         })
@@ -85,11 +86,7 @@ impl Server {
     }
 
     /// Hands each accepted stream, after its TLS handshake, to `serve`.
-    pub(crate) async fn raw<S, F>(
-        alive: watch::Sender<()>,
-        tls: Option<TlsAcceptor>,
-        serve: S,
-    ) -> io::Result<Self>
+    pub(crate) async fn raw<S, F>(tls: Option<TlsAcceptor>, serve: S) -> io::Result<Self>
     where
         S: Fn(Stream) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -103,7 +100,6 @@ impl Server {
             address,
             connections,
             accepting,
-            _alive: alive,
         })
     }
 
@@ -173,29 +169,9 @@ async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<St
     })
 }
 
-/// Runs what HTTP/2 spawns, no longer than its server lives.
-#[derive(Clone)]
-struct Tethered(watch::Receiver<()>);
-
-impl<F> hyper::rt::Executor<F> for Tethered
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, future: F) {
-        let mut ended = self.0.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                // Nothing is ever sent: this resolves when the server is dropped.
-                _ = ended.changed() => {}
-                _ = future => {}
-            }
-        });
-    }
-}
-
-fn http_builder(protocols: Protocols, executor: Tethered) -> auto::Builder<Tethered> {
-    let mut builder = auto::Builder::new(executor);
+fn http_builder(protocols: Protocols) -> auto::Builder<TokioExecutor> {
+    // What HTTP/2 spawns for a stream ends with the stream, and that with its connection.
+    let mut builder = auto::Builder::new(TokioExecutor::new());
     // A gate may hold a thousand streams of one connection at a time.
     builder.http2().max_concurrent_streams(4096);
     match protocols {
@@ -206,7 +182,7 @@ fn http_builder(protocols: Protocols, executor: Tethered) -> auto::Builder<Tethe
 }
 
 async fn serve_http<H: Handler>(
-    builder: &auto::Builder<Tethered>,
+    builder: &auto::Builder<TokioExecutor>,
     stream: Stream,
     handler: Arc<H>,
 ) {
