@@ -6,6 +6,8 @@ mod error;
 mod layer;
 mod provider;
 mod refresh;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 mod source;
 mod token;
 
