@@ -3,11 +3,19 @@
 mod api;
 mod clock;
 mod error;
+#[cfg(feature = "exchange")]
+pub mod exchange;
 mod provider;
+#[cfg(feature = "client-credentials")]
+mod providers;
 mod token;
 
 pub use crate::api::{FromExtension, Origins, Refusal, RequestHead, RequestKey, ResponseHead};
 pub use crate::clock::{Clock, Now, SystemClock};
 pub use crate::error::{BoxError, Error, ErrorKind};
 pub use crate::provider::{FromFn, Secret, Static, TokenProvider, from_fn};
+#[cfg(feature = "access-psp")]
+pub use crate::providers::{AccessPsp, AccessPspBuilder};
+#[cfg(feature = "client-credentials")]
+pub use crate::providers::{ClientCredentials, ClientCredentialsBuilder};
 pub use crate::token::{IssuedToken, Token};
