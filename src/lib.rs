@@ -8,6 +8,8 @@ pub mod exchange;
 mod provider;
 #[cfg(feature = "client-credentials")]
 mod providers;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 mod token;
 
 pub use crate::api::{FromExtension, Origins, Refusal, RequestHead, RequestKey, ResponseHead};
