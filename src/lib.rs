@@ -3,8 +3,12 @@
 mod api;
 mod clock;
 mod error;
+#[cfg(feature = "exchange")]
+pub mod exchange;
 mod layer;
 mod provider;
+#[cfg(feature = "client-credentials")]
+mod providers;
 mod refresh;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
@@ -16,6 +20,10 @@ pub use crate::clock::{Clock, Now, SystemClock};
 pub use crate::error::{BoxError, Error, ErrorKind};
 pub use crate::layer::{Audit, BearerAuth, BearerAuthLayer, Replay, ResponseFuture, replay};
 pub use crate::provider::{FromFn, Secret, Static, TokenProvider, from_fn};
+#[cfg(feature = "access-psp")]
+pub use crate::providers::{AccessPsp, AccessPspBuilder};
+#[cfg(feature = "client-credentials")]
+pub use crate::providers::{ClientCredentials, ClientCredentialsBuilder};
 pub use crate::refresh::RefreshPolicy;
 pub use crate::source::{State, Stats, Status, TokenSource, TokenSourceBuilder};
 pub use crate::token::{IssuedToken, Token};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::{Error, ErrorKind};
@@ -94,9 +94,14 @@ impl Secret {
         }
     }
 
-    /// Whether it is known to be empty.
-    pub(crate) fn is_empty(&self) -> bool {
-        matches!(&self.origin, Origin::Value(value) if value.expose_secret().is_empty())
+    /// The secret as far as it is known without asking: a value, or what the file held when it was last read.
+    #[cfg(feature = "client-credentials")]
+    pub(crate) fn known(&self) -> Option<SecretString> {
+        match &self.origin {
+            Origin::Value(value) => Some(value.clone()),
+            Origin::Function(_) => None,
+            Origin::File(file) => Some(file.last_good.lock().clone()),
+        }
     }
 }
 

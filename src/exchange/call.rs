@@ -1,0 +1,177 @@
+//! One call: the deadline, the cap, and which answers are errors whoever the issuer is.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+
+use futures_util::future::{Either, select};
+use http::header::{CONTENT_LENGTH, LOCATION};
+use http::{HeaderMap, Uri};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use tokio::runtime::Handle;
+use tokio::time::Sleep;
+use zeroize::Zeroizing;
+
+use super::answer::Answer;
+use super::endpoint::{TokenEndpoint, origin_of};
+use super::request::TokenRequest;
+use super::service::AnswerBody;
+use crate::error::{BoxError, Error, ErrorKind};
+
+/// No token response is larger.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// A host name has at most 253 characters (RFC 1035 section 2.3.4); scheme and port come on top.
+const MAX_ORIGIN: usize = 270;
+
+impl TokenEndpoint {
+    /// Sends `request` as a `POST` and reads the answer.
+    ///
+    /// An answer with a status of 2xx or 4xx is returned for the provider to judge, but for those below.
+    ///
+    /// # Errors
+    ///
+    /// Transient: [`ErrorKind::Timeout`] for a call that takes too long and for HTTP 408, [`ErrorKind::Throttled`] for 429,
+    /// [`ErrorKind::Unavailable`] for 5xx and failures of I/O, [`ErrorKind::MalformedAnswer`] for a 2xx whose body is
+    /// larger than 64 KiB and for an answer that is none. Permanent: [`ErrorKind::Config`] for a redirect,
+    /// [`ErrorKind::NoRuntime`] outside of a tokio runtime and in one whose timers are off.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the HTTP request. The issuer may have handed out a token that nobody gets to see.
+    pub async fn call(&self, request: TokenRequest) -> Result<Answer, Error> {
+        let mut deadline = self.deadline()?;
+        let request = request.into_http(self.url.clone());
+        let response = match within(deadline.as_mut(), self.client.send(request)).await {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => return Err(self.broken("could not be reached", error)),
+            None => return Err(self.too_slow()),
+        };
+        let (parts, body) = response.into_parts();
+        let read = within(deadline.as_mut(), read(&parts.headers, body)).await;
+        let mut answer = Answer {
+            origin: self.origin.clone(),
+            status: parts.status,
+            headers: parts.headers,
+            body: Zeroizing::default(),
+        };
+        if answer.status.is_redirection() {
+            return Err(redirected(&answer));
+        }
+        // A status that is an error says more than a body that is late, torn or too long.
+        match read {
+            Some(Ok(body)) => answer.body = body,
+            _ if !answer.status.is_success() => {}
+            Some(Err(Unread::TooLong)) => {
+                return Err(answer
+                    .error(ErrorKind::MalformedAnswer, "answered with more than 64 KiB")
+                    .with_status(answer.status));
+            }
+            Some(Err(Unread::Broken(error))) => {
+                return Err(self.broken("broke off its answer", error).with_status(answer.status));
+            }
+            None => return Err(self.too_slow().with_status(answer.status)),
+        }
+        answer.transient().map_or(Ok(answer), Err)
+    }
+
+    fn deadline(&self) -> Result<Pin<Box<Sleep>>, Error> {
+        require_runtime()?;
+        // Without timers tokio panics here, and offers no way to ask beforehand.
+        catch_unwind(AssertUnwindSafe(|| Box::pin(tokio::time::sleep(self.timeout)))).map_err(|_| {
+            Error::new(ErrorKind::NoRuntime, "a token request needs a runtime with timers")
+                .with_hint("build the runtime with enable_time() or enable_all()")
+        })
+    }
+
+    fn too_slow(&self) -> Error {
+        let Self { origin, timeout, .. } = self;
+        Error::new(ErrorKind::Timeout, format!("the issuer at {origin} did not answer within {timeout:?}"))
+    }
+
+    fn broken(&self, what: &str, error: BoxError) -> Error {
+        // A client that refuses or fails in this crate's own terms has said it all.
+        if let Some(error) = Error::find(&*error) {
+            return error.clone();
+        }
+        let timed_out = chain(&*error)
+            .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut));
+        let kind = if timed_out { ErrorKind::Timeout } else { ErrorKind::Unavailable };
+        let outcome = Error::new(kind, format!("the issuer at {} {what}", self.origin));
+        if self.shows_query(&*error) {
+            return outcome;
+        }
+        outcome.with_source(error)
+    }
+
+    /// Some HTTP clients put the whole URL into their errors, and its query may hold a key.
+    fn shows_query(&self, error: &(dyn StdError + 'static)) -> bool {
+        let Some(query) = self.url.query().filter(|query| !query.is_empty()) else {
+            return false;
+        };
+        chain(error).any(|cause| format!("{cause} {cause:?}").contains(query))
+    }
+}
+
+/// Whether a token request can be made here at all.
+pub(crate) fn require_runtime() -> Result<(), Error> {
+    Handle::try_current()
+        .map(drop)
+        .map_err(|_| Error::new(ErrorKind::NoRuntime, "a token request needs a tokio runtime"))
+}
+
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
+}
+
+async fn within<F: Future>(deadline: Pin<&mut Sleep>, work: F) -> Option<F::Output> {
+    match select(pin!(work), deadline).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(_) => None,
+    }
+}
+
+enum Unread {
+    TooLong,
+    Broken(BoxError),
+}
+
+async fn read(headers: &HeaderMap, mut body: AnswerBody) -> Result<Zeroizing<Vec<u8>>, Unread> {
+    if declared_length(headers).max(body.size_hint().lower()) > MAX_ANSWER as u64 {
+        return Err(Unread::TooLong);
+    }
+    // Allocated once: a buffer that grows leaves unwiped copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_ANSWER));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(Unread::Broken)?;
+        if let Some(data) = frame.data_ref() {
+            if data.len() > MAX_ANSWER - bytes.len() {
+                return Err(Unread::TooLong);
+            }
+            bytes.extend_from_slice(data);
+        }
+    }
+    Ok(bytes)
+}
+
+fn declared_length(headers: &HeaderMap) -> u64 {
+    headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok()).unwrap_or_default()
+}
+
+/// Following a redirect would hand the client's secret to whoever is named in it (RFC 9700 section 4.11).
+fn redirected(answer: &Answer) -> Error {
+    let target = answer
+        .headers
+        .get(LOCATION)
+        .and_then(|location| location.to_str().ok()?.parse::<Uri>().ok())
+        .and_then(|location| origin_of(&location))
+        .filter(|origin| origin.len() <= MAX_ORIGIN);
+    let what = target.map_or_else(
+        || String::from("answered with a redirect, which is not followed"),
+        |target| format!("redirects to {target}, which is not followed"),
+    );
+    answer.error(ErrorKind::Config, &what).with_hint("set the token URL that the issuer documents")
+}

@@ -1,0 +1,175 @@
+//! This crate's own HTTP client for token calls: hyper-util's pool over rustls, HTTP/1.1.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::Scheme;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+use tower::Service;
+
+use super::service::AnswerBody;
+use super::tls::Tls;
+use crate::api::is_loopback;
+use crate::error::{BoxError, Error, ErrorKind};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Below what servers and load balancers commonly allow, so that it is this side that closes.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+
+/// A pooled HTTP/1.1 client for token calls. Cloning shares the pool.
+///
+/// TLS is rustls with ring and Mozilla's roots, compiled in, unless the builder is told otherwise. The process-wide
+/// default of rustls is neither read nor set. It follows no redirect, keeps no cookies, reads no proxy variable, and
+/// speaks clear text to loopback alone.
+///
+/// It is built outside of a runtime as well as inside, and outlives the runtimes that it was used in.
+#[derive(Clone)]
+pub struct HttpClient {
+    inner: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl HttpClient {
+    /// A client with bundled roots, ring, and no client certificate.
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpClientBuilder::build`].
+    pub fn new() -> Result<Self, Error> {
+        Self::builder().build()
+    }
+
+    /// Starts from the same.
+    #[must_use]
+    pub fn builder() -> HttpClientBuilder {
+        HttpClientBuilder { tls: Tls::default(), connect_timeout: CONNECT_TIMEOUT }
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for HttpClient {
+    type Response = Response<AnswerBody>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let uri = request.uri();
+        let safe = uri.scheme() == Some(&Scheme::HTTPS) || uri.host().is_some_and(is_loopback);
+        if !safe {
+            return Box::pin(std::future::ready(Err(Error::new(
+                ErrorKind::InsecureUrl,
+                "the request would go out in clear text",
+            )
+            .with_hint("use https; http is for loopback alone")
+            .into())));
+        }
+        let answer = self.inner.request(request);
+        Box::pin(async move { Ok(answer.await?.map(AnswerBody::new)) })
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").finish_non_exhaustive()
+    }
+}
+
+/// Says whom an [`HttpClient`] trusts, and who it is.
+#[must_use]
+pub struct HttpClientBuilder {
+    tls: Tls,
+    connect_timeout: Duration,
+}
+
+impl HttpClientBuilder {
+    /// Trusts these certificates (PEM, one or more) and no others. Called again, it adds to them.
+    pub fn roots_pem(mut self, pem: impl AsRef<[u8]>) -> Self {
+        self.tls.add_roots_pem(pem.as_ref());
+        self
+    }
+
+    /// Trusts the platform's store instead of the bundled roots. It is read in [`build`](Self::build), which blocks.
+    #[cfg(feature = "native-roots")]
+    pub fn native_roots(mut self) -> Self {
+        self.tls.use_native_roots();
+        self
+    }
+
+    /// Shows a client certificate to issuers that ask for one (mutual TLS; RFC 8705 section 2).
+    ///
+    /// Both are PEM: the chain with the leaf first; the key as PKCS#8, PKCS#1 or SEC1, and not encrypted.
+    pub fn identity_pem(mut self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
+        self.tls.set_identity_pem(chain.as_ref(), key.as_ref());
+        self
+    }
+
+    /// Uses a whole rustls configuration, with its own roots, identity and cryptography, in place of every other choice
+    /// here. Its ALPN list is emptied: the token call is HTTP/1.1.
+    pub fn rustls_config(mut self, config: ClientConfig) -> Self {
+        self.tls.set_config(config);
+        self
+    }
+
+    /// Uses aws-lc-rs for the cryptography instead of ring.
+    #[cfg(feature = "aws-lc-rs")]
+    pub fn aws_lc_rs(mut self) -> Self {
+        self.tls.use_aws_lc_rs();
+        self
+    }
+
+    /// Sets how long one TCP connection may take to come up. 5 seconds by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Makes the client. Nothing is connected, and no runtime is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] that names the setting: PEM without a certificate or a key in it, a key that does not go with
+    /// its certificate, a platform store that is empty, a timeout of zero, a
+    /// [`rustls_config`](Self::rustls_config) beside settings that it would override.
+    pub fn build(self) -> Result<HttpClient, Error> {
+        if self.connect_timeout.is_zero() {
+            return Err(Error::new(ErrorKind::Config, "connect_timeout: it has to be longer than zero"));
+        }
+        let mut tcp = HttpConnector::new();
+        // It is TLS that is spoken over it.
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(self.connect_timeout));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(self.tls.into_config()?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let inner = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .build(connector);
+        Ok(HttpClient { inner })
+    }
+}
+
+impl fmt::Debug for HttpClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClientBuilder")
+            .field("tls", &self.tls)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish()
+    }
+}

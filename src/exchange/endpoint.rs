@@ -1,0 +1,121 @@
+//! Where the token request goes: a URL that was looked at before a secret is sent there.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::Scheme;
+
+use super::service::TokenClient;
+use crate::api::is_loopback;
+use crate::error::{Error, ErrorKind};
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A token endpoint and the HTTP service that reaches it. Cloning shares the service.
+///
+/// `Debug` shows the URL's origin: a path or a query may hold what is nobody's business.
+#[derive(Clone)]
+pub struct TokenEndpoint {
+    pub(super) url: Uri,
+    pub(super) origin: Arc<str>,
+    pub(super) client: TokenClient,
+    pub(super) timeout: Duration,
+}
+
+impl TokenEndpoint {
+    /// Checks `token_url` (RFC 6749 section 3.2: absolute, TLS, no fragment; a query is kept).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] that begins with `token_url`, for what is no such URL: another scheme, no host, a user name,
+    /// a fragment, a control character. [`ErrorKind::InsecureUrl`] for http to anything but loopback. Neither repeats the
+    /// URL.
+    pub fn new(token_url: &str, client: TokenClient) -> Result<Self, Error> {
+        let (url, origin) = parse(token_url)?;
+        Ok(Self { url, origin: origin.into(), client, timeout: DEFAULT_TIMEOUT })
+    }
+
+    /// Sets how long a call may take, from its start until the answer's last byte. 10 seconds by default.
+    ///
+    /// Keep it below the source's `fetch_timeout` (12 seconds by default), so that the error names the cause.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] for zero.
+    pub fn timeout(mut self, timeout: Duration) -> Result<Self, Error> {
+        if timeout.is_zero() {
+            return Err(Error::new(ErrorKind::Config, "timeout: it has to be longer than zero"));
+        }
+        self.timeout = timeout;
+        Ok(self)
+    }
+
+    /// Scheme, host and port of the token URL.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+}
+
+fn parse(text: &str) -> Result<(Uri, String), Error> {
+    // The text may hold a password, so no error repeats it.
+    let refused = |why: &str| Error::new(ErrorKind::Config, format!("token_url: {why}"));
+    if text.is_empty() {
+        return Err(refused("it is empty"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(refused("it has a control character"));
+    }
+    if !text.is_ascii() {
+        return Err(refused("it is not ASCII; write the host in its xn-- form and escape the rest"));
+    }
+    // `Uri` would drop a fragment without a word.
+    if text.contains('#') {
+        return Err(refused("it has a fragment (RFC 6749 section 3.2)"));
+    }
+    let url: Uri = text.parse().map_err(|_| refused("it is not a URL"))?;
+    let https = match url.scheme() {
+        Some(scheme) if *scheme == Scheme::HTTPS => true,
+        Some(scheme) if *scheme == Scheme::HTTP => false,
+        Some(_) => return Err(refused("the scheme is not https")),
+        None => return Err(refused("it has no scheme; write https://host/path")),
+    };
+    let Some(authority) = url.authority() else {
+        return Err(refused("it has no host"));
+    };
+    if authority.as_str().contains('@') {
+        return Err(refused("it has a user name or a password"));
+    }
+    if authority.host().is_empty() {
+        return Err(refused("it has no host"));
+    }
+    if authority.port_u16().is_none() && authority.as_str() != authority.host() {
+        return Err(refused("the port is not a number up to 65535"));
+    }
+    if !https && !is_loopback(authority.host()) {
+        return Err(Error::new(ErrorKind::InsecureUrl, "token_url: it would send the secret in clear text")
+            .with_hint("use https; http is for loopback alone"));
+    }
+    let origin = origin_of(&url).unwrap_or_default();
+    Ok((url, origin))
+}
+
+/// Scheme, host and port of an absolute URL; `None` where it has none, or a user name in front of it.
+pub(super) fn origin_of(url: &Uri) -> Option<String> {
+    let (scheme, authority) = (url.scheme()?, url.authority()?);
+    if authority.as_str().contains('@') {
+        return None;
+    }
+    Some(format!("{scheme}://{authority}").to_ascii_lowercase())
+}
+
+impl fmt::Debug for TokenEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenEndpoint")
+            .field("origin", &self.origin)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

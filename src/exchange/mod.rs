@@ -1,0 +1,68 @@
+//! The token call: how a provider speaks to its token endpoint.
+//!
+//! A [`TokenEndpoint`] is a checked URL and an HTTP service. [`call`](TokenEndpoint::call) sends one [`TokenRequest`] and
+//! returns the [`Answer`], within limits:
+//!
+//! | limit | value |
+//! | --- | --- |
+//! | scheme | https, or http to loopback |
+//! | time, from `call` until the answer's last byte | 10 seconds, or [`timeout`](TokenEndpoint::timeout) |
+//! | size of the answer's body | 64 KiB |
+//! | redirects | none is followed; one is [`ErrorKind::Config`](crate::ErrorKind::Config) that names the origin it leads to |
+//! | retries | none: when to call again is the token source's to decide |
+//!
+//! HTTP 408, 429 and 5xx, and failures of I/O, are transient errors, with the answer's `Retry-After` where it has one.
+//! What the issuer wrote is never part of an error.
+//!
+//! ```
+//! use tower_bearer_auth::exchange::{TokenClient, TokenEndpoint, TokenRequest};
+//! use tower_bearer_auth::{Error, IssuedToken, TokenProvider};
+//!
+//! struct Issuer {
+//!     endpoint: TokenEndpoint,
+//! }
+//!
+//! impl Issuer {
+//!     fn new(client: TokenClient) -> Result<Self, Error> {
+//!         let endpoint = TokenEndpoint::new("https://issuer.example/token", client)?;
+//!         Ok(Self { endpoint })
+//!     }
+//! }
+//!
+//! impl TokenProvider for Issuer {
+//!     type Key = ();
+//!
+//!     async fn fetch(&self, _key: &()) -> Result<IssuedToken, Error> {
+//!         let request = TokenRequest::form(&[("grant_type", "client_credentials")]);
+//!         self.endpoint.call(request).await?.bearer_token()
+//!     }
+//! }
+//! ```
+
+mod answer;
+mod call;
+#[cfg(feature = "client")]
+mod client;
+mod endpoint;
+mod failure;
+mod lifetime;
+mod request;
+mod retry_after;
+mod service;
+#[cfg(feature = "client")]
+mod tls;
+mod token;
+
+pub use self::answer::Answer;
+#[cfg(feature = "client")]
+pub use self::client::{HttpClient, HttpClientBuilder};
+pub use self::endpoint::TokenEndpoint;
+pub use self::request::TokenRequest;
+pub use self::service::{AnswerBody, TokenClient};
+
+pub(crate) use self::call::require_runtime;
+#[cfg(feature = "client-credentials")]
+pub(crate) use self::failure::Documented;
+
+#[cfg(test)]
+mod tests;

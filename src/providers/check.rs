@@ -1,0 +1,76 @@
+//! What a setting has to look like. Every error names the setting, and none repeats its value.
+
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderName, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroizing;
+
+use crate::api::Origins;
+use crate::error::{Error, ErrorKind};
+
+/// Headers that HTTP itself or this crate sets.
+const RESERVED: [HeaderName; 9] =
+    [CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+
+pub(super) fn refused(field: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("{field}: {why}"))
+}
+
+pub(super) fn text(field: &str, value: &str) -> Result<(), Error> {
+    if value.is_empty() {
+        return Err(refused(field, "it is empty"));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(refused(field, "it has a control character"));
+    }
+    Ok(())
+}
+
+pub(super) fn secret(field: &str, value: &SecretString) -> Result<(), Error> {
+    text(field, value.expose_secret())
+}
+
+pub(super) fn header_name(field: &str, name: &str) -> Result<HeaderName, Error> {
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refused(field, "the name is no header name"))?;
+    if RESERVED.contains(&name) {
+        return Err(refused(field, "the name is one that HTTP or this crate sets itself"));
+    }
+    Ok(name)
+}
+
+/// As [`header_name`], for a header that goes beside the token.
+pub(super) fn api_header_name(field: &str, name: &str) -> Result<HeaderName, Error> {
+    match header_name(field, name)? {
+        AUTHORIZATION => Err(refused(field, "that header carries the token")),
+        name => Ok(name),
+    }
+}
+
+/// A header value marked sensitive, in a buffer that is wiped.
+pub(super) fn header_value(field: &str, value: &SecretString) -> Result<HeaderValue, Error> {
+    secret(field, value)?;
+    let bytes = Zeroizing::new(value.expose_secret().as_bytes().to_vec());
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes))
+        .map_err(|_| refused(field, "the value does not fit into a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+pub(super) fn origins(field: &str, texts: &[String]) -> Result<Origins, Error> {
+    texts
+        .iter()
+        .try_fold(Origins::none(), |origins, text| origins.allow(text.trim()).map_err(|error| renamed(field, error)))
+}
+
+/// Puts the setting's name in front of an error that does not know it.
+fn renamed(field: &str, error: Error) -> Error {
+    let shown = error.to_string();
+    let hint = error.hint().map(|hint| format!(": {hint}")).unwrap_or_default();
+    let reason = shown.strip_suffix(&hint).unwrap_or(&shown);
+    let reason = reason.strip_prefix("origin: ").unwrap_or(reason);
+    let message = format!("{field}: {reason}");
+    error.with_message(message)
+}

@@ -1,0 +1,77 @@
+//! Settings out of the environment: `NAME`, or `NAME_FILE` for a file that holds the value.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use secrecy::ExposeSecret as _;
+
+use crate::error::{Error, ErrorKind};
+use crate::provider::Secret;
+
+/// The variables that begin with one prefix, and where to look them up.
+pub(super) struct Variables<'a> {
+    prefix: &'a str,
+    lookup: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+impl<'a> Variables<'a> {
+    pub(super) fn new(prefix: &'a str, lookup: &'a dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+        if prefix.is_empty() || prefix.contains(['=', '\0']) {
+            return Err(Error::new(ErrorKind::Config, "prefix: no variable's name begins like this"));
+        }
+        Ok(Self { prefix, lookup })
+    }
+
+    /// The full name of a variable.
+    pub(super) fn name(&self, what: &str) -> String {
+        format!("{}_{what}", self.prefix)
+    }
+
+    /// A secret; one in a file is read again at every fetch.
+    pub(super) fn secret(&self, what: &str) -> Result<Option<Secret>, Error> {
+        let name = self.name(what);
+        let name_file = format!("{name}_FILE");
+        let refused = |name: &str, why: &str| Error::new(ErrorKind::Config, format!("{name}: {why}"));
+        match ((self.lookup)(&name), (self.lookup)(&name_file)) {
+            (None, None) => Ok(None),
+            (Some(_), Some(_)) => Err(refused(&name, &format!("{name_file} is set as well; set one of them"))),
+            (Some(value), None) => match value.into_string() {
+                Ok(value) if value.is_empty() => Err(refused(&name, "it is empty")),
+                Ok(value) => Ok(Some(Secret::from(value))),
+                Err(_) => Err(refused(&name, "it is not UTF-8")),
+            },
+            (None, Some(path)) if path.is_empty() => Err(refused(&name_file, "it is empty")),
+            (None, Some(path)) => Secret::file(PathBuf::from(path)).map(Some).map_err(|error| {
+                let message = format!("{name_file}: {error}");
+                error.with_message(message)
+            }),
+        }
+    }
+
+    /// What is no secret, and is read once.
+    pub(super) fn text(&self, what: &str) -> Result<Option<String>, Error> {
+        Ok(self.secret(what)?.and_then(|value| value.known()).map(|value| value.expose_secret().to_owned()))
+    }
+
+    /// Several values, with commas between them.
+    pub(super) fn list(&self, what: &str) -> Result<Vec<String>, Error> {
+        let Some(text) = self.text(what)? else {
+            return Ok(Vec::new());
+        };
+        let items: Vec<String> = text.split(',').map(|item| item.trim().to_owned()).collect();
+        if items.iter().any(String::is_empty) {
+            return Err(Error::new(ErrorKind::Config, format!("{}: an item in it is empty", self.name(what))));
+        }
+        Ok(items)
+    }
+
+    pub(super) fn missing(&self, what: &str) -> Error {
+        let name = self.name(what);
+        Error::new(ErrorKind::Config, format!("{name}: neither it nor {name}_FILE is set"))
+    }
+}
+
+/// The process's own environment.
+pub(super) fn process(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
