@@ -1,0 +1,160 @@
+//! The load: 64 tasks, a thousand sessions, two expiries, one revocation in flight, one sale.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use indicatif::{ProgressBar, ProgressStyle};
+use tower::{Service, ServiceExt};
+use tower_bearer_auth::exchange::HttpClient;
+use tower_bearer_auth::sandbox::AccessPspSandbox;
+use tower_bearer_auth::{AccessPsp, BearerAuthLayer, BoxError, TokenSource};
+
+use crate::stack::{self, Added};
+use crate::verdict::Verdict;
+
+pub(crate) const SESSIONS: usize = 1000;
+const TASKS: usize = 64;
+const LIFETIME: Duration = Duration::from_secs(2);
+/// Between two sessions of one task: the job takes a few lifetimes.
+const PACE: Duration = Duration::from_millis(350);
+/// How many requests are held at the API when the tokens are revoked.
+const IN_FLIGHT: usize = 32;
+
+/// What to do wrong, to see that it is noticed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Break {
+    LoseSession,
+    DoubleSession,
+    NoExpiry,
+    NoRefusal,
+    TokenStorm,
+}
+
+impl Break {
+    pub(crate) fn parse(text: &str) -> Result<Self, BoxError> {
+        Ok(match text {
+            "lose-session" => Self::LoseSession,
+            "double-session" => Self::DoubleSession,
+            "no-expiry" => Self::NoExpiry,
+            "no-refusal" => Self::NoRefusal,
+            "token-storm" => Self::TokenStorm,
+            _ => return Err("--break takes lose-session, double-session, no-expiry, no-refusal or token-storm".into()),
+        })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a measurement outside of the crate")]
+pub(crate) async fn run(broken: Option<Break>) -> Result<Verdict, BoxError> {
+    let lifetime = if broken == Some(Break::NoExpiry) { Duration::from_secs(1800) } else { LIFETIME };
+    let sandbox = Arc::new(
+        AccessPspSandbox::builder().token_lifetime(lifetime).latency(Duration::from_millis(50)).start().await?,
+    );
+    let provider = AccessPsp::builder()
+        .client_id(sandbox.client_id())
+        .client_secret(sandbox.client_secret())
+        .environment("sandbox")
+        .token_url(sandbox.token_url())
+        .api_origin(sandbox.api_origin())
+        .api_key(sandbox.api_key())
+        .http_client(HttpClient::builder().roots_pem(sandbox.ca_pem()).build()?)
+        .build()?;
+    let layer = BearerAuthLayer::new(provider);
+    let added = Added::default();
+    let client = stack::with_token(stack::https_client(Some(sandbox.ca_pem()))?, &layer, &added);
+
+    println!("issuer {}, Wallet API {}", sandbox.issuer_origin(), sandbox.api_origin());
+    let begun = Instant::now();
+    let progress = progress_bar();
+    let next = Arc::new(AtomicUsize::new(0));
+    let revoker = tokio::spawn(revoke_in_flight(Arc::clone(&sandbox), broken));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..TASKS {
+        let (client, api, next) = (client.clone(), sandbox.api_origin(), Arc::clone(&next));
+        tasks.spawn(open_sessions(client, api, next, progress.clone(), layer.source().clone(), broken));
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    revoker.await?;
+    sell(client, &sandbox.api_origin()).await?;
+    progress.finish_and_clear();
+
+    let time = begun.elapsed();
+    Ok(Verdict::of(&sandbox, &layer.source().stats(), added.percentiles(), lifetime, time))
+}
+
+async fn open_sessions<S>(
+    mut client: S,
+    api: String,
+    next: Arc<AtomicUsize>,
+    progress: ProgressBar,
+    source: TokenSource<AccessPsp>,
+    broken: Option<Break>,
+) -> Result<(), BoxError>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<Incoming>, Error = BoxError>,
+{
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let times = match broken {
+            _ if number >= SESSIONS => return Ok(()),
+            Some(Break::LoseSession) if number == 7 => 0,
+            Some(Break::DoubleSession) if number == 7 => 2,
+            _ => 1,
+        };
+        if broken == Some(Break::TokenStorm) && number % 20 == 0 {
+            source.invalidate();
+        }
+        for _ in 0..times {
+            let request = Request::post(format!("{api}/wallets/wsps/sessions"))
+                .header("content-type", "application/json")
+                .body(Full::from(format!(r#"{{"reference":"session {number}"}}"#)))?;
+            expect(StatusCode::CREATED, client.ready().await?.call(request).await?).await?;
+        }
+        progress.inc(1);
+        tokio::time::sleep(PACE).await;
+    }
+}
+
+/// Holds requests at the API until enough are in flight, revokes the tokens that they carry, and lets them go on.
+async fn revoke_in_flight(sandbox: Arc<AccessPspSandbox>, broken: Option<Break>) {
+    sandbox.wait_api_requests(SESSIONS / 2).await;
+    if broken != Some(Break::NoRefusal) {
+        sandbox.hold();
+        sandbox.wait_held(IN_FLIGHT).await;
+        sandbox.revoke_all();
+        sandbox.release();
+    }
+}
+
+async fn sell<S>(mut client: S, api: &str) -> Result<(), BoxError>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<Incoming>, Error = BoxError>,
+{
+    let random = |bits: u32| fastrand::u64(..) >> (64 - bits);
+    let key =
+        format!("{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}", random(32), random(16), random(12), random(12), random(48));
+    let request = Request::post(format!("{api}/uc/v1/wallet/sale"))
+        .header("accept", "application/json")
+        .header("content-type", "application/json")
+        .header("idempotency-key", key)
+        .body(Full::from(r#"{"amount":1250,"currency":"EUR"}"#))?;
+    expect(StatusCode::OK, client.ready().await?.call(request).await?).await
+}
+
+pub(crate) async fn expect(status: StatusCode, response: Response<Incoming>) -> Result<(), BoxError> {
+    let answered = response.status();
+    response.into_body().collect().await?;
+    if answered == status { Ok(()) } else { Err(format!("the API answered {answered}, not {status}").into()) }
+}
+
+fn progress_bar() -> ProgressBar {
+    // Draws on a terminal and nowhere else.
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} sessions, {elapsed}");
+    ProgressBar::new(SESSIONS as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

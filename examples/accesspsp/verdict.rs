@@ -1,0 +1,79 @@
+//! What the servers recorded, and whether it is what the job should have done.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tower_bearer_auth::Stats;
+use tower_bearer_auth::sandbox::{AccessPspSandbox, Verdict as Judged};
+
+use crate::job::SESSIONS;
+
+pub(crate) struct Verdict {
+    rows: Vec<(&'static str, String)>,
+    wrong: Vec<String>,
+}
+
+impl Verdict {
+    pub(crate) fn of(
+        sandbox: &AccessPspSandbox,
+        stats: &Stats,
+        (median, p99): (Duration, Duration),
+        lifetime: Duration,
+        time: Duration,
+    ) -> Self {
+        let requests = sandbox.api_requests();
+        let sessions = sandbox.sessions();
+        let distinct: HashSet<_> = sessions.iter().map(|session| session.body.clone()).collect();
+        let sales = sandbox.sales().len();
+        let token_requests = sandbox.token_request_count();
+        let expired = sandbox.tokens().iter().filter(|token| token.expired).count();
+        let refused = requests.iter().filter(|request| request.verdict == Some(Judged::Revoked)).count();
+        let others = requests.iter().filter(|r| r.verdict.is_none_or(|v| !v.is_accepted())).count() - refused;
+        let renewals = usize::from(refused > 0);
+        let allowed = allowed_token_requests(time, lifetime) + renewals;
+
+        let mut wrong = Vec::new();
+        let mut check = |right: bool, what: String| {
+            if !right {
+                wrong.push(what);
+            }
+        };
+        check(sessions.len() == SESSIONS, format!("{} sessions were created, not {SESSIONS}", sessions.len()));
+        check(distinct.len() == SESSIONS, format!("{} distinct sessions, not {SESSIONS}", distinct.len()));
+        check(distinct.len() == sessions.len(), "a session was created twice".into());
+        check(sales == 1, format!("{sales} sales, not 1"));
+        check(expired >= 2, format!("{expired} tokens expired during the job, not at least 2"));
+        check(refused >= 1, "no request was refused in flight".into());
+        check(others == 0, format!("{others} requests carried a token that was bad for another reason"));
+        check(token_requests <= allowed, format!("{token_requests} token requests, more than {allowed}"));
+        check(stats.flights == token_requests as u64, "the source counted other token requests than the issuer".into());
+        check(stats.replays == refused as u64, "the layer counted other replays than the API saw refusals".into());
+
+        let rows = vec![
+            ("requests", format!("{} at the API, for {SESSIONS} sessions and 1 sale", requests.len())),
+            ("sessions created", format!("{}, {} of them distinct", sessions.len(), distinct.len())),
+            ("token requests", format!("{token_requests} at the issuer, at most {allowed} allowed; {expired} expired")),
+            ("refused, healed", format!("{refused} refused in flight, {} sent again", stats.replays)),
+            ("added by the layer", format!("median {median:.1?}, p99 {p99:.1?}")),
+            ("time", format!("{time:.1?}")),
+        ];
+        Self { rows, wrong }
+    }
+
+    /// Prints the table and what is wrong. Whether nothing is.
+    pub(crate) fn print(&self) -> bool {
+        for (name, value) in &self.rows {
+            println!("{name:<20} {value}");
+        }
+        for what in &self.wrong {
+            println!("WRONG: {what}");
+        }
+        self.wrong.is_empty()
+    }
+}
+
+/// One to begin with, and one for each time that a token's refresh window is reached: half of so short a lifetime.
+fn allowed_token_requests(time: Duration, lifetime: Duration) -> usize {
+    let window = (lifetime / 2).min(Duration::from_secs(20 * 60));
+    1 + time.as_secs_f64().div_euclid((lifetime - window).as_secs_f64()) as usize + 1
+}
