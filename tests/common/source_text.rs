@@ -15,11 +15,7 @@ pub(crate) struct Token<'a> {
 pub(crate) fn tokens(source: &str) -> Vec<Token<'_>> {
     let bytes = source.as_bytes();
     let is_name = |byte: u8| byte == b'_' || byte.is_ascii_alphanumeric() || byte >= 0x80;
-    let find = |from: usize, what: &str| {
-        source[from..]
-            .find(what)
-            .map_or(bytes.len(), |at| from + at + what.len())
-    };
+    let find = |from: usize, what: &str| source[from..].find(what).map_or(bytes.len(), |at| from + at + what.len());
     let (mut found, mut at, mut line) = (Vec::new(), 0, 1);
     while at < bytes.len() {
         let rest = &source[at..];
@@ -47,10 +43,7 @@ pub(crate) fn tokens(source: &str) -> Vec<Token<'_>> {
             match (signs.next(), signs.next()) {
                 (Some('\\'), _) => (find(at + 3, "'"), Some("\"")),
                 (Some(sign), Some('\'')) => (at + 2 + sign.len_utf8(), Some("\"")),
-                _ => (
-                    at + 1 + quoted.bytes().take_while(|b| is_name(*b)).count(),
-                    None,
-                ),
+                _ => (at + 1 + quoted.bytes().take_while(|b| is_name(*b)).count(), None),
             }
         } else if is_name(bytes[at]) {
             let stop = at + rest.bytes().take_while(|b| is_name(*b)).count();
@@ -64,11 +57,7 @@ pub(crate) fn tokens(source: &str) -> Vec<Token<'_>> {
         };
         let stop = stop.min(bytes.len());
         let end_line = line + source[at..stop].matches('\n').count();
-        found.extend(text.map(|text| Token {
-            text,
-            line,
-            end_line,
-        }));
+        found.extend(text.map(|text| Token { text, line, end_line }));
         (at, line) = (stop, end_line);
     }
     found
@@ -76,9 +65,7 @@ pub(crate) fn tokens(source: &str) -> Vec<Token<'_>> {
 
 /// The number of hashes of the raw string that starts here.
 fn raw_string(rest: &str) -> Option<usize> {
-    let marks = ["br", "cr", "r"]
-        .iter()
-        .find_map(|p| rest.strip_prefix(p))?;
+    let marks = ["br", "cr", "r"].iter().find_map(|p| rest.strip_prefix(p))?;
     let hashes = marks.bytes().take_while(|b| *b == b'#').count();
     marks[hashes..].starts_with('"').then_some(hashes)
 }
@@ -94,22 +81,13 @@ pub(crate) struct Named {
 }
 
 /// Reads what follows a `::`: one path, or a group of them. Returns the place after it.
-pub(crate) fn tree(
-    code: &[Token<'_>],
-    mut at: usize,
-    mut path: Vec<String>,
-    into: &mut Vec<Named>,
-) -> usize {
+pub(crate) fn tree(code: &[Token<'_>], mut at: usize, mut path: Vec<String>, into: &mut Vec<Named>) -> usize {
     let text = |at: usize| code.get(at).map_or("", |token| token.text);
     loop {
         if text(at) == "{" {
             at += 1;
             while !matches!(text(at), "}" | "") {
-                at = if text(at) == "," {
-                    at + 1
-                } else {
-                    tree(code, at, path.clone(), into)
-                };
+                at = if text(at) == "," { at + 1 } else { tree(code, at, path.clone(), into) };
             }
             return at + 1;
         }
@@ -162,14 +140,9 @@ pub(crate) fn paths(file: &str, code: &[Token<'_>]) -> Vec<Named> {
                 inline.push(depth + 1);
                 None
             }
-            "crate" if text(at + 1) == "::" && (at == 0 || text(at - 1) != "in") => {
-                Some(Vec::new())
-            }
+            "crate" if text(at + 1) == "::" && (at == 0 || text(at - 1) != "in") => Some(Vec::new()),
             "self" | "super" if text(at + 1) == "::" => Some(module.clone()),
-            "use"
-                if file == "src/lib.rs"
-                    && !matches!(text(at + 1), "crate" | "self" | "super" | "::") =>
-            {
+            "use" if file == "src/lib.rs" && !matches!(text(at + 1), "crate" | "self" | "super" | "::") => {
                 at = tree(code, at + 1, Vec::new(), &mut found);
                 continue;
             }
