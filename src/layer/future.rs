@@ -164,7 +164,7 @@ where
                     };
                     match ready!(healing.poll(this.shared, bodies, cx)) {
                         Healed::Keep(response) => return Poll::Ready(Ok(response)),
-                        Healed::Failed(error) => return Poll::Ready(Err(error.into())),
+                        Healed::Failed(error) => return Poll::Ready(Err(error)),
                         Healed::Resent(response, grant) => {
                             this.state.set(State::Resent { response, grant: Some(grant) });
                         }

@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 
 use tokio::time::Sleep;
 
+use super::TokenSource;
+use super::dispatch::{Entered, Grant};
 use super::entry::Entry;
 use super::flight::{Arrival, Outcome};
 use super::slot::is_usable;
-use super::{Entered, Grant, TokenSource};
 use crate::error::{Error, ErrorKind};
 use crate::provider::TokenProvider;
 

@@ -1,0 +1,234 @@
+//! From a request for a token, or the refusal of one, to what its slot says must be done.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+use tokio::runtime;
+
+use super::TokenSource;
+use super::acquire::Acquire;
+use super::entry::Entry;
+use super::flight::{self, Arrival, Handle};
+use super::slot::{Next, Slot, Verdict};
+use super::stats::Recorder;
+use crate::api::Refusal;
+use crate::clock::Now;
+use crate::error::{Error, ErrorKind};
+use crate::provider::TokenProvider;
+use crate::token::Token;
+
+/// A token that may be stamped, and where it came from.
+pub(crate) struct Grant<K> {
+    pub(super) entry: Arc<Entry<K>>,
+    pub(super) token: Token,
+}
+
+/// What asking for a token comes to at once.
+pub(crate) enum Asked<P: TokenProvider> {
+    Granted(Grant<P::Key>),
+    Wait(Acquire<P>),
+    Failed(Error),
+}
+
+pub(super) enum Entered<K> {
+    Granted(Grant<K>),
+    Wait(Arc<Entry<K>>, Arrival),
+    Failed(Error),
+}
+
+/// What became of a refused token.
+pub(crate) enum Renewal<P: TokenProvider> {
+    /// There is a newer one already.
+    Ready(Grant<P::Key>),
+    /// A flight is in the air.
+    Wait(Acquire<P>),
+    /// The renewal budget is empty: the token stays.
+    Exhausted,
+    /// No flight may start, or none can.
+    Failed(Error),
+}
+
+impl<P: TokenProvider> TokenSource<P> {
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.inner.stats
+    }
+
+    pub(super) fn acquire(&self, key: P::Key) -> Acquire<P> {
+        Acquire::start(self.clone(), key)
+    }
+
+    /// The cached path: nothing is cloned or boxed where there is a token.
+    pub(crate) fn ask(&self, key: P::Key) -> Asked<P> {
+        match self.enter(&key) {
+            Entered::Granted(grant) => Asked::Granted(grant),
+            Entered::Wait(entry, arrival) => Asked::Wait(Acquire::waiting(self.clone(), entry, arrival)),
+            // Asked outside of the runtime that will poll the answer.
+            Entered::Failed(error) if error.kind() == ErrorKind::NoRuntime => Asked::Wait(self.acquire(key)),
+            Entered::Failed(error) => Asked::Failed(error),
+        }
+    }
+
+    pub(super) fn enter(&self, key: &P::Key) -> Entered<P::Key> {
+        let now = self.inner.clock.now();
+        let entry = self.inner.entry(key, now);
+        match entry.fresh(now) {
+            Some(token) => self.grant(entry, token, now),
+            None => self.enter_slow(entry, now),
+        }
+    }
+
+    pub(super) fn enter_at(&self, entry: Arc<Entry<P::Key>>) -> Entered<P::Key> {
+        let now = self.inner.clock.now();
+        self.enter_slow(entry, now)
+    }
+
+    fn enter_slow(&self, mut entry: Arc<Entry<P::Key>>, now: Now) -> Entered<P::Key> {
+        loop {
+            let mut slot = entry.lock();
+            if slot.evicted {
+                drop(slot);
+                entry = self.inner.entry(&entry.key, now);
+                continue;
+            }
+            let stuck = slot.end_stuck_flight(self.inner.longest_flight(), now);
+            if stuck.is_some() {
+                self.inner.stats.record(|stats| {
+                    stats.flights_running -= 1;
+                    stats.flights_lost += 1;
+                });
+            }
+            let next = slot.request(now);
+            if matches!(next, Next::Fail(_)) {
+                self.inner.stats.record(|stats| stats.turned_away += 1);
+            }
+            let entered = self.follow(&entry, slot, next, now);
+            // Dropped outside of the lock: it wakes whoever waited for it.
+            drop(stuck);
+            return entered;
+        }
+    }
+
+    fn grant(&self, entry: Arc<Entry<P::Key>>, token: Token, now: Now) -> Entered<P::Key> {
+        self.inner.stats.hit();
+        entry.touch(now);
+        Entered::Granted(Grant { entry, token })
+    }
+
+    /// Does what the slot said, with its lock held on entry.
+    fn follow(
+        &self,
+        entry: &Arc<Entry<P::Key>>,
+        slot: MutexGuard<'_, Slot<Handle>>,
+        next: Next,
+        now: Now,
+    ) -> Entered<P::Key> {
+        let runtime = runtime::Handle::try_current();
+        match (next, runtime) {
+            (Next::Stamp(token), _) | (Next::StampAndDepart(token), Err(_)) => {
+                drop(slot);
+                self.grant(Arc::clone(entry), token, now)
+            }
+            (Next::StampAndDepart(token), Ok(runtime)) => {
+                // Nobody waits for it: the token in hand still works.
+                drop(self.depart(entry, slot, &runtime, now));
+                self.grant(Arc::clone(entry), token, now)
+            }
+            (Next::Fail(error), _) => Entered::Failed(error),
+            (Next::Join | Next::Depart, _) if flight::is_fetching(entry) => Entered::Failed(
+                Error::new(ErrorKind::Reentrant, "the provider waits for the token that it is fetching")
+                    .with_hint("give the provider an HTTP client that this layer does not wrap"),
+            ),
+            (Next::Join, _) => match slot.flight().map(|flight| flight.handle.arrival()) {
+                Some(arrival) => Entered::Wait(Arc::clone(entry), arrival),
+                None => Entered::Failed(no_runtime()),
+            },
+            (Next::Depart, Ok(runtime)) => {
+                let arrival = self.depart(entry, slot, &runtime, now);
+                Entered::Wait(Arc::clone(entry), arrival)
+            }
+            (Next::Depart, Err(_)) => Entered::Failed(no_runtime()),
+        }
+    }
+
+    fn depart(
+        &self,
+        entry: &Arc<Entry<P::Key>>,
+        mut slot: MutexGuard<'_, Slot<Handle>>,
+        runtime: &runtime::Handle,
+        now: Now,
+    ) -> Arrival {
+        let id = self.inner.flights.fetch_add(1, Ordering::Relaxed);
+        let (handle, flight) = flight::prepare(&self.inner, entry, id);
+        let arrival = handle.arrival();
+        slot.depart(id, handle, now);
+        self.inner.stats.record(|stats| {
+            stats.flights += 1;
+            stats.flights_running += 1;
+        });
+        // A runtime that is shutting down drops the flight at once, which takes the lock.
+        drop(slot);
+        flight.start(runtime);
+        arrival
+    }
+
+    /// `grant`, or what has replaced its token meanwhile. Asks nobody.
+    pub(crate) fn newest(&self, grant: Grant<P::Key>) -> Grant<P::Key> {
+        match grant.entry.usable(self.inner.clock.now()) {
+            Some(token) => Grant { token, ..grant },
+            None => grant,
+        }
+    }
+
+    /// The server refused the token of `grant`. With `wait` off the renewal starts and nobody waits for it.
+    pub(crate) fn refuse(&self, grant: &Grant<P::Key>, refusal: Refusal, wait: bool) -> Renewal<P> {
+        let now = self.inner.clock.now();
+        let entry = &grant.entry;
+        let mut slot = entry.lock();
+        let accepted = grant.token.is_accepted();
+        let verdict = slot.refuse(grant.token.generation(), refusal, now);
+        entry.publish(&slot);
+        let entered = match verdict {
+            _ if slot.evicted => {
+                drop(slot);
+                self.enter(&entry.key)
+            }
+            Verdict::Renew(next) => self.follow(entry, slot, next, now),
+            Verdict::Exhausted => {
+                drop(slot);
+                self.inner.stats.record(|stats| {
+                    stats.refusals += 1;
+                    stats.refusals_of_unaccepted += u64::from(!accepted);
+                    stats.renewals_declined += 1;
+                });
+                return Renewal::Exhausted;
+            }
+            Verdict::CoolingDown(error) => Entered::Failed(error),
+        };
+        self.inner.stats.record(|stats| {
+            stats.refusals += 1;
+            stats.refusals_of_unaccepted += u64::from(!accepted);
+        });
+        match entered {
+            Entered::Granted(newer) => Renewal::Ready(newer),
+            Entered::Wait(entry, arrival) if wait => Renewal::Wait(Acquire::waiting(self.clone(), entry, arrival)),
+            Entered::Wait(..) => Renewal::Wait(self.acquire(entry.key.clone())),
+            Entered::Failed(error) => Renewal::Failed(error),
+        }
+    }
+}
+
+fn no_runtime() -> Error {
+    Error::new(ErrorKind::NoRuntime, "a token request needs a tokio runtime, and this is none")
+        .with_hint("send the request from inside of a tokio runtime")
+}
+
+impl<K> Grant<K> {
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
+    }
+
+    pub(crate) fn key(&self) -> &K {
+        &self.entry.key
+    }
+}

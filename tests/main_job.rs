@@ -1,0 +1,67 @@
+//! The main job, run as a user runs it, and broken in each way that it claims to notice.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// `cargo test` builds the examples beside the tests.
+fn example() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let built = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join("accesspsp");
+    assert!(built.exists(), "{} is missing: run `cargo build --examples` first", built.display());
+    built
+}
+
+fn run(args: &[&str]) -> Output {
+    let mut job = Command::new(example());
+    job.args(args).env_clear().output().unwrap()
+}
+
+fn expect_wrong(what: &str, finding: &str) {
+    let output = run(&["--break", what]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{what}: {printed}");
+    let wrong: Vec<_> = printed.lines().filter(|line| line.starts_with("WRONG")).collect();
+    assert!(wrong.iter().any(|line| line.contains(finding)), "{what}: {printed}");
+}
+
+// R22, R23, R52
+#[test]
+fn the_main_job_opens_each_session_once_across_expiries_and_a_revocation() {
+    let output = run(&[]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    assert!(printed.contains("1000, 1000 of them distinct"), "{printed}");
+    assert!(!printed.contains("WRONG"), "{printed}");
+}
+
+#[test]
+fn a_lost_session_fails_the_main_job() {
+    expect_wrong("lose-session", "999 sessions were created");
+}
+
+#[test]
+fn a_session_created_twice_fails_the_main_job() {
+    expect_wrong("double-session", "created twice");
+}
+
+#[test]
+fn a_job_without_expiries_fails() {
+    expect_wrong("no-expiry", "0 tokens expired");
+}
+
+#[test]
+fn a_job_without_a_refusal_in_flight_fails() {
+    expect_wrong("no-refusal", "no request was refused");
+}
+
+#[test]
+fn too_many_token_requests_fail_the_main_job() {
+    expect_wrong("token-storm", "token requests, more than");
+}
+
+#[test]
+fn live_needs_credentials_and_names_the_variable() {
+    let output = run(&["--live", "https://api.example.com"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("ACCESS_PSP_CLIENT_ID"));
+}
