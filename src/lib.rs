@@ -1,4 +1,5 @@
-//! Tower middleware that stamps a bearer token.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod api;
 mod clock;
