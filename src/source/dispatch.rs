@@ -147,7 +147,11 @@ impl<P: TokenProvider> TokenSource<P> {
                 let arrival = self.depart(entry, slot, &runtime, now);
                 Entered::Wait(Arc::clone(entry), arrival)
             }
-            (Next::Depart, Err(_)) => Entered::Failed(no_runtime()),
+            (Next::Depart, Err(_)) => {
+                drop(slot);
+                self.inner.sweep(now);
+                Entered::Failed(no_runtime())
+            }
         }
     }
 

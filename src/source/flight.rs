@@ -140,6 +140,7 @@ impl<P: TokenProvider> Drop for Flight<P> {
                 stats.flights_running -= 1;
                 stats.flights_lost += 1;
             });
+            source.sweep(source.clock.now());
         }
     }
 }

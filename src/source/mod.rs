@@ -73,8 +73,9 @@ impl<P: TokenProvider> Inner<P> {
     }
 
     fn forget(&self, entry: &Arc<Entry<P::Key>>, credentials_changed: bool) {
+        let now = self.clock.now();
         let mut slot = entry.lock();
-        let stale = slot.forget(credentials_changed, self.clock.now());
+        let stale = slot.forget(credentials_changed, now);
         entry.publish(&slot);
         if stale.is_some() {
             self.stats.record(|stats| {
@@ -85,9 +86,11 @@ impl<P: TokenProvider> Inner<P> {
         drop(slot);
         if let Some(flight) = stale {
             flight.finish(Outcome::Moved);
+            self.sweep(now);
         }
     }
 
+    /// Called wherever a key is left without a flight, so that the bound holds again.
     fn sweep(&self, now: Now) {
         let in_air = self.stats.snapshot(0).flights_running;
         let evicted = self.map.sweep(in_air, now);
