@@ -53,6 +53,25 @@ async fn own_roots_are_trusted_and_no_others() {
     assert!(CryptoProvider::get_default().is_none());
 }
 
+#[cfg(feature = "aws-lc-rs")]
+#[tokio::test]
+async fn aws_lc_rs_serves_as_well_as_ring_beside_it() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let client = HttpClient::builder().roots_pem(sandbox.ca_pem()).aws_lc_rs();
+    fetch(&sandbox, client).await.unwrap();
+    // Two providers are compiled in, and neither is guessed to be the one.
+    assert!(CryptoProvider::get_default().is_none());
+}
+
+#[cfg(feature = "native-roots")]
+#[tokio::test]
+async fn the_platform_s_roots_do_not_vouch_for_a_throw_away_authority() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let error = fetch(&sandbox, HttpClient::builder().native_roots()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(sandbox.token_request_count(), 0);
+}
+
 // Mutual TLS: RFC 8705 section 2.
 #[tokio::test]
 async fn a_client_identity_is_shown_to_the_issuer_that_asks_for_one() {
