@@ -50,7 +50,6 @@ impl HttpClient {
     }
 
     /// Starts from the same.
-    #[must_use]
     pub fn builder() -> HttpClientBuilder {
         HttpClientBuilder { tls: Tls::default(), connect_timeout: CONNECT_TIMEOUT }
     }

@@ -60,6 +60,7 @@ pub use self::endpoint::TokenEndpoint;
 pub use self::request::TokenRequest;
 pub use self::service::{AnswerBody, TokenClient};
 
+#[cfg(feature = "client-credentials")]
 pub(crate) use self::call::require_runtime;
 #[cfg(feature = "client-credentials")]
 pub(crate) use self::failure::Documented;

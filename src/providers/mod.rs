@@ -12,3 +12,6 @@ mod env;
 pub use self::access_psp::{AccessPsp, AccessPspBuilder};
 pub use self::client_credentials::ClientCredentials;
 pub use self::client_credentials_builder::ClientCredentialsBuilder;
+
+#[cfg(test)]
+mod tests;

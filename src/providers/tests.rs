@@ -1,0 +1,164 @@
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use secrecy::ExposeSecret as _;
+
+use super::client_credentials_builder::ClientCredentialsBuilder;
+use super::env::Variables;
+use crate::error::{Error, ErrorKind};
+
+/// A directory that goes away with the test.
+struct Files(PathBuf);
+
+impl Files {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("tower-bearer-auth-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn holding(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        // What is left in the temporary directory is no test's failure.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn with<T>(variables: &[(&str, OsString)], read: impl FnOnce(&Variables<'_>) -> T) -> T {
+    let set: HashMap<&str, &OsString> = variables.iter().map(|(n, v)| (*n, v)).collect();
+    let lookup = |name: &str| set.get(name).map(|value| (*value).clone());
+    read(&Variables::new("P", &lookup).unwrap())
+}
+
+fn secret(variables: &[(&str, OsString)]) -> Result<Option<String>, Error> {
+    with(variables, |variables| variables.secret("KEY"))
+        .map(|found| found.map(|secret| secret.known().unwrap().expose_secret().to_owned()))
+}
+
+#[cfg(unix)]
+fn not_utf8() -> OsString {
+    std::os::unix::ffi::OsStringExt::from_vec(b"CANARY\xff".to_vec())
+}
+
+#[cfg(windows)]
+fn not_utf8() -> OsString {
+    std::os::windows::ffi::OsStringExt::from_wide(&[0x43, 0xd800])
+}
+
+#[test]
+fn a_variable_or_its_file_is_read_and_one_newline_goes() {
+    let files = Files::new();
+    let file = |content: &str| -> OsString { files.holding("good", content.as_bytes()).into() };
+    assert_eq!(secret(&[]).unwrap(), None);
+    assert_eq!(secret(&[("P_KEY", "v".into())]).unwrap().unwrap(), "v");
+    // What stands in a variable stands there as it is.
+    assert_eq!(secret(&[("P_KEY", "v\n".into())]).unwrap().unwrap(), "v\n");
+    for (content, expected) in
+        [("v", "v"), ("v\n", "v"), ("v\r\n", "v"), ("v\n\n", "v\n"), (" v \n", " v "), ("\n\n", "\n")]
+    {
+        let found = secret(&[("P_KEY_FILE", file(content))]).unwrap();
+        assert_eq!(found.unwrap(), expected, "{content:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_that_names_variable_and_path_alone() {
+    let files = Files::new();
+    let file = |name: &str, content: &[u8]| -> OsString { files.holding(name, content).into() };
+    let large = vec![b'x'; 64 * 1024 + 1];
+    for (variables, names) in [
+        (vec![("P_KEY", OsString::new())], vec!["P_KEY: "]),
+        (vec![("P_KEY", not_utf8())], vec!["P_KEY: "]),
+        (vec![("P_KEY", "CANARY".into()), ("P_KEY_FILE", file("both", b"CANARY"))], vec!["P_KEY: ", "P_KEY_FILE"]),
+        (vec![("P_KEY", OsString::new()), ("P_KEY_FILE", OsString::new())], vec!["P_KEY: ", "P_KEY_FILE"]),
+        (vec![("P_KEY_FILE", OsString::new())], vec!["P_KEY_FILE: "]),
+        (vec![("P_KEY_FILE", file("empty", b""))], vec!["P_KEY_FILE: ", "empty"]),
+        (vec![("P_KEY_FILE", file("newline", b"\n"))], vec!["P_KEY_FILE: ", "newline"]),
+        (vec![("P_KEY_FILE", file("latin", b"CANARY\xff"))], vec!["P_KEY_FILE: ", "latin"]),
+        (vec![("P_KEY_FILE", file("large", &large))], vec!["P_KEY_FILE: ", "large"]),
+        (vec![("P_KEY_FILE", files.0.join("no-such-file").into())], vec!["P_KEY_FILE: ", "no-such-file"]),
+        (vec![("P_KEY_FILE", files.0.clone().into())], vec!["P_KEY_FILE: "]),
+    ] {
+        let error = secret(&variables).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let shown = error.to_string();
+        assert!(shown.starts_with(names[0]), "{shown}");
+        assert!(names.iter().all(|name| shown.contains(name)), "{shown}");
+        assert!(!format!("{shown} {error:?}").contains("CANARY"), "{shown}");
+    }
+}
+
+#[test]
+fn a_list_has_commas_between_its_items() {
+    let list = |text: &str| with(&[("P_KEY", text.into())], |v| v.list("KEY"));
+    assert_eq!(list("a").unwrap(), ["a"]);
+    assert_eq!(list("a,b , c").unwrap(), ["a", "b", "c"]);
+    for bad in [",", "a,", ",a", "a,,b", " "] {
+        let error = list(bad).unwrap_err();
+        assert!(error.to_string().starts_with("P_KEY: "), "{error}");
+    }
+    assert!(with(&[], |v| v.list("KEY")).unwrap().is_empty());
+}
+
+fn all() -> Vec<(&'static str, OsString)> {
+    vec![
+        ("P_CLIENT_ID", "id".into()),
+        ("P_CLIENT_SECRET", "secret".into()),
+        ("P_TOKEN_URL", "https://issuer.test/token".into()),
+        ("P_API_ORIGINS", "https://a.test,https://b.test".into()),
+        ("P_SCOPE", "read write".into()),
+        ("P_ENVIRONMENT", "staging".into()),
+    ]
+}
+
+#[test]
+fn every_setting_has_its_variable() {
+    let read = |builder: ClientCredentialsBuilder| with(&all(), |v| builder.read(v));
+    let built = read(ClientCredentialsBuilder::default()).unwrap().build().unwrap();
+    assert_eq!(built.client_id, "id");
+    assert_eq!(built.scope.as_deref(), Some("read write"));
+    assert_eq!(built.environment, "staging");
+    assert_eq!(built.endpoint.origin(), "https://issuer.test");
+    assert_eq!(format!("{:?}", built.origins), "[https://a.test, https://b.test]");
+    // What the builder had and the environment has not stays.
+    let mut some = all();
+    some.retain(|(name, _)| !name.ends_with("CLIENT_ID") && !name.ends_with("SCOPE"));
+    let builder = ClientCredentialsBuilder::default().client_id("mine").scope("own");
+    let built = with(&some, |v| builder.read(v)).unwrap().build().unwrap();
+    assert_eq!(built.client_id, "mine");
+    assert_eq!(built.scope.as_deref(), Some("own"));
+}
+
+#[test]
+fn a_variable_that_is_needed_and_missing_is_named() {
+    for missing in ["P_CLIENT_ID", "P_CLIENT_SECRET"] {
+        let mut some = all();
+        some.retain(|(name, _)| *name != missing);
+        let read = with(&some, |v| ClientCredentialsBuilder::default().read(v));
+        let error = read.map(drop).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("{missing}: ")), "{error}");
+        assert!(error.to_string().contains(&format!("{missing}_FILE")), "{error}");
+    }
+}
+
+// A secret that came from a file is read again, one that did not is not.
+#[test]
+fn a_secret_out_of_a_file_stays_one() {
+    let files = Files::new();
+    let path = files.holding("secret", b"old\n");
+    let secret = with(&[("P_KEY_FILE", path.clone().into())], |v| v.secret("KEY"));
+    let shown = format!("{:?}", secret.unwrap().unwrap());
+    assert!(shown.contains(&path.display().to_string()), "{shown}");
+    assert!(Path::new(&path).exists());
+}

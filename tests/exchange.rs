@@ -1,0 +1,22 @@
+//! The token call and the providers, over real sockets: what the issuer saw, and what its answer became.
+#![cfg(feature = "sandbox")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "exchange/access_psp.rs"]
+mod access_psp;
+#[path = "exchange/answers.rs"]
+mod answers;
+#[path = "exchange/builders.rs"]
+mod builders;
+#[path = "exchange/canaries.rs"]
+mod canaries;
+#[path = "exchange/environment.rs"]
+mod environment;
+#[path = "exchange/requests.rs"]
+mod requests;
+#[path = "exchange/services.rs"]
+mod services;
+#[path = "exchange/tls.rs"]
+mod tls;
+#[path = "exchange/wire.rs"]
+mod wire;

@@ -1,0 +1,247 @@
+//! AccessPSP as its page has it (PROVIDERS.md 1.2, 1.4, 1.5, 1.8), at the sandbox's issuer over TLS.
+
+use http::{HeaderValue, Response, StatusCode};
+use tower_bearer_auth::exchange::HttpClient;
+use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer, Fault};
+use tower_bearer_auth::{
+    AccessPsp, AccessPspBuilder, Error, ErrorKind, Refusal, ResponseHead, TokenProvider, TokenSource,
+};
+
+use crate::wire::{Wire, answer};
+
+/// The sandbox as an environment of its own.
+pub(crate) fn settings(sandbox: &AccessPspSandbox) -> AccessPspBuilder {
+    let client = HttpClient::builder().roots_pem(sandbox.ca_pem()).build().unwrap();
+    AccessPsp::builder()
+        .client_id(sandbox.client_id())
+        .client_secret(sandbox.client_secret())
+        .environment("sandbox")
+        .token_url(sandbox.token_url())
+        .api_origin(sandbox.api_origin())
+        .http_client(client)
+}
+
+async fn failure(provider: &AccessPsp) -> Error {
+    provider.fetch(&()).await.unwrap_err()
+}
+
+// PROVIDERS.md 1.2: the form's fields; no scope and no x-api-key unless told so.
+#[tokio::test]
+async fn the_issuer_sees_the_documented_form_and_its_token_is_good() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let source = TokenSource::new(settings(&sandbox).build().unwrap());
+    let token = source.token().await.unwrap();
+    assert_eq!(token.expose_secret().split('.').count(), 3);
+    let requests = sandbox.token_requests();
+    let [request] = requests.as_slice() else {
+        panic!("{} requests", requests.len());
+    };
+    assert_eq!(request.method, "POST");
+    assert_eq!(request.path, "/oauth/token");
+    assert_eq!(request.version, http::Version::HTTP_11);
+    assert_eq!(request.headers["content-type"], "application/x-www-form-urlencoded");
+    assert_eq!(request.headers["accept"], "application/json");
+    assert!(!request.headers.contains_key("x-api-key"));
+    assert!(!request.headers.contains_key("authorization"));
+    let sent: Vec<(&str, &str)> = request.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(
+        sent,
+        [
+            ("grant_type", "client_credentials"),
+            ("client_id", sandbox.client_id()),
+            ("client_secret", sandbox.client_secret()),
+        ]
+    );
+    assert_eq!(request.status, Some(StatusCode::OK));
+    assert_eq!(sandbox.tokens().len(), 1);
+}
+
+#[tokio::test]
+async fn scope_and_the_token_call_s_api_key_go_out_where_they_are_set() {
+    let sandbox = AccessPspSandbox::builder().allow_scope("wallet").require_token_api_key().start().await.unwrap();
+    let provider = settings(&sandbox)
+        .scope("wallet")
+        .token_api_key(sandbox.token_api_key())
+        .api_key(sandbox.api_key())
+        .build()
+        .unwrap();
+    provider.fetch(&()).await.unwrap();
+    let request = sandbox.token_requests().remove(0);
+    assert_eq!(request.fields[3], ("scope".to_owned(), "wallet".to_owned()));
+    let keys: Vec<_> = request.headers.get_all("x-api-key").iter().collect();
+    assert_eq!(keys, [sandbox.token_api_key()]);
+    let headers = provider.api_headers();
+    assert_eq!(headers["x-api-key"], sandbox.api_key());
+    assert!(headers["x-api-key"].is_sensitive());
+}
+
+// The page's error table, PROVIDERS.md 1.2: code, status, and the fix that it names.
+const PAGE: [(u16, &str, ErrorKind, &str); 3] = [
+    (400, "invalid_request", ErrorKind::InvalidRequest, "body fields"),
+    (401, "invalid_client", ErrorKind::InvalidCredentials, "verify the client_id and client_secret"),
+    (403, "disabled_client", ErrorKind::Disabled, "contact Aera support"),
+];
+
+#[tokio::test]
+async fn each_documented_error_is_permanent_and_hints_at_its_documented_fix() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let provider = settings(&sandbox).build().unwrap();
+    for (status, code, kind, fix) in PAGE {
+        let status = StatusCode::from_u16(status).unwrap();
+        let body = format!(r#"{{"error":"{code}"}}"#);
+        let with_code = Answer::new(status).json(body);
+        // A 403 with an empty body exists in the wild; a gateway has forms of its own (1.8).
+        let gateway = Answer::new(status).json(r#"{"message":"Forbidden"}"#);
+        let other = Answer::new(status).json(r#"{"error":"no such code"}"#);
+        for (answer, said) in [(with_code, Some(code)), (Answer::new(status), None), (gateway, None), (other, None)] {
+            sandbox.script(Fault::Answer(answer));
+            let error = failure(&provider).await;
+            assert_eq!(error.kind(), kind);
+            assert!(!error.is_transient());
+            assert_eq!(error.status(), Some(status));
+            assert_eq!(error.code(), said);
+            assert!(error.hint().unwrap().contains(fix), "{error}");
+            assert!(error.to_string().contains(fix), "{error}");
+            assert!(error.to_string().contains(&sandbox.issuer_origin()), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_contradicts_its_status_decides() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let provider = settings(&sandbox).build().unwrap();
+    for (_, code, kind, _) in PAGE {
+        for status in [400, 401, 403, 404, 409] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let body = format!(r#"{{"error":"{code}"}}"#);
+            sandbox.script(Fault::Answer(Answer::new(status).json(body)));
+            let error = failure(&provider).await;
+            assert_eq!((error.kind(), error.status()), (kind, Some(status)), "{code}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn wrong_credentials_and_overload_are_told_apart() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let wrong = settings(&sandbox).client_secret("wrong").build().unwrap();
+    let error = failure(&wrong).await;
+    assert_eq!(error.kind(), ErrorKind::InvalidCredentials);
+    assert_eq!(error.code(), Some("invalid_client"));
+    let unasked = settings(&sandbox).scope("nobody-asked").build().unwrap();
+    assert_eq!(failure(&unasked).await.kind(), ErrorKind::InvalidRequest);
+
+    let provider = settings(&sandbox).build().unwrap();
+    for (status, kind) in [
+        (StatusCode::REQUEST_TIMEOUT, ErrorKind::Timeout),
+        (StatusCode::TOO_MANY_REQUESTS, ErrorKind::Throttled),
+        (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Unavailable),
+        (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unavailable),
+    ] {
+        sandbox.script(Fault::retry_after(status, HeaderValue::from_static("17")));
+        let error = failure(&provider).await;
+        assert_eq!(error.kind(), kind);
+        assert!(error.is_transient());
+        assert_eq!(error.retry_after().unwrap().as_secs(), 17);
+    }
+    for fault in [Fault::Reset, Fault::TruncatedBody] {
+        sandbox.script(fault);
+        let error = failure(&provider).await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.is_transient());
+    }
+    // After any of them the next call is as good as new: the pool holds nothing that is broken.
+    provider.fetch(&()).await.unwrap();
+}
+
+// PROVIDERS.md 1.4: production is the default, and its hosts are these.
+#[test]
+fn production_is_the_default_environment() {
+    let provider = AccessPsp::new("id", "secret").unwrap();
+    assert_eq!(provider.environment(), "production");
+    let shown = format!("{:?}", provider.origins());
+    assert_eq!(shown, "[https://api.aerahost.com, https://psp.aerahost.com]");
+    let shown = format!("{provider:?}");
+    assert!(shown.contains("https://accesspsp.aerahost.com"), "{shown}");
+    assert!(provider.api_headers().is_empty());
+    assert_eq!(provider.header(), "authorization");
+}
+
+// What is sent to the default environment goes to the path that the page shows.
+#[tokio::test]
+async fn production_s_token_url_is_the_documented_one() {
+    let (seen, mut urls) = tokio::sync::mpsc::unbounded_channel();
+    let provider = AccessPsp::builder()
+        .client_id("id")
+        .client_secret("secret")
+        .http_client(tower::service_fn(move |request: http::Request<_>| {
+            seen.send(request.uri().to_string()).unwrap();
+            let _: http_body_util::Full<bytes::Bytes> = request.into_body();
+            std::future::ready(Ok::<_, std::io::Error>(Response::new(String::from(
+                // The literal example body of the page.
+                r#"{ "access_token": "eyJraWQiOiJrMSIsImFsZyI6IlJTMjU2In0.eyJ", "token_type": "Bearer", "expires_in": 1800 }"#,
+            ))))
+        }))
+        .build()
+        .unwrap();
+    let token = provider.fetch(&()).await.unwrap();
+    assert!(format!("{token:?}").contains("1800s"));
+    assert_eq!(urls.recv().await.unwrap(), "https://accesspsp.aerahost.com/oauth/token");
+}
+
+// PROVIDERS.md 1.8: the page's one signal is a 401. R16: what a new token does not cure is no refusal.
+#[test]
+fn the_api_s_401_is_explicit_but_for_what_a_new_token_does_not_cure() {
+    let provider = AccessPsp::new("id", "secret").unwrap();
+    for (status, challenge, expected) in [
+        (401, None, Refusal::Explicit),
+        (401, Some("Bearer"), Refusal::Explicit),
+        (401, Some("Bearer error=\"invalid_token\""), Refusal::Explicit),
+        (401, Some("Bearer error=\"insufficient_scope\""), Refusal::NotRefused),
+        (401, Some("Bearer error=\"insufficient_user_authentication\""), Refusal::NotRefused),
+        (403, None, Refusal::NotRefused),
+        (403, Some("Bearer error=\"invalid_token\""), Refusal::NotRefused),
+        (200, None, Refusal::NotRefused),
+        (500, None, Refusal::NotRefused),
+    ] {
+        let mut response = Response::builder().status(status);
+        if let Some(challenge) = challenge {
+            response = response.header("www-authenticate", challenge);
+        }
+        let response = response.body(()).unwrap();
+        assert_eq!(provider.refusal(&ResponseHead::of(&response)), expected, "{status} {challenge:?}");
+    }
+}
+
+// R26, with a target that speaks TLS by the same authority.
+#[tokio::test]
+async fn a_redirecting_issuer_gets_no_secret_carried_to_another_host() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let target = sandbox.recorder().await.unwrap();
+    let provider = settings(&sandbox).build().unwrap();
+    for status in [301, 302, 307, 308] {
+        let location = HeaderValue::try_from(format!("{}/oauth/token", target.origin())).unwrap();
+        sandbox.script(Fault::redirect(StatusCode::from_u16(status).unwrap(), location));
+        let error = failure(&provider).await;
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains(&target.origin()), "{error}");
+    }
+    assert_eq!(target.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_403_with_nothing_in_it_is_a_disabled_client_here_and_not_everywhere() {
+    let wire = Wire::answering(answer(403, &[], "")).await;
+    let provider = AccessPsp::builder()
+        .client_id("id")
+        .client_secret("secret")
+        .token_url(wire.token_url())
+        .api_origin("http://127.0.0.1:1")
+        .build()
+        .unwrap();
+    assert_eq!(failure(&provider).await.kind(), ErrorKind::Disabled);
+    assert_eq!(provider.environment(), wire.origin());
+    let general = wire.client().fetch(&()).await.unwrap_err();
+    assert_eq!(general.kind(), ErrorKind::InvalidCredentials);
+}

@@ -1,0 +1,185 @@
+//! R48: no secret, no key and no token in anything that can be printed, whatever the issuer does.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
+use tower_bearer_auth::{AccessPsp, Error, Secret, TokenProvider as _};
+
+use crate::wire::{Then, Wire, answer};
+
+/// Sent, and so something that an issuer may echo.
+const SENT: [&str; 3] = ["cZ7kQ9vX-client/secret+1", "pL4mW8tR-issuer-key", "hN6bJ2yD-api-key"];
+/// Received.
+const TOKEN: &str = "gT5fV3sE-token.of/the+issuer";
+
+/// The first form of a secret that `text` shows, if any.
+fn shown_in(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    SENT.iter().chain([&TOKEN]).find_map(|secret| {
+        let percent: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        let bytes = format!("{:?}", secret.as_bytes());
+        let whole = [
+            percent,
+            STANDARD.encode(secret),
+            URL_SAFE_NO_PAD.encode(secret),
+            secret.replace('/', "\\/"),
+            bytes[1..bytes.len() - 1].to_owned(),
+        ];
+        let fragments = secret
+            .as_bytes()
+            .windows(8)
+            .map(|part| String::from_utf8_lossy(part).into_owned())
+            // Words that any text may have.
+            .filter(|part| part.chars().any(|c| c.is_ascii_digit()));
+        whole.into_iter().chain(fragments).find(|form| text.contains(&form.to_ascii_lowercase()))
+    })
+}
+
+fn everything(error: &Error) -> String {
+    let mut text = format!("{error}\n{error:?}\n{error:#?}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!("\n{error}\n{error:?}\n{error:#?}"));
+        cause = error.source();
+    }
+    text
+}
+
+#[track_caller]
+fn assert_silent(text: &str) {
+    assert_eq!(shown_in(text), None, "in: {text}");
+}
+
+#[test]
+fn the_detector_fires_at_every_form() {
+    for secret in SENT.iter().chain([&TOKEN]) {
+        let percent: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        for leak in [
+            format!("x{secret}x"),
+            percent,
+            STANDARD.encode(secret),
+            format!("{:?}", bytes::Bytes::from(*secret)),
+            format!("{:?}", secret.as_bytes()),
+            secret[..8].to_owned(),
+        ] {
+            assert!(shown_in(&leak).is_some(), "{leak}");
+        }
+    }
+    assert_silent("the issuer at https://issuer.test does not accept the client's credentials");
+}
+
+fn provider(token_url: &str) -> AccessPsp {
+    let [secret, issuer_key, api_key] = SENT;
+    AccessPsp::builder()
+        .client_id("id")
+        .client_secret(secret)
+        .token_api_key(issuer_key)
+        .api_key(api_key)
+        .token_url(token_url)
+        .api_origin("https://api.test")
+        .timeout(Duration::from_millis(200))
+        .build()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn an_issuer_that_echoes_what_it_was_sent_finds_it_in_no_error() {
+    for echo in SENT.iter().chain([&TOKEN]) {
+        let json = serde_json::to_string(echo).unwrap();
+        let bodies = [
+            (*echo).to_owned(),
+            json.clone(),
+            format!("<html>{echo}</html>"),
+            format!(r#"{{"error":{json}}}"#),
+            format!(r#"{{"error":"invalid_client","error_description":{json},"error_uri":{json}}}"#),
+            format!(r#"{{{json}:1}}"#),
+            format!(r#"{{"access_token":{json},"token_type":{json}}}"#),
+            format!(r#"{{"access_token":{json}"#),
+            format!(r#"{{"access_token":"abc,def","scope":{json}}}"#),
+            format!(r#"{{"access_token":"{echo}\r\n","token_type":"Bearer"}}"#),
+            format!(r#"{{"access_token":"{echo}","token_type":"DPoP"}}"#),
+            format!(r#"{{"token_type":"Bearer","expires_in":{echo}}}"#),
+        ];
+        let locations = [
+            format!("https://evil.test/{echo}?{echo}#{echo}"),
+            format!("https://{}@evil.test/", echo.replace('/', "")),
+            (*echo).to_owned(),
+        ];
+        for status in [200, 302, 400, 401, 403, 404, 408, 418, 429, 500, 503] {
+            for body in &bodies {
+                let headers = [
+                    ("Location", locations[0].as_str()),
+                    ("Retry-After", *echo),
+                    ("WWW-Authenticate", *echo),
+                    ("Content-Type", *echo),
+                ];
+                let wire = Wire::answering(answer(status, &headers, body)).await;
+                let error = provider(&wire.token_url()).fetch(&()).await.unwrap_err();
+                assert_silent(&everything(&error));
+            }
+        }
+        for location in &locations {
+            let wire = Wire::answering(answer(307, &[("Location", location)], "")).await;
+            let error = provider(&wire.token_url()).fetch(&()).await.unwrap_err();
+            assert_silent(&everything(&error));
+        }
+        for raw in [
+            format!("{echo}\r\n\r\n"),
+            format!("HTTP/1.1 200 {echo}\r\n{echo}\r\n\r\n"),
+            format!("HTTP/1.1 {echo}\r\n\r\n"),
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {echo}\r\n\r\n"),
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{json}"),
+            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{echo}\r\n"),
+        ] {
+            let wire = Wire::answering(raw.clone().into_bytes()).await;
+            let error = provider(&wire.token_url()).fetch(&()).await.unwrap_err();
+            assert_silent(&everything(&error));
+        }
+    }
+    let hanging = Wire::start(Then::Hang(Vec::new())).await;
+    let error = provider(&hanging.token_url()).fetch(&()).await.unwrap_err();
+    assert_silent(&everything(&error));
+    let error = provider("http://127.0.0.1:1/").fetch(&()).await.unwrap_err();
+    assert_silent(&everything(&error));
+}
+
+#[tokio::test]
+async fn what_holds_a_secret_or_a_token_does_not_show_it() {
+    let good = format!(r#"{{"access_token":"{TOKEN}","token_type":"Bearer"}}"#);
+    let wire = Wire::answering(answer(200, &[("Set-Cookie", TOKEN)], &good)).await;
+    let [secret, issuer_key, api_key] = SENT;
+    let provider = provider(&wire.token_url());
+    let token = provider.fetch(&()).await.unwrap();
+    let http = HttpClient::new().unwrap();
+    let client = TokenClient::new(http.clone());
+    let url = format!("{}?code={secret}", wire.token_url());
+    let endpoint = TokenEndpoint::new(&url, client.clone()).unwrap();
+    let request = || {
+        TokenRequest::form(&[("client_secret", secret)])
+            .header(http::header::AUTHORIZATION, issuer_key.parse().unwrap())
+    };
+    let shown_request = format!("{:?} {:#?}", request(), TokenRequest::json(secret.into()));
+    let answer = endpoint.call(request()).await.unwrap();
+    let builder = AccessPsp::builder()
+        .client_id("id")
+        .client_secret(Secret::from(secret))
+        .token_api_key(issuer_key)
+        .api_key(api_key)
+        .token_url(format!("https://user:{secret}@issuer.test"));
+    for text in [
+        format!("{provider:?} {provider:#?}"),
+        format!("{:?} {:#?}", provider.api_headers(), provider.origins()),
+        format!("{token:?} {token:#?}"),
+        format!("{http:?} {client:?} {endpoint:?} {endpoint:#?}"),
+        shown_request,
+        format!("{answer:?} {answer:#?}"),
+        format!("{builder:?} {builder:#?}"),
+        format!("{:?}", HttpClient::builder().identity_pem(secret, issuer_key).roots_pem(secret)),
+        everything(&builder.build().unwrap_err()),
+    ] {
+        assert_silent(&text);
+    }
+}
