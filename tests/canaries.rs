@@ -1,0 +1,278 @@
+//! R48: each public type, printed while it holds a secret.
+#![cfg(feature = "sandbox")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::fs;
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
+use tower_bearer_auth::sandbox::{self, AccessPspSandbox, Fault};
+use tower_bearer_auth::{
+    AccessPsp, Audit, BoxError, ClientCredentials, Error, FromExtension, IssuedToken, Origins, RequestHead,
+    ResponseHead, Secret, Static, SystemClock, TokenProvider, TokenSource, from_fn, replay,
+};
+
+#[path = "common/canary.rs"]
+mod canary;
+
+const SECRET: &str = "cZ7kQ9vX-client/secret+1";
+const ISSUER_KEY: &str = "pL4mW8tR-issuer-key";
+const API_KEY: &str = "hN6bJ2yD-api-key";
+const TOKEN: &str = "gT5fV3sE-token.of/the+issuer";
+const ELSEWHERE: &str = "uB1xS4aM-callers-own";
+const ALL: &[&str] = &[SECRET, ISSUER_KEY, API_KEY, TOKEN, ELSEWHERE];
+
+/// Public names that are no types with values of their own: traits, and aliases.
+const NOT_PRINTED: &[&str] =
+    &["BoxError", "Clock", "RequestKey", "TokenProvider", "replay::Bodies", "replay::Recorded", "replay::Nothing"];
+
+/// The public names that begin with a capital letter, as `src/` exports them.
+fn public_types() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (prefix, file) in [
+        ("", "src/lib.rs"),
+        ("exchange::", "src/exchange/mod.rs"),
+        ("sandbox::", "src/sandbox/mod.rs"),
+        ("replay::", "src/layer/replay.rs"),
+    ] {
+        let source = fs::read_to_string(file).unwrap();
+        let code: String = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+        for statement in code.split(';') {
+            let Some((_, names)) = statement.split_once("pub use ") else { continue };
+            let words = names.split(|c: char| !c.is_alphanumeric() && c != '_');
+            found.extend(words.filter(|word| word.starts_with(char::is_uppercase)).map(|word| format!("{prefix}{word}")));
+        }
+        for line in code.lines() {
+            let declared = ["pub struct ", "pub enum ", "pub trait "].iter().find_map(|word| line.strip_prefix(word));
+            let name = declared.and_then(|rest| rest.split(|c: char| !c.is_alphanumeric()).next());
+            found.extend(name.map(|name| format!("{prefix}{name}")));
+        }
+    }
+    found
+}
+
+#[derive(Default)]
+struct Printed(BTreeMap<String, Vec<String>>);
+
+impl Printed {
+    fn add(&mut self, name: &str, value: &impl Debug) {
+        self.0.entry(name.to_owned()).or_default().push(format!("{value:?}\n{value:#?}"));
+    }
+
+    fn error(&mut self, error: &Error) {
+        self.add("Error", error);
+        self.0.entry("Error".to_owned()).or_default().push(error.to_string());
+        let mut cause = std::error::Error::source(error);
+        while let Some(next) = cause {
+            self.0.entry("Error".to_owned()).or_default().push(format!("{next}\n{next:?}"));
+            cause = next.source();
+        }
+    }
+}
+
+/// An issuer in-process that hands out the canary, and an API that is content with anything.
+fn issuer(
+    body: &'static str,
+) -> impl Service<
+    Request<Full<Bytes>>,
+    Response = Response<Full<Bytes>>,
+    Error = BoxError,
+    Future = std::future::Ready<Result<Response<Full<Bytes>>, BoxError>>,
+> + Clone
++ Send
++ 'static {
+    service_fn(move |_: Request<Full<Bytes>>| std::future::ready(Ok(Response::new(Full::from(body)))))
+}
+
+const GOOD: &str = r#"{"access_token":"gT5fV3sE-token.of/the+issuer","token_type":"Bearer","expires_in":1800}"#;
+const ECHO: &str = r#"{"error":"cZ7kQ9vX-client/secret+1","error_description":"pL4mW8tR-issuer-key"}"#;
+
+fn provider(body: &'static str, printed: &mut Printed) -> AccessPsp {
+    let builder = AccessPsp::builder()
+        .client_id("id")
+        .client_secret(SECRET)
+        .token_api_key(ISSUER_KEY)
+        .api_key(API_KEY)
+        .token_url("https://issuer.test/token")
+        .api_origin("https://api.test")
+        .http_client(issuer(body));
+    printed.add("AccessPspBuilder", &builder);
+    builder.build().unwrap()
+}
+
+async fn print_the_core(printed: &mut Printed) {
+    let access_psp = provider(GOOD, printed);
+    printed.add("AccessPsp", &access_psp);
+    printed.add("IssuedToken", &access_psp.fetch(&()).await.unwrap());
+
+    let builder = TokenSource::builder(access_psp);
+    printed.add("TokenSourceBuilder", &builder);
+    let source = builder.build();
+    let token = source.token().await.unwrap();
+    assert_eq!(token.expose_secret(), TOKEN);
+    printed.add("Token", &token);
+    printed.add("Token", &token.header_value());
+    printed.add("TokenSource", &source);
+    printed.add("Stats", &source.stats());
+    printed.add("Status", &source.status());
+    printed.add("State", &source.status().state);
+
+    let layer = source.layer().audit(true).bodies(replay::Cloned);
+    printed.add("BearerAuthLayer", &layer);
+    let mut service = layer.layer(issuer(GOOD));
+    let request = Request::post("https://api.test/x?uB1xS4aM-callers-own")
+        .header("authorization", ELSEWHERE)
+        .extension(ELSEWHERE)
+        .body(Full::<Bytes>::from(ELSEWHERE))
+        .unwrap();
+    printed.add("RequestHead", &RequestHead::of(&request));
+    let plain = source.layer().layer(());
+    printed.add("BearerAuth", &plain);
+    let future = service.ready().await.unwrap().call(request);
+    printed.add("ResponseFuture", &future);
+    let response = future.await.unwrap();
+    printed.add("ResponseHead", &ResponseHead::of(&response));
+    let audit = response.extensions().get::<Audit>().unwrap();
+    printed.add("Audit", audit);
+    printed.add("Replay", &audit.replay);
+
+    let failing = TokenSource::new(provider(ECHO, printed));
+    printed.error(&failing.token().await.unwrap_err());
+    printed.add("Status", &failing.status());
+    let panicking = TokenSource::new(from_fn(|| async { panic!("{SECRET} {TOKEN}") }));
+    printed.error(&panicking.token().await.unwrap_err());
+    let error = IssuedToken::bearer(format!("{TOKEN}\r\n")).unwrap_err();
+    printed.add("ErrorKind", &error.kind());
+    printed.error(&error);
+    printed.error(&Origins::none().allow(&format!("https://{SECRET}@host")).unwrap_err());
+}
+
+fn print_the_rest_of_the_core(printed: &mut Printed) {
+    printed.add("Secret", &Secret::new(SECRET));
+    printed.add("Secret", &Secret::from_fn(|| Ok(SECRET.into())));
+    let file = std::env::temp_dir().join(format!("tower-bearer-auth-canary-{}", std::process::id()));
+    fs::write(&file, SECRET).unwrap();
+    printed.add("Secret", &Secret::file(&file).unwrap());
+    fs::write(&file, [SECRET.as_bytes(), &[0xff]].concat()).unwrap();
+    printed.error(&Secret::file(&file).unwrap_err());
+    fs::remove_file(&file).unwrap();
+
+    printed.add("Static", &Static::new(TOKEN).unwrap());
+    printed.add("FromFn", &from_fn(|| async { IssuedToken::bearer(TOKEN) }));
+    printed.add("Origins", &Origins::none().allow("https://api.test").unwrap());
+    printed.add("Refusal", &tower_bearer_auth::Refusal::Bare);
+    printed.add("FromExtension", &FromExtension(7));
+    printed.add("SystemClock", &SystemClock);
+    printed.add("Now", &tower_bearer_auth::Clock::now(&SystemClock));
+    printed.add("RefreshPolicy", &tower_bearer_auth::RefreshPolicy::default());
+    let builder = ClientCredentials::builder()
+        .client_id("id")
+        .client_secret(SECRET)
+        .token_header("x-api-key", ISSUER_KEY)
+        .api_header("x-api-key", API_KEY)
+        .token_url("https://issuer.test/token?uB1xS4aM-callers-own")
+        .api_origin("https://api.test")
+        .http_client(issuer(GOOD));
+    printed.add("ClientCredentialsBuilder", &builder);
+    printed.add("ClientCredentials", &builder.build().unwrap());
+
+    printed.add("replay::Off", &replay::Off);
+    printed.add("replay::Empty", &replay::Empty);
+    printed.add("replay::Cloned", &replay::Cloned);
+    printed.add("replay::When", &replay::When::Safe);
+    let seen = Arc::new(parking_lot::Mutex::new(String::new()));
+    let show = Arc::clone(&seen);
+    let wrap = move |body: replay::ReplayBody<Full<Bytes>>| {
+        *show.lock() = format!("{body:?}");
+        Full::default()
+    };
+    let bodies = replay::Buffered::new(1024, wrap);
+    printed.add("replay::Buffered", &bodies);
+    drop(replay::Bodies::keep(&bodies, Full::from(SECRET)));
+    assert!(!seen.lock().is_empty());
+    printed.0.entry("replay::ReplayBody".into()).or_default().push(seen.lock().clone());
+}
+
+async fn print_the_exchange(printed: &mut Printed) {
+    let client = TokenClient::new(issuer(GOOD));
+    printed.add("exchange::TokenClient", &client);
+    let endpoint = TokenEndpoint::new("https://issuer.test/token?uB1xS4aM-callers-own", client).unwrap();
+    printed.add("exchange::TokenEndpoint", &endpoint);
+    let request = TokenRequest::form(&[("client_secret", SECRET)])
+        .header(HeaderName::from_static("x-api-key"), HeaderValue::from_static(ISSUER_KEY));
+    printed.add("exchange::TokenRequest", &request);
+    printed.add("exchange::Answer", &endpoint.call(request).await.unwrap());
+
+    let sandbox = AccessPspSandbox::builder().require_client_certificate().start().await.unwrap();
+    let (chain, key) = sandbox.client_identity_pem().unwrap();
+    let builder = HttpClient::builder().roots_pem(sandbox.ca_pem()).identity_pem(chain, key);
+    printed.add("exchange::HttpClientBuilder", &builder);
+    let mut client = builder.build().unwrap();
+    printed.add("exchange::HttpClient", &client);
+    poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
+    let form = "grant_type=client_credentials";
+    let response = client.call(Request::post(sandbox.token_url()).body(Full::from(form)).unwrap()).await.unwrap();
+    printed.add("exchange::AnswerBody", response.body());
+
+    // The sandbox draws its own secrets.
+    let secrets = [sandbox.client_secret(), sandbox.api_key(), key.lines().nth(1).unwrap()];
+    let mut own = Printed::default();
+    own.add("", &sandbox);
+    own.add("", &client);
+    own.add("", &HttpClient::builder().identity_pem(chain, key));
+    for text in own.0.values().flatten() {
+        assert_eq!(canary::shown_in(text, &secrets), None, "{text}");
+    }
+    print_the_sandbox(printed, &sandbox);
+}
+
+fn print_the_sandbox(printed: &mut Printed, sandbox: &AccessPspSandbox) {
+    printed.add("sandbox::AccessPspSandbox", sandbox);
+    printed.add("sandbox::AccessPspSandboxBuilder", &AccessPspSandbox::builder().require_token_api_key());
+    printed.add("sandbox::Answer", &sandbox::Answer::new(StatusCode::OK).body(TOKEN));
+    printed.add("sandbox::Fault", &Fault::AccessToken(Some(TOKEN.into())));
+    printed.add("sandbox::Fault", &Fault::body(HeaderValue::from_static("text/plain"), TOKEN));
+    printed.add("sandbox::Protocols", &sandbox::Protocols::Both);
+    printed.add("sandbox::Verdict", &sandbox::Verdict::Accepted);
+}
+
+// R48
+#[tokio::test]
+async fn no_public_type_shows_a_secret_that_it_holds() {
+    let mut printed = Printed::default();
+    print_the_core(&mut printed).await;
+    print_the_rest_of_the_core(&mut printed);
+    print_the_exchange(&mut printed).await;
+
+    // Records of the sandbox hold what tests sent; they are made by its servers, and tested there.
+    let elsewhere = ["ApiRequest", "MintedToken", "Recorder", "Sale", "Session", "TokenRequest", "RecordedRequest"];
+    let rows: BTreeSet<String> = printed.0.keys().cloned().collect();
+    let without: Vec<_> = public_types()
+        .into_iter()
+        .filter(|name| !rows.contains(name) && !NOT_PRINTED.contains(&name.as_str()))
+        .filter(|name| !name.strip_prefix("sandbox::").is_some_and(|name| elsewhere.contains(&name)))
+        .collect();
+    assert!(without.is_empty(), "public types without a row here: {without:?}");
+    for (name, texts) in &printed.0 {
+        for text in texts {
+            assert_eq!(canary::shown_in(text, ALL), None, "{name}: {text}");
+        }
+    }
+    println!("{} types printed", printed.0.len());
+}
+
+#[test]
+fn the_listing_finds_what_is_exported() {
+    let listed = public_types();
+    for name in ["Error", "BearerAuthLayer", "Token", "exchange::HttpClient", "replay::Buffered", "sandbox::Fault"] {
+        assert!(listed.contains(name), "{name}: {listed:?}");
+    }
+    // A loop over nothing proves nothing.
+    assert!(listed.len() > 45, "{listed:?}");
+}
