@@ -12,7 +12,7 @@
 //! | retries | none: when to call again is the token source's to decide |
 //!
 //! HTTP 408, 429 and 5xx, and failures of I/O, are transient errors, with the answer's `Retry-After` where it has one.
-//! What the issuer wrote is never part of an error.
+//! What the issuer wrote is never part of an error, but for the origin that a redirect leads to.
 //!
 //! ```
 //! use tower_bearer_auth::exchange::{TokenClient, TokenEndpoint, TokenRequest};
