@@ -42,11 +42,14 @@ fn public_types() -> BTreeSet<String> {
         ("replay::", "src/layer/replay.rs"),
     ] {
         let source = fs::read_to_string(file).unwrap();
-        let code: String = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+        let code: String =
+            source.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
         for statement in code.split(';') {
             let Some((_, names)) = statement.split_once("pub use ") else { continue };
             let words = names.split(|c: char| !c.is_alphanumeric() && c != '_');
-            found.extend(words.filter(|word| word.starts_with(char::is_uppercase)).map(|word| format!("{prefix}{word}")));
+            found.extend(
+                words.filter(|word| word.starts_with(char::is_uppercase)).map(|word| format!("{prefix}{word}")),
+            );
         }
         for line in code.lines() {
             let declared = ["pub struct ", "pub enum ", "pub trait "].iter().find_map(|word| line.strip_prefix(word));

@@ -10,6 +10,8 @@ mod answers;
 mod builders;
 #[path = "exchange/canaries.rs"]
 mod canaries;
+#[path = "common/canary.rs"]
+mod canary;
 #[path = "exchange/environment.rs"]
 mod environment;
 #[path = "exchange/requests.rs"]
