@@ -1,4 +1,6 @@
 //! What one request on the cached path allocates, counted and held against tower-http's static header.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};

@@ -1,16 +1,18 @@
 //! R48: each public type, printed while it holds a secret.
 #![cfg(feature = "sandbox")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::fs;
-use std::future::poll_fn;
+use std::future::{Ready, poll_fn, ready};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt};
 use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::sandbox::{self, AccessPspSandbox, Fault};
 use tower_bearer_auth::{
@@ -80,17 +82,21 @@ impl Printed {
 }
 
 /// An issuer in-process that hands out the canary, and an API that is content with anything.
-fn issuer(
-    body: &'static str,
-) -> impl Service<
-    Request<Full<Bytes>>,
-    Response = Response<Full<Bytes>>,
-    Error = BoxError,
-    Future = std::future::Ready<Result<Response<Full<Bytes>>, BoxError>>,
-> + Clone
-+ Send
-+ 'static {
-    service_fn(move |_: Request<Full<Bytes>>| std::future::ready(Ok(Response::new(Full::from(body)))))
+#[derive(Clone)]
+struct Issuer(&'static str);
+
+impl Service<Request<Full<Bytes>>> for Issuer {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = Ready<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+        ready(Ok(Response::new(Full::from(self.0))))
+    }
 }
 
 const GOOD: &str = r#"{"access_token":"gT5fV3sE-token.of/the+issuer","token_type":"Bearer","expires_in":1800}"#;
@@ -104,7 +110,7 @@ fn provider(body: &'static str, printed: &mut Printed) -> AccessPsp {
         .api_key(API_KEY)
         .token_url("https://issuer.test/token")
         .api_origin("https://api.test")
-        .http_client(issuer(body));
+        .http_client(Issuer(body));
     printed.add("AccessPspBuilder", &builder);
     builder.build().unwrap()
 }
@@ -128,7 +134,7 @@ async fn print_the_core(printed: &mut Printed) {
 
     let layer = source.layer().audit(true).bodies(replay::Cloned);
     printed.add("BearerAuthLayer", &layer);
-    let mut service = layer.layer(issuer(GOOD));
+    let mut service = layer.layer(Issuer(GOOD));
     let request = Request::post("https://api.test/x?uB1xS4aM-callers-own")
         .header("authorization", ELSEWHERE)
         .extension(ELSEWHERE)
@@ -181,7 +187,7 @@ fn print_the_rest_of_the_core(printed: &mut Printed) {
         .api_header("x-api-key", API_KEY)
         .token_url("https://issuer.test/token?uB1xS4aM-callers-own")
         .api_origin("https://api.test")
-        .http_client(issuer(GOOD));
+        .http_client(Issuer(GOOD));
     printed.add("ClientCredentialsBuilder", &builder);
     printed.add("ClientCredentials", &builder.build().unwrap());
 
@@ -203,7 +209,7 @@ fn print_the_rest_of_the_core(printed: &mut Printed) {
 }
 
 async fn print_the_exchange(printed: &mut Printed) {
-    let client = TokenClient::new(issuer(GOOD));
+    let client = TokenClient::new(Issuer(GOOD));
     printed.add("exchange::TokenClient", &client);
     let endpoint = TokenEndpoint::new("https://issuer.test/token?uB1xS4aM-callers-own", client).unwrap();
     printed.add("exchange::TokenEndpoint", &endpoint);
