@@ -62,3 +62,13 @@ impl fmt::Debug for SystemClock {
         f.write_str("SystemClock")
     }
 }
+
+#[cfg(test)]
+impl Now {
+    /// A moment with years of room on both sides.
+    #[expect(clippy::disallowed_methods, reason = "an instant cannot be made out of nothing")]
+    pub(crate) fn for_tests() -> Self {
+        let years = Duration::from_secs(4 * 365 * 24 * 60 * 60);
+        Self { mono: Instant::now() + years, wall: SystemTime::UNIX_EPOCH + 14 * years }
+    }
+}

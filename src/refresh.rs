@@ -84,7 +84,7 @@ impl RefreshPolicy {
     /// The deadlines of a token that was asked for at `began` and arrived at `landed`.
     pub(crate) fn deadlines(&self, issued: Option<Duration>, began: Now, landed: Now, draw: f64) -> Deadlines {
         let lifetime = issued.unwrap_or(DEFAULT_LIFETIME).clamp(SHORTEST_LIFETIME, LONGEST_LIFETIME);
-        let start = wall_corrected(began, landed);
+        let start = corrected(began, landed);
         let whole = lifetime >= SHORTEST_WITH_WINDOW;
         let margin = if whole { LARGEST_MARGIN.min(lifetime / 4) } else { Duration::ZERO };
         let refresh = self.window.filter(|_| whole).map(|configured| {
@@ -97,7 +97,10 @@ impl RefreshPolicy {
 
 /// `began`, with its wall reading counted back from the landing where the wall clock jumped during the flight: otherwise
 /// a token is born expired.
-fn wall_corrected(began: Now, landed: Now) -> Now {
+///
+/// The same goes for a monotonic clock that was set back.
+fn corrected(began: Now, landed: Now) -> Now {
+    let began = Now { mono: began.mono.min(landed.mono), ..began };
     let mono = landed.mono.saturating_duration_since(began.mono);
     let apart = match landed.wall.duration_since(began.wall) {
         Ok(wall) => wall.abs_diff(mono),

@@ -204,6 +204,9 @@ impl<F> Slot<F> {
     /// The server refused the token of `generation`.
     pub(super) fn refuse(&mut self, generation: u64, refusal: Refusal, now: Now) -> Verdict {
         let Some(current) = self.usable(now).filter(|current| current.generation() == generation).cloned() else {
+            if let Some(aside) = self.aside.as_mut().filter(|aside| aside.token.generation() == generation) {
+                aside.explicit |= refusal == Refusal::Explicit;
+            }
             return Verdict::Renew(self.request(now));
         };
         let cut = match &self.failure {

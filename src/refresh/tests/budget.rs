@@ -1,0 +1,106 @@
+use super::*;
+
+/// Renewals that the bucket pays for at each moment: (ms since the start, was the token accepted, is it paid).
+fn renewals(table: &[(u64, bool, bool)]) {
+    let start = Now::for_tests().mono;
+    let mut budget = Budget::full(start);
+    for (at, accepted, paid) in table {
+        assert_eq!(budget.take(*accepted, start + ms(*at)), *paid, "at {at} ms of {table:?}");
+    }
+}
+
+// R23: rule 10
+#[test]
+fn six_renewals_at_once_then_one_every_ten_seconds() {
+    renewals(&[
+        (0, true, true),
+        (0, true, true),
+        (0, true, true),
+        (0, true, true),
+        (0, true, true),
+        (0, true, true),
+        (0, true, false),
+        (9_999, true, false),
+        (10_000, true, true),
+        (10_001, true, false),
+        (20_000, true, true),
+    ]);
+}
+
+// R23: rule 10
+#[test]
+fn the_rest_of_a_started_interval_counts_on() {
+    renewals(&[
+        (0, true, true),
+        (0, true, true),
+        (0, true, true),
+        (0, true, true),
+        (0, true, true),
+        (0, true, true),
+        (15_000, true, true),
+        (19_999, true, false),
+        (20_000, true, true),
+        (40_000, true, true),
+        (40_000, true, true),
+        (40_000, true, false),
+    ]);
+}
+
+// R16: rule 10
+#[test]
+fn a_token_refused_before_any_success_needs_a_full_bucket_and_empties_it() {
+    renewals(&[
+        (0, false, true),
+        (0, false, false),
+        (0, true, false),
+        (59_999, false, false),
+        (60_000, false, true),
+        (60_000, true, false),
+    ]);
+    renewals(&[(0, true, true), (1, false, false), (9_999, false, false), (10_000, false, true)]);
+}
+
+// R16: rule 10
+#[test]
+fn a_bucket_that_rested_holds_no_more_than_six() {
+    let rested = 365 * 86_400_000;
+    renewals(&[
+        (0, false, true),
+        (rested, true, true),
+        (rested, true, true),
+        (rested, true, true),
+        (rested, true, true),
+        (rested, true, true),
+        (rested, true, true),
+        (rested, true, false),
+        (rested + 9_999, true, false),
+        (rested + 10_000, true, true),
+    ]);
+}
+
+// R33: rule 10
+#[test]
+fn a_clock_set_back_neither_fills_the_bucket_nor_freezes_it() {
+    for back in [DAY, YEAR] {
+        let start = Now::for_tests().mono;
+        let mut budget = Budget::full(start);
+        assert!(budget.take(false, start));
+        let earlier = start - back;
+        assert!(!budget.take(true, earlier), "set back by {back:?}");
+        assert!(!budget.take(true, earlier + ms(9_999)), "set back by {back:?}");
+        assert!(budget.take(true, earlier + ms(10_000)), "set back by {back:?}");
+        assert!(!budget.take(false, earlier + ms(69_999)), "set back by {back:?}");
+        assert!(budget.take(false, earlier + ms(70_000)), "set back by {back:?}");
+    }
+}
+
+// R31: rule 16
+#[test]
+fn a_bucket_is_full_again_one_minute_after_it_was_emptied() {
+    let start = Now::for_tests().mono;
+    let mut budget = Budget::full(start);
+    assert!(budget.is_full(start));
+    assert!(budget.take(false, start));
+    assert!(!budget.is_full(start + ms(59_999)));
+    assert!(budget.is_full(start + ms(60_000)));
+}
