@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
@@ -59,14 +60,20 @@ where
 
     fn keep(&self, body: B) -> (B, Option<Recorded<B>>) {
         let tape = Arc::new(Mutex::new(Tape {
+            exact: body.size_hint().exact().is_some(),
             body: Some(Box::pin(body)),
             kept: VecDeque::new(),
             trailers: None,
             room: Some(self.limit),
             ended: false,
+            reader: AtomicWaker::new(),
         }));
         let first = ReplayBody { side: Side::Recording(Arc::clone(&tape)) };
         ((self.wrap)(first), Some(Recorded { tape }))
+    }
+
+    fn is_whole(&self, recorded: &Recorded<B>) -> bool {
+        recorded.tape.lock().room.is_some()
     }
 
     fn remake(&self, recorded: Recorded<B>) -> Option<B> {
@@ -74,8 +81,13 @@ where
         tape.room?;
         // From here on the first sending, should anything still read it, ends in an error and not in a short body.
         let (body, kept) = (tape.body.take()?, std::mem::take(&mut tape.kept));
-        let replaying = Replaying { kept, body, trailers: tape.trailers.take(), ended: tape.ended };
+        let replaying = Replaying { kept, body, trailers: tape.trailers.take(), ended: tape.ended, exact: tape.exact };
+        let reader = tape.reader.take();
         drop(tape);
+        // The caller's body wakes whoever polled it last, which the first sending will not be again.
+        if let Some(reader) = reader {
+            reader.wake();
+        }
         Some((self.wrap)(ReplayBody { side: Side::Replaying(replaying) }))
     }
 }
@@ -104,6 +116,10 @@ struct Tape<B> {
     room: Option<usize>,
     /// A body that has ended is not asked again: some panic.
     ended: bool,
+    /// Whether the body knew its length, and so went out without chunks.
+    exact: bool,
+    /// Who waits for the next frame of the first sending.
+    reader: AtomicWaker,
 }
 
 struct Replaying<B> {
@@ -111,10 +127,15 @@ struct Replaying<B> {
     body: Pin<Box<B>>,
     trailers: Option<HeaderMap>,
     ended: bool,
+    exact: bool,
 }
 
 impl<B> Tape<B> {
     fn keep(&mut self, data: &Bytes) {
+        // Empty frames say nothing, and a limit in bytes does not bound them.
+        if data.is_empty() {
+            return;
+        }
         match self.room.and_then(|room| room.checked_sub(data.len())) {
             Some(room) => {
                 self.room = Some(room);
@@ -141,6 +162,7 @@ where
         let Some(body) = self.body.as_mut() else {
             return Poll::Ready(Some(Err("the request was refused and is being sent again".into())));
         };
+        self.reader.register(cx.waker());
         let frame = ready!(poll_frame(body.as_mut(), cx));
         match &frame {
             Some(Ok(frame)) => {
@@ -178,7 +200,14 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         match &mut self.get_mut().side {
-            Side::Recording(tape) => tape.lock().poll(cx),
+            Side::Recording(shared) => {
+                let mut tape = shared.lock();
+                // The answer is with the caller: nobody will ask for the copy.
+                if Arc::strong_count(shared) == 1 {
+                    tape.give_up();
+                }
+                tape.poll(cx)
+            }
             Side::Replaying(copy) => {
                 if let Some(data) = copy.kept.pop_front() {
                     return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -208,10 +237,11 @@ where
             Side::Recording(tape) => tape.lock().body.as_ref().map(|body| body.size_hint()).unwrap_or_default(),
             Side::Replaying(copy) => {
                 let kept: u64 = copy.kept.iter().map(|data| data.len() as u64).sum();
-                let rest = copy.body.size_hint();
+                let rest = if copy.ended { SizeHint::with_exact(0) } else { copy.body.size_hint() };
                 let mut hint = SizeHint::new();
                 hint.set_lower(rest.lower().saturating_add(kept));
-                if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(kept)) {
+                // What went out in chunks does so again: a length would leave the trailers out.
+                if let Some(upper) = rest.upper().filter(|_| copy.exact).and_then(|upper| upper.checked_add(kept)) {
                     hint.set_upper(upper);
                 }
                 hint

@@ -152,7 +152,10 @@ where
                     let Some(sent) = sent.take() else {
                         return Poll::Pending;
                     };
-                    match this.shared.read(response, sent) {
+                    let Some(bodies) = this.bodies.as_ref() else {
+                        return Poll::Pending;
+                    };
+                    match this.shared.read(bodies, response, sent) {
                         Read::Return(response) => return Poll::Ready(Ok(response)),
                         // Sets the first response future free before anything else happens.
                         Read::Heal(healing) => this.state.set(State::Healing { healing }),
@@ -198,7 +201,15 @@ impl<P: TokenProvider> Shared<P> {
     }
 
     /// Reads the answer to the first sending.
-    fn read<S, K, B, T>(&self, response: Response<T>, sent: Sent<S, P, K>) -> Read<S, P, K, B, T> {
+    fn read<S, R, B, T>(
+        &self,
+        bodies: &R,
+        response: Response<T>,
+        sent: Sent<S, P, R::Kept>,
+    ) -> Read<S, P, R::Kept, B, T>
+    where
+        R: Bodies<B>,
+    {
         let Sent { grant, again } = sent;
         let (refusal, accepts) = self.refusal(&response);
         if refusal == Refusal::NotRefused {
@@ -212,8 +223,9 @@ impl<P: TokenProvider> Shared<P> {
             });
         }
         let (again, why_not) = match again {
-            None if self.when == When::Never => (None, Replay::Off),
+            None if self.when == When::Never || R::OFF => (None, Replay::Off),
             None => (None, Replay::NoCopy),
+            Some(again) if !bodies.is_whole(&again.kept) => (None, Replay::NoCopy),
             Some(again) if self.when.allows(refusal, || self.is_idempotent(&again.head)) => (Some(again), Replay::Made),
             Some(_) => (None, Replay::NotSafe),
         };

@@ -48,9 +48,20 @@ pub trait Bodies<B>: Clone + sealed::Sealed {
     #[doc(hidden)]
     type Kept;
 
+    /// Whether nothing is ever kept.
+    #[doc(hidden)]
+    const OFF: bool = false;
+
     /// Splits a body into the one to send and what a second sending needs, if there can be one.
     #[doc(hidden)]
     fn keep(&self, body: B) -> (B, Option<Self::Kept>);
+
+    /// Whether a second sending could be made now; what passes through meanwhile may change that.
+    #[doc(hidden)]
+    fn is_whole(&self, kept: &Self::Kept) -> bool {
+        let _ = kept;
+        true
+    }
 
     /// The body of the second sending, if the copy is whole.
     #[doc(hidden)]
@@ -90,6 +101,8 @@ impl fmt::Debug for Nothing {
 
 impl<B> Bodies<B> for Off {
     type Kept = Nothing;
+
+    const OFF: bool = true;
 
     fn keep(&self, body: B) -> (B, Option<Nothing>) {
         (body, None)

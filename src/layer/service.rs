@@ -172,10 +172,13 @@ impl<P: TokenProvider> Shared<P> {
 
     pub(super) fn stamp<B>(&self, request: &mut Request<B>, token: &Token) {
         let headers = request.headers_mut();
-        headers.insert(self.header.clone(), token.header_value().clone());
-        for (name, value) in &self.api_headers {
-            headers.insert(name.clone(), value.clone());
+        for name in self.api_headers.keys() {
+            headers.remove(name);
         }
+        for (name, value) in &self.api_headers {
+            headers.append(name.clone(), value.clone());
+        }
+        headers.insert(self.header.clone(), token.header_value().clone());
     }
 }
 

@@ -1,0 +1,163 @@
+//! "Was it sent?": an error of this crate means that no byte reached the inner service; after that it is never ours.
+
+use std::sync::Arc;
+use std::task::Context;
+
+use tower_bearer_auth::replay::{self, When};
+
+use super::*;
+
+/// An inner service that fails where it is told to, and counts what reaches it.
+#[derive(Clone)]
+struct Fragile {
+    sends: Arc<AtomicUsize>,
+    readied: Arc<AtomicUsize>,
+    /// What each sending comes to.
+    answers: &'static [Inner],
+    /// Which readying fails, counted from 1 once something was sent.
+    unready_after_send: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Inner {
+    Ok,
+    Refused,
+    Broken,
+}
+
+impl Fragile {
+    fn new(answers: &'static [Inner]) -> Self {
+        Self { sends: Arc::default(), readied: Arc::default(), answers, unready_after_send: false }
+    }
+
+    fn sends(&self) -> usize {
+        self.sends.load(Ordering::SeqCst)
+    }
+}
+
+impl Service<Request<Body>> for Fragile {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = std::future::Ready<Result<Response<Body>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.readied.fetch_add(1, Ordering::SeqCst);
+        if self.unready_after_send && self.sends() > 0 {
+            return Poll::Ready(Err("the pool is closed".into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        let sent = self.sends.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(match self.answers[sent.min(self.answers.len() - 1)] {
+            Inner::Ok => Ok(answer(StatusCode::OK)),
+            Inner::Refused => Ok(refused(INVALID_TOKEN)),
+            Inner::Broken => Err("the connection broke".into()),
+        })
+    }
+}
+
+/// What the token request after the first comes to.
+#[derive(Clone, Copy, Debug)]
+enum Issuer {
+    Mints,
+    FailsFor(ErrorKind),
+    Panics,
+    Hangs,
+}
+
+async fn fetch(n: usize, first: Issuer, later: Issuer) -> Result<IssuedToken, Error> {
+    match if n == 1 { first } else { later } {
+        Issuer::Mints => token(n),
+        Issuer::FailsFor(kind) => Err(Error::transient("down").with_kind(kind)),
+        Issuer::Panics => panic!("a provider's own mistake"),
+        Issuer::Hangs => pending().await,
+    }
+}
+
+// R17, R25, R28, R29: the outcome on every path, and how often the request was sent by then.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_ours_means_that_nothing_was_sent_and_comes_on_no_other_path() {
+    use ErrorKind::{InsecureUrl, NoOrigin, Panicked, Timeout, Unavailable};
+    use Inner::{Broken, Ok as Good, Refused};
+    use Issuer::{FailsFor, Hangs, Mints, Panics};
+    /// What the caller sees.
+    #[derive(Debug, PartialEq)]
+    enum Outcome {
+        Ours(ErrorKind),
+        Theirs(&'static str),
+        Status(u16),
+    }
+    use Outcome::{Ours, Status, Theirs};
+    type Row = (&'static str, Issuer, Issuer, &'static [Inner], bool, usize, Outcome);
+    let table: &[Row] = &[
+        (API, Mints, Mints, &[Good], false, 1, Status(200)),
+        ("http://api.example.com/", Mints, Mints, &[Good], false, 0, Ours(InsecureUrl)),
+        (API, FailsFor(Unavailable), Mints, &[Good], false, 0, Ours(Unavailable)),
+        (API, Panics, Mints, &[Good], false, 0, Ours(Panicked)),
+        (API, Hangs, Mints, &[Good], false, 0, Ours(Timeout)),
+        (API, Mints, Mints, &[Broken], false, 1, Theirs("the connection broke")),
+        (API, Mints, Mints, &[Refused, Good], false, 2, Status(200)),
+        (API, Mints, Mints, &[Refused, Refused], false, 2, Status(401)),
+        (API, Mints, Mints, &[Refused, Broken], false, 2, Theirs("the connection broke")),
+        (API, Mints, Mints, &[Refused, Good], true, 1, Theirs("the pool is closed")),
+        (API, Mints, FailsFor(Unavailable), &[Refused, Good], false, 1, Status(401)),
+        (API, Mints, Panics, &[Refused, Good], false, 1, Status(401)),
+        (API, Mints, Hangs, &[Refused, Good], false, 1, Status(401)),
+    ];
+    for row in table {
+        let (uri, first, later, answers, unready, sends, expected) = row;
+        let (first, later) = (*first, *later);
+        let (provider, _) = issuer(move |n| fetch(n, first, later));
+        let inner = Fragile { unready_after_send: *unready, ..Fragile::new(answers) };
+        let client = BearerAuthLayer::new(provider).allow_origin(API).unwrap().layer_over(inner.clone());
+        let outcome = match client.oneshot(get(uri)).await {
+            Ok(response) => Status(response.status().as_u16()),
+            Err(error) => match Error::find(&*error) {
+                Some(ours) => Ours(ours.kind()),
+                None if error.to_string() == "the pool is closed" => Theirs("the pool is closed"),
+                None => Theirs("the connection broke"),
+            },
+        };
+        assert_eq!((inner.sends(), &outcome), (*sends, expected), "{row:?}");
+        assert_eq!(matches!(outcome, Ours(_)), inner.sends() == 0, "ours if and only if nothing was sent");
+    }
+    let inner = Fragile::new(&[Good]);
+    let client = BearerAuthLayer::new(Static::new("ours").unwrap()).layer_over(inner.clone());
+    let error = client.oneshot(get(API)).await.unwrap_err();
+    let ours = Error::find(&*error).unwrap();
+    assert_eq!((ours.kind(), inner.sends()), (NoOrigin, 0));
+    assert!(ours.hint().unwrap().contains("allow_origin"));
+}
+
+// R29: no key where one is needed is an error before any I/O, and never another identity's token.
+#[tokio::test(start_paused = true)]
+async fn a_missing_key_is_an_error_before_any_io() {
+    let inner = Fragile::new(&[Inner::Ok]);
+    let source = TokenSource::new(Keyed::default());
+    source.warm_up(&FromExtension(1)).await.unwrap();
+    let client = source.layer().layer_over(inner.clone());
+    let error = client.clone().oneshot(get(API)).await.unwrap_err();
+    assert_eq!(kind(&error), Some(ErrorKind::MissingKey));
+    assert_eq!(inner.sends(), 0);
+    let everywhere = BearerAuthLayer::new(Keyed { anywhere: true, ..Keyed::default() }).layer_over(inner.clone());
+    assert_eq!(kind(&everywhere.oneshot(get(API)).await.unwrap_err()), Some(ErrorKind::NoOrigin));
+    assert_eq!((inner.sends(), source.stats().flights), (0, 1));
+}
+
+// A second sending that cannot become ready ends in the inner service's words, in whatever way the body is kept.
+#[tokio::test(start_paused = true)]
+async fn an_inner_service_that_is_gone_at_the_retry_says_so_itself() {
+    for when in [When::Safe, When::Always] {
+        let inner = Fragile { unready_after_send: true, ..Fragile::new(&[Inner::Refused]) };
+        let (provider, asked) = issuer(|n| async move { token(n) });
+        let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(replay::Cloned).replay(when);
+        let source = layer.source().clone();
+        let error = layer.layer_over(inner.clone()).oneshot(get(API)).await.unwrap_err();
+        assert!(Error::find(&*error).is_none(), "{error}");
+        assert_eq!((inner.sends(), asked.count()), (1, 2));
+        assert_eq!(inner.readied.load(Ordering::SeqCst), 2);
+        assert_eq!((source.stats().replays, source.stats().refusals), (0, 1));
+    }
+}

@@ -1,0 +1,323 @@
+//! A copy is faithful or there is none, also while the first body is still on its way.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::SinkExt as _;
+use futures::channel::{mpsc, oneshot};
+use futures::future::BoxFuture;
+use http::HeaderMap;
+use http_body::SizeHint;
+use parking_lot::Mutex;
+use tokio::time::timeout;
+use tower::Service;
+use tower_bearer_auth::{Error, IssuedToken, RequestHead, Static, TokenProvider};
+
+use super::*;
+
+type Sender = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
+
+fn channel() -> (Sender, Stream) {
+    let (sender, receiver) = mpsc::channel(0);
+    (sender, StreamBody::new(receiver).boxed_unsync())
+}
+
+fn data(bytes: &'static str) -> Result<Frame<Bytes>, BoxError> {
+    Ok(Frame::data(Bytes::from(bytes)))
+}
+
+/// What a sending's body came to at the far end.
+type Arrived = Result<Bytes, String>;
+
+/// Answers the first sending with 401 as soon as its first bytes are there, and goes on reading it.
+#[derive(Clone)]
+struct Early {
+    first: Arc<Mutex<Option<oneshot::Sender<Arrived>>>>,
+    whole: Arc<Mutex<Vec<Bytes>>>,
+}
+
+impl Early {
+    fn new() -> (Self, oneshot::Receiver<Arrived>) {
+        let (sender, first) = oneshot::channel();
+        (Self { first: Arc::new(Mutex::new(Some(sender))), whole: Arc::default() }, first)
+    }
+}
+
+impl Service<Request<Stream>> for Early {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Stream>) -> Self::Future {
+        let (first, whole) = (self.first.lock().take(), Arc::clone(&self.whole));
+        Box::pin(async move {
+            let mut body = request.into_body();
+            let Some(first) = first else {
+                let bytes = body.collect().await?.to_bytes();
+                whole.lock().push(bytes);
+                return Ok(answer(StatusCode::CREATED));
+            };
+            let start = body.frame().await.unwrap()?.into_data().unwrap();
+            tokio::spawn(async move {
+                let mut seen = start.to_vec();
+                let end = loop {
+                    match body.frame().await {
+                        Some(Ok(frame)) => seen.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                        Some(Err(error)) => break Err(error.to_string()),
+                        None => break Ok(Bytes::from(seen)),
+                    }
+                };
+                let _ = first.send(end);
+            });
+            Ok(refused(INVALID_TOKEN))
+        })
+    }
+}
+
+// R19: an early 401 tears no copy: the second body is whole, and the first one never ends as if it were.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_before_the_body_has_ended_heals_and_breaks_the_first_sending_off() {
+    let (provider, _) = issuer(|n| async move { token(n) });
+    let (api, first) = Early::new();
+    let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(buffered(1024));
+    let (mut sender, body) = channel();
+    let call = tokio::spawn(layer.layer(api.clone()).oneshot(request(&Method::POST, None, body)));
+    sender.send(data("pay ")).await.unwrap();
+    // The first sending waits for more of a body that now belongs to the second: it must hear of that.
+    let broken = timeout(Duration::from_secs(60), first).await.expect("the first sending never hears that it is over");
+    assert!(broken.unwrap().unwrap_err().contains("sent again"));
+    sender.send(data("100 to ")).await.unwrap();
+    sender.send(data("alice")).await.unwrap();
+    drop(sender);
+    let response = timeout(Duration::from_secs(60), call).await.unwrap().unwrap().unwrap();
+    assert_eq!(response.status(), 201);
+    assert_eq!(*api.whole.lock(), ["pay 100 to alice"]);
+}
+
+// R17, R19: what goes past the limit while the new token is on its way leaves the first sending and its answer alone.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_goes_past_the_limit_during_the_renewal_is_not_sent_again() {
+    let (provider, asked) = issuer(|n| async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        token(n)
+    });
+    let (api, first) = Early::new();
+    let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(buffered(8));
+    let (mut sender, body) = channel();
+    let call = tokio::spawn(layer.layer(api.clone()).oneshot(request(&Method::POST, None, body)));
+    sender.send(data("pay ")).await.unwrap();
+    sender.send(data("100 to ")).await.unwrap();
+    sender.send(data("alice")).await.unwrap();
+    drop(sender);
+    assert_eq!(first.await.unwrap().unwrap(), "pay 100 to alice");
+    let response = call.await.unwrap().unwrap();
+    assert_eq!(response.status(), 401);
+    assert_eq!(response.extensions().get::<Audit>().unwrap().replay, Replay::NoCopy);
+    assert_eq!((api.whole.lock().len(), asked.count()), (0, 2));
+}
+
+// A caller whose body breaks has no copy to send again.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_fails_is_not_sent_again() {
+    let (provider, _) = issuer(|n| async move { token(n) });
+    let (api, first) = Early::new();
+    let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(buffered(1024));
+    let (mut sender, body) = channel();
+    let call = tokio::spawn(layer.layer(api.clone()).oneshot(request(&Method::POST, None, body)));
+    sender.send(data("pay ")).await.unwrap();
+    sender.send(Err("the disk is gone".into())).await.unwrap();
+    drop(sender);
+    // Who reads it first is the scheduler's choice; the error goes to whoever does, and no short body is taken for whole.
+    let outcome = call.await.unwrap();
+    assert!(first.await.unwrap().is_err());
+    assert!(outcome.map_or(true, |response| response.status() == 401));
+    assert!(api.whole.lock().is_empty());
+}
+
+/// A body of set frames that says of itself what it is told to.
+struct Frames {
+    frames: VecDeque<Frame<Bytes>>,
+    knows_length: bool,
+}
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(self.frames.pop_front().map(Ok))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if !self.knows_length {
+            return SizeHint::new();
+        }
+        SizeHint::with_exact(self.frames.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum())
+    }
+}
+
+/// Keeps what each sending looked like: its size hint and its frames.
+#[derive(Clone, Default)]
+struct Looks {
+    seen: Arc<Mutex<Vec<(Option<u64>, Bytes, Option<HeaderMap>)>>>,
+}
+
+impl Service<Request<Stream>> for Looks {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Stream>) -> Self::Future {
+        let looks = self.clone();
+        Box::pin(async move {
+            let hint = request.body().size_hint().exact();
+            let body = request.into_body().collect().await?;
+            let trailers = body.trailers().cloned();
+            let mut seen = looks.seen.lock();
+            seen.push((hint, body.to_bytes(), trailers));
+            Ok(if seen.len() == 1 { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) })
+        })
+    }
+}
+
+// R19: trailers go out again as well, and what went out in chunks or with a length does so again.
+#[tokio::test(start_paused = true)]
+async fn trailers_and_framing_are_those_of_the_first_sending() {
+    for knows_length in [false, true] {
+        for trailers in [false, true] {
+            let (provider, _) = issuer(|n| async move { token(n) });
+            let mut frames: VecDeque<_> = CHUNKS.map(|chunk| Frame::data(Bytes::from(chunk))).into();
+            frames.push_front(Frame::data(Bytes::new()));
+            if trailers {
+                let mut map = HeaderMap::new();
+                map.insert("x-checksum", "1".parse().unwrap());
+                frames.push_back(Frame::trailers(map));
+            }
+            let body = Frames { frames, knows_length }.boxed_unsync();
+            let looks = Looks::default();
+            let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(buffered(length()));
+            let response = layer.layer(looks.clone()).oneshot(request(&Method::POST, None, body)).await.unwrap();
+            assert_eq!(response.status(), 200);
+            let seen = looks.seen.lock();
+            assert_eq!(seen[0], seen[1]);
+            assert_eq!((seen[0].0.is_some(), seen[0].2.is_some()), (knows_length, trailers));
+        }
+    }
+}
+
+/// A body type whose default is not empty: it cannot stand in for an empty one.
+struct Greeting(Option<Bytes>);
+
+impl Default for Greeting {
+    fn default() -> Self {
+        Self(Some(Bytes::from_static(b"hello")))
+    }
+}
+
+impl Body for Greeting {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+// R19
+#[tokio::test(start_paused = true)]
+async fn a_default_body_that_is_not_empty_replaces_no_empty_one() {
+    let (provider, _) = issuer(|n| async move { token(n) });
+    let api = Api::new(|_| refused(INVALID_TOKEN));
+    let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
+    let response = layer.layer(api.clone()).oneshot(request(&Method::GET, None, Greeting(None))).await.unwrap();
+    assert_eq!(response.extensions().get::<Audit>().unwrap().replay, Replay::NoCopy);
+    assert_eq!(api.sends().len(), 1);
+}
+
+/// A provider that knows its API: here a GET moves money, and a POST does not.
+#[derive(Default)]
+struct Opinionated(AtomicUsize);
+
+impl TokenProvider for Opinionated {
+    type Key = ();
+
+    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+        token(self.0.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    fn idempotent(&self, request: &RequestHead<'_>) -> bool {
+        request.method() == Method::POST
+    }
+}
+
+// R18: what a provider says of its own API counts after a bare 401.
+#[tokio::test(start_paused = true)]
+async fn a_provider_may_say_what_is_idempotent() {
+    for (method, sends, replay) in [(Method::GET, 1, Replay::NotSafe), (Method::POST, 2, Replay::RefusedAgain)] {
+        let api = Api::new(|_| refused(""));
+        let layer = BearerAuthLayer::new(Opinionated::default()).allow_origin(API).unwrap().bodies(Cloned);
+        let request = request(&method, None, Full::new(Bytes::from("money")));
+        let response = layer.layer(api.clone()).oneshot(request).await.unwrap();
+        assert_eq!(response.extensions().get::<Audit>().unwrap().replay, replay, "{method}");
+        assert_eq!(api.sends().len(), sends, "{method}");
+    }
+}
+
+// The copy is for a refusal: once the answer is with the caller, nothing more is kept of what still goes up.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_once_the_answer_is_out() {
+    /// Keeps the request's body and answers at once.
+    #[derive(Clone, Default)]
+    struct Keeps(Arc<Mutex<Option<Stream>>>);
+    impl Service<Request<Stream>> for Keeps {
+        type Response = Response<Full<Bytes>>;
+        type Error = BoxError;
+        type Future = std::future::Ready<Result<Self::Response, BoxError>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, request: Request<Stream>) -> Self::Future {
+            *self.0.lock() = Some(request.into_body());
+            std::future::ready(Ok(answer(StatusCode::OK)))
+        }
+    }
+    let inner = Keeps::default();
+    let layer = BearerAuthLayer::new(Static::new("ours").unwrap()).allow_origin(API).unwrap().bodies(buffered(1 << 20));
+    let (mut sender, body) = channel();
+    let response = layer.layer(inner.clone()).oneshot(request(&Method::POST, None, body)).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut body = inner.0.lock().take().unwrap();
+    // A slice of its own owner shows when the last copy is dropped.
+    let owner = Arc::new(vec![0_u8; 1024]);
+    let bytes = Bytes::from_owner(Owned(Arc::clone(&owner)));
+    let (sent, frame) = futures::join!(sender.send(Ok(Frame::data(bytes))), body.frame());
+    sent.unwrap();
+    drop(frame.unwrap().unwrap());
+    assert_eq!(Arc::strong_count(&owner), 1, "no copy is left behind");
+    drop(sender);
+    assert!(body.frame().await.is_none());
+}
+
+struct Owned(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
