@@ -20,7 +20,8 @@ fn run(args: &[&str]) -> Output {
 fn expect_wrong(what: &str, finding: &str) {
     let output = run(&["--break", what]);
     let printed = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{what}: {printed}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{what}: {}: {printed}{errors}", output.status);
     let wrong: Vec<_> = printed.lines().filter(|line| line.starts_with("WRONG")).collect();
     assert!(wrong.iter().any(|line| line.contains(finding)), "{what}: {printed}");
 }

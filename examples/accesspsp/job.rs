@@ -123,13 +123,33 @@ where
 
 /// Holds requests at the API until enough are in flight, revokes the tokens that they carry, and lets them go on.
 async fn revoke_in_flight(sandbox: Arc<AccessPspSandbox>, broken: Option<Break>) {
-    sandbox.wait_api_requests(SESSIONS / 2).await;
-    if broken != Some(Break::NoRefusal) {
-        sandbox.hold();
-        sandbox.wait_held(IN_FLIGHT).await;
-        sandbox.revoke_all();
-        sandbox.release();
+    if broken == Some(Break::NoRefusal) {
+        return;
     }
+    sandbox.wait_api_requests(SESSIONS / 2).await;
+    // Not while one token takes over from another: a request may be sent twice, so it heals from one revoked token.
+    loop {
+        sandbox.hold_issuer();
+        if one_token_in_use(&sandbox) {
+            break;
+        }
+        sandbox.release_issuer();
+        sandbox.wait_api_requests(sandbox.api_request_count() + 1).await;
+    }
+    sandbox.hold();
+    sandbox.wait_held(IN_FLIGHT).await;
+    sandbox.revoke_all();
+    sandbox.release();
+    sandbox.release_issuer();
+}
+
+/// Whether every task is known to have the newest token, and no other is on its way.
+fn one_token_in_use(sandbox: &AccessPspSandbox) -> bool {
+    let newest = sandbox.tokens().last().map(|token| token.jti.clone());
+    let requests = sandbox.api_requests();
+    let with_newest = requests.iter().filter(|request| request.jti == newest).count();
+    let under_way = requests.iter().any(|request| request.status.is_none() && request.jti != newest);
+    with_newest >= TASKS && !under_way && sandbox.token_requests().iter().all(|request| request.status.is_some())
 }
 
 async fn sell<S>(mut client: S, api: &str) -> Result<(), BoxError>

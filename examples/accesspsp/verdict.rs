@@ -27,9 +27,12 @@ impl Verdict {
         let sales = sandbox.sales().len();
         let token_requests = sandbox.token_request_count();
         let expired = sandbox.tokens().iter().filter(|token| token.expired).count();
-        let refused = requests.iter().filter(|request| request.verdict == Some(Judged::Revoked)).count();
-        let others = requests.iter().filter(|r| r.verdict.is_none_or(|v| !v.is_accepted())).count() - refused;
-        let renewals = usize::from(refused > 0);
+        let judged = |as_what| requests.iter().filter(|request| request.verdict == Some(as_what)).count();
+        // On a machine so busy that a request takes half a second, a token expires on the way, which heals as well.
+        let (revoked, late) = (judged(Judged::Revoked), judged(Judged::Expired));
+        let refused = revoked + late;
+        let others = requests.len() - refused - judged(Judged::Accepted);
+        let renewals = usize::from(revoked > 0) + late;
         let allowed = allowed_token_requests(time, lifetime) + renewals;
 
         let mut wrong = Vec::new();
@@ -43,7 +46,7 @@ impl Verdict {
         check(distinct.len() == sessions.len(), "a session was created twice".into());
         check(sales == 1, format!("{sales} sales, not 1"));
         check(expired >= 2, format!("{expired} tokens expired during the job, not at least 2"));
-        check(refused >= 1, "no request was refused in flight".into());
+        check(revoked >= 1, "no request was refused in flight".into());
         check(others == 0, format!("{others} requests carried a token that was bad for another reason"));
         check(token_requests <= allowed, format!("{token_requests} token requests, more than {allowed}"));
         check(stats.flights == token_requests as u64, "the source counted other token requests than the issuer".into());
@@ -53,7 +56,10 @@ impl Verdict {
             ("requests", format!("{} at the API, for {SESSIONS} sessions and 1 sale", requests.len())),
             ("sessions created", format!("{}, {} of them distinct", sessions.len(), distinct.len())),
             ("token requests", format!("{token_requests} at the issuer, at most {allowed} allowed; {expired} expired")),
-            ("refused, healed", format!("{refused} refused in flight, {} sent again", stats.replays)),
+            (
+                "refused, healed",
+                format!("{revoked} refused in flight after the revocation, {} sent again", stats.replays),
+            ),
             ("added by the layer", format!("median {median:.1?}, p99 {p99:.1?}")),
             ("time", format!("{time:.1?}")),
         ];
