@@ -42,11 +42,13 @@ const GONE_BACK: Duration = Duration::from_secs(60);
 /// min(L/2, 20 min) of L, a request that is stamped also starts the renewal. The start of the window is drawn once per
 /// token out of the window's first tenth, so that services that started together drift apart.
 ///
-/// | lifetime | window | margin | outage survived |
+/// | lifetime | window | margin | outage of the issuer that nobody notices |
 /// |---|---|---|---|
-/// | 10 s | 5 s | 2.5 s | about 2 s |
-/// | 30 min | 15 min | 30 s | about 13 min |
-/// | 40 min and more | 20 min | 30 s | about 17.5 min |
+/// | 10 s | 5 s | 2.5 s | about 2 s, 1 s at worst |
+/// | 30 min | 15 min | 30 s | 13 min |
+/// | 40 min and more | 20 min | 30 s | 17.5 min |
+///
+/// The last column is 0.9 of the window, less the margin, less one pause; `docs/outage.md` has it measured.
 #[derive(Clone, Debug)]
 pub struct RefreshPolicy {
     window: Option<Duration>,

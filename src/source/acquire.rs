@@ -116,7 +116,7 @@ impl<P: TokenProvider> Future for Acquire<P> {
             if wait.lost >= MOST_LOST {
                 return this.finish(Err(Error::new(ErrorKind::NoRuntime, "the tokio runtime is shutting down")));
             }
-            match this.source.enter_at(Arc::clone(&wait.entry)) {
+            match this.source.enter_again(Arc::clone(&wait.entry)) {
                 Entered::Granted(grant) => return this.finish(Ok(grant)),
                 Entered::Failed(error) => return this.finish(Err(error)),
                 Entered::Wait(entry, arrival) => {

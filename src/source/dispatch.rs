@@ -72,18 +72,23 @@ impl<P: TokenProvider> TokenSource<P> {
     pub(super) fn enter(&self, key: &P::Key) -> Entered<P::Key> {
         let now = self.inner.clock.now();
         let entry = self.inner.entry(key, now);
-        match entry.fresh(now) {
-            Some(token) => self.grant(entry, token, now),
-            None => self.enter_slow(entry, now),
+        let entered = match entry.fresh(now) {
+            Some(token) => grant(entry, token, now),
+            None => self.enter_slow(entry, now, true),
+        };
+        if let Entered::Granted(_) = entered {
+            self.inner.stats.hit();
         }
+        entered
     }
 
-    pub(super) fn enter_at(&self, entry: Arc<Entry<P::Key>>) -> Entered<P::Key> {
+    /// For who has waited already, and is counted as that alone.
+    pub(super) fn enter_again(&self, entry: Arc<Entry<P::Key>>) -> Entered<P::Key> {
         let now = self.inner.clock.now();
-        self.enter_slow(entry, now)
+        self.enter_slow(entry, now, false)
     }
 
-    fn enter_slow(&self, mut entry: Arc<Entry<P::Key>>, now: Now) -> Entered<P::Key> {
+    fn enter_slow(&self, mut entry: Arc<Entry<P::Key>>, now: Now, first: bool) -> Entered<P::Key> {
         loop {
             let mut slot = entry.lock();
             if slot.evicted {
@@ -99,7 +104,7 @@ impl<P: TokenProvider> TokenSource<P> {
                 });
             }
             let next = slot.request(now);
-            if matches!(next, Next::Fail(_)) {
+            if first && matches!(next, Next::Fail(_)) {
                 self.inner.stats.record(|stats| stats.turned_away += 1);
             }
             let entered = self.follow(&entry, slot, next, now);
@@ -107,12 +112,6 @@ impl<P: TokenProvider> TokenSource<P> {
             drop(stuck);
             return entered;
         }
-    }
-
-    fn grant(&self, entry: Arc<Entry<P::Key>>, token: Token, now: Now) -> Entered<P::Key> {
-        self.inner.stats.hit();
-        entry.touch(now);
-        Entered::Granted(Grant { entry, token })
     }
 
     /// Does what the slot said, with its lock held on entry.
@@ -127,12 +126,12 @@ impl<P: TokenProvider> TokenSource<P> {
         match (next, runtime) {
             (Next::Stamp(token), _) | (Next::StampAndDepart(token), Err(_)) => {
                 drop(slot);
-                self.grant(Arc::clone(entry), token, now)
+                grant(Arc::clone(entry), token, now)
             }
             (Next::StampAndDepart(token), Ok(runtime)) => {
                 // Nobody waits for it: the token in hand still works.
                 drop(self.depart(entry, slot, &runtime, now));
-                self.grant(Arc::clone(entry), token, now)
+                grant(Arc::clone(entry), token, now)
             }
             (Next::Fail(error), _) => Entered::Failed(error),
             (Next::Join | Next::Depart, _) if flight::is_fetching(entry) => Entered::Failed(
@@ -195,7 +194,7 @@ impl<P: TokenProvider> TokenSource<P> {
         let entered = match verdict {
             _ if slot.evicted => {
                 drop(slot);
-                self.enter(&entry.key)
+                self.enter_slow(Arc::clone(entry), now, false)
             }
             Verdict::Renew(next) => self.follow(entry, slot, next, now),
             Verdict::Exhausted => {
@@ -220,6 +219,11 @@ impl<P: TokenProvider> TokenSource<P> {
             Entered::Failed(error) => Renewal::Failed(error),
         }
     }
+}
+
+fn grant<K>(entry: Arc<Entry<K>>, token: Token, now: Now) -> Entered<K> {
+    entry.touch(now);
+    Entered::Granted(Grant { entry, token })
 }
 
 fn no_runtime() -> Error {

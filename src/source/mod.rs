@@ -110,10 +110,15 @@ impl<P: TokenProvider> Inner<P> {
 
     /// Whether a wait has gone past its bound; arms the timer at the first call.
     fn waited_too_long(&self, armed: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
-        if armed.is_none() {
+        let mut over = |armed: &mut Option<Pin<Box<Sleep>>>| {
+            let sleep = armed.as_mut()?;
+            catch_unwind(AssertUnwindSafe(|| sleep.as_mut().poll(cx).is_ready())).ok()
+        };
+        over(armed).unwrap_or_else(|| {
+            // A timer panics where its runtime has ended; who is polled in another one by then waits anew.
             *armed = timer(self.max_wait);
-        }
-        armed.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+            over(armed).unwrap_or(false)
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Tokens handed out at once, from the cache.
+    /// Requests that got a token at once, from the cache.
     pub hits: u64,
     /// Requests turned away at once, because the issuer is left alone after a failure.
     pub turned_away: u64,

@@ -1,0 +1,83 @@
+//! Thousands of lives of one source, each out of a seed, in virtual time.
+//!
+//! Callers come and leave, issuers answer late, wrongly, twice or never, clocks jump, credentials rotate, servers refuse,
+//! runtimes end with a flight in the air. After every step an oracle, which knows only what was asked of the issuer and
+//! what it answered, holds the source to what it promises. `TBA_SEED=n cargo test --test simulation` replays one life and
+//! prints it.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "simulation/callers.rs"]
+mod callers;
+#[path = "simulation/issuer.rs"]
+mod issuer;
+#[path = "simulation/life.rs"]
+mod life;
+#[path = "simulation/oracle.rs"]
+mod oracle;
+#[path = "simulation/time.rs"]
+mod time;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tower_bearer_auth::Stats;
+
+use life::Life;
+
+const SEEDS: u64 = 3_000;
+const STEPS: usize = 150;
+const THREADS: usize = 2;
+
+// R1, R2, R8, R9, R10, R11, R14, R33, R34, R36, R38, R39, R40, R42, R50, R52
+#[test]
+fn whatever_happens_in_whatever_order_every_promise_holds_at_every_step() {
+    let replayed = std::env::var("TBA_SEED").ok().and_then(|seed| seed.parse().ok());
+    if let Some(seed) = replayed {
+        Life::new(seed, true).run(STEPS);
+    }
+    let (next, failed, lived) = (AtomicU64::new(0), AtomicU64::new(u64::MAX), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= SEEDS || failed.load(Ordering::Relaxed) < seed {
+                        return;
+                    }
+                    match catch_unwind(AssertUnwindSafe(|| Life::new(seed, false).run(STEPS))) {
+                        Ok(stats) => lived.lock().push(stats),
+                        Err(_) => {
+                            failed.fetch_min(seed, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner();
+    assert_eq!(failed, u64::MAX, "seed {failed} failed: replay it with TBA_SEED={failed}");
+    everything_happened(&lived.into_inner());
+}
+
+/// A simulation in which something never happens shows nothing about it.
+fn everything_happened(lives: &[Stats]) {
+    let table: [(&str, fn(&Stats) -> u64, u64); 11] = [
+        ("hits", |stats| stats.hits, 50_000),
+        ("turned away", |stats| stats.turned_away, 5_000),
+        ("waits served", |stats| stats.waits_served, 20_000),
+        ("waits failed", |stats| stats.waits_failed, 5_000),
+        ("waits abandoned", |stats| stats.waits_abandoned, 5_000),
+        ("flights succeeded", |stats| stats.flights_succeeded, 10_000),
+        ("flights failed", |stats| stats.flights_failed, 5_000),
+        ("flights lost", |stats| stats.flights_lost, 1_000),
+        ("flights stale", |stats| stats.flights_stale, 1_000),
+        ("renewals declined", |stats| stats.renewals_declined, 1_000),
+        ("evicted", |stats| stats.evicted, 500),
+    ];
+    for (what, of, least) in table {
+        let happened: u64 = lives.iter().map(of).sum();
+        println!("{what}: {happened}");
+        assert!(happened >= least, "{what}: {happened} times in {} lives, {least} at least", lives.len());
+    }
+}
