@@ -7,5 +7,21 @@
 mod cancellation;
 #[path = "source/common.rs"]
 mod common;
+#[path = "source/failure.rs"]
+mod failure;
+#[path = "source/keys.rs"]
+mod keys;
+#[path = "source/lifecycle.rs"]
+mod lifecycle;
+#[path = "source/outage.rs"]
+mod outage;
+#[path = "source/reentrance.rs"]
+mod reentrance;
+#[path = "source/rotation.rs"]
+mod rotation;
 #[path = "source/single_flight.rs"]
 mod single_flight;
+#[path = "source/status.rs"]
+mod status;
+#[path = "source/time.rs"]
+mod time;

@@ -381,6 +381,7 @@ pub(crate) async fn poll_then_drop<F: Future>(polls: usize, future: F) -> Option
 }
 
 /// Is pending so many times, and wakes its task each time.
+#[derive(Default)]
 pub(crate) struct Steps(pub(crate) usize);
 
 impl Future for Steps {
@@ -463,6 +464,7 @@ impl Service<Request<String>> for Api {
 }
 
 /// A body without bytes that takes its time to end.
+#[derive(Default)]
 pub(crate) struct Trickle(Steps);
 
 impl Body for Trickle {
