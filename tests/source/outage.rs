@@ -1,11 +1,15 @@
 //! The issuer is down while there is a token: nobody notices before the token's usable end, and nothing is stamped past it.
 
 use futures::FutureExt as _;
+use http::{Request, Response};
 use tokio::time::sleep;
-use tower::{Layer as _, ServiceExt as _};
+use tower::{Layer as _, Service as _, ServiceExt as _};
 use tower_bearer_auth::{Error, ErrorKind, RefreshPolicy, TokenSource};
+use tower_test::mock;
 
-use crate::common::{Api, Does, Issuer, Stopwatch, TestClock, assert_reconciles, get, layer, ms, secs, unavailable};
+use crate::common::{
+    Api, Does, Issuer, Stopwatch, TestClock, Trickle, assert_reconciles, get, layer, ms, secs, unavailable,
+};
 
 fn usable_for(lifetime: std::time::Duration) -> std::time::Duration {
     lifetime - secs(30).min(lifetime / 4)
@@ -111,4 +115,62 @@ async fn in_the_last_seconds_of_a_token_the_tries_do_not_become_a_storm() {
     assert!(issuer.requests() <= 11, "{} requests in 10 s", issuer.requests());
     let began = issuer.began();
     assert!(began.windows(2).skip(1).all(|two| two[1] - two[0] >= secs(1)), "{began:?}");
+}
+
+// R37
+#[tokio::test(start_paused = true)]
+async fn the_token_is_the_one_that_works_when_the_request_is_sent_not_when_the_service_was_ready() {
+    let (issuer, clock, api) = (Issuer::new(), TestClock::new(), Api::new(0));
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+    let mut client = layer(&source).layer(api.clone());
+    source.warm_up(&()).await.unwrap();
+    client.ready().await.unwrap();
+    sleep(secs(7200)).await;
+    client.call(get()).await.unwrap();
+    assert_eq!(api.seen(), ["Bearer first.2"]);
+}
+
+/// A request that was refused and renewed, and whose service becomes ready again only when the new token has ended.
+async fn outlived(
+    issuer: &Issuer,
+) -> (
+    tokio::task::JoinHandle<Result<Response<Trickle>, tower::BoxError>>,
+    mock::Handle<Request<String>, Response<Trickle>>,
+) {
+    let source = TokenSource::builder(issuer.clone()).clock(TestClock::new()).build();
+    let (service, mut server) = mock::pair();
+    server.allow(1);
+    let answer = tokio::spawn(layer(&source).layer(service).oneshot(get()));
+    let (request, respond): (Request<String>, _) = server.next_request().await.unwrap();
+    assert_eq!(request.headers()["authorization"], "Bearer first.1");
+    let refusal = Response::builder().status(401).header("www-authenticate", "Bearer error=\"invalid_token\"");
+    respond.send_response(refusal.body(Trickle::default()).unwrap());
+    sleep(secs(7200)).await;
+    assert_eq!(issuer.requests(), 2);
+    (answer, server)
+}
+
+// R37, R40
+#[tokio::test(start_paused = true)]
+async fn a_second_sending_that_had_to_wait_for_readiness_carries_no_token_that_has_ended_meanwhile() {
+    let issuer = Issuer::new();
+    let (answer, mut server) = outlived(&issuer).await;
+    server.allow(1);
+    let (request, respond) = server.next_request().await.unwrap();
+    assert_eq!(request.headers()["authorization"], "Bearer first.3");
+    respond.send_response(Response::new(Trickle::default()));
+    assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+}
+
+// R40
+#[tokio::test(start_paused = true)]
+async fn with_no_token_left_the_second_sending_is_not_made_and_nobody_is_told_that_there_was_no_first() {
+    let issuer = Issuer::new();
+    let (answer, mut server) = outlived(&issuer).await;
+    issuer.does(Does::Fail(unavailable()));
+    server.allow(1);
+    let error = answer.await.unwrap().map(drop).unwrap_err();
+    assert!(error.to_string().contains("503"), "{error}");
+    assert!(Error::find(&*error).is_none(), "it says that no byte was sent");
+    assert!(server.next_request().await.is_none());
 }
