@@ -303,7 +303,6 @@ impl Drop for Asking {
 impl<K: tower_bearer_auth::RequestKey> TokenProvider for Issuer<K> {
     type Key = K;
 
-    #[expect(clippy::manual_async_fn, reason = "one of its faults is to panic before there is a future")]
     fn fetch(&self, key: &K) -> impl Future<Output = Result<IssuedToken, Error>> + Send {
         let (request, latency, lifetime, does) = self.begin(format!("{key:?}"));
         if let Does::PanicAtOnce(message) = does {
