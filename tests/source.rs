@@ -3,12 +3,16 @@
 //! Token requests are counted by the issuer; the source's own counters are then held against that.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "source/api.rs"]
+mod api;
 #[path = "source/cancellation.rs"]
 mod cancellation;
 #[path = "source/common.rs"]
 mod common;
 #[path = "source/failure.rs"]
 mod failure;
+#[path = "source/issuer.rs"]
+mod issuer;
 #[path = "source/keys.rs"]
 mod keys;
 #[path = "source/lifecycle.rs"]

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{interval, sleep};
 use tower::{Layer as _, ServiceExt as _};
-use tower_bearer_auth::{Error, ErrorKind, FromExtension, IssuedToken, Secret, TokenSource, from_fn};
+use tower_bearer_auth::{Error, ErrorKind, FromExtension, IssuedToken, Secret, TokenProvider, TokenSource, from_fn};
 
 use crate::common::{
     Api, Does, Issuer, Stopwatch, TestClock, assert_reconciles, get, layer, ms, secs, settle, unavailable,
@@ -93,44 +93,44 @@ async fn no_call_that_begins_after_a_rotation_gets_a_token_of_the_old_secret() {
     }
 }
 
+async fn secret_of(source: TokenSource<impl TokenProvider<Key = ()>>) -> String {
+    source.token().await.unwrap().expose_secret().to_owned()
+}
+
 // R50
 #[test]
 fn a_flight_under_the_old_secret_that_cannot_be_stopped_lands_in_vain() {
     for forget in [TokenSource::rotate, TokenSource::invalidate] {
         let (entered, has_entered) = mpsc::channel();
-        let (release, released) = mpsc::channel::<()>();
-        let released = Arc::new(Mutex::new(Some(released)));
-        let (left, has_left) = mpsc::channel();
+        let ((release_old, old), (release_new, new)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
+        let gates = Mutex::new(vec![("new", new), ("old", old)]);
         let source = TokenSource::new(from_fn(move || {
             // Blocks its thread, so that nothing can drop it before it has its token.
-            let first = released.lock().unwrap().take();
-            let token = if let Some(released) = first {
-                entered.send(()).unwrap();
-                released.recv().unwrap();
-                left.send(()).unwrap();
-                "old"
-            } else {
-                "new"
-            };
-            async move { IssuedToken::bearer(token) }
+            let (secret, gate) = gates.lock().unwrap().pop().unwrap();
+            entered.send(secret).unwrap();
+            gate.recv().unwrap();
+            async move { IssuedToken::bearer(secret) }
         }));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let waiting = source.clone();
-        let waiter = runtime.spawn(async move { waiting.token().await.unwrap().expose_secret().to_owned() });
-        has_entered.recv().unwrap();
         let forget: fn(&TokenSource<_>) = forget;
-        forget(&source);
-        assert_eq!(runtime.block_on(source.token()).unwrap().expose_secret(), "new");
-        assert_eq!(runtime.block_on(waiter).unwrap(), "new", "who waited was moved, too");
-        release.send(()).unwrap();
-        has_left.recv().unwrap();
-        runtime.block_on(async {
-            for _ in 0..1_000 {
-                assert_eq!(source.token().await.unwrap().expose_secret(), "new");
-                tokio::task::yield_now().await;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+        let flights = |count| {
+            while runtime.metrics().num_alive_tasks() != count {
+                std::thread::yield_now();
             }
-        });
-        drop(runtime);
+        };
+        let early = runtime.spawn(secret_of(source.clone()));
+        assert_eq!(has_entered.recv().unwrap(), "old");
+        forget(&source);
+        let late = runtime.spawn(secret_of(source.clone()));
+        assert_eq!(has_entered.recv().unwrap(), "new");
+        // The old one lands while the new one is in the air, and those two are left: the new one's task and its waiters.
+        flights(4);
+        release_old.send(()).unwrap();
+        flights(3);
+        assert!(source.peek().is_none());
+        release_new.send(()).unwrap();
+        assert_eq!(runtime.block_on(late).unwrap(), "new");
+        assert_eq!(runtime.block_on(early).unwrap(), "new", "who waited was not moved");
         assert_eq!(source.peek().unwrap().expose_secret(), "new");
         let stats = source.stats();
         assert_eq!((stats.flights, stats.flights_stale, stats.flights_succeeded), (2, 1, 1));
@@ -217,7 +217,7 @@ impl Drop for Scratch {
 }
 
 /// A source whose tokens are their secret, by way of a provider that loads it at every fetch.
-fn source_of(secret: &Secret) -> TokenSource<impl tower_bearer_auth::TokenProvider<Key = ()>> {
+fn source_of(secret: &Secret) -> TokenSource<impl TokenProvider<Key = ()>> {
     let secret = secret.clone();
     TokenSource::new(from_fn(move || {
         let secret = secret.clone();
