@@ -17,6 +17,8 @@ mod issuer;
 mod keys;
 #[path = "source/lifecycle.rs"]
 mod lifecycle;
+#[path = "source/lifetimes.rs"]
+mod lifetimes;
 #[path = "source/outage.rs"]
 mod outage;
 #[path = "source/reentrance.rs"]
