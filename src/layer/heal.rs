@@ -15,9 +15,9 @@ use super::audit::Replay;
 use super::layer::Shared;
 use super::replay::Bodies;
 use super::service::Again;
-use crate::error::{BoxError, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind};
 use crate::provider::TokenProvider;
-use crate::source::{Acquire, Grant, timer};
+use crate::source::{Acquire, Asked, Grant, timer};
 
 /// A refused answer is read to its end, within these, so that its connection can be used again.
 const DRAIN_BYTES: usize = 64 * 1024;
@@ -51,13 +51,19 @@ enum Step<S, P: TokenProvider, K, B, T> {
         service: S,
         request: Request<B>,
     },
+    /// Becoming ready took longer than the new token lived.
+    Outlived {
+        acquire: Acquire<P>,
+        service: S,
+        request: Request<B>,
+    },
     Done,
 }
 
 pub(super) enum Healed<F, P: TokenProvider, T, E> {
     /// The caller gets the server's own answer.
     Keep(Response<T>),
-    /// The inner service did not become ready again.
+    /// The inner service did not become ready again, or only when there was no token left.
     Failed(E),
     Resent(F, Grant<P::Key>),
 }
@@ -95,7 +101,9 @@ impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
     {
         loop {
             let renewed = match &mut self.step {
-                Step::Renewing { acquire, .. } => Some(ready!(Pin::new(acquire).poll(cx))),
+                Step::Renewing { acquire, .. } | Step::Outlived { acquire, .. } => {
+                    Some(ready!(Pin::new(acquire).poll(cx)))
+                }
                 Step::Draining { drain, .. } => {
                     ready!(drain.poll(cx));
                     None
@@ -131,17 +139,44 @@ impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
                     Step::Draining { drain: Drain::new(answer.into_body()), grant, service, request }
                 }
                 (Step::Draining { grant, service, request, .. }, _) => Step::Readying { grant, service, request },
-                (Step::Readying { grant, mut service, mut request }, _) => {
-                    // Becoming ready may have taken longer than the token lives.
-                    let grant = shared.source.newest(grant);
-                    shared.stamp(&mut request, grant.token());
-                    shared.source.recorder().record(|stats| stats.replays += 1);
-                    return Poll::Ready(Healed::Resent(service.call(request), grant));
+                (Step::Readying { grant, service, request }, _) => match shared.source.newest(grant) {
+                    Ok(grant) => return Poll::Ready(resent(shared, service, request, grant)),
+                    Err(ended) => match shared.source.ask(ended.key().clone()) {
+                        Asked::Granted(grant) => return Poll::Ready(resent(shared, service, request, grant)),
+                        Asked::Wait(acquire) => Step::Outlived { acquire, service, request },
+                        Asked::Failed(error) => return Poll::Ready(Healed::Failed(outlived(&error))),
+                    },
+                },
+                (Step::Outlived { service, request, .. }, Some(Ok(grant))) => {
+                    return Poll::Ready(resent(shared, service, request, grant));
+                }
+                (Step::Outlived { .. }, Some(Err(error))) => {
+                    return Poll::Ready(Healed::Failed(outlived(&error)));
                 }
                 (step, _) => step,
             };
         }
     }
+}
+
+fn resent<S, P, B, T>(
+    shared: &Shared<P>,
+    mut service: S,
+    mut request: Request<B>,
+    grant: Grant<P::Key>,
+) -> Healed<S::Future, P, T, BoxError>
+where
+    S: Service<Request<B>>,
+    P: TokenProvider,
+{
+    shared.stamp(&mut request, grant.token());
+    shared.source.recorder().record(|stats| stats.replays += 1);
+    Healed::Resent(service.call(request), grant)
+}
+
+/// Not this crate's `Error`, which would say that no byte of the request was ever sent.
+fn outlived(error: &Error) -> BoxError {
+    format!("the token was refused, and the next one ended before the service was ready again: {error}").into()
 }
 
 struct Drain<T> {

@@ -175,11 +175,12 @@ impl<P: TokenProvider> TokenSource<P> {
         arrival
     }
 
-    /// `grant`, or what has replaced its token meanwhile. Asks nobody.
-    pub(crate) fn newest(&self, grant: Grant<P::Key>) -> Grant<P::Key> {
+    /// `grant`, or what has replaced its token meanwhile; the grant comes back where its token has ended or was
+    /// forgotten. Asks nobody.
+    pub(crate) fn newest(&self, grant: Grant<P::Key>) -> Result<Grant<P::Key>, Grant<P::Key>> {
         match grant.entry.usable(self.inner.clock.now()) {
-            Some(token) => Grant { token, ..grant },
-            None => grant,
+            Some(token) => Ok(Grant { token, ..grant }),
+            None => Err(grant),
         }
     }
 

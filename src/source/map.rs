@@ -134,13 +134,19 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
             return 0;
         }
         let goal = goal.min(standings.len());
-        let (_, last, _) = standings.select_nth_unstable(goal - 1);
+        let (before, last, _) = standings.select_nth_unstable(goal - 1);
         let last = *last;
+        // Of those that stand equal with the last to go, only as many as it takes: the others go before them.
+        let mut equals = goal - before.iter().filter(|standing| **standing < last).count();
         let mut thrown_out = 0;
         for shard in &self.shards {
             shard.write().retain(|_, entry| {
-                let leaves =
-                    thrown_out < goal && entry.standing(now).is_some_and(|standing| standing <= last) && entry.evict();
+                let Some(standing) = entry.standing(now) else {
+                    return true;
+                };
+                let chosen = thrown_out < goal && (standing < last || standing == last && equals > 0);
+                let leaves = chosen && entry.evict();
+                equals -= usize::from(leaves && standing == last);
                 thrown_out += usize::from(leaves);
                 !leaves
             });

@@ -1,0 +1,224 @@
+//! Many keys, bounded.
+
+use futures::FutureExt as _;
+use futures::future::join_all;
+use tokio::time::sleep;
+use tower_bearer_auth::{FromExtension, TokenSource};
+
+use crate::common::{Does, Issuer, TestClock, User, assert_reconciles, ms, secs, settle, unavailable};
+
+struct World {
+    issuer: Issuer<User>,
+    source: TokenSource<Issuer<User>>,
+}
+
+fn world(max_keys: usize) -> World {
+    let issuer = Issuer::for_users();
+    issuer.latency(ms(1));
+    let source = TokenSource::builder(issuer.clone()).clock(TestClock::new()).max_keys(max_keys).build();
+    World { issuer, source }
+}
+
+impl World {
+    async fn warm(&self, user: u32, lifetime: u64) {
+        self.issuer.lifetime(secs(lifetime));
+        self.source.warm_up(&FromExtension(user)).await.unwrap();
+    }
+
+    fn touch(&self, user: u32) {
+        self.source.token_for(&FromExtension(user)).now_or_never().unwrap().unwrap();
+    }
+
+    fn cached(&self, users: std::ops::Range<u32>) -> Vec<u32> {
+        users.filter(|user| self.source.peek_for(&FromExtension(*user)).is_some()).collect()
+    }
+}
+
+// R31
+#[tokio::test(start_paused = true)]
+async fn an_expired_key_is_thrown_out_before_any_usable_one_however_lately_it_was_used() {
+    let world = world(3);
+    world.warm(1, 1800).await;
+    sleep(secs(5)).await;
+    world.warm(2, 1800).await;
+    world.warm(3, 40).await;
+    sleep(secs(15)).await;
+    world.touch(3);
+    sleep(secs(30)).await;
+    world.warm(4, 1800).await;
+    assert_eq!(world.cached(1..5), [1, 2, 4]);
+    assert_eq!(world.source.stats().keys, 3);
+    // Key 3 is gone, and with it what is said of it.
+    assert_eq!(world.source.status_for(&FromExtension(3)).last_error, None);
+    assert_eq!(assert_reconciles(&world.source).evicted, 1);
+}
+
+// R31
+#[tokio::test(start_paused = true)]
+async fn among_usable_keys_the_least_recently_used_goes_first() {
+    let world = world(3);
+    for user in [1, 2, 3] {
+        world.warm(user, 1800).await;
+        sleep(secs(2)).await;
+    }
+    for user in [2, 3, 1] {
+        world.touch(user);
+        sleep(secs(2)).await;
+    }
+    world.warm(4, 1800).await;
+    assert_eq!(world.cached(1..5), [1, 3, 4]);
+    sleep(secs(2)).await;
+    world.touch(1);
+    world.warm(5, 1800).await;
+    assert_eq!(world.cached(1..6), [1, 4, 5]);
+}
+
+// R31, R42
+#[tokio::test(start_paused = true)]
+async fn a_key_that_protects_its_issuer_goes_last() {
+    let world = world(3);
+    let (failing, refused) = (FromExtension(1), FromExtension(2));
+    world.issuer.then(Does::Fail(unavailable().with_retry_after(secs(60))));
+    world.source.token_for(&failing).await.unwrap_err();
+    world.warm(2, 1800).await;
+    let token = world.source.peek_for(&refused).unwrap();
+    world.source.accept(&refused, &token);
+    assert!(world.source.reject(&refused, &token));
+    sleep(secs(2)).await;
+    for user in 3..8 {
+        world.warm(user, 1800).await;
+        sleep(secs(1)).await;
+    }
+    assert_eq!(world.source.stats().keys, 3);
+    assert!(world.source.status_for(&failing).next_try.is_some(), "its pause is forgotten");
+    assert!(world.source.peek_for(&refused).is_some(), "its renewal budget is forgotten");
+    let requests = world.issuer.requests_for(&failing);
+    world.source.token_for(&failing).now_or_never().unwrap().unwrap_err();
+    assert_eq!(world.issuer.requests_for(&failing), requests);
+}
+
+// R31
+#[tokio::test(start_paused = true)]
+async fn where_many_keys_were_used_at_one_moment_the_expired_ones_still_go_first() {
+    let world = world(640);
+    world.issuer.lifetime(secs(40));
+    join_all((0..5).map(FromExtension).map(|key| {
+        let source = world.source.clone();
+        async move { source.warm_up(&key).await.unwrap() }
+    }))
+    .await;
+    sleep(secs(100)).await;
+    world.issuer.lifetime(secs(1800));
+    join_all((5..640).map(FromExtension).map(|key| {
+        let source = world.source.clone();
+        async move { source.warm_up(&key).await.unwrap() }
+    }))
+    .await;
+    assert_eq!(world.source.stats().evicted, 0);
+    // Room is made for a 64th of the bound at once: the five that have expired, and six of the others.
+    world.warm(640, 1800).await;
+    let stats = assert_reconciles(&world.source);
+    assert_eq!((stats.evicted, stats.keys), (11, 630));
+    assert_eq!(world.cached(5..641).len(), 630, "a usable key went and an expired one stayed");
+}
+
+// R31
+#[tokio::test(start_paused = true)]
+async fn keys_in_the_air_are_never_thrown_out_and_count_beside_the_bound() {
+    let world = world(10);
+    world.issuer.latency(secs(5));
+    let callers: Vec<_> = (0..100)
+        .map(|user| {
+            let source = world.source.clone();
+            tokio::spawn(
+                async move { source.token_for(&FromExtension(user)).await.unwrap().expose_secret().to_owned() },
+            )
+        })
+        .collect();
+    settle().await;
+    assert_eq!((world.issuer.in_air(), world.source.stats().keys), (100, 100));
+    // Others land and leave meanwhile.
+    world.issuer.latency(ms(1));
+    for user in 100..200 {
+        world.warm(user, 1800).await;
+    }
+    let stats = assert_reconciles(&world.source);
+    assert_eq!((stats.keys, stats.flights_running), (110, 100));
+    for (user, secret) in join_all(callers).await.into_iter().enumerate() {
+        assert!(secret.unwrap().starts_with(&format!("first.{user}.")));
+    }
+    settle().await;
+    assert_eq!((world.source.stats().keys, world.issuer.dropped()), (10, 0));
+    assert!((0..200).all(|user| world.issuer.requests_for(FromExtension(user)) == 1));
+    assert_reconciles(&world.source);
+}
+
+// R31, R1
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_thrown_out_and_comes_back_never_has_two_flights_at_once() {
+    for seed in 0..20 {
+        let world = world(2);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut callers = Vec::new();
+        for _ in 0..500 {
+            world.issuer.latency(ms(rng.u64(1..50)));
+            let (source, user) = (world.source.clone(), rng.u32(..6));
+            callers.push(tokio::spawn(async move {
+                let token = source.token_for(&FromExtension(user)).await.unwrap();
+                assert!(token.expose_secret().starts_with(&format!("first.{user}.")), "another user's token");
+            }));
+            sleep(ms(rng.u64(..10))).await;
+        }
+        join_all(callers).await.into_iter().for_each(Result::unwrap);
+        assert_eq!(world.issuer.most_at_once(), 1);
+        let stats = assert_reconciles(&world.source);
+        assert!(stats.evicted > 10 && stats.keys <= 2, "{stats:?}");
+    }
+}
+
+// R31
+#[tokio::test(start_paused = true)]
+async fn a_hundred_thousand_users_leave_no_more_keys_than_the_bound() {
+    let world = world(1_000);
+    world.issuer.latency(ms(0));
+    let mut most = 0;
+    for user in 0..100_000 {
+        world.source.token_for(&FromExtension(user)).await.unwrap();
+        let stats = world.source.stats();
+        most = most.max(stats.keys - stats.flights_running);
+    }
+    assert!(most <= 1_000, "{most} keys");
+    let stats = assert_reconciles(&world.source);
+    assert!((900..=1_000).contains(&stats.keys), "{} keys", stats.keys);
+    assert_eq!(stats.evicted, 100_000 - stats.keys);
+}
+
+// R31
+#[test]
+fn keys_whose_flights_never_land_are_bounded_as_well() {
+    let source = TokenSource::builder(Issuer::for_users()).max_keys(100).build();
+    // No runtime, so no flight.
+    for user in 0..1_000 {
+        futures::executor::block_on(source.token_for(&FromExtension(user))).unwrap_err();
+    }
+    assert!(source.stats().keys <= 100, "{} keys without a runtime", source.stats().keys);
+    // Flights that their runtime takes with it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for user in 0..1_000 {
+            source.token_for(&FromExtension(user)).now_or_never();
+        }
+    });
+    assert!(source.stats().keys >= 1_000);
+    drop(runtime);
+    assert!(source.stats().keys <= 100, "{} keys after their runtime", source.stats().keys);
+    // Flights that become stale with nobody waiting.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for user in 0..1_000 {
+            source.token_for(&FromExtension(user)).now_or_never();
+        }
+        source.rotate();
+    });
+    assert!(source.stats().keys <= 100, "{} keys after a rotation", source.stats().keys);
+}

@@ -1,0 +1,111 @@
+//! How many tokens a healthy issuer is asked for, and how long each is used.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::time::sleep;
+use tower_bearer_auth::{RefreshPolicy, TokenSource};
+
+use crate::common::{DAY, Does, Issuer, Stopwatch, TestClock, assert_reconciles, ms, secs, settle};
+
+fn source(issuer: &Issuer) -> TokenSource<Issuer> {
+    TokenSource::builder(issuer.clone()).clock(TestClock::new()).build()
+}
+
+/// Asks `steps` times in `over`, and lets every flight land.
+async fn ask(source: &TokenSource<Issuer>, over: Duration, steps: u32) {
+    for _ in 0..steps {
+        source.token().await.unwrap();
+        sleep(over / steps).await;
+    }
+    settle().await;
+}
+
+// R35, R52
+#[tokio::test(start_paused = true)]
+async fn every_token_is_used_for_at_least_half_its_life_and_no_more_are_asked_for_than_that_takes() {
+    for lifetime in [2, 3, 4, 7, 10, 30, 59, 60, 120, 300, 1800, 2400, 3600, 7200, 86_400] {
+        for latency in [ms(0), ms(200)] {
+            let issuer = Issuer::new();
+            issuer.lifetime(secs(lifetime));
+            issuer.latency(latency);
+            let source = source(&issuer);
+            let over = secs(lifetime) * 20;
+            ask(&source, over, 4_000).await;
+            let before_window = secs(lifetime) - secs(1200).min(secs(lifetime) / 2);
+            let most = 1 + over.as_nanos().div_ceil(before_window.as_nanos());
+            let requests = issuer.requests();
+            assert!(requests as u128 <= most, "{lifetime} s: {requests} requests, {most} allowed");
+            for two in issuer.began().windows(2) {
+                assert!(two[1] - two[0] >= secs(lifetime) / 2, "{lifetime} s: used for {:?}", two[1] - two[0]);
+            }
+            assert_eq!(assert_reconciles(&source).waits_failed, 0);
+        }
+    }
+}
+
+// R36, R52
+#[tokio::test(start_paused = true)]
+async fn an_issuer_that_hands_out_the_same_token_again_and_again_is_not_asked_in_a_loop() {
+    let issuer = Issuer::new();
+    issuer.does(Does::Hand("the-same"));
+    let source = source(&issuer);
+    ask(&source, secs(1770), 17_700).await;
+    assert!((2..=10).contains(&issuer.requests()), "{} requests in one life", issuer.requests());
+    assert_eq!(source.token().await.unwrap().expose_secret(), "the-same");
+    assert_eq!(assert_reconciles(&source).waits_failed, 0);
+}
+
+// R36
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_brings_a_shorter_life_makes_no_loop() {
+    for shorter in [1, 3, 8, 13, 20] {
+        let issuer = Issuer::new();
+        let source = source(&issuer);
+        source.token().await.unwrap();
+        sleep(secs(1000)).await;
+        issuer.lifetime(secs(shorter));
+        let before = issuer.requests();
+        ask(&source, secs(600), 6_000).await;
+        let requests = issuer.requests() - before;
+        // The token in hand is better than one that can be used for less than 10 s; one of 20 s is taken as it comes.
+        let most = if shorter < 20 { 20 } else { 61 };
+        assert!(requests <= most, "{shorter} s: {requests} requests in ten minutes");
+        assert_eq!(assert_reconciles(&source).waits, 1, "{shorter} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_issuer_that_bills_each_token_is_asked_once_in_a_life() {
+    let issuer = Issuer::new();
+    let policy = RefreshPolicy::new().at_expiry();
+    let source = TokenSource::builder(issuer.clone()).clock(TestClock::new()).refresh(policy).build();
+    let watch = Stopwatch::start();
+    while watch.read() < DAY {
+        source.token().await.unwrap();
+        sleep(secs(10)).await;
+    }
+    // 30 s before the end, which is when a token is no longer stamped.
+    assert_eq!(issuer.requests() as u64, DAY.as_secs().div_ceil(1770));
+    assert_eq!(assert_reconciles(&source).waits, issuer.requests() as u64);
+}
+
+// R52
+#[tokio::test(start_paused = true)]
+async fn a_configured_window_is_where_renewals_begin() {
+    for seed in 0..20 {
+        let issuer = Issuer::new();
+        let policy = RefreshPolicy::new().window(secs(100));
+        let source =
+            TokenSource::builder(issuer.clone()).clock(TestClock::new()).refresh(policy).jitter_seed(seed).build();
+        source.token().await.unwrap();
+        sleep(secs(1700) - ms(201)).await;
+        source.token().now_or_never().unwrap().unwrap();
+        settle().await;
+        assert_eq!(issuer.requests(), 1);
+        sleep(secs(10) + ms(2)).await;
+        source.token().now_or_never().unwrap().unwrap();
+        settle().await;
+        assert_eq!(issuer.requests(), 2);
+    }
+}

@@ -1,0 +1,176 @@
+//! The issuer is down while there is a token: nobody notices before the token's usable end, and nothing is stamped past it.
+
+use futures::FutureExt as _;
+use http::{Request, Response};
+use tokio::time::sleep;
+use tower::{Layer as _, Service as _, ServiceExt as _};
+use tower_bearer_auth::{Error, ErrorKind, RefreshPolicy, TokenSource};
+use tower_test::mock;
+
+use crate::common::{
+    Api, Does, Issuer, Stopwatch, TestClock, Trickle, assert_reconciles, get, layer, ms, secs, unavailable,
+};
+
+fn usable_for(lifetime: std::time::Duration) -> std::time::Duration {
+    lifetime - secs(30).min(lifetime / 4)
+}
+
+// R38, R40, R42
+#[tokio::test(start_paused = true)]
+async fn with_the_issuer_down_every_request_succeeds_until_the_usable_end_and_then_fails_at_once() {
+    for lifetime in [secs(10), secs(60), secs(1800), secs(7200)] {
+        for error in [unavailable(), Error::permanent("disabled").with_kind(ErrorKind::Disabled)] {
+            let (issuer, clock, api) = (Issuer::new(), TestClock::new(), Api::new(1));
+            issuer.lifetime(lifetime);
+            let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+            let client = layer(&source).layer(api.clone());
+            let watch = Stopwatch::start();
+            client.clone().oneshot(get()).await.unwrap();
+            issuer.does(Does::Fail(error.clone()));
+            let step = lifetime / 200;
+            while watch.read() + step < usable_for(lifetime) {
+                sleep(step).await;
+                let request = client.clone().oneshot(get());
+                assert_eq!(request.await.expect("a token that still works was taken away").status(), 200);
+            }
+            let stamped = api.seen().len();
+            sleep(usable_for(lifetime) - watch.read()).await;
+            let mut before = None;
+            for _ in 0..20 {
+                let asked = Stopwatch::start();
+                let failed = client.clone().oneshot(get()).await.map(drop).unwrap_err();
+                let failed = failed.downcast::<Error>().expect("the error says that the issuer is to blame");
+                assert_eq!(failed.kind(), error.kind());
+                assert!(asked.read() <= ms(200), "no longer than one flight: {:?}", asked.read());
+                let due = watch.read() + failed.retry_after().unwrap();
+                if asked.read().is_zero() {
+                    // The next try does not move away.
+                    assert_eq!(due, *before.get_or_insert(due));
+                } else {
+                    before = Some(due);
+                }
+                sleep(ms(5)).await;
+            }
+            assert_eq!(api.seen().len(), stamped, "a token was stamped past its usable end");
+            assert_reconciles(&source);
+        }
+    }
+}
+
+// R40
+#[tokio::test(start_paused = true)]
+async fn no_token_is_handed_out_from_its_usable_end_on() {
+    let (issuer, clock) = (Issuer::new(), TestClock::new());
+    issuer.lifetime(secs(100));
+    issuer.latency(ms(0));
+    let source =
+        TokenSource::builder(issuer.clone()).clock(clock.clone()).refresh(RefreshPolicy::new().at_expiry()).build();
+    source.token().await.unwrap();
+    sleep(secs(75) - ms(1)).await;
+    assert_eq!(source.token().now_or_never().unwrap().unwrap().generation(), 1);
+    assert_eq!(source.peek().unwrap().generation(), 1);
+    sleep(ms(1)).await;
+    assert!(source.peek().is_none());
+    assert_eq!(source.token().await.unwrap().generation(), 2);
+}
+
+// R38, R39
+#[tokio::test(start_paused = true)]
+async fn after_the_outage_the_renewal_comes_within_one_pause() {
+    let (issuer, clock) = (Issuer::new(), TestClock::new());
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+    source.token().await.unwrap();
+    issuer.does(Does::Fail(unavailable()));
+    sleep(secs(1000)).await;
+    for _ in 0..300 {
+        source.token().now_or_never().unwrap().unwrap();
+        sleep(secs(1)).await;
+    }
+    let during = issuer.requests();
+    assert!((9..=300).contains(&during), "{during} requests in five minutes of outage");
+    issuer.does(Does::Mint);
+    let watch = Stopwatch::start();
+    while source.token().now_or_never().unwrap().unwrap().generation() == 1 {
+        sleep(ms(100)).await;
+    }
+    assert!(watch.read() <= ms(30_500), "{:?}", watch.read());
+    assert_eq!(issuer.requests(), during + 1);
+    assert_eq!(assert_reconciles(&source).waits, 1);
+}
+
+// R38
+#[tokio::test(start_paused = true)]
+async fn in_the_last_seconds_of_a_token_the_tries_do_not_become_a_storm() {
+    let (issuer, clock) = (Issuer::new(), TestClock::new());
+    issuer.latency(ms(0));
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+    source.token().await.unwrap();
+    issuer.does(Does::Fail(unavailable()));
+    sleep(secs(1760)).await;
+    for _ in 0..990 {
+        source.token().now_or_never().unwrap().unwrap();
+        sleep(ms(10)).await;
+    }
+    // At least a second apart while there is a token.
+    assert!(issuer.requests() <= 11, "{} requests in 10 s", issuer.requests());
+    let began = issuer.began();
+    assert!(began.windows(2).skip(1).all(|two| two[1] - two[0] >= secs(1)), "{began:?}");
+}
+
+// R37
+#[tokio::test(start_paused = true)]
+async fn the_token_is_the_one_that_works_when_the_request_is_sent_not_when_the_service_was_ready() {
+    let (issuer, clock, api) = (Issuer::new(), TestClock::new(), Api::new(0));
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+    let mut client = layer(&source).layer(api.clone());
+    source.warm_up(&()).await.unwrap();
+    client.ready().await.unwrap();
+    sleep(secs(7200)).await;
+    client.call(get()).await.unwrap();
+    assert_eq!(api.seen(), ["Bearer first.2"]);
+}
+
+/// A request that was refused and renewed, and whose service becomes ready again only when the new token has ended.
+async fn outlived(
+    issuer: &Issuer,
+) -> (
+    tokio::task::JoinHandle<Result<Response<Trickle>, tower::BoxError>>,
+    mock::Handle<Request<String>, Response<Trickle>>,
+) {
+    let source = TokenSource::builder(issuer.clone()).clock(TestClock::new()).build();
+    let (service, mut server) = mock::pair();
+    server.allow(1);
+    let answer = tokio::spawn(layer(&source).layer(service).oneshot(get()));
+    let (request, respond): (Request<String>, _) = server.next_request().await.unwrap();
+    assert_eq!(request.headers()["authorization"], "Bearer first.1");
+    let refusal = Response::builder().status(401).header("www-authenticate", "Bearer error=\"invalid_token\"");
+    respond.send_response(refusal.body(Trickle::default()).unwrap());
+    sleep(secs(7200)).await;
+    assert_eq!(issuer.requests(), 2);
+    (answer, server)
+}
+
+// R37, R40
+#[tokio::test(start_paused = true)]
+async fn a_second_sending_that_had_to_wait_for_readiness_carries_no_token_that_has_ended_meanwhile() {
+    let issuer = Issuer::new();
+    let (answer, mut server) = outlived(&issuer).await;
+    server.allow(1);
+    let (request, respond) = server.next_request().await.unwrap();
+    assert_eq!(request.headers()["authorization"], "Bearer first.3");
+    respond.send_response(Response::new(Trickle::default()));
+    assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+}
+
+// R40
+#[tokio::test(start_paused = true)]
+async fn with_no_token_left_the_second_sending_is_not_made_and_nobody_is_told_that_there_was_no_first() {
+    let issuer = Issuer::new();
+    let (answer, mut server) = outlived(&issuer).await;
+    issuer.does(Does::Fail(unavailable()));
+    server.allow(1);
+    let error = answer.await.unwrap().map(drop).unwrap_err();
+    assert!(error.to_string().contains("503"), "{error}");
+    assert!(Error::find(&*error).is_none(), "it says that no byte was sent");
+    assert!(server.next_request().await.is_none());
+}

@@ -1,0 +1,332 @@
+//! Credentials and tokens that are replaced while requests go on.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt as _;
+use futures::future::join_all;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::{interval, sleep};
+use tower::{Layer as _, ServiceExt as _};
+use tower_bearer_auth::{Error, ErrorKind, FromExtension, IssuedToken, Secret, TokenProvider, TokenSource, from_fn};
+
+use crate::common::{
+    Api, Does, Issuer, Stopwatch, TestClock, assert_reconciles, get, layer, ms, secs, settle, unavailable,
+};
+
+// R50
+#[tokio::test(start_paused = true)]
+async fn waiters_of_a_flight_under_the_old_secret_are_moved_to_one_under_the_new() {
+    let issuer = Issuer::new();
+    let source = TokenSource::new(issuer.clone());
+    let watch = Stopwatch::start();
+    let waiters: Vec<_> = (0..100)
+        .map(|_| {
+            let source = source.clone();
+            tokio::spawn(async move { source.token().await.unwrap().expose_secret().to_owned() })
+        })
+        .collect();
+    sleep(ms(150)).await;
+    issuer.credential("second");
+    source.rotate();
+    for secret in join_all(waiters).await {
+        assert_eq!(secret.unwrap(), "second.2");
+    }
+    assert_eq!(watch.read(), ms(350));
+    assert_eq!((issuer.requests(), issuer.dropped()), (2, 1));
+    let stats = assert_reconciles(&source);
+    assert_eq!((stats.flights_stale, stats.waits, stats.waits_served), (1, 100, 100));
+}
+
+// R50
+#[tokio::test(start_paused = true)]
+async fn with_nobody_waiting_neither_rotation_nor_invalidation_starts_a_flight() {
+    for forget in [TokenSource::<Issuer>::rotate, TokenSource::<Issuer>::invalidate] {
+        let issuer = Issuer::new();
+        let source = TokenSource::new(issuer.clone());
+        forget(&source);
+        assert!(source.token().now_or_never().is_none());
+        settle().await;
+        forget(&source);
+        sleep(secs(60)).await;
+        assert_eq!((issuer.requests(), issuer.in_air()), (1, 0));
+        assert!(source.peek().is_none());
+        source.token().await.unwrap();
+        forget(&source);
+        sleep(secs(60)).await;
+        assert_eq!(issuer.requests(), 2);
+        assert_reconciles(&source);
+    }
+}
+
+// R50
+#[tokio::test(start_paused = true)]
+async fn no_call_that_begins_after_a_rotation_gets_a_token_of_the_old_secret() {
+    for warm in [false, true] {
+        // At each moment before, in, and after the flight's 200 ms.
+        for rotated_after in (0..=300).step_by(10).map(ms) {
+            let (issuer, clock, api) = (Issuer::new(), TestClock::new(), Api::new(1));
+            let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+            let client = layer(&source).layer(api.clone());
+            if warm {
+                client.clone().oneshot(get()).await.unwrap();
+                clock.mono_forward(secs(1100));
+            }
+            let early = tokio::spawn(client.clone().oneshot(get()));
+            settle().await;
+            sleep(rotated_after).await;
+            issuer.credential("second");
+            source.rotate();
+            let before = api.seen().len();
+            let late = join_all((0..5).map(|_| tokio::spawn(client.clone().oneshot(get())))).await;
+            assert!(late.into_iter().all(|answer| answer.unwrap().is_ok()));
+            early.await.unwrap().unwrap();
+            for stamp in &api.seen()[before..] {
+                assert!(stamp.starts_with("Bearer second."), "{stamp} after a rotation at {rotated_after:?}");
+            }
+            assert!(source.peek().unwrap().expose_secret().starts_with("second."));
+            assert!(issuer.requests() <= 3);
+            assert_eq!(assert_reconciles(&source).waits_failed, 0);
+        }
+    }
+}
+
+async fn secret_of(source: TokenSource<impl TokenProvider<Key = ()>>) -> String {
+    source.token().await.unwrap().expose_secret().to_owned()
+}
+
+// R50
+#[test]
+fn a_flight_under_the_old_secret_that_cannot_be_stopped_lands_in_vain() {
+    for forget in [TokenSource::rotate, TokenSource::invalidate] {
+        let (entered, has_entered) = mpsc::channel();
+        let ((release_old, old), (release_new, new)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
+        let gates = Mutex::new(vec![("new", new), ("old", old)]);
+        let source = TokenSource::new(from_fn(move || {
+            // Blocks its thread, so that nothing can drop it before it has its token.
+            let (secret, gate) = gates.lock().unwrap().pop().unwrap();
+            entered.send(secret).unwrap();
+            gate.recv().unwrap();
+            async move { IssuedToken::bearer(secret) }
+        }));
+        let forget: fn(&TokenSource<_>) = forget;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+        let flights = |count| {
+            while runtime.metrics().num_alive_tasks() != count {
+                std::thread::yield_now();
+            }
+        };
+        let early = runtime.spawn(secret_of(source.clone()));
+        assert_eq!(has_entered.recv().unwrap(), "old");
+        forget(&source);
+        let late = runtime.spawn(secret_of(source.clone()));
+        assert_eq!(has_entered.recv().unwrap(), "new");
+        // The old one lands while the new one is in the air, and those two are left: the new one's task and its waiters.
+        flights(4);
+        release_old.send(()).unwrap();
+        flights(3);
+        assert!(source.peek().is_none());
+        release_new.send(()).unwrap();
+        assert_eq!(runtime.block_on(late).unwrap(), "new");
+        assert_eq!(runtime.block_on(early).unwrap(), "new", "who waited was not moved");
+        assert_eq!(source.peek().unwrap().expose_secret(), "new");
+        let stats = source.stats();
+        assert_eq!((stats.flights, stats.flights_stale, stats.flights_succeeded), (2, 1, 1));
+    }
+}
+
+// R50
+#[tokio::test(start_paused = true)]
+async fn a_rotation_reaches_every_key_and_an_invalidation_only_its_own() {
+    let (issuer, clock) = (Issuer::for_users(), TestClock::new());
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+    let keys: Vec<_> = (1..=100).map(FromExtension).collect();
+    for key in &keys {
+        source.token_for(key).now_or_never();
+    }
+    sleep(secs(1)).await;
+    source.invalidate_for(&keys[0]);
+    assert!(source.peek_for(&keys[0]).is_none());
+    assert!(keys[1..].iter().all(|key| source.peek_for(key).is_some()));
+    issuer.credential("second");
+    source.rotate();
+    assert!(keys.iter().all(|key| source.peek_for(key).is_none()));
+    for key in &keys {
+        let token = source.token_for(key).await.unwrap();
+        assert!(token.expose_secret().starts_with(&format!("second.{}.", key.0)));
+    }
+    assert_eq!(issuer.requests(), 200);
+    assert_reconciles(&source);
+}
+
+// R50
+#[tokio::test(start_paused = true)]
+async fn a_rotation_while_a_refusal_is_being_healed_heals_with_the_new_secret() {
+    let (issuer, api) = (Issuer::new(), Api::new(1));
+    let source = TokenSource::new(issuer.clone());
+    let client = layer(&source).layer(api.clone());
+    client.clone().oneshot(get()).await.unwrap();
+    api.revoke("first.1");
+    let healing = tokio::spawn(client.clone().oneshot(get()));
+    sleep(ms(100)).await;
+    assert_eq!(issuer.in_air(), 1);
+    issuer.credential("second");
+    source.rotate();
+    assert_eq!(healing.await.unwrap().unwrap().status(), 200);
+    assert_eq!(api.seen(), ["Bearer first.1", "Bearer first.1", "Bearer second.3"]);
+    assert_reconciles(&source);
+}
+
+// R50
+#[tokio::test(start_paused = true)]
+async fn a_bare_refusal_does_not_bring_a_rotated_token_back() {
+    let issuer = Issuer::new();
+    let source = TokenSource::new(issuer.clone());
+    let old = source.token().await.unwrap();
+    source.accept(&(), &old);
+    assert!(source.reject(&(), &old));
+    settle().await;
+    issuer.does(Does::Fail(unavailable()));
+    source.rotate();
+    let error = source.token().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(source.peek().is_none(), "the old token is back");
+}
+
+/// A file of this test's own, which goes when the test ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, content: &str) -> Self {
+        let scratch = Self(std::env::temp_dir().join(format!("tower-bearer-auth-{name}-{}", std::process::id())));
+        scratch.write(content);
+        scratch
+    }
+
+    fn write(&self, content: &str) {
+        fs::write(&self.0, content).unwrap();
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A source whose tokens are their secret, by way of a provider that loads it at every fetch.
+fn source_of(secret: &Secret) -> TokenSource<impl TokenProvider<Key = ()>> {
+    let secret = secret.clone();
+    TokenSource::new(from_fn(move || {
+        let secret = secret.clone();
+        async move {
+            let secret = secret.load().await?;
+            Ok(IssuedToken::bearer(secret.expose_secret())?.expires_in(secs(1800)))
+        }
+    }))
+}
+
+// R50
+#[tokio::test]
+async fn a_secret_file_is_read_again_at_every_fetch_and_a_failing_reading_keeps_the_old_one_and_says_so() {
+    let file = Scratch::new("reread", "secret-1\n");
+    let secret = Secret::file(&file.0).unwrap();
+    let source = source_of(&secret);
+    assert_eq!(source.token().await.unwrap().expose_secret(), "secret-1");
+
+    file.write("secret-2\r\n");
+    assert_eq!(source.token().await.unwrap().expose_secret(), "secret-1", "nothing asked for it yet");
+    source.rotate();
+    assert_eq!(source.token().await.unwrap().expose_secret(), "secret-2");
+    assert!(secret.last_error().is_none());
+
+    for (breaks, told) in [("", "empty"), ("\n", "empty")] {
+        file.write(breaks);
+        source.rotate();
+        assert_eq!(source.token().await.unwrap().expose_secret(), "secret-2");
+        let error = secret.last_error().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains(told), "{error}");
+        assert!(error.to_string().contains("tower-bearer-auth-reread"), "{error}");
+        assert!(!format!("{error:?} {secret:?}").contains("secret-2"));
+    }
+    fs::write(&file.0, [0xff, 0xfe]).unwrap();
+    source.rotate();
+    assert_eq!(source.token().await.unwrap().expose_secret(), "secret-2");
+    assert!(secret.last_error().unwrap().to_string().contains("UTF-8"));
+    fs::remove_file(&file.0).unwrap();
+    source.rotate();
+    assert_eq!(source.token().await.unwrap().expose_secret(), "secret-2");
+    assert!(secret.last_error().is_some());
+
+    file.write("secret-3");
+    source.rotate();
+    assert_eq!(source.token().await.unwrap().expose_secret(), "secret-3");
+    assert!(secret.last_error().is_none());
+}
+
+// R50
+#[tokio::test]
+async fn a_secret_of_a_function_is_asked_for_at_every_fetch() {
+    let value = Arc::new(Mutex::new(Ok("secret-1")));
+    let told = Arc::clone(&value);
+    let secret = Secret::from_fn(move || match &*told.lock().unwrap() {
+        Ok(value) => Ok(SecretString::from(*value)),
+        Err(()) => Err(Error::transient("the vault is sealed")),
+    });
+    let source = source_of(&secret);
+    assert_eq!(source.token().await.unwrap().expose_secret(), "secret-1");
+    *value.lock().unwrap() = Ok("secret-2");
+    source.rotate();
+    assert_eq!(source.token().await.unwrap().expose_secret(), "secret-2");
+    *value.lock().unwrap() = Err(());
+    source.rotate();
+    assert!(source.token().await.unwrap_err().is_transient());
+    assert!(!format!("{secret:?} {source:?}").contains("secret-"));
+}
+
+// R45
+#[tokio::test(start_paused = true)]
+async fn at_ten_thousand_requests_a_second_none_waits_across_a_hundred_renewals() {
+    let (issuer, clock) = (Issuer::new(), TestClock::new());
+    issuer.lifetime(secs(4));
+    issuer.latency(ms(500));
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+    source.warm_up(&()).await.unwrap();
+    let mut ticks = interval(ms(1));
+    let (mut requests, mut generations) = (0_u64, std::collections::BTreeSet::new());
+    while issuer.requests() <= 101 {
+        ticks.tick().await;
+        for _ in 0..10 {
+            let token = source.token().now_or_never().expect("a request waited for the network");
+            generations.insert(token.unwrap().generation());
+            requests += 1;
+        }
+    }
+    assert!(requests >= 2_000_000, "{requests}");
+    assert!(generations.len() >= 100, "{} renewals", generations.len());
+    let stats = assert_reconciles(&source);
+    assert_eq!((stats.waits, stats.hits), (1, requests));
+    // R52: each token serves from the landing of its flight to at least the start of the next one's window.
+    assert_eq!(issuer.most_at_once(), 1);
+    assert!(issuer.began().windows(2).all(|two| two[1] - two[0] >= secs(2)));
+}
+
+// R45
+#[tokio::test(start_paused = true)]
+async fn through_the_layer_no_request_waits_across_renewals_either() {
+    let (issuer, clock) = (Issuer::new(), TestClock::new());
+    issuer.lifetime(secs(4));
+    issuer.latency(ms(500));
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+    let client = layer(&source).layer(Api::new(0));
+    client.clone().oneshot(get()).await.unwrap();
+    let mut ticks = interval(ms(10));
+    while issuer.requests() <= 101 {
+        ticks.tick().await;
+        client.clone().oneshot(get()).now_or_never().expect("a request waited for the network").unwrap();
+    }
+    assert_eq!(assert_reconciles(&source).waits, 1);
+}

@@ -1,0 +1,171 @@
+//! The same over real sockets: AccessPSP's issuer and API in-process, over TLS, in real time. Counted at the servers.
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::join_all;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+use tower::{Layer as _, ServiceExt as _};
+use tower_bearer_auth::exchange::HttpClient;
+use tower_bearer_auth::sandbox::{AccessPspSandbox, Fault};
+use tower_bearer_auth::{AccessPsp, BearerAuth, Error, ErrorKind, TokenSource};
+
+use crate::common::{DAY, TestClock, secs};
+
+type Client = BearerAuth<HttpClient, AccessPsp>;
+
+struct World {
+    sandbox: AccessPspSandbox,
+    clock: TestClock,
+    source: TokenSource<AccessPsp>,
+    client: Client,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (sandbox, clock) = (AccessPspSandbox::start().await.unwrap(), TestClock::new());
+        let http = || HttpClient::builder().roots_pem(sandbox.ca_pem()).build().unwrap();
+        let provider = AccessPsp::builder()
+            .client_id(sandbox.client_id())
+            .client_secret(sandbox.client_secret())
+            .environment("sandbox")
+            .token_url(sandbox.token_url())
+            .api_origin(sandbox.api_origin())
+            .http_client(http())
+            .build()
+            .unwrap();
+        let source = TokenSource::builder(provider).clock(clock.clone()).build();
+        let client = source.layer().layer(http());
+        Self { sandbox, clock, source, client }
+    }
+
+    fn echo(&self) -> Request<Full<Bytes>> {
+        Request::get(format!("{}/echo", self.sandbox.api_origin())).body(Full::default()).unwrap()
+    }
+
+    async fn send(&self) -> Result<StatusCode, tower_bearer_auth::BoxError> {
+        self.client.clone().oneshot(self.echo()).await.map(|answer| answer.status())
+    }
+}
+
+// R1
+#[tokio::test]
+async fn a_thousand_cold_callers_reach_the_issuer_once() {
+    let world = World::new().await;
+    world.sandbox.hold_issuer();
+    let callers: Vec<_> = (0..1_000)
+        .map(|_| {
+            let source = world.source.clone();
+            tokio::spawn(async move { source.token().await.unwrap().expose_secret().to_owned() })
+        })
+        .collect();
+    world.sandbox.wait_issuer_held(1).await;
+    while world.source.stats().waiting < 1_000 {
+        tokio::task::yield_now().await;
+    }
+    world.sandbox.release_issuer();
+    for secret in join_all(callers).await {
+        assert_eq!(secret.unwrap(), world.source.peek().unwrap().expose_secret());
+    }
+    assert_eq!(world.sandbox.token_request_count(), 1);
+    assert_eq!((world.source.stats().flights, world.source.stats().waits_served), (1, 1_000));
+}
+
+// R1, R3
+#[tokio::test]
+async fn a_thousand_cold_callers_share_one_503() {
+    let world = World::new().await;
+    world.sandbox.script(Fault::status(StatusCode::SERVICE_UNAVAILABLE));
+    world.sandbox.hold_issuer();
+    let callers: Vec<_> = (0..1_000)
+        .map(|_| {
+            let source = world.source.clone();
+            tokio::spawn(async move { source.token().await.unwrap_err() })
+        })
+        .collect();
+    while world.source.stats().waiting < 1_000 {
+        tokio::task::yield_now().await;
+    }
+    world.sandbox.wait_issuer_held(1).await;
+    world.sandbox.release_issuer();
+    for error in join_all(callers).await {
+        let error = error.unwrap();
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Unavailable, Some(StatusCode::SERVICE_UNAVAILABLE)));
+        assert!(error.is_transient() && error.retry_after().is_some());
+    }
+    assert_eq!(world.sandbox.token_request_count(), 1);
+    assert_eq!(world.source.stats().waits_failed, 1_000);
+}
+
+// R8, R11
+#[tokio::test]
+async fn callers_that_give_up_before_the_issuer_answers_leave_one_request_that_lands() {
+    let world = World::new().await;
+    world.sandbox.hold_issuer();
+    for _ in 0..50 {
+        assert!(world.send().now_or_never().is_none());
+    }
+    world.sandbox.wait_issuer_held(1).await;
+    world.sandbox.release_issuer();
+    assert_eq!(world.send().await.unwrap(), StatusCode::OK);
+    assert_eq!(world.sandbox.token_request_count(), 1);
+    assert_eq!(world.source.stats().waits_abandoned, 50);
+}
+
+// R38, R40
+#[tokio::test]
+async fn an_outage_in_the_refresh_window_is_not_seen_and_a_token_past_its_end_is_not_sent() {
+    let world = World::new().await;
+    assert_eq!(world.send().await.unwrap(), StatusCode::OK);
+    world.sandbox.script_always(Fault::status(StatusCode::BAD_GATEWAY));
+    world.clock.mono_forward(secs(1700));
+    for tries in 2..5 {
+        assert_eq!(world.send().await.unwrap(), StatusCode::OK);
+        world.sandbox.wait_token_requests(tries).await;
+        while world.source.stats().flights_running > 0 {
+            tokio::task::yield_now().await;
+        }
+        world.clock.mono_forward(secs(20));
+    }
+    world.clock.mono_forward(secs(30));
+    let before = world.sandbox.api_request_count();
+    let error = world.send().await.unwrap_err();
+    assert_eq!(Error::find(&*error).unwrap().kind(), ErrorKind::Unavailable);
+    assert_eq!(world.sandbox.api_request_count(), before);
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+// R14
+#[test]
+fn a_source_and_its_connections_outlive_the_runtimes_that_they_were_used_in() {
+    let servers = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let world = servers.block_on(World::new());
+    let within = |runtime: Runtime, flight_in_the_air: bool| {
+        runtime.block_on(async {
+            let status = timeout(secs(30), world.send()).await.expect("hung").unwrap();
+            assert_eq!(status, StatusCode::OK);
+            if flight_in_the_air {
+                world.sandbox.hold_issuer();
+                world.source.invalidate();
+                assert!(world.send().now_or_never().is_none());
+                world.sandbox.wait_issuer_held(1).await;
+            }
+        });
+        drop(runtime);
+        world.sandbox.release_issuer();
+    };
+    // Warm; then expired, over pooled connections whose runtime is gone; then with a flight in the air.
+    within(runtime(), false);
+    world.clock.mono_forward(DAY);
+    within(runtime(), true);
+    within(runtime(), true);
+    within(runtime(), false);
+    let stats = world.source.stats();
+    assert_eq!((stats.flights_lost, stats.waits_failed), (2, 0));
+    assert_eq!(stats.flights as usize, world.sandbox.token_request_count());
+}
