@@ -159,7 +159,8 @@ impl<T: Body> Drain<T> {
         loop {
             match self.body.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    let read = frame.data_ref().map_or(0, |data| data.remaining());
+                    // An endless row of empty frames has to come to an end as well.
+                    let read = frame.data_ref().map_or(0, |data| data.remaining()).max(1);
                     match self.left.checked_sub(read) {
                         Some(left) => self.left = left,
                         None => return Poll::Ready(()),
