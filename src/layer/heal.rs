@@ -17,7 +17,7 @@ use super::replay::Bodies;
 use super::service::Again;
 use crate::error::{BoxError, ErrorKind};
 use crate::provider::TokenProvider;
-use crate::source::{Acquire, Grant, timer};
+use crate::source::{Acquire, Grant, Newest, timer};
 
 /// A refused answer is read to its end, within these, so that its connection can be used again.
 const DRAIN_BYTES: usize = 64 * 1024;
@@ -47,6 +47,13 @@ enum Step<S, P: TokenProvider, K, B, T> {
         request: Request<B>,
     },
     Readying {
+        grant: Grant<P::Key>,
+        service: S,
+        request: Request<B>,
+    },
+    /// The service is ready, and the new token has ended meanwhile.
+    Restamping {
+        acquire: Acquire<P>,
         grant: Grant<P::Key>,
         service: S,
         request: Request<B>,
@@ -95,7 +102,9 @@ impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
     {
         loop {
             let renewed = match &mut self.step {
-                Step::Renewing { acquire, .. } => Some(ready!(Pin::new(acquire).poll(cx))),
+                Step::Renewing { acquire, .. } | Step::Restamping { acquire, .. } => {
+                    Some(ready!(Pin::new(acquire).poll(cx)))
+                }
                 Step::Draining { drain, .. } => {
                     ready!(drain.poll(cx));
                     None
@@ -131,17 +140,35 @@ impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
                     Step::Draining { drain: Drain::new(answer.into_body()), grant, service, request }
                 }
                 (Step::Draining { grant, service, request, .. }, _) => Step::Readying { grant, service, request },
-                (Step::Readying { grant, mut service, mut request }, _) => {
-                    // Becoming ready may have taken longer than the token lives.
-                    let grant = shared.source.newest(grant);
-                    shared.stamp(&mut request, grant.token());
-                    shared.source.recorder().record(|stats| stats.replays += 1);
-                    return Poll::Ready(Healed::Resent(service.call(request), grant));
+                // Becoming ready may have taken longer than the token lives.
+                (Step::Readying { grant, service, request }, _) => match shared.source.newest(grant) {
+                    Newest::Usable(grant) => return Poll::Ready(resend(shared, grant, service, request)),
+                    Newest::Ended(grant, acquire) => Step::Restamping { acquire, grant, service, request },
+                },
+                // The first answer is gone: without a new token the server judges the old one.
+                (Step::Restamping { grant, service, request, .. }, renewed) => {
+                    let grant = renewed.and_then(Result::ok).unwrap_or(grant);
+                    return Poll::Ready(resend(shared, grant, service, request));
                 }
                 (step, _) => step,
             };
         }
     }
+}
+
+fn resend<S, P, B, T>(
+    shared: &Shared<P>,
+    grant: Grant<P::Key>,
+    mut service: S,
+    mut request: Request<B>,
+) -> Healed<S::Future, P, T, BoxError>
+where
+    S: Service<Request<B>, Response = Response<T>>,
+    P: TokenProvider,
+{
+    shared.stamp(&mut request, grant.token());
+    shared.source.recorder().record(|stats| stats.replays += 1);
+    Healed::Resent(service.call(request), grant)
 }
 
 struct Drain<T> {

@@ -76,7 +76,7 @@ where
         let key = match shared.route(&request) {
             Route::Stamp(key) => key,
             Route::Pass => return ResponseFuture::passing(Arc::clone(shared), self.inner.call(request)),
-            Route::Refuse(error) => return ResponseFuture::failed(Arc::clone(shared), error),
+            Route::Refuse(error) => return self.fail(error),
         };
         match shared.source.ask(key) {
             Asked::Granted(grant) => self.send(request, grant),
@@ -84,7 +84,7 @@ where
                 let shared = Arc::clone(shared);
                 ResponseFuture::waiting(shared, self.bodies.clone(), self.take_ready(), request, acquire)
             }
-            Asked::Failed(error) => ResponseFuture::failed(Arc::clone(shared), error),
+            Asked::Failed(error) => self.fail(error),
         }
     }
 }
@@ -104,6 +104,16 @@ impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
             }
         };
         ResponseFuture::sent(Arc::clone(&self.shared), self.bodies.clone(), response, grant, again)
+    }
+
+    fn fail<B, T>(&mut self, error: Error) -> ResponseFuture<S, P, R, B, T>
+    where
+        S: Service<Request<B>, Response = Response<T>> + Clone,
+        R: Bodies<B>,
+    {
+        // A permit that stayed with an idle handle would be missing everywhere else.
+        drop(self.take_ready());
+        ResponseFuture::failed(Arc::clone(&self.shared), error)
     }
 
     /// The service that was polled ready moves out, and its clone stays: readiness belongs to the one that was polled.
@@ -159,6 +169,7 @@ impl<P: TokenProvider> Shared<P> {
     ) -> (Request<B>, Option<(Parts, R::Kept)>) {
         let (mut request, copy) = match self.when {
             When::Never => (request, None),
+            When::Safe | When::Always if R::OFF => (request, None),
             When::Safe | When::Always => {
                 let (head, body) = request.into_parts();
                 let (body, kept) = bodies.keep(body);
