@@ -46,6 +46,13 @@ enum Step<S, P: TokenProvider, K, B, T> {
         service: S,
         request: Request<B>,
     },
+    /// The answer's body is gone; its connection needs a turn of the scheduler to get back to its pool.
+    Yielding {
+        turn: Pin<Box<dyn Future<Output = ()> + Send>>,
+        grant: Grant<P::Key>,
+        service: S,
+        request: Request<B>,
+    },
     Readying {
         grant: Grant<P::Key>,
         service: S,
@@ -109,6 +116,10 @@ impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
                     ready!(drain.poll(cx));
                     None
                 }
+                Step::Yielding { turn, .. } => {
+                    ready!(turn.as_mut().poll(cx));
+                    None
+                }
                 Step::Readying { service, .. } => {
                     if let Err(error) = ready!(service.poll_ready(cx)) {
                         self.step = Step::Done;
@@ -139,7 +150,11 @@ impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
                     let request = Request::from_parts(head, body);
                     Step::Draining { drain: Drain::new(answer.into_body()), grant, service, request }
                 }
-                (Step::Draining { grant, service, request, .. }, _) => Step::Readying { grant, service, request },
+                (Step::Draining { drain, grant, service, request }, _) => {
+                    drop(drain);
+                    Step::Yielding { turn: Box::pin(tokio::task::yield_now()), grant, service, request }
+                }
+                (Step::Yielding { grant, service, request, .. }, _) => Step::Readying { grant, service, request },
                 // Becoming ready may have taken longer than the token lives.
                 (Step::Readying { grant, service, request }, _) => match shared.source.newest(grant) {
                     Newest::Usable(grant) => return Poll::Ready(resend(shared, grant, service, request)),

@@ -134,8 +134,9 @@ async fn dropped_after(polls: usize, start: Start) -> bool {
 // R8, R9: no other caller is harmed, nobody hangs, and the permit comes back.
 #[tokio::test(start_paused = true)]
 async fn a_caller_may_go_away_at_every_point_of_a_heal() {
-    // By hand: not polled at all; the first answer; the renewal; the drain; the readiness; the second answer.
-    for (start, points) in [(Start::Refused, 6), (Start::Cold, 3)] {
+    // By hand: not polled at all; the first answer; the renewal; the drain; the turn after it; the readiness;
+    // the second answer.
+    for (start, points) in [(Start::Refused, 7), (Start::Cold, 3)] {
         let mut covered = 0;
         while !dropped_after(covered, start).await {
             covered += 1;
