@@ -89,8 +89,13 @@ enum Looks {
 struct Server {
     looks: Looks,
     revoked: Arc<AtomicUsize>,
-    /// The token of every call, and what was read of its body.
-    calls: Arc<Mutex<Vec<(String, Vec<Bytes>)>>>,
+    calls: Arc<Mutex<Vec<Call>>>,
+}
+
+/// A call as it arrived: its token, and what was read of its body.
+struct Call {
+    token: String,
+    messages: Vec<Bytes>,
 }
 
 type Answers = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
@@ -123,7 +128,7 @@ impl Server {
         let number: usize = token.rsplit('-').next().unwrap().parse().unwrap();
         let call = {
             let mut calls = self.calls.lock();
-            calls.push((token, Vec::new()));
+            calls.push(Call { token, messages: Vec::new() });
             calls.len() - 1
         };
         let refused = number <= self.revoked.load(Ordering::SeqCst);
@@ -147,7 +152,7 @@ impl Server {
         mut messages: tonic::Streaming<Bytes>,
     ) -> Result<tonic::Response<Answers>, Status> {
         while let Some(message) = messages.message().await? {
-            self.calls.lock()[call].1.push(message);
+            self.calls.lock()[call].messages.push(message);
         }
         let answers: Vec<Result<Bytes, Status>> = match (refused, self.looks) {
             (true, Looks::AfterAMessage) => {
@@ -178,7 +183,7 @@ async fn client<P: TokenProvider<Key = ()>>(
 }
 
 fn tokens(server: &Server) -> Vec<String> {
-    server.calls.lock().iter().map(|(token, _)| token.clone()).collect()
+    server.calls.lock().iter().map(|call| call.token.clone()).collect()
 }
 
 fn path(path: &'static str) -> PathAndQuery {
@@ -204,9 +209,9 @@ async fn a_unary_call_under_a_revoked_token_succeeds_on_the_first_try() {
             assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, Replay::Made));
             assert_eq!((tokens(&server), asked.count()), (BOTH.map(str::to_owned).into(), 2));
             let calls = server.calls.lock();
-            assert_eq!(calls[1].1, std::slice::from_ref(&message), "{looks:?}: the whole message, once");
+            assert_eq!(calls[1].messages, std::slice::from_ref(&message), "{looks:?}: the whole message, once");
             let first: &[Bytes] = if looks == Looks::AtOnce { &[] } else { &[message] };
-            assert_eq!(calls[0].1, first);
+            assert_eq!(calls[0].messages, first);
         }
     }
 }
@@ -279,5 +284,5 @@ async fn a_client_stream_that_is_refused_at_once_arrives_whole_at_the_second_sen
     }
     drop(sender);
     assert_eq!(call.await.unwrap().unwrap().get_ref(), "answer 0");
-    assert_eq!(server.calls.lock()[1].1, sent);
+    assert_eq!(server.calls.lock()[1].messages, sent);
 }
