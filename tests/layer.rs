@@ -19,6 +19,8 @@ use tower_test::{assert_request_eq, mock};
 
 #[path = "common/api.rs"]
 mod api;
+#[path = "layer/challenges.rs"]
+mod challenges;
 #[path = "layer/errors.rs"]
 mod errors;
 #[path = "common/issuer.rs"]
