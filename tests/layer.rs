@@ -19,6 +19,8 @@ use tower_test::{assert_request_eq, mock};
 
 #[path = "common/api.rs"]
 mod api;
+#[path = "layer/challenges.rs"]
+mod challenges;
 #[path = "layer/errors.rs"]
 mod errors;
 #[path = "common/issuer.rs"]
@@ -106,13 +108,16 @@ async fn a_callers_own_header_is_left_alone_if_asked_and_its_refusal_not_looked_
         }
     }
     let sends = api.sends();
-    assert_eq!(sends.iter().map(bearer).collect::<Vec<_>>(), ["theirs", "theirs"]);
+    assert_eq!(sends.iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["theirs", "theirs"]);
     assert_eq!((asked.count(), source.stats().refusals), (0, 0));
 
     // Without a header of its own a request is stamped and healed as ever.
     let response = layer.layer_over(api.clone()).oneshot(get("https://api.example.com/")).await.unwrap();
     assert_eq!(response.extensions().get::<Audit>().unwrap().replay, Replay::RefusedAgain);
-    assert_eq!(api.sends().iter().map(bearer).collect::<Vec<_>>(), ["theirs", "theirs", "token-1", "token-2"]);
+    assert_eq!(
+        api.sends().iter().map(|sent| bearer(sent)).collect::<Vec<_>>(),
+        ["theirs", "theirs", "token-1", "token-2"]
+    );
 }
 
 // R25, R27: at a foreign origin nothing of ours is added, nothing of the caller's is touched, and a 401 is none of ours.

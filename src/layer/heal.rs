@@ -15,9 +15,9 @@ use super::audit::Replay;
 use super::layer::Shared;
 use super::replay::Bodies;
 use super::service::Again;
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, ErrorKind};
 use crate::provider::TokenProvider;
-use crate::source::{Acquire, Asked, Grant, timer};
+use crate::source::{Acquire, Grant, Newest, timer};
 
 /// A refused answer is read to its end, within these, so that its connection can be used again.
 const DRAIN_BYTES: usize = 64 * 1024;
@@ -46,14 +46,22 @@ enum Step<S, P: TokenProvider, K, B, T> {
         service: S,
         request: Request<B>,
     },
+    /// The answer's body is gone; its connection needs a turn of the scheduler to get back to its pool.
+    Yielding {
+        turn: Pin<Box<dyn Future<Output = ()> + Send>>,
+        grant: Grant<P::Key>,
+        service: S,
+        request: Request<B>,
+    },
     Readying {
         grant: Grant<P::Key>,
         service: S,
         request: Request<B>,
     },
-    /// Becoming ready took longer than the new token lived.
-    Outlived {
+    /// The service is ready, and the new token has ended meanwhile.
+    Restamping {
         acquire: Acquire<P>,
+        grant: Grant<P::Key>,
         service: S,
         request: Request<B>,
     },
@@ -63,7 +71,7 @@ enum Step<S, P: TokenProvider, K, B, T> {
 pub(super) enum Healed<F, P: TokenProvider, T, E> {
     /// The caller gets the server's own answer.
     Keep(Response<T>),
-    /// The inner service did not become ready again, or only when there was no token left.
+    /// The inner service did not become ready again.
     Failed(E),
     Resent(F, Grant<P::Key>),
 }
@@ -101,11 +109,15 @@ impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
     {
         loop {
             let renewed = match &mut self.step {
-                Step::Renewing { acquire, .. } | Step::Outlived { acquire, .. } => {
+                Step::Renewing { acquire, .. } | Step::Restamping { acquire, .. } => {
                     Some(ready!(Pin::new(acquire).poll(cx)))
                 }
                 Step::Draining { drain, .. } => {
                     ready!(drain.poll(cx));
+                    None
+                }
+                Step::Yielding { turn, .. } => {
+                    ready!(turn.as_mut().poll(cx));
                     None
                 }
                 Step::Readying { service, .. } => {
@@ -138,20 +150,20 @@ impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
                     let request = Request::from_parts(head, body);
                     Step::Draining { drain: Drain::new(answer.into_body()), grant, service, request }
                 }
-                (Step::Draining { grant, service, request, .. }, _) => Step::Readying { grant, service, request },
-                (Step::Readying { grant, service, request }, _) => match shared.source.newest(grant) {
-                    Ok(grant) => return Poll::Ready(resent(shared, service, request, grant)),
-                    Err(ended) => match shared.source.ask(ended.key().clone()) {
-                        Asked::Granted(grant) => return Poll::Ready(resent(shared, service, request, grant)),
-                        Asked::Wait(acquire) => Step::Outlived { acquire, service, request },
-                        Asked::Failed(error) => return Poll::Ready(Healed::Failed(outlived(&error))),
-                    },
-                },
-                (Step::Outlived { service, request, .. }, Some(Ok(grant))) => {
-                    return Poll::Ready(resent(shared, service, request, grant));
+                (Step::Draining { drain, grant, service, request }, _) => {
+                    drop(drain);
+                    Step::Yielding { turn: Box::pin(tokio::task::yield_now()), grant, service, request }
                 }
-                (Step::Outlived { .. }, Some(Err(error))) => {
-                    return Poll::Ready(Healed::Failed(outlived(&error)));
+                (Step::Yielding { grant, service, request, .. }, _) => Step::Readying { grant, service, request },
+                // Becoming ready may have taken longer than the token lives.
+                (Step::Readying { grant, service, request }, _) => match shared.source.newest(grant) {
+                    Newest::Usable(grant) => return Poll::Ready(resend(shared, grant, service, request)),
+                    Newest::Ended(grant, acquire) => Step::Restamping { acquire, grant, service, request },
+                },
+                // The first answer is gone: without a new token the server judges the old one.
+                (Step::Restamping { grant, service, request, .. }, renewed) => {
+                    let grant = renewed.and_then(Result::ok).unwrap_or(grant);
+                    return Poll::Ready(resend(shared, grant, service, request));
                 }
                 (step, _) => step,
             };
@@ -159,24 +171,19 @@ impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
     }
 }
 
-fn resent<S, P, B, T>(
+fn resend<S, P, B, T>(
     shared: &Shared<P>,
+    grant: Grant<P::Key>,
     mut service: S,
     mut request: Request<B>,
-    grant: Grant<P::Key>,
 ) -> Healed<S::Future, P, T, BoxError>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>, Response = Response<T>>,
     P: TokenProvider,
 {
     shared.stamp(&mut request, grant.token());
     shared.source.recorder().record(|stats| stats.replays += 1);
     Healed::Resent(service.call(request), grant)
-}
-
-/// Not this crate's `Error`, which would say that no byte of the request was ever sent.
-fn outlived(error: &Error) -> BoxError {
-    format!("the token was refused, and the next one ended before the service was ready again: {error}").into()
 }
 
 struct Drain<T> {
@@ -194,7 +201,8 @@ impl<T: Body> Drain<T> {
         loop {
             match self.body.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    let read = frame.data_ref().map_or(0, |data| data.remaining());
+                    // An endless row of empty frames has to come to an end as well.
+                    let read = frame.data_ref().map_or(0, |data| data.remaining()).max(1);
                     match self.left.checked_sub(read) {
                         Some(left) => self.left = left,
                         None => return Poll::Ready(()),

@@ -31,6 +31,20 @@ use crate::source::TokenSource;
 /// ```
 ///
 /// All services that one layer makes, and all clones of it, share one cache of tokens.
+///
+/// # Where it goes in a stack
+///
+/// | layer | above this one | below this one |
+/// | --- | --- | --- |
+/// | redirect followers | every hop is checked against the allowed origins | **leak**: a follower repeats the stamped headers to wherever it is sent; tower-http's and reqwest's take off `Authorization` at another origin and know no other header of a [`TokenProvider`] |
+/// | `Timeout` | bounds the whole: waiting for a token, both sendings | bounds each sending |
+/// | `Retry` | each try may heal once | tries again with the same token |
+/// | `ConcurrencyLimit`, `Buffer` | a permit is held through a heal | a permit is held while a request waits for its first token, and given back before a second sending asks for the next one |
+/// | `RateLimit` | a heal counts once | each sending counts |
+/// | `LoadShed` | a heal is one call | a second sending may be shed; the caller gets that error |
+///
+/// So put redirects above, and tell reqwest to follow none (`redirect::Policy::none()`). A provider must not need a permit of
+/// the limit that its own requests hold: give it a client of its own, or its token requests end by a timeout.
 #[must_use]
 pub struct BearerAuthLayer<P: TokenProvider, R = Empty> {
     shared: Arc<Shared<P>>,

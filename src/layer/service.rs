@@ -22,7 +22,8 @@ use crate::token::Token;
 /// The service that [`BearerAuthLayer`](crate::BearerAuthLayer) makes.
 ///
 /// Its error is [`Error`] where no byte of the request reached the inner service, and the inner service's own error
-/// otherwise; [`Error::find`] tells them apart.
+/// otherwise; [`Error::find`] tells them apart. (An inner service whose own errors are of this type, such as a second layer of
+/// this crate below, speaks for itself alone.)
 #[must_use]
 pub struct BearerAuth<S, P: TokenProvider, R = Empty> {
     inner: S,
@@ -76,7 +77,7 @@ where
         let key = match shared.route(&request) {
             Route::Stamp(key) => key,
             Route::Pass => return ResponseFuture::passing(Arc::clone(shared), self.inner.call(request)),
-            Route::Refuse(error) => return ResponseFuture::failed(Arc::clone(shared), error),
+            Route::Refuse(error) => return self.fail(error),
         };
         match shared.source.ask(key) {
             Asked::Granted(grant) => self.send(request, grant),
@@ -84,7 +85,7 @@ where
                 let shared = Arc::clone(shared);
                 ResponseFuture::waiting(shared, self.bodies.clone(), self.take_ready(), request, acquire)
             }
-            Asked::Failed(error) => ResponseFuture::failed(Arc::clone(shared), error),
+            Asked::Failed(error) => self.fail(error),
         }
     }
 }
@@ -104,6 +105,16 @@ impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
             }
         };
         ResponseFuture::sent(Arc::clone(&self.shared), self.bodies.clone(), response, grant, again)
+    }
+
+    fn fail<B, T>(&mut self, error: Error) -> ResponseFuture<S, P, R, B, T>
+    where
+        S: Service<Request<B>, Response = Response<T>> + Clone,
+        R: Bodies<B>,
+    {
+        // A permit that stayed with an idle handle would be missing everywhere else.
+        drop(self.take_ready());
+        ResponseFuture::failed(Arc::clone(&self.shared), error)
     }
 
     /// The service that was polled ready moves out, and its clone stays: readiness belongs to the one that was polled.
@@ -159,6 +170,7 @@ impl<P: TokenProvider> Shared<P> {
     ) -> (Request<B>, Option<(Parts, R::Kept)>) {
         let (mut request, copy) = match self.when {
             When::Never => (request, None),
+            When::Safe | When::Always if R::OFF => (request, None),
             When::Safe | When::Always => {
                 let (head, body) = request.into_parts();
                 let (body, kept) = bodies.keep(body);

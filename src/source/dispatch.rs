@@ -49,6 +49,13 @@ pub(crate) enum Renewal<P: TokenProvider> {
     Failed(Error),
 }
 
+/// What there is to stamp some time after a token was granted.
+pub(crate) enum Newest<P: TokenProvider> {
+    Usable(Grant<P::Key>),
+    /// The token is over, and there is no other yet.
+    Ended(Grant<P::Key>, Acquire<P>),
+}
+
 impl<P: TokenProvider> TokenSource<P> {
     pub(crate) fn recorder(&self) -> &Recorder {
         &self.inner.stats
@@ -175,13 +182,17 @@ impl<P: TokenProvider> TokenSource<P> {
         arrival
     }
 
-    /// `grant`, or what has replaced its token meanwhile; the grant comes back where its token has ended or was
-    /// forgotten. Asks nobody.
-    pub(crate) fn newest(&self, grant: Grant<P::Key>) -> Result<Grant<P::Key>, Grant<P::Key>> {
-        match grant.entry.usable(self.inner.clock.now()) {
-            Some(token) => Ok(Grant { token, ..grant }),
-            None => Err(grant),
+    /// `grant`, or what has replaced its token meanwhile. Asks nobody where there is something to stamp.
+    pub(crate) fn newest(&self, grant: Grant<P::Key>) -> Newest<P> {
+        let now = self.inner.clock.now();
+        if let Some(token) = grant.entry.usable(now) {
+            return Newest::Usable(Grant { token, ..grant });
         }
+        if grant.token.is_late() && !now.reached(&grant.token.deadlines().nominal) {
+            return Newest::Usable(grant);
+        }
+        let acquire = self.acquire(grant.entry.key.clone());
+        Newest::Ended(grant, acquire)
     }
 
     /// The server refused the token of `grant`. With `wait` off the renewal starts and nobody waits for it.

@@ -154,7 +154,9 @@ async fn within(
     };
     match select(pin!(fetch), deadline).await {
         Either::Left((result, _)) => result,
-        Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "the token provider did not answer in time")),
+        Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "the token provider did not answer in time").with_hint(
+            "if it shares a concurrency limit with the requests that wait for it, give it a client of its own",
+        )),
     }
 }
 

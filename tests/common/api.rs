@@ -17,7 +17,7 @@ type Judge = dyn Fn(&Request<Bytes>) -> Response<Full<Bytes>> + Send + Sync;
 /// Answers as its judge says, once a request's body has arrived.
 #[derive(Clone)]
 pub(crate) struct Api {
-    seen: Arc<Mutex<Vec<Request<Bytes>>>>,
+    seen: Arc<Mutex<Vec<Arc<Request<Bytes>>>>>,
     judge: Arc<Judge>,
 }
 
@@ -27,7 +27,7 @@ impl Api {
     }
 
     /// Every sending, in order of arrival.
-    pub(crate) fn sends(&self) -> Vec<Request<Bytes>> {
+    pub(crate) fn sends(&self) -> Vec<Arc<Request<Bytes>>> {
         self.seen.lock().clone()
     }
 }
@@ -51,8 +51,8 @@ where
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map_err(Into::into)?.to_bytes();
-            let request = Request::from_parts(head, body);
-            api.seen.lock().push(request.clone());
+            let request = Arc::new(Request::from_parts(head, body));
+            api.seen.lock().push(Arc::clone(&request));
             // The answer takes a turn of the scheduler, as one over a network does.
             tokio::task::yield_now().await;
             Ok((api.judge)(&request))

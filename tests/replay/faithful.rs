@@ -164,10 +164,17 @@ impl Body for Frames {
     }
 }
 
-/// Keeps what each sending looked like: its size hint and its frames.
+/// What one sending looked like.
+#[derive(Debug, PartialEq)]
+struct Look {
+    length: Option<u64>,
+    bytes: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
 #[derive(Clone, Default)]
 struct Looks {
-    seen: Arc<Mutex<Vec<(Option<u64>, Bytes, Option<HeaderMap>)>>>,
+    seen: Arc<Mutex<Vec<Look>>>,
 }
 
 impl Service<Request<Stream>> for Looks {
@@ -182,11 +189,11 @@ impl Service<Request<Stream>> for Looks {
     fn call(&mut self, request: Request<Stream>) -> Self::Future {
         let looks = self.clone();
         Box::pin(async move {
-            let hint = request.body().size_hint().exact();
+            let length = request.body().size_hint().exact();
             let body = request.into_body().collect().await?;
             let trailers = body.trailers().cloned();
             let mut seen = looks.seen.lock();
-            seen.push((hint, body.to_bytes(), trailers));
+            seen.push(Look { length, bytes: body.to_bytes(), trailers });
             Ok(if seen.len() == 1 { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) })
         })
     }
@@ -212,7 +219,7 @@ async fn trailers_and_framing_are_those_of_the_first_sending() {
             assert_eq!(response.status(), 200);
             let seen = looks.seen.lock();
             assert_eq!(seen[0], seen[1]);
-            assert_eq!((seen[0].0.is_some(), seen[0].2.is_some()), (knows_length, trailers));
+            assert_eq!((seen[0].length.is_some(), seen[0].trailers.is_some()), (knows_length, trailers));
         }
     }
 }

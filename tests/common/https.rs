@@ -1,0 +1,57 @@
+//! A pooled client of hyper's over TLS, as a user stacks it below the layer, and a provider for a sandbox.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use tower_bearer_auth::exchange::HttpClient;
+use tower_bearer_auth::sandbox::AccessPspSandbox;
+use tower_bearer_auth::{AccessPsp, AccessPspBuilder, BoxError};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Http {
+    One,
+    Two,
+}
+
+/// A client that trusts the sandbox's authority, over TLS or in clear text as the URI says.
+pub(crate) fn client<B>(sandbox: &AccessPspSandbox, version: Http) -> Client<HttpsConnector<HttpConnector>, B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(sandbox.ca_pem().as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
+    let mut builder = Client::builder(TokioExecutor::new());
+    match version {
+        Http::One => builder.build(connector.enable_http1().build()),
+        Http::Two => builder.http2_only(true).build(connector.enable_http2().build()),
+    }
+}
+
+/// The provider that the sandbox stands in for.
+pub(crate) fn provider(sandbox: &AccessPspSandbox) -> AccessPspBuilder {
+    AccessPsp::builder()
+        .client_id(sandbox.client_id())
+        .client_secret(sandbox.client_secret())
+        .environment("sandbox")
+        .token_url(sandbox.token_url())
+        .api_origin(sandbox.api_origin())
+        .http_client(HttpClient::builder().roots_pem(sandbox.ca_pem()).build().unwrap())
+}

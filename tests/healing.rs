@@ -1,0 +1,220 @@
+//! A refusal heals, in virtual time: revocations, permanent refusals, and issuers that are of no help.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::sync::watch;
+use tokio::time::{advance, sleep};
+use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
+use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, Error, ErrorKind, Replay, TokenProvider};
+
+#[path = "common/api.rs"]
+mod api;
+#[path = "healing/audit.rs"]
+mod audit;
+#[path = "healing/budget.rs"]
+mod budget;
+#[path = "healing/drain.rs"]
+mod drain;
+#[path = "common/issuer.rs"]
+mod issuer;
+use api::{Api, INVALID_TOKEN, answer, bearer, refused};
+use issuer::{issuer, token};
+
+type Body = Full<Bytes>;
+
+const API: &str = "https://api.example.com";
+
+fn get() -> Request<Body> {
+    Request::get(API).body(Body::default()).unwrap()
+}
+
+fn layer<P: TokenProvider>(provider: P) -> BearerAuthLayer<P> {
+    BearerAuthLayer::new(provider).allow_origin(API).unwrap()
+}
+
+fn audit_of(response: &Response<Body>) -> Audit {
+    response.extensions().get::<Audit>().unwrap().clone()
+}
+
+/// Tokens up to this number are revoked.
+#[derive(Clone, Default)]
+struct Revoked(Arc<AtomicUsize>);
+
+impl Revoked {
+    fn up_to(&self, number: usize) {
+        self.0.store(number, Ordering::SeqCst);
+    }
+
+    fn judge(&self, request: &Request<Bytes>, challenge: &str) -> Response<Body> {
+        let number: usize = bearer(request).strip_prefix("token-").unwrap().parse().unwrap();
+        if number <= self.0.load(Ordering::SeqCst) { refused(challenge) } else { answer(StatusCode::OK) }
+    }
+}
+
+fn revocable(challenge: &'static str) -> (Api, Revoked) {
+    let revoked = Revoked::default();
+    let judge = revoked.clone();
+    (Api::new(move |request| judge.judge(request, challenge)), revoked)
+}
+
+// R22: the next call heals, whatever the token's lifetime says.
+#[tokio::test(start_paused = true)]
+async fn a_revoked_token_is_replaced_by_the_next_call() {
+    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (api, revoked) = revocable("");
+    let client = layer(provider).layer(api.clone());
+    assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
+    revoked.up_to(1);
+    let response = client.clone().oneshot(get()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let audit = audit_of(&response);
+    assert_eq!((audit.generation, audit.key, audit.sends, audit.replay), (Some(2), Some(()), 2, Replay::Made));
+    assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
+    let tokens: Vec<_> = api.sends().iter().map(|sent| bearer(sent).to_owned()).collect();
+    assert_eq!(tokens, ["token-1", "token-1", "token-2", "token-2"]);
+    assert_eq!(asked.count(), 2);
+}
+
+// R4: one generation is renewed once, however many 401s come, and however late; R20: the answer is the second one's.
+#[tokio::test(start_paused = true)]
+async fn staggered_refusals_of_one_generation_make_one_token_request() {
+    const CALLS: usize = 40;
+    let (provider, asked) = issuer(|n| async move {
+        sleep(Duration::from_millis(150)).await;
+        token(n)
+    });
+    let (api, revoked) = revocable(INVALID_TOKEN);
+    let layer = layer(provider);
+    let source = layer.source().clone();
+    // Judged on arrival, answered one after the other, from before the renewal begins until long after it has ended.
+    let slow = {
+        let api = api.clone();
+        service_fn(move |request: Request<Body>| {
+            let mut api = api.clone();
+            async move {
+                let late = request.extensions().get::<Duration>().copied().unwrap_or_default();
+                let answer = api.call(request).await?;
+                sleep(if answer.status() == 401 { late } else { Duration::ZERO }).await;
+                Ok::<_, BoxError>(answer)
+            }
+        })
+    };
+    let client = layer.layer(slow);
+    assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
+    let old = source.peek().unwrap();
+    revoked.up_to(1);
+    let calls = (0..CALLS as u32).map(|n| {
+        let mut request = get();
+        request.extensions_mut().insert(Duration::from_millis(20) * n);
+        client.clone().oneshot(request)
+    });
+    for response in join_all(calls).await {
+        let response = response.unwrap();
+        assert_eq!(response.status(), 200);
+        let audit = audit_of(&response);
+        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, Replay::Made));
+    }
+    assert_eq!((asked.count(), api.sends().len()), (2, 1 + 2 * CALLS));
+    let stats = source.stats();
+    assert_eq!((stats.flights, stats.refusals, stats.replays), (2, CALLS as u64, CALLS as u64));
+
+    // A refusal of what has been replaced changes nothing, however often it is reported.
+    for _ in 0..CALLS {
+        assert!(source.reject(&(), &old), "there is a newer one to send again with");
+    }
+    assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
+    assert_eq!((source.peek().unwrap().generation(), asked.count()), (2, 2));
+    assert_eq!(source.stats().flights, 2);
+}
+
+// R23: every request that was in flight heals, each time.
+#[tokio::test(start_paused = true)]
+async fn five_revocations_in_a_minute_heal_for_all_that_were_in_flight() {
+    const CALLS: usize = 100;
+    for apart in [Duration::ZERO, Duration::from_secs(12)] {
+        let (provider, asked) = issuer(|n| async move {
+            sleep(Duration::from_millis(50)).await;
+            token(n)
+        });
+        let (api, revoked) = revocable(INVALID_TOKEN);
+        let gate = watch::Sender::new(true);
+        let held = Arc::new(AtomicUsize::new(0));
+        let gated = {
+            let (api, gate, held) = (api.clone(), gate.clone(), Arc::clone(&held));
+            service_fn(move |request: Request<Body>| {
+                let (mut api, mut gate, held) = (api.clone(), gate.subscribe(), Arc::clone(&held));
+                async move {
+                    held.fetch_add(1, Ordering::SeqCst);
+                    gate.wait_for(|open| *open).await.unwrap();
+                    api.call(request).await
+                }
+            })
+        };
+        let client = layer(provider).layer(gated);
+        assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
+        for revocation in 1..=5 {
+            gate.send_replace(false);
+            held.store(0, Ordering::SeqCst);
+            let calls: Vec<_> = (0..CALLS).map(|_| tokio::spawn(client.clone().oneshot(get()))).collect();
+            while held.load(Ordering::SeqCst) < CALLS {
+                tokio::task::yield_now().await;
+            }
+            revoked.up_to(revocation);
+            gate.send_replace(true);
+            for call in calls {
+                let response = call.await.unwrap().unwrap();
+                assert_eq!(response.status(), 200, "revocation {revocation}");
+                assert_eq!(audit_of(&response).sends, 2);
+            }
+            advance(apart).await;
+        }
+        assert_eq!((asked.count(), api.sends().len()), (6, 1 + 5 * 2 * CALLS));
+    }
+}
+
+// REFRESH.md 12: an explicitly refused token is gone; a barely refused one outlives an issuer that is down.
+#[tokio::test(start_paused = true)]
+async fn a_failed_renewal_puts_a_barely_refused_token_back_and_no_other() {
+    for (challenge, put_back) in [("", true), (INVALID_TOKEN, false)] {
+        let (provider, asked) = issuer(|n| async move {
+            if n == 1 { token(n) } else { Err(Error::transient("down").with_kind(ErrorKind::Unavailable)) }
+        });
+        let (api, revoked) = revocable(challenge);
+        let client = layer(provider).layer(api.clone());
+        assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
+        revoked.up_to(1);
+        let response = client.clone().oneshot(get()).await.unwrap();
+        assert_eq!(response.status(), 401);
+        let audit = audit_of(&response);
+        assert_eq!((audit.generation, audit.sends), (Some(1), 1));
+        assert_eq!(audit.replay, Replay::RenewalFailed(ErrorKind::Unavailable));
+        // The API changes its mind; the issuer does not.
+        revoked.up_to(0);
+        let next = client.oneshot(get()).await;
+        match put_back {
+            true => assert_eq!(next.unwrap().status(), 200),
+            false => assert_eq!(Error::find(&*next.unwrap_err()).unwrap().kind(), ErrorKind::Unavailable),
+        }
+        assert_eq!((asked.count(), api.sends().len()), (2, 2 + usize::from(put_back)));
+    }
+}
+
+// An issuer that hands the refused token out again has renewed nothing: no second sending.
+#[tokio::test(start_paused = true)]
+async fn the_refused_token_handed_out_again_is_not_sent_again() {
+    let (provider, asked) = issuer(|_| async { token(1) });
+    let (api, revoked) = revocable(INVALID_TOKEN);
+    let client = layer(provider).layer(api.clone());
+    assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
+    revoked.up_to(1);
+    let response = client.oneshot(get()).await.unwrap();
+    assert_eq!(audit_of(&response).replay, Replay::RenewalFailed(ErrorKind::Unavailable));
+    assert_eq!((response.status(), asked.count(), api.sends().len()), (StatusCode::UNAUTHORIZED, 2, 2));
+}

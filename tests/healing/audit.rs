@@ -1,0 +1,158 @@
+//! What an answer says of how it came about, and who decides what a refusal is.
+
+use tower_bearer_auth::replay::{Cloned, When};
+use tower_bearer_auth::{IssuedToken, Refusal, ResponseHead};
+
+use super::*;
+
+fn post() -> Request<Body> {
+    Request::post(API).body(Body::new(Bytes::from("money"))).unwrap()
+}
+
+/// A case: the request, and how the layer is set.
+struct Case {
+    name: &'static str,
+    request: Request<Body>,
+    when: When,
+    clones: bool,
+    challenge: &'static str,
+    /// The last token that is refused.
+    revoked: usize,
+    /// Whether the token request after the first one fails.
+    issuer_down: bool,
+    expected: (Option<u64>, u8, Replay),
+}
+
+fn cases() -> Vec<Case> {
+    use Replay::{Made, NoCopy, NotNeeded, NotSafe, NotStamped, Off, RefusedAgain, RenewalFailed};
+    let foreign = || Request::get("https://elsewhere.test").body(Body::default()).unwrap();
+    let case = |name, request: Request<Body>, challenge, revoked, expected| Case {
+        name,
+        request,
+        when: When::Safe,
+        clones: true,
+        challenge,
+        revoked,
+        issuer_down: false,
+        expected,
+    };
+    let down = RenewalFailed(ErrorKind::Unavailable);
+    vec![
+        case("accepted", get(), "", 0, (Some(1), 1, NotNeeded)),
+        case("foreign", foreign(), "", 9, (None, 1, NotStamped)),
+        case("healed", get(), "", 1, (Some(2), 2, Made)),
+        case("refused twice", get(), "", 2, (Some(2), 2, RefusedAgain)),
+        case("a payment after a bare 401", post(), "", 1, (Some(1), 1, NotSafe)),
+        case("a payment after an explicit 401", post(), INVALID_TOKEN, 1, (Some(2), 2, Made)),
+        Case { when: When::Never, ..case("never", get(), "", 1, (Some(1), 1, Off)) },
+        Case { clones: false, ..case("no copy", post(), INVALID_TOKEN, 1, (Some(1), 1, NoCopy)) },
+        Case { issuer_down: true, ..case("the issuer is down", get(), "", 1, (Some(1), 1, down)) },
+    ]
+}
+
+// "Which token, sent how often": in every case, and with audit(true) on every response.
+#[tokio::test(start_paused = true)]
+async fn every_answer_says_under_which_token_it_was_sent_and_how_often() {
+    for every in [false, true] {
+        for Case { name, request, when, clones, challenge, revoked, issuer_down, expected } in cases() {
+            let (provider, _) = issuer(move |n| async move {
+                match n {
+                    2 if issuer_down => Err(Error::transient("down").with_kind(ErrorKind::Unavailable)),
+                    _ => token(n),
+                }
+            });
+            let api = Api::new(move |request| match bearer(request).strip_prefix("token-") {
+                None => refused(challenge),
+                Some(number) if number.parse::<usize>().unwrap() <= revoked => refused(challenge),
+                Some(_) => answer(StatusCode::OK),
+            });
+            let layer = layer(provider).replay(when).audit(every);
+            let response = match clones {
+                true => layer.bodies(Cloned).layer(api.clone()).oneshot(request).await.unwrap(),
+                false => layer.layer(api.clone()).oneshot(request).await.unwrap(),
+            };
+            let quiet = matches!(expected.2, Replay::NotNeeded | Replay::NotStamped);
+            let found = response.extensions().get::<Audit>();
+            assert_eq!(found.is_some(), every || !quiet, "{name}");
+            if let Some(audit) = found {
+                assert_eq!((audit.generation, audit.sends, audit.replay), expected, "{name}");
+                assert_eq!(audit.key.is_some(), audit.generation.is_some(), "{name}");
+                assert_eq!(api.sends().len(), usize::from(audit.sends), "{name}");
+                assert!(!format!("{audit:?}").contains("token-"), "an audit holds no token");
+            }
+        }
+    }
+}
+
+/// A provider for an API with words of its own: 419 is a refusal, 401 is not.
+struct Odd(AtomicUsize);
+
+impl TokenProvider for Odd {
+    type Key = ();
+
+    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+        token(self.0.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    fn refusal(&self, response: &ResponseHead<'_>) -> Refusal {
+        match response.status().as_u16() {
+            419 => Refusal::Explicit,
+            420 => Refusal::Bare,
+            _ => Refusal::NotRefused,
+        }
+    }
+}
+
+// Precedence: what a layer below says, then the provider, then the standard.
+#[tokio::test(start_paused = true)]
+async fn a_layer_below_is_asked_before_the_provider_and_that_before_the_standard() {
+    use Refusal::{Bare, Explicit, NotRefused};
+    // Status, what a layer below says, and the sends of a GET and of a payment.
+    let odd = [
+        (419, None, 2, 2),
+        (420, None, 2, 1),
+        (401, None, 1, 1),
+        (401, Some(Explicit), 2, 2),
+        (401, Some(Bare), 2, 1),
+        (419, Some(NotRefused), 1, 1),
+        (419, Some(Bare), 2, 1),
+        (200, Some(Explicit), 2, 2),
+    ];
+    let standard = [
+        (419, None, 1, 1),
+        (401, None, 2, 1),
+        (401, Some(NotRefused), 1, 1),
+        (401, Some(Explicit), 2, 2),
+        (200, Some(Explicit), 2, 2),
+        (503, Some(Bare), 2, 1),
+    ];
+    let check = |below: Option<Refusal>, status: u16| {
+        let api = Api::new(move |request| {
+            let mut response = answer(StatusCode::from_u16(status).unwrap());
+            if bearer(request) == "token-2" {
+                return answer(StatusCode::CREATED);
+            }
+            if let Some(below) = below {
+                response.extensions_mut().insert(below);
+            }
+            response
+        });
+        (api.clone(), api)
+    };
+    for (status, below, gets, posts) in odd {
+        for (request, expected) in [(get(), gets), (post(), posts)] {
+            let (api, seen) = check(below, status);
+            let response = layer(Odd(AtomicUsize::new(0))).bodies(Cloned).layer(api).oneshot(request).await.unwrap();
+            assert_eq!(seen.sends().len(), expected, "{status} {below:?}");
+            assert_eq!(response.status(), if expected == 2 { 201 } else { status });
+        }
+    }
+    for (status, below, gets, posts) in standard {
+        for (request, expected) in [(get(), gets), (post(), posts)] {
+            let (api, seen) = check(below, status);
+            let (provider, _) = issuer(|n| async move { token(n) });
+            layer(provider).bodies(Cloned).layer(api).oneshot(request).await.unwrap();
+            assert_eq!(seen.sends().len(), expected, "{status} {below:?}");
+        }
+    }
+}

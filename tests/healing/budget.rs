@@ -1,0 +1,180 @@
+//! What no renewal cures costs a bounded number of token requests.
+
+use http::StatusCode;
+use parking_lot::Mutex;
+use tower_bearer_auth::{IssuedToken, TokenSource, from_fn};
+
+use super::*;
+
+const TEN_MINUTES: usize = 600;
+
+// R15, R16: a resource that always refuses. One renewal a minute: a token that nobody took needs a full bucket.
+#[tokio::test(start_paused = true)]
+async fn a_permanent_refusal_costs_two_sends_a_call_and_one_token_a_minute() {
+    for challenge in ["", INVALID_TOKEN] {
+        let (provider, asked) = issuer(|n| async move { token(n) });
+        let api = Api::new(move |_| refused(challenge));
+        let layer = layer(provider);
+        let source = layer.source().clone();
+        let client = layer.layer(api.clone());
+        for _ in 0..TEN_MINUTES {
+            let before = api.sends().len();
+            let response = client.clone().oneshot(get()).await.unwrap();
+            let audit = audit_of(&response);
+            let sends = api.sends().len() - before;
+            assert_eq!((response.status().as_u16(), usize::from(audit.sends)), (401, sends));
+            let expected = if sends == 2 { Replay::RefusedAgain } else { Replay::BudgetExhausted };
+            assert_eq!(audit.replay, expected);
+            advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(asked.count(), 1 + TEN_MINUTES / 60);
+        assert_eq!(api.sends().len(), TEN_MINUTES + TEN_MINUTES / 60);
+        let stats = source.stats();
+        assert_eq!((stats.flights, stats.replays), (11, 10));
+        assert_eq!(stats.refusals, 610);
+        assert_eq!((stats.refusals_of_unaccepted, stats.renewals_declined), (610, 590));
+    }
+}
+
+// R16: one endpoint that takes every token beside one that takes none: the bucket, and one back per ten seconds.
+#[tokio::test(start_paused = true)]
+async fn one_endpoint_that_accepts_beside_one_that_refuses_stays_within_the_budget() {
+    let (provider, asked) = issuer(|n| async move { token(n) });
+    let api = Api::new(|request| match request.uri().path() {
+        "/good" => answer(StatusCode::OK),
+        _ => refused(""),
+    });
+    let layer = layer(provider);
+    let source = layer.source().clone();
+    let client = layer.layer(api.clone());
+    for second in 0..TEN_MINUTES {
+        for (path, status) in [("/good", 200), ("/bad", 401), ("/good", 200)] {
+            let before = api.sends().len();
+            let request = Request::get(format!("{API}{path}")).body(Body::default()).unwrap();
+            let response = client.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status, "second {second}");
+            assert!(api.sends().len() - before <= 2);
+        }
+        advance(Duration::from_secs(1)).await;
+    }
+    println!("{} token requests in ten minutes", asked.count());
+    assert_eq!(asked.count(), 1 + 6 + (TEN_MINUTES - 1) / 10);
+    assert_eq!(source.stats().flights, asked.count() as u64);
+}
+
+// R51: two processes on an issuer that revokes the older token. They fight, within the budget, and it shows.
+#[tokio::test(start_paused = true)]
+async fn two_processes_on_an_issuer_of_one_token_fight_within_their_budgets() {
+    let minted = Arc::new(AtomicUsize::new(0));
+    let latest = Arc::clone(&minted);
+    let api = Api::new(move |request| {
+        let number: usize = bearer(request).strip_prefix("token-").unwrap().parse().unwrap();
+        if number < latest.load(Ordering::SeqCst) { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) }
+    });
+    let sources = [(); 2].map(|()| {
+        let minted = Arc::clone(&minted);
+        TokenSource::new(from_fn(move || {
+            let number = minted.fetch_add(1, Ordering::SeqCst) + 1;
+            async move { token(number) }
+        }))
+    });
+    let mut answered = [0, 0];
+    for _ in 0..TEN_MINUTES {
+        for (process, source) in sources.iter().enumerate() {
+            let before = api.sends().len();
+            let client = source.layer().allow_origin(API).unwrap().layer(api.clone());
+            let response = client.oneshot(get()).await.unwrap();
+            answered[process] += usize::from(response.status() == 200);
+            assert!(api.sends().len() - before <= 2);
+        }
+        advance(Duration::from_secs(1)).await;
+    }
+    let asked = sources.each_ref().map(|source| source.stats().flights);
+    println!("token requests {asked:?}, answered {answered:?} of {TEN_MINUTES} each");
+    assert_eq!(asked.iter().sum::<u64>(), minted.load(Ordering::SeqCst) as u64, "counted at the issuer");
+    assert!(asked.iter().all(|asked| *asked <= 1 + 6 + 60), "{asked:?}");
+    assert!(answered.iter().all(|answered| *answered >= 60), "each gets its turn: {answered:?}");
+    let [first, second] = sources.map(|source| source.stats());
+    assert!(first.refusals >= 60 && second.refusals >= 60, "tokens refused before their time are counted");
+    assert!(first.renewals_declined + second.renewals_declined > 100);
+}
+
+// R24: a token that is refused as soon as it is minted is reported, and not thrown away in a loop.
+#[tokio::test(start_paused = true)]
+async fn a_token_refused_as_soon_as_it_is_minted_is_reported_and_kept() {
+    for accepted_before in [false, true] {
+        let (provider, asked) = issuer(|n| async move { token(n) });
+        let (api, revoked) = revocable(INVALID_TOKEN);
+        let layer = layer(provider);
+        let source = layer.source().clone();
+        let client = layer.layer(api.clone());
+        if accepted_before {
+            assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
+        }
+        revoked.up_to(2);
+        let audit = audit_of(&client.clone().oneshot(get()).await.unwrap());
+        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, Replay::RefusedAgain));
+        let stats = source.stats();
+        assert_eq!((stats.refusals, stats.refusals_of_unaccepted), (2, if accepted_before { 1 } else { 2 }));
+        // A refused second sending spends nothing and rejects nothing.
+        assert_eq!(source.peek().unwrap().generation(), 2);
+        let audit = audit_of(&client.clone().oneshot(get()).await.unwrap());
+        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 1, Replay::BudgetExhausted));
+        // Once it is taken everywhere it works, and no token was asked for meanwhile.
+        revoked.up_to(1);
+        assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
+        assert_eq!(asked.count(), 2);
+    }
+}
+
+// Only a 2xx, for gRPC without a failure in its headers, shows that a token was taken.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_says_nothing_of_the_token_does_not_vouch_for_it() {
+    let grpc = |status: &'static str| {
+        let mut response = answer(StatusCode::OK);
+        response.headers_mut().insert("grpc-status", status.parse().unwrap());
+        response
+    };
+    type Answer = Response<Body>;
+    let table: [(Answer, bool); 6] = [
+        (answer(StatusCode::OK), true),
+        (answer(StatusCode::NO_CONTENT), true),
+        (grpc("0"), true),
+        (grpc("5"), false),
+        (answer(StatusCode::NOT_FOUND), false),
+        (answer(StatusCode::FORBIDDEN), false),
+    ];
+    for (vouches, expected) in table {
+        let (provider, _) = issuer(|n| async move { token(n) });
+        let refuse = Arc::new(Mutex::new(false));
+        let (mood, what) = (Arc::clone(&refuse), format!("{vouches:?}"));
+        let api = Api::new(move |_| if *mood.lock() { refused(INVALID_TOKEN) } else { vouches.clone() });
+        let layer = layer(provider);
+        let source = layer.source().clone();
+        let client = layer.layer(api);
+        client.clone().oneshot(get()).await.unwrap();
+        *refuse.lock() = true;
+        client.oneshot(get()).await.unwrap();
+        // The first refusal was of the token in question, the second of its successor.
+        assert_eq!(source.stats().refusals_of_unaccepted, if expected { 1 } else { 2 }, "{what}");
+    }
+}
+
+// A renewal that lands after its token has ended on both clocks serves nobody: the server's answer is returned.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_brings_a_token_too_old_to_use_is_a_failed_one() {
+    let (provider, _) = issuer(|n| async move {
+        if n == 1 {
+            return token(n);
+        }
+        sleep(Duration::from_secs(5)).await;
+        Ok(IssuedToken::bearer("token-2")?.expires_in(Duration::from_secs(4)))
+    });
+    let (api, revoked) = revocable("");
+    let client = layer(provider).layer(api.clone());
+    assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
+    revoked.up_to(1);
+    let response = client.oneshot(get()).await.unwrap();
+    assert_eq!(audit_of(&response).replay, Replay::RenewalFailed(ErrorKind::Unavailable));
+    assert_eq!((response.status(), api.sends().len()), (StatusCode::UNAUTHORIZED, 2));
+}

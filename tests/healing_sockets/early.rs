@@ -1,0 +1,151 @@
+//! A refusal that comes while the request's body is still on its way.
+
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+
+use futures::SinkExt as _;
+use futures::channel::mpsc;
+use http_body::{Body as _, Frame};
+use http_body_util::StreamBody;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tower_bearer_auth::replay::{Buffered, ReplayBody};
+use tower_bearer_auth::{IssuedToken, from_fn};
+
+use super::*;
+
+type Stream = UnsyncBoxBody<Bytes, BoxError>;
+type Sender = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
+
+fn buffered() -> Buffered<fn(ReplayBody<Stream>) -> Stream> {
+    Buffered::new(64 * 1024, |body| body.boxed_unsync())
+}
+
+fn channel() -> (Sender, Stream) {
+    let (sender, receiver) = mpsc::channel(0);
+    (sender, StreamBody::new(receiver).boxed_unsync())
+}
+
+async fn send(sender: &mut Sender, bytes: &'static str) {
+    sender.send(Ok(Frame::data(Bytes::from(bytes)))).await.unwrap();
+}
+
+/// What the server made of the bodies: how the first one ended, and the others whole.
+struct Bodies {
+    first: Mutex<Option<oneshot::Sender<Result<Bytes, String>>>>,
+    whole: Mutex<Vec<Bytes>>,
+}
+
+/// Refuses the first request after a part of its body, and goes on reading that body.
+async fn server(version: Http) -> (String, Arc<Bodies>, oneshot::Receiver<Result<Bytes, String>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, first) = oneshot::channel();
+    let bodies = Arc::new(Bodies { first: Mutex::new(Some(sender)), whole: Mutex::default() });
+    let seen = Arc::clone(&bodies);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let seen = Arc::clone(&seen);
+            let service = service_fn(move |request| answer(request, Arc::clone(&seen)));
+            tokio::spawn(async move {
+                let builder = auto::Builder::new(TokioExecutor::new());
+                let builder = if version == Http::One { builder.http1_only() } else { builder.http2_only() };
+                // A connection that the client breaks off is what is looked for.
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    (origin, bodies, first)
+}
+
+async fn answer(request: Request<Incoming>, bodies: Arc<Bodies>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let mut body = request.into_body();
+    let first = bodies.first.lock().take();
+    let Some(first) = first else {
+        let whole = body.collect().await.unwrap().to_bytes();
+        bodies.whole.lock().push(whole);
+        return Ok(Response::new(Full::default()));
+    };
+    let start = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    tokio::spawn(async move {
+        let mut seen = start.to_vec();
+        let end = loop {
+            match body.frame().await {
+                Some(Ok(frame)) => seen.extend_from_slice(&frame.into_data().unwrap()),
+                Some(Err(error)) => break Err(error.to_string()),
+                None => break Ok(Bytes::from(seen)),
+            }
+        };
+        let _ = first.send(end);
+    });
+    let refused = Response::builder().status(401).header("www-authenticate", "Bearer error=\"invalid_token\"");
+    Ok(refused.body(Full::from("a body of its own")).unwrap())
+}
+
+// R19: the first connection never delivers a short body as a whole one, with and without a length announced.
+#[tokio::test]
+async fn an_early_refusal_breaks_the_first_sending_off_and_the_second_is_whole() {
+    for version in [Http::One, Http::Two] {
+        for announced in [false, true] {
+            let sandbox = AccessPspSandbox::start().await.unwrap();
+            let (origin, bodies, first) = server(version).await;
+            let minted = Arc::new(parking_lot::Mutex::new(0));
+            let provider = from_fn(move || {
+                *minted.lock() += 1;
+                std::future::ready(IssuedToken::bearer(format!("token-{}", minted.lock())))
+            });
+            let layer = BearerAuthLayer::new(provider).allow_origin(&origin).unwrap().bodies(buffered());
+            let client = layer.layer(client::<Stream>(&sandbox, version));
+            let (mut sender, body) = channel();
+            assert!(!body.is_end_stream());
+            let mut request = Request::post(format!("{origin}/pay"));
+            if announced {
+                request = request.header("content-length", "16");
+            }
+            let call = tokio::spawn(client.oneshot(request.body(body).unwrap()));
+            send(&mut sender, "pay ").await;
+            let broken = first.await.unwrap();
+            assert!(broken.is_err(), "{version:?}, announced: {announced}: {broken:?}");
+            send(&mut sender, "100 to ").await;
+            send(&mut sender, "alice").await;
+            drop(sender);
+            let response = call.await.unwrap().unwrap();
+            assert_eq!(response.status(), 200);
+            assert_eq!(response.extensions().get::<Audit>().unwrap().replay, Replay::Made);
+            assert_eq!(*bodies.whole.lock(), ["pay 100 to alice"]);
+        }
+    }
+}
+
+// R19: the sandbox refuses as soon as it has the head; nothing is applied twice.
+#[tokio::test]
+async fn an_api_that_refuses_before_it_reads_is_healed() {
+    for version in [Http::One, Http::Two] {
+        let sandbox = AccessPspSandbox::start().await.unwrap();
+        let layer = BearerAuthLayer::new(provider(&sandbox).build().unwrap()).bodies(buffered());
+        layer.source().warm_up(&()).await.unwrap();
+        sandbox.revoke_all();
+        sandbox.refuse_early(true);
+        let client = layer.layer(client::<Stream>(&sandbox, version));
+        let (mut sender, body) = channel();
+        let request = Request::post(format!("{}/wallets/wsps/sessions", sandbox.api_origin()));
+        let request = request.header("content-type", "application/json").body(body).unwrap();
+        let call = tokio::spawn(client.oneshot(request));
+        sandbox.wait_api_requests(2).await;
+        send(&mut sender, r#"{"reference":"#).await;
+        send(&mut sender, r#""1"}"#).await;
+        drop(sender);
+        let response = call.await.unwrap().unwrap();
+        assert_eq!(response.status(), 201, "{version:?}");
+        let verdicts: Vec<_> = sandbox.api_requests().iter().map(|request| request.verdict).collect();
+        assert_eq!(verdicts, [Some(Verdict::Revoked), Some(Verdict::Accepted)]);
+        let sessions = sandbox.sessions();
+        assert_eq!((sessions.len(), &sessions[0].body[..]), (1, br#"{"reference":"1"}"#.as_slice()));
+        assert_eq!(sandbox.token_request_count(), 2);
+    }
+}

@@ -1,0 +1,233 @@
+//! Who is ready, for whom, and when: the layer in stacks that count their permits.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use parking_lot::Mutex;
+use pin_project_lite::pin_project;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tower::{Layer as _, Service, ServiceExt as _};
+use tower_bearer_auth::{
+    Audit, BearerAuthLayer, BoxError, Error, ErrorKind, IssuedToken, Replay, TokenProvider, TokenSource,
+};
+
+#[path = "common/api.rs"]
+mod api;
+#[path = "readiness/drops.rs"]
+mod drops;
+#[path = "common/issuer.rs"]
+mod issuer;
+#[path = "readiness/sharing.rs"]
+mod sharing;
+#[path = "readiness/stacks.rs"]
+mod stacks;
+use api::{Api, INVALID_TOKEN, answer, bearer, refused};
+use issuer::{issuer, token};
+
+type Body = Full<Bytes>;
+
+const API: &str = "https://api.example.com";
+/// Longer than anything here takes: what has not happened by then never will.
+const FOREVER: Duration = Duration::from_secs(3600);
+
+fn get() -> Request<Body> {
+    Request::get(API).body(Body::default()).unwrap()
+}
+
+fn layer<P: TokenProvider>(provider: P) -> BearerAuthLayer<P> {
+    BearerAuthLayer::new(provider).allow_origin(API).unwrap()
+}
+
+/// Refuses the first token and takes the others.
+fn refuses_the_first() -> Api {
+    Api::new(|request| if bearer(request) == "token-1" { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) })
+}
+
+/// Holds tower's contract: a call only after `poll_ready` on the very same instance, whose readiness no clone inherits.
+struct Strict<S> {
+    inner: S,
+    instance: usize,
+    instances: Arc<AtomicUsize>,
+    ready: bool,
+    log: Arc<Mutex<Vec<String>>>,
+    /// While this is closed, an instance that was called before does not become ready again.
+    gate: watch::Sender<bool>,
+    called: bool,
+}
+
+impl<S> Strict<S> {
+    fn new(inner: S) -> Self {
+        let (instances, gate) = (Arc::new(AtomicUsize::new(1)), watch::Sender::new(true));
+        Self { inner, instance: 0, instances, ready: false, log: Arc::default(), gate, called: false }
+    }
+}
+
+impl<S: Clone> Clone for Strict<S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            instance: self.instances.fetch_add(1, Ordering::SeqCst),
+            instances: Arc::clone(&self.instances),
+            ready: false,
+            log: Arc::clone(&self.log),
+            gate: self.gate.clone(),
+            called: false,
+        }
+    }
+}
+
+pin_project! {
+    struct Logged<F> {
+        #[pin]
+        future: F,
+        on_drop: Note,
+    }
+}
+
+struct Note(String, Arc<Mutex<Vec<String>>>);
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        self.1.lock().push(std::mem::take(&mut self.0));
+    }
+}
+
+impl<F: Future> Future for Logged<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.poll(cx)
+    }
+}
+
+impl<S: Service<Request<Body>, Error = BoxError>> Service<Request<Body>> for Strict<S> {
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Logged<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if self.called && !*self.gate.borrow() {
+            let (mut opened, waker) = (self.gate.subscribe(), cx.waker().clone());
+            tokio::spawn(async move {
+                opened.wait_for(|open| *open).await.unwrap();
+                waker.wake();
+            });
+            return Poll::Pending;
+        }
+        if !self.ready {
+            self.log.lock().push(format!("{} is ready", self.instance));
+        }
+        self.ready = true;
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        assert!(self.ready, "instance {} is called without having been ready", self.instance);
+        (self.ready, self.called) = (false, true);
+        self.log.lock().push(format!("{} is called", self.instance));
+        let on_drop = Note(format!("{} is let go", self.instance), Arc::clone(&self.log));
+        Logged { future: self.inner.call(request), on_drop }
+    }
+}
+
+// The ready one is driven, not its clone; the first future is gone before the second readying.
+#[tokio::test(start_paused = true)]
+async fn the_retry_readies_the_same_service_once_the_first_future_is_gone() {
+    let (provider, _) = issuer(|n| async move { token(n) });
+    let strict = Strict::new(refuses_the_first());
+    let log = Arc::clone(&strict.log);
+    let mut client = layer(provider).layer(strict);
+    let response = client.ready().await.unwrap().call(get()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let steps = ["is ready", "is called", "is let go"].map(|step| format!("0 {step}"));
+    assert_eq!(*log.lock(), [steps.clone(), steps].concat());
+    log.lock().clear();
+    // What stays behind is its clone, which has to become ready of its own.
+    let response = client.ready().await.unwrap().call(get()).await.unwrap();
+    assert_eq!((response.status(), &*log.lock()[0]), (StatusCode::OK, "1 is ready"));
+}
+
+/// `token-n`, for so many seconds.
+fn short(n: usize, seconds: u64) -> Result<IssuedToken, Error> {
+    Ok(IssuedToken::bearer(format!("token-{n}"))?.expires_in(Duration::from_secs(seconds)))
+}
+
+// R37: a request that queued for longer than the token lives goes out with the next one.
+#[tokio::test(start_paused = true)]
+async fn the_token_is_chosen_after_readiness_and_not_before() {
+    let (provider, asked) = issuer(|n| async move { short(n, 60) });
+    let source = TokenSource::new(provider);
+    source.warm_up(&()).await.unwrap();
+    let api = Api::new(|_| answer(StatusCode::OK));
+    let slots = Arc::new(Semaphore::new(0));
+    let limit = tower::limit::ConcurrencyLimit::with_semaphore(api.clone(), Arc::clone(&slots));
+    let client = source.layer().allow_origin(API).unwrap().layer(limit);
+    let call = tokio::spawn(client.oneshot(get()));
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!((api.sends().len(), asked.count()), (0, 1), "waiting to be ready asks for nothing");
+    slots.add_permits(1);
+    assert_eq!(call.await.unwrap().unwrap().status(), 200);
+    assert_eq!((bearer(&api.sends()[0]), asked.count()), ("token-2", 2));
+}
+
+// R37, R40: the second sending too, whether someone else has renewed the token meanwhile or nobody has.
+#[tokio::test(start_paused = true)]
+async fn a_second_sending_that_waits_for_readiness_longer_than_its_token_lives_has_a_newer_one() {
+    for renewed_meanwhile in [false, true] {
+        let (provider, asked) = issuer(|n| async move {
+            sleep(Duration::from_millis(10)).await;
+            short(n, 60)
+        });
+        let api = refuses_the_first();
+        let strict = Strict::new(api.clone());
+        let gate = strict.gate.clone();
+        gate.send_replace(false);
+        let layer = layer(provider);
+        let source = layer.source().clone();
+        let call = tokio::spawn(layer.layer(strict).oneshot(get()));
+        sleep(Duration::from_secs(100)).await;
+        assert_eq!((api.sends().len(), asked.count()), (1, 2));
+        if renewed_meanwhile {
+            source.warm_up(&()).await.unwrap();
+        }
+        gate.send_replace(true);
+        let response = call.await.unwrap().unwrap();
+        assert_eq!(response.status(), 200);
+        let sends = api.sends();
+        assert_eq!(sends.iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["token-1", "token-3"]);
+        let audit = response.extensions().get::<Audit>().unwrap();
+        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(3), 2, Replay::Made));
+        assert_eq!(asked.count(), 3);
+    }
+}
+
+// After the first sending there is an answer of the server's or an error of the inner service's, and never one of ours.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_ends_during_readiness_while_the_issuer_is_down_is_judged_by_the_server() {
+    let (provider, asked) = issuer(|n| async move {
+        match n {
+            1 | 2 => short(n, 60),
+            _ => Err(Error::transient("down")),
+        }
+    });
+    let api = Api::new(|_| refused(INVALID_TOKEN));
+    let strict = Strict::new(api.clone());
+    let gate = strict.gate.clone();
+    gate.send_replace(false);
+    let call = tokio::spawn(layer(provider).layer(strict).oneshot(get()));
+    sleep(Duration::from_secs(100)).await;
+    gate.send_replace(true);
+    let response = call.await.unwrap().unwrap();
+    assert_eq!((response.status(), asked.count()), (StatusCode::UNAUTHORIZED, 3));
+    assert_eq!(response.extensions().get::<Audit>().unwrap().replay, Replay::RefusedAgain);
+    assert_eq!(api.sends().iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["token-1", "token-2"]);
+}

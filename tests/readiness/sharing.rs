@@ -1,0 +1,128 @@
+//! Permits that stay nowhere, and providers that stand in their own way.
+
+use std::sync::OnceLock;
+
+use tower::limit::ConcurrencyLimit;
+use tower::util::BoxCloneSyncService;
+use tower_bearer_auth::{FromExtension, Static};
+
+use super::*;
+
+type Client = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+
+/// A provider that needs a key, and has a token only for key 1.
+struct ForOne;
+
+impl TokenProvider for ForOne {
+    type Key = FromExtension<u32>;
+
+    async fn fetch(&self, key: &Self::Key) -> Result<IssuedToken, Error> {
+        match key.0 {
+            1 => token(1),
+            _ => Err(Error::permanent("unknown user").with_kind(ErrorKind::InvalidCredentials)),
+        }
+    }
+}
+
+// A permit that stays with a handle whose call has failed is missing everywhere else.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_not_sent_gives_its_readiness_back() {
+    let permits = Arc::new(Semaphore::new(1));
+    let api = Api::new(|_| answer(StatusCode::OK));
+    let limit = ConcurrencyLimit::with_semaphore(Strict::new(api.clone()), Arc::clone(&permits));
+    let mut client = layer(ForOne).layer(limit);
+    let with_key = |key: u32| {
+        let mut request = get();
+        request.extensions_mut().insert(key);
+        request
+    };
+    let clear_text = || Request::get("http://api.example.com").body(Body::default()).unwrap();
+    let failing = [
+        ("no key", get(), ErrorKind::MissingKey),
+        ("clear text", clear_text(), ErrorKind::InsecureUrl),
+        ("the issuer says no", with_key(2), ErrorKind::InvalidCredentials),
+        ("the issuer is left alone", with_key(2), ErrorKind::InvalidCredentials),
+    ];
+    for (name, request, kind) in failing {
+        let error = client.ready().await.unwrap().call(request).await.unwrap_err();
+        assert_eq!(Error::find(&*error).unwrap().kind(), kind, "{name}");
+        assert_eq!(permits.available_permits(), 1, "{name}");
+        let other = timeout(FOREVER, client.clone().oneshot(with_key(1))).await.expect("others go on");
+        assert_eq!(other.unwrap().status(), 200);
+    }
+    assert_eq!(api.sends().len(), 4);
+}
+
+/// A provider that asks its issuer through a client which others use too.
+struct Through(Arc<OnceLock<Client>>);
+
+impl TokenProvider for Through {
+    type Key = ();
+
+    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+        let client = self.0.get().unwrap().clone();
+        match client.oneshot(get()).await {
+            Ok(_) => token(1),
+            Err(error) => Err(match Error::find(&*error) {
+                Some(ours) => ours.clone(),
+                None => Error::transient(error),
+            }),
+        }
+    }
+}
+
+// R13: its own data path's permit, which the request that waits for the token holds. It ends, and says why.
+#[tokio::test(start_paused = true)]
+async fn a_provider_behind_the_requests_own_limit_ends_by_a_timeout_that_says_so() {
+    let permits = Arc::new(Semaphore::new(1));
+    let api = Api::new(|_| answer(StatusCode::OK));
+    let limit = ConcurrencyLimit::with_semaphore(Strict::new(api.clone()), Arc::clone(&permits));
+    let shared = Arc::new(OnceLock::new());
+    assert!(shared.set(Client::new(limit.clone())).is_ok());
+    let client = layer(Through(shared)).layer(limit);
+    let begin = sleep(Duration::ZERO).deadline();
+    let error = timeout(FOREVER, client.clone().oneshot(get())).await.expect("it does not hang").unwrap_err();
+    let took = sleep(Duration::ZERO).deadline() - begin;
+    let ours = Error::find(&*error).unwrap();
+    assert_eq!((ours.kind(), ours.is_transient()), (ErrorKind::Timeout, true));
+    assert!(ours.hint().unwrap().contains("concurrency limit"), "{ours}");
+    assert_eq!(took.as_secs(), 12);
+    assert_eq!((api.sends().len(), permits.available_permits()), (0, 1));
+    // With room for both it works.
+    permits.add_permits(1);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
+}
+
+// R13: the same layer around the provider's own client. Within a second, not never.
+#[tokio::test(start_paused = true)]
+async fn a_provider_whose_client_is_wrapped_in_its_own_layer_is_told_at_once() {
+    let api = Api::new(|_| answer(StatusCode::OK));
+    let shared = Arc::new(OnceLock::new());
+    let client = layer(Through(Arc::clone(&shared))).layer(Strict::new(api.clone()));
+    assert!(shared.set(Client::new(client.clone())).is_ok());
+    let outcome = timeout(Duration::from_secs(1), client.oneshot(get())).await.expect("within a second");
+    let error = outcome.unwrap_err();
+    assert_eq!(Error::find(&*error).unwrap().kind(), ErrorKind::Reentrant);
+    assert!(Error::find(&*error).unwrap().hint().unwrap().contains("client"));
+    assert!(api.sends().is_empty());
+}
+
+// A foreign origin and a header of the caller's own take the ready service itself: nothing is cloned or left ready.
+#[tokio::test(start_paused = true)]
+async fn what_passes_unstamped_keeps_to_its_one_permit() {
+    let permits = Arc::new(Semaphore::new(1));
+    let strict = Strict::new(Api::new(|_| answer(StatusCode::OK)));
+    let instances = Arc::clone(&strict.instances);
+    let limit = ConcurrencyLimit::with_semaphore(strict, Arc::clone(&permits));
+    let mut client = layer(Static::new("ours").unwrap()).if_not_present().layer(limit);
+    for _ in 0..3 {
+        let foreign = Request::get("https://elsewhere.test").body(Body::default()).unwrap();
+        assert_eq!(client.ready().await.unwrap().call(foreign).await.unwrap().status(), 200);
+        let mut own = get();
+        own.headers_mut().insert("authorization", "Basic theirs".parse().unwrap());
+        assert_eq!(client.ready().await.unwrap().call(own).await.unwrap().status(), 200);
+        assert_eq!(permits.available_permits(), 1);
+    }
+    assert_eq!(instances.load(Ordering::SeqCst), 1, "no clone was made");
+}
