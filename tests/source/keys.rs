@@ -144,6 +144,12 @@ async fn keys_in_the_air_are_never_thrown_out_and_count_beside_the_bound() {
     }
     let stats = assert_reconciles(&world.source);
     assert_eq!((stats.keys, stats.flights_running), (110, 100));
+    // Who asks again joins the flight that is there.
+    for user in 0..100 {
+        assert!(world.source.token_for(&FromExtension(user)).now_or_never().is_none());
+    }
+    settle().await;
+    assert_eq!((world.issuer.in_air(), world.issuer.requests()), (100, 200));
     for (user, secret) in join_all(callers).await.into_iter().enumerate() {
         assert!(secret.unwrap().starts_with(&format!("first.{user}.")));
     }

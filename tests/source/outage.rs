@@ -2,7 +2,7 @@
 
 use futures::FutureExt as _;
 use http::{Request, Response};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower::{Layer as _, Service as _, ServiceExt as _};
 use tower_bearer_auth::{Error, ErrorKind, RefreshPolicy, TokenSource};
 use tower_test::mock;
@@ -169,7 +169,7 @@ async fn with_no_token_left_the_second_sending_is_not_made_and_nobody_is_told_th
     let (answer, mut server) = outlived(&issuer).await;
     issuer.does(Does::Fail(unavailable()));
     server.allow(1);
-    let error = answer.await.unwrap().map(drop).unwrap_err();
+    let error = timeout(secs(60), answer).await.expect("it was made").unwrap().map(drop).unwrap_err();
     assert!(error.to_string().contains("503"), "{error}");
     assert!(Error::find(&*error).is_none(), "it says that no byte was sent");
     assert!(server.next_request().await.is_none());

@@ -101,6 +101,8 @@ async fn secret_of(source: TokenSource<impl TokenProvider<Key = ()>>) -> String 
 #[test]
 fn a_flight_under_the_old_secret_that_cannot_be_stopped_lands_in_vain() {
     for forget in [TokenSource::rotate, TokenSource::invalidate] {
+        // Before the gates, so that a failing assertion opens those before it waits for the runtime's threads.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
         let (entered, has_entered) = mpsc::channel();
         let ((release_old, old), (release_new, new)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
         let gates = Mutex::new(vec![("new", new), ("old", old)]);
@@ -112,21 +114,25 @@ fn a_flight_under_the_old_secret_that_cannot_be_stopped_lands_in_vain() {
             async move { IssuedToken::bearer(secret) }
         }));
         let forget: fn(&TokenSource<_>) = forget;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
-        let flights = |count| {
-            while runtime.metrics().num_alive_tasks() != count {
-                std::thread::yield_now();
-            }
+        let tasks = |count| {
+            let there = || runtime.metrics().num_alive_tasks() == count;
+            assert!(
+                (0..10_000_000).any(|_| there() || {
+                    std::thread::yield_now();
+                    false
+                }),
+                "not {count} tasks"
+            );
         };
         let early = runtime.spawn(secret_of(source.clone()));
-        assert_eq!(has_entered.recv().unwrap(), "old");
+        assert_eq!(has_entered.recv_timeout(secs(30)).unwrap(), "old");
         forget(&source);
         let late = runtime.spawn(secret_of(source.clone()));
-        assert_eq!(has_entered.recv().unwrap(), "new");
+        assert_eq!(has_entered.recv_timeout(secs(30)).unwrap(), "new");
         // The old one lands while the new one is in the air, and those two are left: the new one's task and its waiters.
-        flights(4);
+        tasks(4);
         release_old.send(()).unwrap();
-        flights(3);
+        tasks(3);
         assert!(source.peek().is_none());
         release_new.send(()).unwrap();
         assert_eq!(runtime.block_on(late).unwrap(), "new");
