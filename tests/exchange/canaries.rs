@@ -1,4 +1,4 @@
-//! R48: no secret, no key and no token in anything that can be printed, whatever the issuer does.
+//! No secret, no key and no token in anything that can be printed, whatever the issuer does.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -44,6 +44,7 @@ fn provider(token_url: &str) -> AccessPsp {
         .unwrap()
 }
 
+// R48
 #[tokio::test]
 async fn an_issuer_that_echoes_what_it_was_sent_finds_it_in_no_error() {
     for echo in SENT.iter().chain([&TOKEN]) {
