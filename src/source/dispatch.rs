@@ -115,8 +115,11 @@ impl<P: TokenProvider> TokenSource<P> {
                 self.inner.stats.record(|stats| stats.turned_away += 1);
             }
             let entered = self.follow(&entry, slot, next, now);
-            // Dropped outside of the lock: it wakes whoever waited for it.
-            drop(stuck);
+            if let Some(flight) = stuck {
+                // Outside of the lock: it wakes whoever waited for it.
+                drop(flight);
+                self.inner.sweep(now);
+            }
             return entered;
         }
     }
