@@ -11,21 +11,24 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tower_bearer_auth::{Error, FromExtension, IssuedToken, TokenProvider, TokenSource};
 
-type Answer = oneshot::Sender<&'static str>;
+struct Asked {
+    who: u8,
+    answer: Option<oneshot::Sender<&'static str>>,
+}
 
 /// Answers when the test says so: which key asked, and how to answer.
 #[derive(Clone, Default)]
 struct Issuer {
-    asked: Arc<Mutex<Vec<(u8, Option<Answer>)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Issuer {
     fn asked_for(&self) -> Vec<u8> {
-        self.asked.lock().iter().map(|(who, _)| *who).collect()
+        self.asked.lock().iter().map(|asked| asked.who).collect()
     }
 
     fn answers(&self, request: usize, secret: &'static str) {
-        self.asked.lock()[request].1.take().unwrap().send(secret).unwrap();
+        self.asked.lock()[request].answer.take().unwrap().send(secret).unwrap();
     }
 }
 
@@ -34,7 +37,7 @@ impl TokenProvider for Issuer {
 
     async fn fetch(&self, who: &Self::Key) -> Result<IssuedToken, Error> {
         let (answer, answered) = oneshot::channel();
-        self.asked.lock().push((who.0, Some(answer)));
+        self.asked.lock().push(Asked { who: who.0, answer: Some(answer) });
         IssuedToken::bearer(answered.await.map_err(Error::transient)?)
     }
 }
