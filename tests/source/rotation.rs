@@ -42,6 +42,22 @@ async fn waiters_of_a_flight_under_the_old_secret_are_moved_to_one_under_the_new
 
 // R50
 #[tokio::test(start_paused = true)]
+async fn a_token_that_landed_just_before_a_rotation_is_not_handed_to_who_has_not_looked_yet() {
+    let issuer = Issuer::new();
+    let source = TokenSource::new(issuer.clone());
+    let mut waiter = tokio_test::task::spawn(source.token());
+    assert!(waiter.poll().is_pending());
+    sleep(ms(201)).await;
+    assert!(source.peek().is_some() && waiter.is_woken());
+    issuer.credential("second");
+    source.rotate();
+    assert!(waiter.poll().is_pending());
+    assert_eq!(waiter.await.unwrap().expose_secret(), "second.2");
+    assert_reconciles(&source);
+}
+
+// R50
+#[tokio::test(start_paused = true)]
 async fn with_nobody_waiting_neither_rotation_nor_invalidation_starts_a_flight() {
     for forget in [TokenSource::<Issuer>::rotate, TokenSource::<Issuer>::invalidate] {
         let issuer = Issuer::new();
