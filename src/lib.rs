@@ -26,5 +26,5 @@ pub use crate::providers::{AccessPsp, AccessPspBuilder};
 #[cfg(feature = "client-credentials")]
 pub use crate::providers::{ClientCredentials, ClientCredentialsBuilder};
 pub use crate::refresh::RefreshPolicy;
-pub use crate::source::{State, Stats, Status, TokenSource, TokenSourceBuilder};
+pub use crate::source::{State, Stats, Status, TokenFuture, TokenSource, TokenSourceBuilder};
 pub use crate::token::{IssuedToken, Token};

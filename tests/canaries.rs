@@ -125,6 +125,7 @@ async fn print_the_core(printed: &mut Printed) {
     let source = builder.build();
     let token = source.token().await.unwrap();
     assert_eq!(token.expose_secret(), TOKEN);
+    printed.add("TokenFuture", &source.token());
     printed.add("Token", &token);
     printed.add("Token", &token.header_value());
     printed.add("TokenSource", &source);

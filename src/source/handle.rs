@@ -1,8 +1,12 @@
 //! The source as its users hold it.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use super::acquire::Acquire;
 use super::dispatch::{Grant, Renewal};
 use super::{Inner, Stats, Status, TokenSourceBuilder};
 use crate::api::Refusal;
@@ -56,8 +60,8 @@ impl<P: TokenProvider> TokenSource<P> {
     /// that failure, at once; [`retry_after`](Error::retry_after) is the time until the next try.
     /// [`ErrorKind::Timeout`] past [`max_wait`](TokenSourceBuilder::max_wait), [`ErrorKind::NoRuntime`] outside of a tokio
     /// runtime, [`ErrorKind::Reentrant`] inside of the provider's own `fetch` for this key.
-    pub async fn token_for(&self, key: &P::Key) -> Result<Token, Error> {
-        self.acquire(key.clone()).await.map(|grant| grant.token)
+    pub fn token_for(&self, key: &P::Key) -> TokenFuture<P> {
+        TokenFuture { acquire: self.acquire(key.clone()) }
     }
 
     /// Makes sure that `key` has a usable token, so that the first request does not wait.
@@ -142,8 +146,8 @@ impl<P: TokenProvider<Key = ()>> TokenSource<P> {
     /// # Errors
     ///
     /// As [`token_for`](Self::token_for).
-    pub async fn token(&self) -> Result<Token, Error> {
-        self.token_for(&()).await
+    pub fn token(&self) -> TokenFuture<P> {
+        self.token_for(&())
     }
 
     /// [`peek_for`](Self::peek_for) the one identity there is.
@@ -161,6 +165,26 @@ impl<P: TokenProvider<Key = ()>> TokenSource<P> {
     #[must_use]
     pub fn status(&self) -> Status {
         self.status_for(&())
+    }
+}
+
+/// The future of a token: [`TokenSource::token`] and [`TokenSource::token_for`]. It borrows nothing.
+#[must_use = "futures do nothing unless you `.await` or poll them"]
+pub struct TokenFuture<P: TokenProvider> {
+    acquire: Acquire<P>,
+}
+
+impl<P: TokenProvider> Future for TokenFuture<P> {
+    type Output = Result<Token, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.acquire).poll(cx).map_ok(|grant| grant.token)
+    }
+}
+
+impl<P: TokenProvider> fmt::Debug for TokenFuture<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenFuture").finish_non_exhaustive()
     }
 }
 

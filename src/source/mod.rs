@@ -25,7 +25,7 @@ mod status;
 pub(crate) use self::acquire::Acquire;
 pub use self::builder::TokenSourceBuilder;
 pub(crate) use self::dispatch::{Asked, Grant, Newest, Renewal};
-pub use self::handle::TokenSource;
+pub use self::handle::{TokenFuture, TokenSource};
 pub use self::stats::Stats;
 pub use self::status::{State, Status};
 

@@ -348,3 +348,21 @@ async fn nothing_of_the_request_that_sets_a_flight_off_reaches_the_flight() {
     assert_eq!(request(secs(1)).await.unwrap().unwrap().status(), 200);
     assert_eq!(*seen.lock().unwrap(), vec![(None, true); 6]);
 }
+
+// R12: the future of a token borrows nothing, so that a task may hold it, whatever the provider is made of.
+#[tokio::test(start_paused = true)]
+async fn a_task_may_wait_for_a_token_whatever_the_provider_is_made_of() {
+    let source = TokenSource::new(from_fn(|| async { IssuedToken::bearer("opaque-token") }));
+    let spawned: Vec<_> = (0..2)
+        .map(|_| {
+            let source = source.clone();
+            tokio::spawn(async move { source.token().await.map(|token| token.generation()) })
+        })
+        .collect();
+    let waiting = source.token();
+    drop(source);
+    for task in spawned {
+        assert_eq!(task.await.unwrap().unwrap(), 1);
+    }
+    assert_eq!(waiting.await.unwrap().generation(), 1);
+}
