@@ -175,13 +175,6 @@ impl Identity {
     pub(super) fn new(merchant: Option<MerchantId>, scope: Scope) -> Self {
         Self { merchant, scope }
     }
-
-    pub(super) fn user_id(&self) -> Option<&UserId> {
-        match &self.scope {
-            Scope::Merchant => None,
-            Scope::User(id) => Some(id),
-        }
-    }
 }
 
 impl RequestKey for Identity {
