@@ -8,7 +8,7 @@ mod error;
 pub mod exchange;
 mod layer;
 mod provider;
-#[cfg(feature = "client-credentials")]
+#[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 mod providers;
 mod refresh;
 #[cfg(feature = "sandbox")]
@@ -21,6 +21,8 @@ pub use crate::clock::{Clock, Now, SystemClock};
 pub use crate::error::{BoxError, Error, ErrorKind};
 pub use crate::layer::{Audit, BearerAuth, BearerAuthLayer, Replay, ResponseFuture, replay};
 pub use crate::provider::{FromFn, Secret, Static, TokenProvider, from_fn};
+#[cfg(feature = "aeropay")]
+pub use crate::providers::aeropay::{self, Aeropay, AeropayBuilder};
 #[cfg(feature = "access-psp")]
 pub use crate::providers::{AccessPsp, AccessPspBuilder};
 #[cfg(feature = "client-credentials")]

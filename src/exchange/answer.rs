@@ -74,7 +74,7 @@ impl Answer {
             .map_err(|error| error.with_status(self.status))
     }
 
-    pub(super) fn error(&self, kind: ErrorKind, what: &str) -> Error {
+    pub(crate) fn error(&self, kind: ErrorKind, what: &str) -> Error {
         Error::new(kind, format!("the issuer at {} {what}", self.origin)).with_status(self.status)
     }
 }

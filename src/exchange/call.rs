@@ -144,12 +144,22 @@ async fn read(headers: &HeaderMap, mut body: AnswerBody) -> Result<Zeroizing<Vec
         return Err(Unread::TooLong);
     }
     // Allocated once: a buffer that grows leaves unwiped copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_ANSWER));
+    let room = match usize::try_from(declared_length(headers)) {
+        Ok(declared) if (1..=MAX_ANSWER).contains(&declared) => declared,
+        _ => MAX_ANSWER,
+    };
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(Unread::Broken)?;
         if let Some(data) = frame.data_ref() {
             if data.len() > MAX_ANSWER - bytes.len() {
                 return Err(Unread::TooLong);
+            }
+            // More than was declared, from a service that does not mind.
+            if data.len() > bytes.capacity() - bytes.len() {
+                let mut larger = Zeroizing::new(Vec::with_capacity(MAX_ANSWER));
+                larger.extend_from_slice(&bytes);
+                bytes = larger;
             }
             bytes.extend_from_slice(data);
         }

@@ -89,6 +89,18 @@ impl Answer {
         Some(self.delayed(self.error(kind, what)))
     }
 
+    /// The error that one row of a provider's table makes of the answer.
+    #[cfg(feature = "aeropay")]
+    pub(crate) fn failure(&self, row: &Documented) -> Error {
+        self.documented(row).with_code(row.code)
+    }
+
+    /// The error that the status alone makes of the answer.
+    #[cfg(feature = "aeropay")]
+    pub(crate) fn failure_by_status(&self, documented: &[Documented]) -> Error {
+        by_status(self, documented)
+    }
+
     fn delayed(&self, error: Error) -> Error {
         match self.retry_after() {
             Some(delay) if error.is_transient() => error.with_retry_after(delay),

@@ -7,7 +7,7 @@ const LONGEST: f64 = 24.0 * 60.0 * 60.0;
 /// Reads seconds out of a JSON value: a number, or a string that holds one.
 ///
 /// Less than a second is one second, more than 24 hours is 24 hours, fractions are cut off. `None` for everything else.
-pub(super) fn lifetime(json: &str) -> Option<Duration> {
+pub(crate) fn lifetime(json: &str) -> Option<Duration> {
     let unquoted = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(json);
     let number = unquoted.trim();
     // Rust reads words as well: `inf`, `nan`, `infinity`.

@@ -60,10 +60,14 @@ pub use self::endpoint::TokenEndpoint;
 pub use self::request::TokenRequest;
 pub use self::service::{AnswerBody, TokenClient};
 
-#[cfg(feature = "client-credentials")]
+#[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 pub(crate) use self::call::require_runtime;
-#[cfg(feature = "client-credentials")]
+#[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 pub(crate) use self::failure::Documented;
+#[cfg(feature = "aeropay")]
+pub(crate) use self::lifetime::lifetime;
+#[cfg(feature = "aeropay")]
+pub(crate) use self::token::{object, text};
 
 #[cfg(test)]
 mod tests;

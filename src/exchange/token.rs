@@ -43,7 +43,7 @@ pub(super) fn parse(answer: &Answer) -> Result<IssuedToken, Error> {
 }
 
 /// A JSON object and nothing else: serde would take an array for a struct as well.
-pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
+pub(crate) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return None;
     }
@@ -69,6 +69,6 @@ fn check_type(answer: &Answer, token_type: Option<&RawValue>) -> Result<(), Erro
         .with_hint("have the issuer give this client bearer tokens"))
 }
 
-fn text(json: &str) -> Option<Zeroizing<String>> {
+pub(crate) fn text(json: &str) -> Option<Zeroizing<String>> {
     serde_json::from_str(json).ok().map(Zeroizing::new)
 }

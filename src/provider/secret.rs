@@ -95,7 +95,7 @@ impl Secret {
     }
 
     /// The secret as far as it is known without asking: a value, or what the file held when it was last read.
-    #[cfg(feature = "client-credentials")]
+    #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
     pub(crate) fn known(&self) -> Option<SecretString> {
         match &self.origin {
             Origin::Value(value) => Some(value.clone()),

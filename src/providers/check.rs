@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
+#[cfg(feature = "client-credentials")]
 use crate::api::Origins;
 use crate::error::{Error, ErrorKind};
 
@@ -42,6 +43,7 @@ pub(super) fn header_name(field: &str, name: &str) -> Result<HeaderName, Error> 
 }
 
 /// As [`header_name`], for a header that goes beside the token.
+#[cfg(feature = "client-credentials")]
 pub(super) fn api_header_name(field: &str, name: &str) -> Result<HeaderName, Error> {
     match header_name(field, name)? {
         AUTHORIZATION => Err(refused(field, "that header carries the token")),
@@ -59,18 +61,20 @@ pub(super) fn header_value(field: &str, value: &SecretString) -> Result<HeaderVa
     Ok(value)
 }
 
+#[cfg(feature = "client-credentials")]
 pub(super) fn origins(field: &str, texts: &[String]) -> Result<Origins, Error> {
     texts
         .iter()
         .try_fold(Origins::none(), |origins, text| origins.allow(text.trim()).map_err(|error| renamed(field, error)))
 }
 
-/// Puts the setting's name in front of an error that does not know it.
-fn renamed(field: &str, error: Error) -> Error {
+/// Puts the setting's name in front of an error that has another one.
+pub(super) fn renamed(field: &str, error: Error) -> Error {
     let shown = error.to_string();
     let hint = error.hint().map(|hint| format!(": {hint}")).unwrap_or_default();
     let reason = shown.strip_suffix(&hint).unwrap_or(&shown);
-    let reason = reason.strip_prefix("origin: ").unwrap_or(reason);
+    let own = ["origin: ", "token_url: "].iter().find_map(|name| reason.strip_prefix(name));
+    let reason = own.unwrap_or(reason);
     let message = format!("{field}: {reason}");
     error.with_message(message)
 }

@@ -192,7 +192,7 @@ impl ClientCredentialsBuilder {
             let name = check::api_header_name("api_header", name)?;
             api_headers.insert(name, check::header_value("api_header", value)?);
         }
-        let client = self.client.map_or_else(own_client, Ok)?;
+        let client = self.client.map_or_else(super::own_client, Ok)?;
         let mut endpoint = TokenEndpoint::new(&token_url, client)?;
         if let Some(timeout) = self.timeout {
             endpoint = endpoint.timeout(timeout)?;
@@ -209,16 +209,6 @@ impl ClientCredentialsBuilder {
             documented: &[],
         })
     }
-}
-
-#[cfg(feature = "client")]
-fn own_client() -> Result<TokenClient, Error> {
-    crate::exchange::HttpClient::new().map(TokenClient::new)
-}
-
-#[cfg(not(feature = "client"))]
-fn own_client() -> Result<TokenClient, Error> {
-    Err(refused("http_client", "it is missing, and the feature `client`, which has one, is off"))
 }
 
 impl fmt::Debug for ClientCredentialsBuilder {

@@ -54,6 +54,7 @@ impl<'a> Variables<'a> {
     }
 
     /// Several values, with commas between them.
+    #[cfg(feature = "client-credentials")]
     pub(super) fn list(&self, what: &str) -> Result<Vec<String>, Error> {
         let Some(text) = self.text(what)? else {
             return Ok(Vec::new());

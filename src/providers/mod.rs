@@ -2,16 +2,37 @@
 
 #[cfg(feature = "access-psp")]
 mod access_psp;
+#[cfg(feature = "aeropay")]
+pub mod aeropay;
+#[cfg(feature = "client-credentials")]
 mod authentication;
 mod check;
+#[cfg(feature = "client-credentials")]
 mod client_credentials;
+#[cfg(feature = "client-credentials")]
 mod client_credentials_builder;
 mod env;
 
 #[cfg(feature = "access-psp")]
 pub use self::access_psp::{AccessPsp, AccessPspBuilder};
+#[cfg(feature = "client-credentials")]
 pub use self::client_credentials::ClientCredentials;
+#[cfg(feature = "client-credentials")]
 pub use self::client_credentials_builder::ClientCredentialsBuilder;
 
-#[cfg(test)]
+use crate::error::Error;
+use crate::exchange::TokenClient;
+
+/// The client of a provider that was given none.
+#[cfg(feature = "client")]
+fn own_client() -> Result<TokenClient, Error> {
+    crate::exchange::HttpClient::new().map(TokenClient::new)
+}
+
+#[cfg(not(feature = "client"))]
+fn own_client() -> Result<TokenClient, Error> {
+    Err(check::refused("http_client", "it is missing, and the feature `client`, which has one, is off"))
+}
+
+#[cfg(all(test, feature = "client-credentials"))]
 mod tests;

@@ -9,11 +9,10 @@ use std::{
 use http::{HeaderMap, header::AUTHORIZATION};
 use parking_lot::Mutex;
 
-use crate::clock::{Clock as _, SystemClock};
-
 use super::{
     jwt::{Claims, NotOurs, Signer},
     record::{MintedToken, Verdict},
+    time,
 };
 
 pub(crate) struct Ledger {
@@ -164,8 +163,7 @@ impl Ledger {
 
 impl Book {
     fn now(&self) -> Duration {
-        let wall = SystemClock.now().wall.duration_since(UNIX_EPOCH);
-        wall.unwrap_or_default().saturating_add(self.ahead)
+        time::since_epoch().saturating_add(self.ahead)
     }
 
     fn revoke_all(&mut self) {

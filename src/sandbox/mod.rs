@@ -51,6 +51,8 @@
 //! Where the provider's pages name no status (a wrong content type at the API: 415; an unknown
 //! path: 404; another method: 405) HTTP's own is used.
 //!
+//! [`AeropaySandbox`] is an Aeropay of your own, in both versions; its page says what it checks.
+//!
 //! # What it does on demand
 //!
 //! [`advance`](AccessPspSandbox::advance) ages tokens without waiting.
@@ -65,6 +67,7 @@
 //! begins with `wait_`. The waits have no deadline of their own. Records hold secrets in full;
 //! their `Debug` forms do not.
 
+mod aeropay;
 mod answer;
 mod api;
 mod body;
@@ -80,9 +83,11 @@ mod psp;
 mod record;
 mod recorder;
 mod server;
+mod time;
 mod tls;
 
 pub use self::{
+    aeropay::{AeropayCall, AeropaySandbox, AeropaySandboxBuilder, AeropayTokenCall},
     answer::Answer,
     fault::Fault,
     psp::{AccessPspSandbox, AccessPspSandboxBuilder},

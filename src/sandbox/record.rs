@@ -86,9 +86,9 @@ impl fmt::Debug for ApiRequest {
 pub enum Verdict {
     /// Signed here, not expired, not revoked, and no refusal was scripted.
     Accepted,
-    /// No `Authorization` header.
+    /// No header for the token.
     Missing,
-    /// More than one `Authorization` header.
+    /// More than one header for the token.
     Duplicate,
     /// Not `Bearer `, to the letter, followed by the three parts of a JWT.
     Malformed,
@@ -100,6 +100,8 @@ pub enum Verdict {
     Revoked,
     /// Good in itself, and refused because the test said so.
     Scripted,
+    /// Good in itself, and of a scope that the endpoint does not take.
+    WrongScope,
 }
 
 impl Verdict {

@@ -14,8 +14,10 @@ use super::entry::{Entry, Standing};
 use crate::clock::Now;
 
 const SHARDS: usize = 64;
-/// A sweep makes room for this share of the bound, so that its cost is spread over as many insertions.
-const SWEPT_SHARE: usize = 64;
+/// A sweep throws out this share of what it looks at, so that its cost is spread over as many insertions.
+const SWEPT_SHARE: usize = 16;
+/// A sweep looks at all keys up to so many, and at a part of them beyond: whoever runs it is held up for as long.
+const LOOKED_AT: usize = 16 * 1024;
 
 pub(super) enum Map<K> {
     /// A key type with one value: nothing to look up.
@@ -28,7 +30,8 @@ pub(super) struct Keyed<K> {
     hasher: RandomState,
     len: AtomicUsize,
     max: usize,
-    sweeping: Mutex<()>,
+    /// The shard at which the next sweep begins.
+    sweeping: Mutex<usize>,
 }
 
 type Shard<K> = RwLock<HashMap<K, Arc<Entry<K>>>>;
@@ -43,7 +46,7 @@ impl<K: Clone + Eq + Hash> Map<K> {
             hasher: RandomState::new(),
             len: AtomicUsize::new(0),
             max,
-            sweeping: Mutex::new(()),
+            sweeping: Mutex::new(0),
         })
     }
 
@@ -120,38 +123,61 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         if self.idle(in_air) <= self.max {
             return 0;
         }
-        let _one_at_a_time = self.sweeping.lock();
-        let over = self.idle(in_air).saturating_sub(self.max);
-        if over == 0 {
-            return 0;
-        }
-        let goal = over + self.max / SWEPT_SHARE;
-        let mut standings: Vec<Standing> = Vec::new();
-        for shard in &self.shards {
-            standings.extend(shard.read().values().filter_map(|entry| entry.standing(now)));
-        }
-        if standings.is_empty() {
-            return 0;
-        }
-        let goal = goal.min(standings.len());
-        let (before, last, _) = standings.select_nth_unstable(goal - 1);
-        let last = *last;
-        // Of those that stand equal with the last to go, only as many as it takes: the others go before them.
-        let mut equals = goal - before.iter().filter(|standing| **standing < last).count();
+        let mut at = self.sweeping.lock();
         let mut thrown_out = 0;
-        for shard in &self.shards {
-            shard.write().retain(|_, entry| {
-                let Some(standing) = entry.standing(now) else {
-                    return true;
-                };
-                let chosen = thrown_out < goal && (standing < last || standing == last && equals > 0);
-                let leaves = chosen && entry.evict();
-                equals -= usize::from(leaves && standing == last);
-                thrown_out += usize::from(leaves);
-                !leaves
-            });
+        let mut fruitless = 0;
+        // A shard without anything to throw out is passed over; a round of them ends it.
+        while fruitless < SHARDS {
+            let over = self.idle(in_air).saturating_sub(self.max);
+            if over == 0 {
+                break;
+            }
+            let from = *at;
+            let standings = self.look(&mut at, now);
+            let gone = self.throw_out(standings, over, now);
+            self.len.fetch_sub(gone, Ordering::Relaxed);
+            thrown_out += gone;
+            let looked_at = (*at + SHARDS - from - 1) % SHARDS + 1;
+            fruitless = if gone == 0 { fruitless + looked_at } else { 0 };
         }
-        self.len.fetch_sub(thrown_out, Ordering::Relaxed);
         thrown_out
+    }
+
+    /// The standings of the keys of the next few shards, or of all.
+    fn look(&self, at: &mut usize, now: Now) -> Vec<(Standing, usize, Arc<Entry<K>>)> {
+        let mut standings = Vec::new();
+        for _ in 0..SHARDS {
+            let shard = *at;
+            *at = (*at + 1) % SHARDS;
+            let Some(keys) = self.shards.get(shard) else { continue };
+            let keys = keys.read();
+            standings.extend(keys.values().filter_map(|entry| Some((entry.standing(now)?, shard, Arc::clone(entry)))));
+            if standings.len() >= LOOKED_AT {
+                break;
+            }
+        }
+        standings
+    }
+
+    /// Throws out those with the lowest standing.
+    fn throw_out(&self, mut standings: Vec<(Standing, usize, Arc<Entry<K>>)>, over: usize, now: Now) -> usize {
+        let goal = (over + standings.len() / SWEPT_SHARE).min(standings.len());
+        if goal == 0 {
+            return 0;
+        }
+        standings.select_nth_unstable_by_key(goal - 1, |(standing, ..)| *standing);
+        standings.truncate(goal);
+        let mut gone = 0;
+        for (before, shard, entry) in standings {
+            let Some(shard) = self.shards.get(shard) else { continue };
+            let mut keys = shard.write();
+            // It may have been used, thrown out or put in the air since.
+            let same = keys.get(&entry.key).is_some_and(|there| Arc::ptr_eq(there, &entry));
+            if same && entry.standing(now).is_some_and(|standing| standing <= before) && entry.evict() {
+                keys.remove(&entry.key);
+                gone += 1;
+            }
+        }
+        gone
     }
 }

@@ -1,0 +1,59 @@
+//! With what a merchant proves who it is.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::key::MerchantId;
+use crate::error::Error;
+use crate::provider::Secret;
+use crate::providers::check;
+
+/// A merchant's API key and secret. Both may be a value, a function or a file, asked anew at every fetch.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    pub(super) api_key: Secret,
+    pub(super) api_secret: Secret,
+}
+
+impl Credentials {
+    /// The key and the secret of one merchant.
+    pub fn new(api_key: impl Into<Secret>, api_secret: impl Into<Secret>) -> Self {
+        Self { api_key: api_key.into(), api_secret: api_secret.into() }
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        for (field, secret) in [("api_key", &self.api_key), ("api_secret", &self.api_secret)] {
+            if let Some(known) = secret.known() {
+                check::secret(field, &known)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+type Lookup = dyn Fn(&MerchantId) -> Result<Credentials, Error> + Send + Sync;
+
+/// Where other merchants' credentials come from.
+#[derive(Clone)]
+pub(super) struct Directory(Arc<Lookup>);
+
+impl Directory {
+    pub(super) fn new<F>(lookup: F) -> Self
+    where
+        F: Fn(&MerchantId) -> Result<Credentials, Error> + Send + Sync + 'static,
+    {
+        Self(Arc::new(lookup))
+    }
+
+    pub(super) fn find(&self, merchant: &MerchantId) -> Result<Credentials, Error> {
+        let found = (self.0)(merchant)?;
+        found.check()?;
+        Ok(found)
+    }
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Directory(function)")
+    }
+}

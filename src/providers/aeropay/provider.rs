@@ -1,0 +1,238 @@
+//! The provider: from a request to its identity, and from that to a token.
+
+use std::fmt;
+
+use http::HeaderName;
+
+use super::AeropayBuilder;
+use super::credentials::{Credentials, Directory};
+use super::endpoint::{self, Endpoint};
+use super::key::{Identity, MerchantId, Scope, TokenScope, user_of};
+use super::token::{self, Ask, is_number};
+use super::version::{ApiVersion, MerchantIdForm};
+use crate::api::{Origins, RequestHead};
+use crate::error::{Error, ErrorKind};
+use crate::exchange::{TokenEndpoint, TokenRequest, require_runtime};
+use crate::provider::{Secret, TokenProvider, is_idempotent};
+use crate::providers::check;
+use crate::token::IssuedToken;
+
+/// Tokens for Aeropay's API: one for the merchant, and one for each user it acts for.
+///
+/// The [module's page](super) says which request goes as whom, and what errors mean.
+///
+/// ```
+/// use tower_bearer_auth::{Aeropay, aeropay::Environment};
+///
+/// # fn main() -> Result<(), tower_bearer_auth::Error> {
+/// let provider = Aeropay::builder()
+///     .environment(Environment::Sandbox)
+///     .api_key("my-api-key")
+///     .api_secret("my-api-secret")
+///     .merchant_id(1057)
+///     .build()?;
+/// # drop(provider);
+/// # Ok(()) }
+/// ```
+///
+/// `Debug` shows the environment, the version and the merchant.
+pub struct Aeropay {
+    pub(super) version: ApiVersion,
+    pub(super) endpoint: TokenEndpoint,
+    pub(super) environment: String,
+    pub(super) origins: Origins,
+    /// The path of an own base URL, without a slash at its end.
+    pub(super) base_path: String,
+    pub(super) merchant: Option<(MerchantId, Credentials)>,
+    pub(super) directory: Option<Directory>,
+    pub(super) id_form: MerchantIdForm,
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) token_headers: Vec<(HeaderName, Secret)>,
+}
+
+impl Aeropay {
+    /// Starts with version 1 and nothing else set; an environment, the merchant's id, its API key and its secret have to be.
+    pub fn builder() -> AeropayBuilder {
+        AeropayBuilder::default()
+    }
+
+    /// Reads all settings out of the environment, as [`AeropayBuilder::from_env`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] that names the variable, or the setting.
+    pub fn from_env(prefix: &str) -> Result<Self, Error> {
+        Self::builder().from_env(prefix)?.build()
+    }
+
+    /// Every endpoint that the provider knows, with the scope that it takes: its version's, and those that were added.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The version that it speaks.
+    #[must_use]
+    pub fn version(&self) -> ApiVersion {
+        self.version
+    }
+
+    fn path<'a>(&self, request: &RequestHead<'a>) -> Option<&'a str> {
+        request.uri().path().strip_prefix(self.base_path.as_str())
+    }
+
+    fn scope(&self, request: &RequestHead<'_>) -> Result<Scope, Error> {
+        match request.extensions().get::<Scope>() {
+            Some(Scope::User(id)) if id.is_blank() => {
+                return Err(Error::new(ErrorKind::MissingKey, "the user's id in the request's extensions is blank"));
+            }
+            Some(scope) => return Ok(scope.clone()),
+            None => {}
+        }
+        let path = self.path(request).unwrap_or_default();
+        let Some(endpoint) = endpoint::find(&self.endpoints, request.method(), path) else {
+            return Err(Error::new(
+                ErrorKind::UnknownEndpoint,
+                "Aeropay's pages name no scope for this method and path",
+            )
+            .with_hint("put an aeropay::Scope into the request's extensions, or add the endpoint to the provider"));
+        };
+        match endpoint.scope() {
+            Some(TokenScope::Merchant) => Ok(Scope::Merchant),
+            Some(TokenScope::UserForMerchant) => user_of(request).map(Scope::User),
+            None => Err(Error::new(ErrorKind::UnknownEndpoint, "the token endpoint takes no token").with_hint(
+                "this provider makes the token call by itself; put an aeropay::Scope into the request's \
+                            extensions to go there all the same",
+            )),
+        }
+    }
+
+    /// The merchant of a request; `None` for the provider's own.
+    fn merchant(&self, request: &RequestHead<'_>) -> Result<Option<MerchantId>, Error> {
+        let own = self.merchant.as_ref().map(|(id, _)| id);
+        match (request.extensions().get::<MerchantId>(), own) {
+            (Some(named), own) if own == Some(named) => Ok(None),
+            (Some(named), _) if named.is_blank() => {
+                Err(Error::new(ErrorKind::MissingKey, "the merchant's id in the request's extensions is blank"))
+            }
+            (Some(_), _) if self.directory.is_none() => Err(Error::new(
+                ErrorKind::Config,
+                "the request names a merchant that this provider has no credentials for",
+            )
+            .with_hint("build the provider with credentials_for")),
+            (Some(named), _) => Ok(Some(named.clone())),
+            (None, Some(_)) => Ok(None),
+            (None, None) => Err(Error::new(
+                ErrorKind::MissingKey,
+                "the request names no merchant, and the provider has none of its own",
+            )
+            .with_hint("put an aeropay::MerchantId into the request's extensions")),
+        }
+    }
+
+    fn credentials(&self, identity: &Identity) -> Result<(MerchantId, Credentials), Error> {
+        match (identity.merchant_id(), &self.merchant, &self.directory) {
+            (None, Some(own), _) => Ok(own.clone()),
+            (Some(named), Some(own), _) if own.0 == *named => Ok(own.clone()),
+            (Some(named), _, Some(directory)) => Ok((named.clone(), directory.find(named)?)),
+            (Some(_), _, None) | (None, None, _) => {
+                Err(Error::new(ErrorKind::Config, "there are no credentials for the merchant")
+                    .with_hint("build the provider with merchant_id, or with credentials_for"))
+            }
+        }
+    }
+
+    async fn request(&self, identity: &Identity) -> Result<TokenRequest, Error> {
+        let (merchant, credentials) = self.credentials(identity)?;
+        if self.id_form == MerchantIdForm::Number && !is_number(&merchant) {
+            return Err(check::refused("merchant_id", "it cannot be sent as a JSON number")
+                .with_hint("set merchant_id_form to MerchantIdForm::String"));
+        }
+        let api_key = credentials.api_key.load().await?;
+        check::secret("api_key", &api_key)?;
+        let api_secret = credentials.api_secret.load().await?;
+        check::secret("api_secret", &api_secret)?;
+        let ask = Ask {
+            wire: self.version.wire(),
+            api_key: &api_key,
+            api_secret: &api_secret,
+            merchant: &merchant,
+            form: self.id_form,
+            scope: identity.scope(),
+        };
+        let mut request =
+            ask.request().ok_or_else(|| check::refused("token request", "it cannot be written as JSON"))?;
+        for (name, value) in &self.token_headers {
+            let value = check::header_value("token_header", &value.load().await?)?;
+            request = request.header(name.clone(), value);
+        }
+        Ok(request)
+    }
+}
+
+impl TokenProvider for Aeropay {
+    type Key = Identity;
+
+    async fn fetch(&self, key: &Identity) -> Result<IssuedToken, Error> {
+        // Before the secrets are loaded: reading a file needs the runtime as well.
+        require_runtime()?;
+        let request = self.request(key).await?;
+        token::issued(&self.endpoint.call(request).await?, key.scope())
+    }
+
+    /// By the [`Scope`] in the request's extensions, else by the table of endpoints.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownEndpoint`] for an endpoint outside of the table; [`ErrorKind::MissingKey`] where the endpoint
+    /// needs a user or a merchant and the request names none. Never the merchant's token instead.
+    fn key(&self, request: &RequestHead<'_>) -> Result<Identity, Error> {
+        let scope = self.scope(request)?;
+        Ok(Identity::new(self.merchant(request)?, scope))
+    }
+
+    fn header(&self) -> HeaderName {
+        HeaderName::from_static(self.version.wire().token_header)
+    }
+
+    fn origins(&self) -> Origins {
+        self.origins.clone()
+    }
+
+    /// By the method, but for paths that move money with a `GET`; and by an `Idempotency-Key` on those operations that
+    /// look at it.
+    fn idempotent(&self, request: &RequestHead<'_>) -> bool {
+        let wire = self.version.wire();
+        let path = self.path(request).unwrap_or_else(|| request.uri().path());
+        // Any spelling that a lenient server might take for it.
+        let moves_money = |segment: &str| {
+            wire.never_idempotent.iter().any(|name| {
+                endpoint::decoded(segment)
+                    .map(|b| b.to_ascii_lowercase())
+                    .eq(name.bytes().map(|b| b.to_ascii_lowercase()))
+            })
+        };
+        if request.uri().path().split('/').any(moves_money) {
+            return false;
+        }
+        let keyed = wire.keyed.iter().any(|(method, known)| method == request.method() && endpoint::fits(known, path));
+        request.method().is_idempotent() || keyed && is_idempotent(request)
+    }
+
+    fn environment(&self) -> &str {
+        &self.environment
+    }
+}
+
+impl fmt::Debug for Aeropay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Aeropay")
+            .field("environment", &self.environment)
+            .field("version", &self.version)
+            .field("issuer", &self.endpoint.origin())
+            .field("origins", &self.origins)
+            .field("merchant", &self.merchant.as_ref().map(|(id, _)| id))
+            .field("other_merchants", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
