@@ -1,12 +1,19 @@
 //! The only file that may ask for the time.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Where the time comes from. Sleeps and timeouts are tokio's and do not pass through here.
 pub trait Clock: Send + Sync + 'static {
     /// Reads both clocks.
     fn now(&self) -> Now;
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Now {
+        C::now(self)
+    }
 }
 
 /// One reading of the monotonic and of the wall clock.

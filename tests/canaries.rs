@@ -32,7 +32,7 @@ const ALL: &[&str] = &[SECRET, ISSUER_KEY, API_KEY, TOKEN, ELSEWHERE];
 
 /// Public names that are no types with values of their own: traits, and aliases.
 const NOT_PRINTED: &[&str] =
-    &["BoxError", "Clock", "RequestKey", "TokenProvider", "replay::Bodies", "replay::Recorded", "replay::Nothing"];
+    &["BoxError", "Clock", "RequestKey", "TokenProvider", "replay::Bodies", "replay::Recorded"];
 
 /// The public names that begin with a capital letter, as `src/` exports them.
 fn public_types() -> BTreeSet<String> {

@@ -139,7 +139,7 @@ impl fmt::Debug for ResponseHead<'_> {
 
 /// Which identity a request acts as. One token is kept for each value.
 ///
-/// `Debug` output appears in traces: a key holds an identity and never a secret.
+/// `Debug` output is meant for logs: a key holds an identity and never a secret.
 pub trait RequestKey: Clone + Eq + Hash + Debug + Send + Sync + 'static {
     /// Reads the identity out of a request.
     ///

@@ -21,7 +21,7 @@ pub enum Refusal {
     NotRefused,
     /// A 401 that does not say why. A new token may help; whether the request took effect is not certain.
     Bare,
-    /// The server says that the token is expired or invalid: the request was not applied, and a new token helps.
+    /// The server says that it was the token: expired or invalid. A new one helps.
     Explicit,
 }
 

@@ -24,6 +24,11 @@ use crate::source::{Acquire, Grant, Renewal};
 
 pin_project! {
     /// The future of a [`BearerAuth`](crate::BearerAuth) call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits for a token, nothing was sent. Dropped later, the inner service's future is dropped with
+    /// it: the request may have been applied. A token request that it waited for goes on either way.
     #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct ResponseFuture<S, P, R, B, T>
     where
@@ -252,10 +257,7 @@ impl<P: TokenProvider> Shared<P> {
             }
             return self.audited(response, grant, 2, Replay::Made);
         }
-        self.source.recorder().record(|stats| {
-            stats.refusals += 1;
-            stats.refusals_of_unaccepted += u64::from(!grant.token().is_accepted());
-        });
+        self.source.count_refusal(grant.token().is_accepted(), false);
         self.audited(response, grant, 2, Replay::RefusedAgain)
     }
 

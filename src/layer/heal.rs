@@ -48,7 +48,7 @@ enum Step<S, P: TokenProvider, K, B, T> {
     },
     /// The answer's body is gone; its connection needs a turn of the scheduler to get back to its pool.
     Yielding {
-        turn: Pin<Box<dyn Future<Output = ()> + Send>>,
+        turn: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
         grant: Grant<P::Key>,
         service: S,
         request: Request<B>,

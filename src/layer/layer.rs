@@ -32,6 +32,13 @@ use crate::source::TokenSource;
 ///
 /// All services that one layer makes, and all clones of it, share one cache of tokens.
 ///
+/// # What it needs
+///
+/// The inner service is `Clone` and takes `http::Request<B>`; its answers are `http::Response<T>` where `T` is a body. `B` is
+/// a body that is `Default`, for the default setting of [`bodies`](Self::bodies); with [`replay::Off`](crate::replay::Off) it
+/// may be anything, `hyper::body::Incoming` for instance. The response future is `Send` if the inner service, its
+/// future and both bodies are.
+///
 /// # Where it goes in a stack
 ///
 /// | layer | above this one | below this one |

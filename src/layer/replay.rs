@@ -10,7 +10,7 @@
 //! | [`Cloned`] | kept | kept | a type that is `Clone` |
 //! | [`Buffered`] | kept | kept | kept up to a limit, while it passes through |
 
-use std::fmt;
+use std::convert::Infallible;
 
 use http_body::Body;
 
@@ -21,12 +21,14 @@ use crate::api::Refusal;
 
 /// Whether a refused request may be sent again, once, with a new token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum When {
     /// Never. The answer goes to the caller; the next request has a new token.
     Never,
-    /// After an explicit refusal, always: the server says that the token was invalid, so the request was not applied
-    /// (RFC 6750 section 3.1). After a bare 401, only if the request is idempotent or carries an `Idempotency-Key`
-    /// (RFC 9110 sections 9.2.2 and 15.5.2; gateways break the rule that a 401 was not applied).
+    /// After an explicit refusal, always: the server says that it was the token, for which RFC 6750 section 3.1 lets a
+    /// client ask for a new one and try again. After a bare 401, only if the request is idempotent or carries an
+    /// `Idempotency-Key` (RFC 9110 section 9.2.2). By RFC 9110 section 15.5.2 no 401 was applied; gateways break that rule,
+    /// and so this crate trusts it only where the server names the token.
     #[default]
     Safe,
     /// After every refusal. A request that a gateway let through before it said 401 is then applied twice.
@@ -43,6 +45,10 @@ impl When {
     }
 }
 
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot keep a body of type `{B}`",
+    note = "`replay::Empty`, the default, needs a body that is `Default`; `.bodies(replay::Off)` takes every body"
+)]
 /// How a body is kept for a second sending. Implemented by [`Off`], [`Empty`], [`Cloned`] and [`Buffered`].
 pub trait Bodies<B>: Clone + sealed::Sealed {
     #[doc(hidden)]
@@ -89,26 +95,16 @@ impl sealed::Sealed for Off {}
 impl sealed::Sealed for Empty {}
 impl sealed::Sealed for Cloned {}
 
-/// What [`Off`] keeps: there is none.
-#[derive(Clone, Copy)]
-pub enum Nothing {}
-
-impl fmt::Debug for Nothing {
-    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {}
-    }
-}
-
 impl<B> Bodies<B> for Off {
-    type Kept = Nothing;
+    type Kept = Infallible;
 
     const OFF: bool = true;
 
-    fn keep(&self, body: B) -> (B, Option<Nothing>) {
+    fn keep(&self, body: B) -> (B, Option<Infallible>) {
         (body, None)
     }
 
-    fn remake(&self, kept: Nothing) -> Option<B> {
+    fn remake(&self, kept: Infallible) -> Option<B> {
         match kept {}
     }
 }

@@ -136,7 +136,7 @@ impl<P: TokenProvider> Shared<P> {
         match self.origins.check(head.uri()) {
             Destination::Allowed => {}
             Destination::Foreign => {
-                self.source.recorder().record(|stats| stats.not_stamped += 1);
+                self.source.recorder().not_stamped();
                 return Route::Pass;
             }
             Destination::NothingAllowed => {

@@ -6,6 +6,7 @@ pub use self::secret::Secret;
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
@@ -60,17 +61,21 @@ pub trait TokenProvider: Send + Sync + 'static {
         Self::Key::from_request(request)
     }
 
-    /// The header that carries the token (RFC 6750 section 2.1: `Authorization`).
+    /// The header that carries the token (RFC 6750 section 2.1: `Authorization`). Asked once, when a layer is made.
     fn header(&self) -> HeaderName {
         AUTHORIZATION
     }
 
     /// Further headers that the API wants with the token, an API key for instance. They go where the token goes.
+    ///
+    /// Asked once, when a layer is made: [`rotate`](crate::TokenSource::rotate) does not change them.
     fn api_headers(&self) -> HeaderMap {
         HeaderMap::new()
     }
 
     /// The origins of the API that this provider's tokens are for. Those of the layer are added to them.
+    ///
+    /// Asked once, when a layer is made.
     fn origins(&self) -> Origins {
         Origins::none()
     }
@@ -87,9 +92,45 @@ pub trait TokenProvider: Send + Sync + 'static {
         is_idempotent(request)
     }
 
-    /// Where the tokens come from and are for, as `Debug` output and events show it: `production`, say.
+    /// Where the tokens come from and are for, as `Debug` output shows it: `production`, say.
     fn environment(&self) -> &str {
         ""
+    }
+}
+
+impl<P: TokenProvider> TokenProvider for Arc<P> {
+    type Key = P::Key;
+
+    fn fetch(&self, key: &Self::Key) -> impl Future<Output = Result<IssuedToken, Error>> + Send {
+        P::fetch(self, key)
+    }
+
+    fn key(&self, request: &RequestHead<'_>) -> Result<Self::Key, Error> {
+        P::key(self, request)
+    }
+
+    fn header(&self) -> HeaderName {
+        P::header(self)
+    }
+
+    fn api_headers(&self) -> HeaderMap {
+        P::api_headers(self)
+    }
+
+    fn origins(&self) -> Origins {
+        P::origins(self)
+    }
+
+    fn refusal(&self, response: &ResponseHead<'_>) -> Refusal {
+        P::refusal(self, response)
+    }
+
+    fn idempotent(&self, request: &RequestHead<'_>) -> bool {
+        P::idempotent(self, request)
+    }
+
+    fn environment(&self) -> &str {
+        P::environment(self)
     }
 }
 

@@ -79,8 +79,15 @@ impl Secret {
             Origin::Function(load) => load(),
             Origin::File(file) => {
                 let reading = Arc::clone(file);
-                let read = tokio::task::spawn_blocking(move || read(&reading.path)).await;
-                Ok(file.keep(read.unwrap_or_else(|_| Err(unreadable(&file.path, "the reading was interrupted")))))
+                let read = match tokio::runtime::Handle::try_current() {
+                    Ok(runtime) => runtime
+                        .spawn_blocking(move || read(&reading.path))
+                        .await
+                        .unwrap_or_else(|_| Err(unreadable(&file.path, "the reading was interrupted"))),
+                    // There is nobody here whom a blocking read could hold up.
+                    Err(_) => read(&reading.path),
+                };
+                Ok(file.keep(read))
             }
         }
     }

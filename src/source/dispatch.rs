@@ -71,7 +71,7 @@ impl<P: TokenProvider> TokenSource<P> {
             Entered::Granted(grant) => Asked::Granted(grant),
             Entered::Wait(entry, arrival) => Asked::Wait(Acquire::waiting(self.clone(), entry, arrival)),
             // Asked outside of the runtime that will poll the answer.
-            Entered::Failed(error) if error.kind() == ErrorKind::NoRuntime => Asked::Wait(self.acquire(key)),
+            Entered::Failed(_) if runtime::Handle::try_current().is_err() => Asked::Wait(self.acquire(key)),
             Entered::Failed(error) => Asked::Failed(error),
         }
     }
@@ -204,6 +204,16 @@ impl<P: TokenProvider> TokenSource<P> {
         let entry = &grant.entry;
         let mut slot = entry.lock();
         let accepted = grant.token.is_accepted();
+        // Where no flight can start, the token must not be taken away for one.
+        if runtime::Handle::try_current().is_err() {
+            let newer = slot.usable(now).filter(|token| token.generation() != grant.token.generation()).cloned();
+            drop(slot);
+            self.count_refusal(accepted, false);
+            return match newer {
+                Some(token) => Renewal::Ready(Grant { entry: Arc::clone(entry), token }),
+                None => Renewal::Failed(no_runtime()),
+            };
+        }
         let verdict = slot.refuse(grant.token.generation(), refusal, now);
         entry.publish(&slot);
         let entered = match verdict {
@@ -214,25 +224,26 @@ impl<P: TokenProvider> TokenSource<P> {
             Verdict::Renew(next) => self.follow(entry, slot, next, now),
             Verdict::Exhausted => {
                 drop(slot);
-                self.inner.stats.record(|stats| {
-                    stats.refusals += 1;
-                    stats.refusals_of_unaccepted += u64::from(!accepted);
-                    stats.renewals_declined += 1;
-                });
+                self.count_refusal(accepted, true);
                 return Renewal::Exhausted;
             }
             Verdict::CoolingDown(error) => Entered::Failed(error),
         };
-        self.inner.stats.record(|stats| {
-            stats.refusals += 1;
-            stats.refusals_of_unaccepted += u64::from(!accepted);
-        });
+        self.count_refusal(accepted, false);
         match entered {
             Entered::Granted(newer) => Renewal::Ready(newer),
             Entered::Wait(entry, arrival) if wait => Renewal::Wait(Acquire::waiting(self.clone(), entry, arrival)),
             Entered::Wait(..) => Renewal::Wait(self.acquire(entry.key.clone())),
             Entered::Failed(error) => Renewal::Failed(error),
         }
+    }
+
+    pub(crate) fn count_refusal(&self, accepted: bool, declined: bool) {
+        self.inner.stats.record(|stats| {
+            stats.refusals += 1;
+            stats.refusals_of_unaccepted += u64::from(!accepted);
+            stats.renewals_declined += u64::from(declined);
+        });
     }
 }
 

@@ -66,6 +66,10 @@ impl<P: TokenProvider> TokenSource<P> {
 
     /// Makes sure that `key` has a usable token, so that the first request does not wait.
     ///
+    /// # Cancel safety
+    ///
+    /// As [`token_for`](Self::token_for).
+    ///
     /// # Errors
     ///
     /// As [`token_for`](Self::token_for).
@@ -112,7 +116,8 @@ impl<P: TokenProvider> TokenSource<P> {
     /// stale.
     ///
     /// No request that begins after this returns is stamped with a token that was asked for with the old credentials,
-    /// even if such a token arrives later. Change the credentials first, then call this.
+    /// even if such a token arrives later. Change the credentials first, then call this. What a layer read from its
+    /// provider when it was made, an API key say, stays as it is.
     pub fn rotate(&self) {
         self.inner.map.for_each(|entry| self.inner.forget(entry, true));
     }

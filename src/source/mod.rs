@@ -92,8 +92,10 @@ impl<P: TokenProvider> Inner<P> {
 
     /// Called wherever a key is left without a flight, so that the bound holds again.
     fn sweep(&self, now: Now) {
-        let in_air = self.stats.snapshot(0).flights_running;
-        let evicted = self.map.sweep(in_air, now);
+        if let Map::Single(_) = self.map {
+            return;
+        }
+        let evicted = self.map.sweep(self.stats.running(), now);
         if evicted > 0 {
             self.stats.record(|stats| stats.evicted += evicted as u64);
         }

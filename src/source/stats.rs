@@ -64,14 +64,17 @@ struct Cell(AtomicU64);
 #[derive(Default)]
 pub(crate) struct Recorder {
     hits: [Cell; CELLS],
+    not_stamped: [Cell; CELLS],
     rare: Mutex<Stats>,
 }
 
 impl Recorder {
     pub(crate) fn hit(&self) {
-        if let Some(Cell(count)) = self.hits.get(cell_of_this_thread()) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        increment(&self.hits);
+    }
+
+    pub(crate) fn not_stamped(&self) {
+        increment(&self.not_stamped);
     }
 
     /// Changes the counters that are not on the cached path, in one step.
@@ -80,9 +83,23 @@ impl Recorder {
     }
 
     pub(crate) fn snapshot(&self, keys: usize) -> Stats {
-        let hits = self.hits.iter().map(|Cell(count)| count.load(Ordering::Relaxed)).sum();
-        Stats { hits, keys: keys as u64, ..*self.rare.lock() }
+        let (hits, not_stamped) = (sum(&self.hits), sum(&self.not_stamped));
+        Stats { hits, not_stamped, keys: keys as u64, ..*self.rare.lock() }
     }
+
+    pub(crate) fn running(&self) -> u64 {
+        self.rare.lock().flights_running
+    }
+}
+
+fn increment(cells: &[Cell; CELLS]) {
+    if let Some(Cell(count)) = cells.get(cell_of_this_thread()) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn sum(cells: &[Cell; CELLS]) -> u64 {
+    cells.iter().map(|Cell(count)| count.load(Ordering::Relaxed)).sum()
 }
 
 fn cell_of_this_thread() -> usize {

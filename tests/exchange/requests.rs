@@ -4,7 +4,7 @@ use tower_bearer_auth::{ErrorKind, TokenProvider as _};
 
 use crate::wire::{GOOD, ID, Wire, answer, client};
 
-// R49 in part: `client_secret_post` with `:+/% &=` and non-ASCII in the secret (WHATWG form encoding).
+// The `client_secret_post` half of odd secrets: `:+/% &=` and non-ASCII in the secret (WHATWG form encoding).
 #[tokio::test]
 async fn the_form_is_sent_byte_for_byte_as_documented() {
     let wire = Wire::answering(answer(200, &[], GOOD)).await;
