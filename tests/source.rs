@@ -19,6 +19,8 @@ mod keys;
 mod lifecycle;
 #[path = "source/lifetimes.rs"]
 mod lifetimes;
+#[path = "source/losses.rs"]
+mod losses;
 #[path = "source/outage.rs"]
 mod outage;
 #[path = "source/reentrance.rs"]

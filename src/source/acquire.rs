@@ -37,6 +37,8 @@ struct Wait<K> {
     entry: Arc<Entry<K>>,
     arrival: Arrival,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Whether this wait began the flight, in its own runtime.
+    own: bool,
     lost: u8,
 }
 
@@ -46,12 +48,12 @@ impl<P: TokenProvider> Acquire<P> {
     }
 
     /// Counted as a wait from here on.
-    pub(super) fn waiting(source: TokenSource<P>, entry: Arc<Entry<P::Key>>, arrival: Arrival) -> Self {
+    pub(super) fn waiting(source: TokenSource<P>, entry: Arc<Entry<P::Key>>, arrival: Arrival, own: bool) -> Self {
         source.inner.stats.record(|stats| {
             stats.waits += 1;
             stats.waiting += 1;
         });
-        Self { source, state: State::Waiting(Wait { entry, arrival, timer: None, lost: 0 }) }
+        Self { source, state: State::Waiting(Wait { entry, arrival, timer: None, own, lost: 0 }) }
     }
 
     fn finish(&mut self, result: Result<Grant<P::Key>, Error>) -> Poll<Result<Grant<P::Key>, Error>> {
@@ -82,7 +84,9 @@ impl<P: TokenProvider> Future for Acquire<P> {
                     this.state = State::Done;
                     return Poll::Ready(Err(error));
                 }
-                Entered::Wait(entry, arrival) => *this = Self::waiting(this.source.clone(), entry, arrival),
+                Entered::Wait { entry, arrival, own } => {
+                    *this = Self::waiting(this.source.clone(), entry, arrival, own);
+                }
             }
         }
         loop {
@@ -104,7 +108,7 @@ impl<P: TokenProvider> Future for Acquire<P> {
                 }
                 Poll::Ready(Ok(Outcome::Landed(Err(error)))) => return this.finish(Err(error)),
                 Poll::Ready(Ok(Outcome::Moved)) => {}
-                Poll::Ready(Err(_)) => wait.lost += 1,
+                Poll::Ready(Err(_)) => wait.lost += u8::from(wait.own),
                 Poll::Pending => {
                     if !this.source.inner.waited_too_long(&mut wait.timer, cx) {
                         return Poll::Pending;
@@ -114,14 +118,16 @@ impl<P: TokenProvider> Future for Acquire<P> {
                 }
             }
             if wait.lost >= MOST_LOST {
-                return this.finish(Err(Error::new(ErrorKind::NoRuntime, "the tokio runtime is shutting down")));
+                return this.finish(Err(Error::new(ErrorKind::NoRuntime, "the tokio runtime is shutting down")
+                    .with_hint("send the request from a runtime that goes on")));
             }
             match this.source.enter_again(Arc::clone(&wait.entry)) {
                 Entered::Granted(grant) => return this.finish(Ok(grant)),
                 Entered::Failed(error) => return this.finish(Err(error)),
-                Entered::Wait(entry, arrival) => {
+                Entered::Wait { entry, arrival, own } => {
                     wait.entry = entry;
                     wait.arrival = arrival;
+                    wait.own = own;
                 }
             }
         }

@@ -10,6 +10,7 @@ use super::TokenSource;
 use super::acquire::Acquire;
 use super::entry::Entry;
 use super::flight::{self, Arrival, Handle};
+use super::runtime_with_timers;
 use super::slot::{Next, Slot, Verdict};
 use super::stats::Recorder;
 use crate::api::Refusal;
@@ -33,7 +34,7 @@ pub(crate) enum Asked<P: TokenProvider> {
 
 pub(super) enum Entered<K> {
     Granted(Grant<K>),
-    Wait(Arc<Entry<K>>, Arrival),
+    Wait { entry: Arc<Entry<K>>, arrival: Arrival, own: bool },
     Failed(Error),
 }
 
@@ -69,7 +70,7 @@ impl<P: TokenProvider> TokenSource<P> {
     pub(crate) fn ask(&self, key: P::Key) -> Asked<P> {
         match self.enter(&key) {
             Entered::Granted(grant) => Asked::Granted(grant),
-            Entered::Wait(entry, arrival) => Asked::Wait(Acquire::waiting(self.clone(), entry, arrival)),
+            Entered::Wait { entry, arrival, own } => Asked::Wait(Acquire::waiting(self.clone(), entry, arrival, own)),
             // Asked outside of the runtime that will poll the answer.
             Entered::Failed(_) if runtime::Handle::try_current().is_err() => Asked::Wait(self.acquire(key)),
             Entered::Failed(error) => Asked::Failed(error),
@@ -110,7 +111,11 @@ impl<P: TokenProvider> TokenSource<P> {
                     stats.flights_lost += 1;
                 });
             }
-            let next = slot.request(now);
+            if stuck.is_some() {
+                slot.lose(now);
+            }
+            // Who finds a stuck flight, or waited for a lost one, starts the next.
+            let next = if first && stuck.is_none() { slot.request(now) } else { slot.request_again(now) };
             if first && matches!(next, Next::Fail(_)) {
                 self.inner.stats.record(|stats| stats.turned_away += 1);
             }
@@ -132,35 +137,37 @@ impl<P: TokenProvider> TokenSource<P> {
         next: Next,
         now: Now,
     ) -> Entered<P::Key> {
-        let runtime = runtime::Handle::try_current();
-        match (next, runtime) {
-            (Next::Stamp(token), _) | (Next::StampAndDepart(token), Err(_)) => {
+        match next {
+            Next::Stamp(token) => {
                 drop(slot);
                 grant(Arc::clone(entry), token, now)
             }
-            (Next::StampAndDepart(token), Ok(runtime)) => {
-                // Nobody waits for it: the token in hand still works.
-                drop(self.depart(entry, slot, &runtime, now));
+            Next::StampAndDepart(token) => {
+                if let Ok(runtime) = runtime_with_timers() {
+                    // Nobody waits for it: the token in hand still works.
+                    drop(self.depart(entry, slot, &runtime, now));
+                }
                 grant(Arc::clone(entry), token, now)
             }
-            (Next::Fail(error), _) => Entered::Failed(error),
-            (Next::Join | Next::Depart, _) if flight::is_fetching(entry) => Entered::Failed(
+            Next::Fail(error) => Entered::Failed(error),
+            Next::Join | Next::Depart if flight::is_fetching(entry) => Entered::Failed(
                 Error::new(ErrorKind::Reentrant, "the provider waits for the token that it is fetching")
                     .with_hint("give the provider an HTTP client that this layer does not wrap"),
             ),
-            (Next::Join, _) => match slot.flight().map(|flight| flight.handle.arrival()) {
-                Some(arrival) => Entered::Wait(Arc::clone(entry), arrival),
-                None => Entered::Failed(no_runtime()),
+            Next::Join | Next::Depart => match (runtime_with_timers(), slot.flight()) {
+                (Ok(_), Some(flight)) => {
+                    Entered::Wait { entry: Arc::clone(entry), arrival: flight.handle.arrival(), own: false }
+                }
+                (Ok(runtime), None) => {
+                    let arrival = self.depart(entry, slot, &runtime, now);
+                    Entered::Wait { entry: Arc::clone(entry), arrival, own: true }
+                }
+                (Err(error), _) => {
+                    drop(slot);
+                    self.inner.sweep(now);
+                    Entered::Failed(error)
+                }
             },
-            (Next::Depart, Ok(runtime)) => {
-                let arrival = self.depart(entry, slot, &runtime, now);
-                Entered::Wait(Arc::clone(entry), arrival)
-            }
-            (Next::Depart, Err(_)) => {
-                drop(slot);
-                self.inner.sweep(now);
-                Entered::Failed(no_runtime())
-            }
         }
     }
 
@@ -205,13 +212,13 @@ impl<P: TokenProvider> TokenSource<P> {
         let mut slot = entry.lock();
         let accepted = grant.token.is_accepted();
         // Where no flight can start, the token must not be taken away for one.
-        if runtime::Handle::try_current().is_err() {
+        if let Err(error) = runtime_with_timers() {
             let newer = slot.usable(now).filter(|token| token.generation() != grant.token.generation()).cloned();
             drop(slot);
             self.count_refusal(accepted, false);
             return match newer {
                 Some(token) => Renewal::Ready(Grant { entry: Arc::clone(entry), token }),
-                None => Renewal::Failed(no_runtime()),
+                None => Renewal::Failed(error),
             };
         }
         let verdict = slot.refuse(grant.token.generation(), refusal, now);
@@ -232,8 +239,10 @@ impl<P: TokenProvider> TokenSource<P> {
         self.count_refusal(accepted, false);
         match entered {
             Entered::Granted(newer) => Renewal::Ready(newer),
-            Entered::Wait(entry, arrival) if wait => Renewal::Wait(Acquire::waiting(self.clone(), entry, arrival)),
-            Entered::Wait(..) => Renewal::Wait(self.acquire(entry.key.clone())),
+            Entered::Wait { entry, arrival, own } if wait => {
+                Renewal::Wait(Acquire::waiting(self.clone(), entry, arrival, own))
+            }
+            Entered::Wait { .. } => Renewal::Wait(self.acquire(entry.key.clone())),
             Entered::Failed(error) => Renewal::Failed(error),
         }
     }
@@ -250,11 +259,6 @@ impl<P: TokenProvider> TokenSource<P> {
 fn grant<K>(entry: Arc<Entry<K>>, token: Token, now: Now) -> Entered<K> {
     entry.touch(now);
     Entered::Granted(Grant { entry, token })
-}
-
-fn no_runtime() -> Error {
-    Error::new(ErrorKind::NoRuntime, "a token request needs a tokio runtime, and this is none")
-        .with_hint("send the request from inside of a tokio runtime")
 }
 
 impl<K> Grant<K> {

@@ -98,10 +98,10 @@ impl<P: TokenProvider> Flight<P> {
         };
         let began = clock.now();
         let (provider, key) = (Arc::clone(&self.provider), self.key.clone());
-        let fetch = AssertUnwindSafe(FETCHING.scope(self.address, async move { provider.fetch(&key).await }));
-        let fetch = fetch.catch_unwind().map(|caught| caught.unwrap_or_else(|_| Err(panicked())));
-        let fetch = pin!(within(timeout, fetch));
-        let result = match select(&mut self.ended, fetch).await {
+        let fetch = within(timeout, FETCHING.scope(self.address, async move { provider.fetch(&key).await }));
+        // Around the deadline too: what is dropped there may panic.
+        let fetch = AssertUnwindSafe(fetch).catch_unwind().map(|caught| caught.unwrap_or_else(|_| Err(panicked())));
+        let result = match select(&mut self.ended, pin!(fetch)).await {
             Either::Left(_) => return,
             Either::Right((result, _)) => result,
         };
@@ -134,13 +134,17 @@ impl<P: TokenProvider> Drop for Flight<P> {
         let (Some(source), Some(entry)) = (self.source.upgrade(), self.entry.upgrade()) else {
             return;
         };
-        let lost = entry.lock().end_flight(self.id);
+        let now = source.clock.now();
+        let mut slot = entry.lock();
+        let lost = slot.end_flight(self.id);
         if lost.is_some() {
+            slot.lose(now);
+            drop(slot);
             source.stats.record(|stats| {
                 stats.flights_running -= 1;
                 stats.flights_lost += 1;
             });
-            source.sweep(source.clock.now());
+            source.sweep(now);
         }
     }
 }
@@ -150,7 +154,7 @@ async fn within(
     fetch: impl Future<Output = Result<IssuedToken, Error>>,
 ) -> Result<IssuedToken, Error> {
     let Some(deadline) = super::timer(limit) else {
-        return Err(no_timers());
+        return Err(super::no_timers());
     };
     match select(pin!(fetch), deadline).await {
         Either::Left((result, _)) => result,
@@ -162,10 +166,5 @@ async fn within(
 
 fn panicked() -> Error {
     // The panic's own message may hold anything.
-    Error::new(ErrorKind::Panicked, "the token provider panicked")
-}
-
-fn no_timers() -> Error {
-    Error::new(ErrorKind::NoRuntime, "the tokio runtime has its timers off")
-        .with_hint("build the runtime with enable_time or enable_all")
+    Error::new(ErrorKind::Panicked, "the token provider panicked").with_hint("the panic hook has its message")
 }

@@ -106,6 +106,8 @@ impl<P: TokenProvider> TokenSource<P> {
     /// Forgets the token of `key`. A token request in the air becomes stale, and who waits for it moves to a new one.
     ///
     /// No request that begins after this returns is stamped with the token that was current before.
+    ///
+    /// Not for a 401: each call makes the renewal in the air stale and asks anew, where [`reject`](Self::reject) joins it.
     pub fn invalidate_for(&self, key: &P::Key) {
         if let Some(entry) = self.inner.map.get(key) {
             self.inner.forget(&entry, false);
@@ -117,7 +119,8 @@ impl<P: TokenProvider> TokenSource<P> {
     ///
     /// No request that begins after this returns is stamped with a token that was asked for with the old credentials,
     /// even if such a token arrives later. Change the credentials first, then call this. What a layer read from its
-    /// provider when it was made, an API key say, stays as it is.
+    /// provider when it was made, an API key say, stays as it is. Called by the provider from within `fetch`, that fetch
+    /// counts as one with the new credentials.
     pub fn rotate(&self) {
         self.inner.map.for_each(|entry| self.inner.forget(entry, true));
     }

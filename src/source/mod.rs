@@ -47,6 +47,7 @@ use self::map::Map;
 use self::slot::Jitter;
 use self::stats::Recorder;
 use crate::clock::{Clock, Now};
+use crate::error::{Error, ErrorKind};
 use crate::provider::TokenProvider;
 use crate::refresh::RefreshPolicy;
 
@@ -75,7 +76,13 @@ impl<P: TokenProvider> Inner<P> {
     fn forget(&self, entry: &Arc<Entry<P::Key>>, credentials_changed: bool) {
         let now = self.clock.now();
         let mut slot = entry.lock();
-        let stale = slot.forget(credentials_changed, now);
+        // A provider that does this while it fetches has seen the change: its own flight is none of the stale ones.
+        let stale = if flight::is_fetching(entry) {
+            slot.forget_tokens(credentials_changed, now);
+            None
+        } else {
+            slot.forget(credentials_changed, now)
+        };
         entry.publish(&slot);
         if stale.is_some() {
             self.stats.record(|stats| {
@@ -122,6 +129,21 @@ impl<P: TokenProvider> Inner<P> {
             over(armed).unwrap_or(false)
         })
     }
+}
+
+/// The runtime for a flight, or for a wait: one with timers, so that either has a bound.
+fn runtime_with_timers() -> Result<runtime::Handle, Error> {
+    let current = runtime::Handle::try_current().map_err(|_| {
+        Error::new(ErrorKind::NoRuntime, "a token request needs a tokio runtime, and this is none")
+            .with_hint("send the request from inside of a tokio runtime")
+    })?;
+    // There is no other way to ask.
+    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).map(|()| current).map_err(|_| no_timers())
+}
+
+fn no_timers() -> Error {
+    Error::new(ErrorKind::NoRuntime, "a token request needs timers, and this tokio runtime has them off")
+        .with_hint("build the runtime with enable_time or enable_all")
 }
 
 /// A timer of the current runtime; `None` outside of one, or in one whose timers are off, where tokio would panic.

@@ -36,6 +36,9 @@ pub(super) struct Slot<F> {
     /// Transient failures in a row.
     failures: u32,
     budget: Budget,
+    /// Flights in a row whose runtime took them along, and the pause after the last of them.
+    losses: u32,
+    lost: Option<(Instant, Pause)>,
     /// No early refresh before this much has passed since then.
     early: Option<(Instant, Duration)>,
     /// The generation whose refusal has ended a pause already.
@@ -109,6 +112,8 @@ impl<F> Slot<F> {
             flight: None,
             failure: None,
             failures: 0,
+            losses: 0,
+            lost: None,
             budget: Budget::full(now.mono),
             early: None,
             cut_short_for: None,
@@ -134,6 +139,17 @@ impl<F> Slot<F> {
                 Next::Stamp(token)
             };
         }
+        match self.lost_lately(false, now) {
+            Some(error) if self.flight.is_none() && self.cooling_down(now).is_none() => Next::Fail(error),
+            _ => self.request_again(now),
+        }
+    }
+
+    /// The same for who has waited already: the loss of the flight that it waited for is shown to nobody.
+    pub(super) fn request_again(&mut self, now: Now) -> Next {
+        if self.usable(now).is_some() {
+            return self.request(now);
+        }
         if self.flight.is_some() {
             return Next::Join;
         }
@@ -152,11 +168,27 @@ impl<F> Slot<F> {
         self.flight.take_if(|flight| flight.id == id).map(|flight| flight.handle)
     }
 
-    /// Takes out a flight that is in the air longer than any can be: its runtime is not being driven.
+    /// Takes out a flight that somebody needs and that is in the air longer than any can be: its runtime is not being
+    /// driven. Beside a usable token it may stay there until somebody drives it.
     pub(super) fn end_stuck_flight(&mut self, longest: Duration, now: Now) -> Option<F> {
+        if self.usable(now).is_some() {
+            return None;
+        }
         self.flight
             .take_if(|flight| now.mono.saturating_duration_since(flight.departed) > longest)
             .map(|flight| flight.handle)
+    }
+
+    /// A flight ended without an outcome. Runtimes that end one after the other must not mean one token request each; the
+    /// first loss keeps nobody waiting.
+    pub(super) fn lose(&mut self, now: Now) {
+        let usable_for = self.usable(now).map(|token| now.until(&token.deadlines().usable));
+        let mut pause = Pause::transient(self.losses, usable_for, self.jitter.draw());
+        if self.losses == 0 {
+            pause.without_token = Duration::ZERO;
+        }
+        self.losses = self.losses.saturating_add(1);
+        self.lost = Some((now.mono, pause));
     }
 
     /// Takes in what a flight brought. The outcome is for everyone who waited for it.
@@ -168,6 +200,8 @@ impl<F> Slot<F> {
         now: Now,
         generation: u64,
     ) -> Result<Token, Error> {
+        self.losses = 0;
+        self.lost = None;
         let issued = match result {
             Ok(issued) => issued,
             Err(error) => return Err(self.fail(error, now)),
@@ -178,7 +212,9 @@ impl<F> Slot<F> {
             return Err(self.fail(error.with_hint("the issuer takes longer to answer than its tokens live"), now));
         }
         if self.aside.as_ref().is_some_and(|aside| issued.same_secret(&aside.token)) {
-            let error = Error::new(ErrorKind::Unavailable, "the issuer handed out the refused token again");
+            let error = Error::new(ErrorKind::Unavailable, "the issuer handed out the refused token again").with_hint(
+                "the issuer does not know yet that the token was withdrawn, or the API is wrong to refuse it",
+            );
             return Err(self.fail(error, now));
         }
         self.failure = None;
@@ -232,17 +268,24 @@ impl<F> Slot<F> {
 
     /// Forgets every token, and takes the flight out of the air. Nothing that is current now is stamped again.
     pub(super) fn forget(&mut self, credentials_changed: bool, now: Now) -> Option<F> {
+        self.forget_tokens(credentials_changed, now);
+        self.flight.take().map(|flight| flight.handle)
+    }
+
+    /// The same, but for the flight, which is the one that asks for it.
+    pub(super) fn forget_tokens(&mut self, credentials_changed: bool, now: Now) {
         self.current = None;
         self.aside = None;
         self.early = None;
         // A loop of invalidations must not remove the issuer's protection.
         let lately = self.cleared_at.is_some_and(|at| !refresh::passed(at, Duration::from_secs(1), now.mono));
         if credentials_changed || !lately {
+            self.losses = 0;
+            self.lost = None;
             self.failure = None;
             self.failures = 0;
             self.cleared_at = Some(now.mono);
         }
-        self.flight.take().map(|flight| flight.handle)
     }
 
     pub(super) fn view(&self, now: Now) -> View {
@@ -259,7 +302,7 @@ impl<F> Slot<F> {
 
     /// Whether throwing the slot away would forget how to protect the issuer.
     pub(super) fn guards_issuer(&self, now: Now) -> bool {
-        !self.budget.is_full(now.mono) || self.cooling_down(now).is_some()
+        !self.budget.is_full(now.mono) || self.cooling_down(now).is_some() || self.lost_lately(false, now).is_some()
     }
 
     pub(super) fn usable(&self, now: Now) -> Option<&Token> {
@@ -271,6 +314,19 @@ impl<F> Slot<F> {
             && in_window(token, now)
             && self.early.is_none_or(|(since, length)| refresh::passed(since, length, now.mono))
             && !self.failure.as_ref().is_some_and(|failure| failure.runs(true, now))
+            && self.lost_lately(true, now).is_none()
+    }
+
+    /// While flights that were lost keep others from starting: what to say to who needs one.
+    fn lost_lately(&self, with_token: bool, now: Now) -> Option<Error> {
+        let (since, pause) = self.lost.as_ref()?;
+        let length = if with_token { pause.with_token } else { pause.without_token };
+        let left = refresh::remaining(*since, length, now.mono);
+        if left.is_zero() {
+            return None;
+        }
+        let error = Error::new(ErrorKind::Unavailable, "the last token requests were lost with their tokio runtimes");
+        Some(error.with_hint("send requests from a runtime that outlives them").with_retry_after(left))
     }
 
     fn cooling_down(&self, now: Now) -> Option<Error> {
