@@ -308,7 +308,8 @@ impl Life {
         self.call_of(who, 1, self.now());
         self.trace(|| format!("and its flight is never driven: {who}"));
         self.end_of_a_runtime();
-        self.oracle.stillborn(who);
+        let now = self.now();
+        self.oracle.stillborn(who, now);
     }
 
     /// Everything that can go on goes on, in no time.

@@ -78,6 +78,8 @@ struct Key {
     epoch: u32,
     first_fetch: usize,
     lost: u64,
+    /// Flights lost one after the other, and when the last one was.
+    lost_in_a_row: (u64, i64),
 }
 
 /// What a flight brought, as the oracle judges it.
@@ -131,6 +133,7 @@ impl Oracle {
             epoch: 0,
             first_fetch: 0,
             lost: 0,
+            lost_in_a_row: (0, 0),
         };
         Self {
             bounded,
@@ -247,6 +250,7 @@ impl Oracle {
         };
         let key = self.key(who);
         key.renewing = None;
+        key.lost_in_a_row.0 = 0;
         if failure.is_some() {
             key.last = Last::Failed;
             key.failure = failure;
@@ -271,13 +275,16 @@ impl Oracle {
         let key = self.key(self.who[fetch]);
         key.last = Last::Lost;
         key.lost += 1;
+        key.lost_in_a_row = (key.lost_in_a_row.0 + 1, now.mono);
     }
 
     /// A flight that was lost before it could ask for anything.
-    pub(crate) fn stillborn(&mut self, who: u8) {
+    pub(crate) fn stillborn(&mut self, who: u8, now: Moment) {
         self.expected.flights += 1;
         self.expected.flights_lost += 1;
-        self.key(who).lost += 1;
+        let key = self.key(who);
+        key.lost += 1;
+        key.lost_in_a_row = (key.lost_in_a_row.0 + 1, now.mono);
     }
 
     // ---- what is done to the source
@@ -380,11 +387,16 @@ impl Oracle {
             Err(error) => {
                 self.expected.turned_away += 1;
                 assert!(!self.must_be_served(who, now), "a usable token was taken away: {error}");
-                let failure = self.key(who).failure.clone().expect("turned away without a failure");
-                assert_eq!(error.kind(), failure.kind);
-                let since = now.mono - failure.at.mono;
+                let key = self.key(who);
                 // A clock that reads up to a minute earlier is taken for another thread's.
-                assert!((-60_000..failure.most).contains(&since), "turned away {since} ms after the failure");
+                let pauses = |since: i64, most: i64| (-60_000..most).contains(&(now.mono - since));
+                let (lost, lost_at) = key.lost_in_a_row;
+                let by_losses = lost >= 2 && error.kind() == ErrorKind::Unavailable && pauses(lost_at, 30_000);
+                let by_failure = key
+                    .failure
+                    .as_ref()
+                    .is_some_and(|failure| failure.kind == error.kind() && pauses(failure.at.mono, failure.most));
+                assert!(by_losses || by_failure, "turned away without a reason: {error}");
                 let next = error.retry_after().expect("turned away without a time");
                 assert!(!next.is_zero() && next <= Duration::from_secs(60), "the next try in {next:?}");
             }
