@@ -6,8 +6,6 @@
 mod against_sandbox;
 #[path = "aeropay/fake.rs"]
 mod fake;
-#[path = "aeropay/own_token.rs"]
-mod own_token;
 #[path = "aeropay/refusals.rs"]
 mod refusals;
 #[path = "aeropay/replays.rs"]
