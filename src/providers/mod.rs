@@ -34,5 +34,6 @@ fn own_client() -> Result<TokenClient, Error> {
     Err(check::refused("http_client", "it is missing, and the feature `client`, which has one, is off"))
 }
 
-#[cfg(all(test, feature = "client-credentials"))]
+#[cfg(feature = "client-credentials")]
+#[cfg(test)]
 mod tests;
