@@ -2,10 +2,10 @@
 #![cfg(feature = "sandbox")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "aeropay/against_sandbox.rs"]
+mod against_sandbox;
 #[path = "aeropay/fake.rs"]
 mod fake;
-#[path = "aeropay/own_token.rs"]
-mod own_token;
 #[path = "aeropay/refusals.rs"]
 mod refusals;
 #[path = "aeropay/replays.rs"]

@@ -119,6 +119,7 @@ async fn a_million_users_leave_no_more_than_the_cap_behind() {
 
 // R10, R30
 #[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "the paused clock says that nobody waited")]
 async fn one_user_s_stalled_or_failing_fetch_delays_and_fails_no_other() {
     let issuer = Issuer::new();
     issuer.0.stalled.lock().insert(7);

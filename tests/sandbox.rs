@@ -10,6 +10,8 @@ use serde_json::json;
 use tokio::{net::TcpStream, runtime::Handle};
 use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer, Fault, Protocols, Verdict};
 
+#[path = "sandbox/aeropay.rs"]
+mod aeropay;
 #[path = "sandbox/faults.rs"]
 mod faults;
 #[path = "sandbox/plain_client.rs"]

@@ -10,15 +10,18 @@ use crate::fake::{Issuer, provider, settings};
 
 /// What a row says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Says {
+pub(crate) enum Says {
     Nobody,
     Merchant,
     User,
 }
 use Says::{Merchant, Nobody, User};
 
+/// Method, path as the page writes it, path as it is asked for, scope.
+pub(crate) type Row = (&'static str, &'static str, &'static str, Says);
+
 /// 2.12: all 32 operations of version 2, each with a path as it would be asked for.
-const V2: [(&str, &str, &str, Says); 32] = [
+pub(crate) const V2: [Row; 32] = [
     ("POST", "/v2/token", "/v2/token", Nobody),
     ("POST", "/v2/user", "/v2/user", Merchant),
     ("GET", "/v2/user", "/v2/user", User),
@@ -54,7 +57,7 @@ const V2: [(&str, &str, &str, Says); 32] = [
 ];
 
 /// 2.13: the operations of version 1 whose scope is known.
-const V1: [(&str, &str, &str, Says); 20] = [
+pub(crate) const V1: [Row; 20] = [
     ("POST", "/token", "/token", Nobody),
     ("POST", "/user", "/user", Merchant),
     ("GET", "/user", "/user", User),
@@ -155,7 +158,7 @@ fn table(provider: &Aeropay) -> BTreeSet<(String, String, Option<&'static str>)>
     rows.map(|row| (row.method().to_string(), row.template().to_owned(), row.scope().map(TokenScope::as_str))).collect()
 }
 
-fn written(rows: &[(&str, &str, &str, Says)]) -> BTreeSet<(String, String, Option<&'static str>)> {
+fn written(rows: &[Row]) -> BTreeSet<(String, String, Option<&'static str>)> {
     let scope = |says| match says {
         Nobody => None,
         Merchant => Some("merchant"),

@@ -115,7 +115,7 @@ async fn where_many_keys_were_used_at_one_moment_the_expired_ones_still_go_first
     }))
     .await;
     assert_eq!(world.source.stats().evicted, 0);
-    // Room is made for a 16th of what is there at once: the five that have expired, and 36 of the others.
+    // Room is made for a sixteenth at once: the five that have expired, and 36 of the others.
     world.warm(640, 1800).await;
     let stats = assert_reconciles(&world.source);
     assert_eq!((stats.evicted, stats.keys), (41, 600));

@@ -84,3 +84,6 @@ pub use self::provider::Aeropay;
 pub use self::refusal::{RefusalFuture, RefusalLayer, RefusalService, layer};
 pub use self::refusal_body::RefusalBody;
 pub use self::version::{ApiVersion, MerchantIdForm};
+
+#[cfg(test)]
+mod tests;

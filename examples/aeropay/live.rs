@@ -1,0 +1,32 @@
+//! One search at Aeropay's sandbox, as the merchant.
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use tower::{Service, ServiceBuilder, ServiceExt};
+use tower_bearer_auth::aeropay::{self, Environment};
+use tower_bearer_auth::exchange::HttpClient;
+use tower_bearer_auth::{Aeropay, BearerAuthLayer, BoxError, replay};
+
+pub(crate) async fn search_transactions() -> Result<(), BoxError> {
+    let provider = Aeropay::builder().environment(Environment::Sandbox).from_env("AEROPAY")?.build()?;
+    let sandbox = Environment::Sandbox.base_url();
+    if format!("{:?}", tower_bearer_auth::TokenProvider::origins(&provider)) != format!("[{sandbox}]") {
+        return Err("--live goes to Aeropay's sandbox and nowhere else; unset AEROPAY_ENVIRONMENT".into());
+    }
+    println!("provider {provider:?}");
+    println!("API host {sandbox}");
+    let path = match provider.version() {
+        aeropay::ApiVersion::V2 => "/v2/transactionSearch",
+        _ => "/transactionSearch",
+    };
+    let layer = BearerAuthLayer::new(provider).bodies(replay::Cloned);
+    let mut client = ServiceBuilder::new().layer(aeropay::layer(layer)).service(HttpClient::new()?);
+    let request =
+        Request::post(format!("{sandbox}{path}"))
+            .header("content-type", "application/json")
+            .body(Full::<Bytes>::from("{}"))?;
+    let response = client.ready().await?.call(request).await?;
+    println!("POST {path} was answered with {}", response.status());
+    Ok(())
+}
