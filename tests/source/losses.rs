@@ -123,7 +123,7 @@ fn the_end_of_other_runtimes_is_not_blamed_on_the_one_that_waits() {
         other
     };
     let mut other = begin();
-    let mut waiting = here.block_on(async { tokio_test::task::spawn(source.token()) });
+    let mut waiting = tokio_test::task::spawn(source.token());
     for _ in 0..3 {
         here.block_on(async { assert!(waiting.poll().is_pending()) });
         drop(other);
