@@ -453,3 +453,13 @@ async fn the_stack_is_the_two_layers_and_shares_the_source() {
     source.token_for(&Identity::merchant()).await.unwrap();
     assert_eq!(minted.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn a_body_of_endless_empty_frames_is_passed_on_unread() {
+    let mut response = answer(200, REFUSAL).map(drop);
+    response.headers_mut().insert("content-length", HeaderValue::from(10));
+    let endless = StreamBody::new(stream::repeat_with(|| Ok::<_, Infallible>(Frame::data(Bytes::new()))));
+    let response =
+        through(RefusalLayer::new(ApiVersion::V2), stamped(ApiVersion::V2), response.map(|()| endless)).await;
+    assert_eq!(response.extensions().get::<Refusal>(), None);
+}

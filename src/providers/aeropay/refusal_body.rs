@@ -10,6 +10,9 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use zeroize::Zeroizing;
 
+/// A body in more pieces is passed on unread: frames without data would come to no end.
+const MOST_FRAMES: usize = 1024;
+
 pin_project! {
     /// The body of an answer that went through a [`RefusalLayer`](super::RefusalLayer): the inner body's own frames, in
     /// their order, and its error and trailers, whether it was read ahead or not.
@@ -150,6 +153,7 @@ impl<B: Body> Peek<B> {
             }
         }
         self.ahead.frames.push_back(frame);
+        self.unreadable |= self.ahead.frames.len() > MOST_FRAMES;
     }
 
     /// The body, if all of it is there.
