@@ -1,9 +1,7 @@
 //! What a setting has to look like. Every error names the setting, and none repeats its value.
 
 use bytes::Bytes;
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
@@ -46,7 +44,7 @@ pub(super) fn header_name(field: &str, name: &str) -> Result<HeaderName, Error> 
 #[cfg(feature = "client-credentials")]
 pub(super) fn api_header_name(field: &str, name: &str) -> Result<HeaderName, Error> {
     match header_name(field, name)? {
-        AUTHORIZATION => Err(refused(field, "that header carries the token")),
+        http::header::AUTHORIZATION => Err(refused(field, "that header carries the token")),
         name => Ok(name),
     }
 }
