@@ -16,8 +16,9 @@ use tower::{Layer, Service, ServiceExt};
 use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::sandbox::{self, AccessPspSandbox, Fault};
 use tower_bearer_auth::{
-    AccessPsp, Audit, BoxError, ClientCredentials, Error, FromExtension, IssuedToken, Origins, RequestHead,
-    ResponseHead, Secret, Static, SystemClock, TokenProvider, TokenSource, from_fn, replay,
+    AccessPsp, Aeropay, Audit, BearerAuthLayer, BoxError, ClientCredentials, Error, FromExtension, IssuedToken,
+    Origins, RequestHead, ResponseHead, Secret, Static, SystemClock, TokenProvider, TokenSource, aeropay, from_fn,
+    replay,
 };
 
 #[path = "common/canary.rs"]
@@ -42,6 +43,7 @@ fn public_types() -> BTreeSet<String> {
         ("exchange::", "src/exchange/mod.rs"),
         ("sandbox::", "src/sandbox/mod.rs"),
         ("replay::", "src/layer/replay.rs"),
+        ("aeropay::", "src/providers/aeropay/mod.rs"),
     ] {
         let source = fs::read_to_string(file).unwrap();
         let code: String =
@@ -209,6 +211,60 @@ fn print_the_rest_of_the_core(printed: &mut Printed) {
     printed.0.entry("replay::ReplayBody".into()).or_default().push(seen.lock().clone());
 }
 
+const AEROPAY: &str = r#"{"TTL":1800,"token":"gT5fV3sE-token.of/the+issuer"}"#;
+const AEROPAY_ECHO: &str =
+    r#"{"success":false,"code":"pL4mW8tR-issuer-key","error":{"message":"cZ7kQ9vX-client/secret+1"}}"#;
+
+fn aeropay(body: &'static str, printed: &mut Printed) -> Aeropay {
+    let builder = Aeropay::builder()
+        .environment(aeropay::Environment::Sandbox)
+        .api_key(API_KEY)
+        .api_secret(SECRET)
+        .merchant_id(1057)
+        .token_header("x-api-key", ISSUER_KEY)
+        .http_client(Issuer(body));
+    printed.add("AeropayBuilder", &builder);
+    printed.add("aeropay::AeropayBuilder", &builder);
+    builder.build().unwrap()
+}
+
+async fn print_aeropay(printed: &mut Printed) {
+    let provider = aeropay(AEROPAY, printed);
+    printed.add("Aeropay", &provider);
+    printed.add("aeropay::Aeropay", &provider);
+    let layer = aeropay::layer(BearerAuthLayer::new(provider).audit(true).bodies(replay::Cloned));
+    let client = layer.layer(Issuer(AEROPAY));
+    let request = Request::get("/user")
+        .extension(aeropay::UserId::new("user-17"))
+        .body(Full::<Bytes>::from(ELSEWHERE))
+        .unwrap();
+    let response = client.oneshot(request).await.unwrap();
+    let audit = response.extensions().get::<Audit<aeropay::Identity>>().unwrap();
+    assert!(audit.generation.is_some());
+    printed.add("Audit", audit);
+    printed.add("aeropay::Identity", &audit.key);
+    printed.add("aeropay::RefusalBody", response.body());
+
+    let failing = TokenSource::new(aeropay(AEROPAY_ECHO, printed));
+    printed.error(&failing.token_for(&aeropay::Identity::merchant()).await.unwrap_err());
+
+    printed.add("aeropay::Credentials", &aeropay::Credentials::new(API_KEY, SECRET));
+    printed.add("aeropay::Environment", &aeropay::Environment::Sandbox);
+    printed.add("aeropay::Scope", &aeropay::Scope::Merchant);
+    printed.add("aeropay::TokenScope", &aeropay::TokenScope::Merchant);
+    printed.add("aeropay::UserId", &aeropay::UserId::new("user-17"));
+    printed.add("aeropay::MerchantId", &aeropay::MerchantId::new("1057"));
+    printed.add("aeropay::MerchantIdForm", &aeropay::MerchantIdForm::Number);
+    printed.add("aeropay::ApiVersion", &aeropay::ApiVersion::V2);
+    printed.add("aeropay::Endpoint", &failing.provider().endpoints().first());
+    let refusals = aeropay::RefusalLayer::new(aeropay::ApiVersion::V2);
+    printed.add("aeropay::RefusalLayer", &refusals);
+    let mut service = refusals.layer(Issuer(AEROPAY));
+    let request = Request::get("/").header("authorization", ELSEWHERE).body(Full::<Bytes>::default()).unwrap();
+    printed.add("aeropay::RefusalFuture", &service.call(request));
+    printed.add("aeropay::RefusalService", &refusals.layer(()));
+}
+
 async fn print_the_exchange(printed: &mut Printed) {
     let client = TokenClient::new(Issuer(GOOD));
     printed.add("exchange::TokenClient", &client);
@@ -233,6 +289,9 @@ async fn print_the_exchange(printed: &mut Printed) {
     // The sandbox draws its own secrets.
     let secrets = [sandbox.client_secret(), sandbox.api_key(), key.lines().nth(1).unwrap()];
     let mut own = Printed::default();
+    let aeropay = sandbox::AeropaySandbox::start().await.unwrap();
+    printed.add("sandbox::AeropaySandbox", &aeropay);
+    assert_eq!(canary::shown_in(&format!("{aeropay:?}"), &[aeropay.api_secret(), aeropay.api_key()]), None);
     own.add("", &sandbox);
     own.add("", &client);
     own.add("", &HttpClient::builder().identity_pem(chain, key));
@@ -248,6 +307,7 @@ fn print_the_sandbox(printed: &mut Printed, sandbox: &AccessPspSandbox) {
     printed.add("sandbox::Answer", &sandbox::Answer::new(StatusCode::OK).body(TOKEN));
     printed.add("sandbox::Fault", &Fault::AccessToken(Some(TOKEN.into())));
     printed.add("sandbox::Fault", &Fault::body(HeaderValue::from_static("text/plain"), TOKEN));
+    printed.add("sandbox::AeropaySandboxBuilder", &sandbox::AeropaySandbox::builder());
     printed.add("sandbox::Protocols", &sandbox::Protocols::Both);
     printed.add("sandbox::Verdict", &sandbox::Verdict::Accepted);
 }
@@ -258,10 +318,12 @@ async fn no_public_type_shows_a_secret_that_it_holds() {
     let mut printed = Printed::default();
     print_the_core(&mut printed).await;
     print_the_rest_of_the_core(&mut printed);
+    print_aeropay(&mut printed).await;
     print_the_exchange(&mut printed).await;
 
     // Records of the sandbox hold what tests sent; they are made by its servers, and tested there.
-    let elsewhere = ["ApiRequest", "MintedToken", "Recorder", "Sale", "Session", "TokenRequest", "RecordedRequest"];
+    let elsewhere =
+        ["ApiRequest", "MintedToken", "Recorder", "Sale", "Session", "TokenRequest", "AeropayCall", "AeropayTokenCall"];
     let rows: BTreeSet<String> = printed.0.keys().cloned().collect();
     let without: Vec<_> = public_types()
         .into_iter()
