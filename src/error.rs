@@ -43,7 +43,8 @@ pub enum ErrorKind {
     InvalidCredentials,
     /// The issuer knows the client and has suspended it.
     Disabled,
-    /// The issuer found the token request malformed (RFC 6749 section 5.2, `invalid_request` and its like).
+    /// The issuer found the token request malformed (RFC 6749 section 5.2, `invalid_request` and its like), or a request
+    /// has so many headers that there is no room for the token's.
     InvalidRequest,
     /// The issuer asked for fewer requests (HTTP 429).
     Throttled,

@@ -234,10 +234,8 @@ async fn print_aeropay(printed: &mut Printed) {
     printed.add("aeropay::Aeropay", &provider);
     let layer = aeropay::layer(BearerAuthLayer::new(provider).audit(true).bodies(replay::Cloned));
     let client = layer.layer(Issuer(AEROPAY));
-    let request = Request::get("/user")
-        .extension(aeropay::UserId::new("user-17"))
-        .body(Full::<Bytes>::from(ELSEWHERE))
-        .unwrap();
+    let request =
+        Request::get("/user").extension(aeropay::UserId::new("user-17")).body(Full::<Bytes>::from(ELSEWHERE)).unwrap();
     let response = client.oneshot(request).await.unwrap();
     let audit = response.extensions().get::<Audit<aeropay::Identity>>().unwrap();
     assert!(audit.generation.is_some());

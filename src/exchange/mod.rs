@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | scheme | https, or http to loopback |
 //! | time, from `call` until the answer's last byte | 10 seconds, or [`timeout`](TokenEndpoint::timeout) |
-//! | size of the answer's body | 64 KiB |
+//! | size of the answer's body | 64 KiB, in at most 131 072 frames |
 //! | redirects | none is followed; one is [`ErrorKind::Config`](crate::ErrorKind::Config) that names the origin it leads to |
 //! | retries | none: when to call again is the token source's to decide |
 //!

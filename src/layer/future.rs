@@ -147,7 +147,7 @@ where
                     };
                     let grant = grant?;
                     let Waiting { acquire: _, mut service, request } = *wait;
-                    let (request, copy) = this.shared.prepare(bodies, request, grant.token());
+                    let (request, copy) = this.shared.prepare(bodies, request, grant.token())?;
                     let response = service.call(request);
                     let again = copy.map(|(head, kept)| Again { service, head, kept });
                     this.state.set(State::Sent { response, sent: Some(Sent { grant, again }) });

@@ -17,7 +17,7 @@ use super::replay::Bodies;
 use super::service::Again;
 use crate::error::{BoxError, ErrorKind};
 use crate::provider::TokenProvider;
-use crate::source::{Acquire, Grant, Newest, timer};
+use crate::source::{Acquire, Grant, Newest, is_over};
 
 /// A refused answer is read to its end, within these, so that its connection can be used again.
 const DRAIN_BYTES: usize = 64 * 1024;
@@ -142,8 +142,10 @@ impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
                         let why = Replay::RenewalFailed(ErrorKind::Other);
                         return Poll::Ready(Healed::Keep(shared.audited(answer, &self.refused, 1, why)));
                     }
-                    let Again { service, head, kept } = again;
-                    let Some(body) = bodies.remake(kept) else {
+                    let Again { service, mut head, kept } = again;
+                    // Before the answer is let go: a head that has no room for the token is not sent.
+                    let stamped = shared.stamp(&mut head.headers, grant.token());
+                    let Some(body) = stamped.ok().and_then(|()| bodies.remake(kept)) else {
                         let kept = shared.audited(answer, &self.refused, 1, Replay::NoCopy);
                         return Poll::Ready(Healed::Keep(kept));
                     };
@@ -181,7 +183,7 @@ where
     S: Service<Request<B>, Response = Response<T>>,
     P: TokenProvider,
 {
-    shared.stamp(&mut request, grant.token());
+    shared.restamp(request.headers_mut(), grant.token());
     shared.source.recorder().record(|stats| stats.replays += 1);
     Healed::Resent(service.call(request), grant)
 }
@@ -212,10 +214,7 @@ impl<T: Body> Drain<T> {
                 Poll::Pending => break,
             }
         }
-        if self.timer.is_none() {
-            self.timer = timer(DRAIN_TIME);
-        }
         // Without timers there is no bound, and so no waiting.
-        self.timer.as_mut().map_or(Poll::Ready(()), |timer| timer.as_mut().poll(cx))
+        if is_over(&mut self.timer, DRAIN_TIME, cx).unwrap_or(true) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

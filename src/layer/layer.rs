@@ -81,6 +81,7 @@ impl<P: TokenProvider> TokenSource<P> {
     pub fn layer(&self) -> BearerAuthLayer<P> {
         let provider = self.provider();
         let mut api_headers = provider.api_headers();
+        api_headers.remove(provider.header());
         api_headers.values_mut().for_each(|value| value.set_sensitive(true));
         let shared = Shared {
             source: self.clone(),

@@ -5,8 +5,9 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::header::MaxSizeReached;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
@@ -96,7 +97,10 @@ impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
         S: Service<Request<B>, Response = Response<T>> + Clone,
         R: Bodies<B>,
     {
-        let (request, copy) = self.shared.prepare(&self.bodies, request, grant.token());
+        let (request, copy) = match self.shared.prepare(&self.bodies, request, grant.token()) {
+            Ok(prepared) => prepared,
+            Err(error) => return self.fail(error),
+        };
         let (response, again) = match copy {
             None => (self.inner.call(request), None),
             Some((head, kept)) => {
@@ -162,12 +166,13 @@ impl<P: TokenProvider> Shared<P> {
     }
 
     /// Stamps a request, and keeps what a second sending needs, if there may be one.
+    #[expect(clippy::type_complexity, reason = "a name for it would say no more")]
     pub(super) fn prepare<B, R: Bodies<B>>(
         &self,
         bodies: &R,
         request: Request<B>,
         token: &Token,
-    ) -> (Request<B>, Option<(Parts, R::Kept)>) {
+    ) -> Result<(Request<B>, Option<(Parts, R::Kept)>), Error> {
         let (mut request, copy) = match self.when {
             When::Never => (request, None),
             When::Safe | When::Always if R::OFF => (request, None),
@@ -178,20 +183,35 @@ impl<P: TokenProvider> Shared<P> {
                 (Request::from_parts(head, body), copy)
             }
         };
-        self.stamp(&mut request, token);
-        (request, copy)
+        self.stamp(request.headers_mut(), token)?;
+        Ok((request, copy))
     }
 
-    pub(super) fn stamp<B>(&self, request: &mut Request<B>, token: &Token) {
-        let headers = request.headers_mut();
+    /// A map of headers holds some ten thousand, and panics past that unless it is asked first.
+    pub(super) fn stamp(&self, headers: &mut HeaderMap, token: &Token) -> Result<(), Error> {
+        // Even what replaces a value needs room for one more.
+        headers.remove(&self.header);
         for name in self.api_headers.keys() {
             headers.remove(name);
         }
         for (name, value) in &self.api_headers {
-            headers.append(name.clone(), value.clone());
+            headers.try_append(name.clone(), value.clone()).map_err(no_room)?;
         }
-        headers.insert(self.header.clone(), token.header_value().clone());
+        headers.try_insert(self.header.clone(), token.header_value().clone()).map_err(no_room)?;
+        Ok(())
     }
+
+    /// Puts another token in the place of the one that was stamped.
+    pub(super) fn restamp(&self, headers: &mut HeaderMap, token: &Token) {
+        if let Some(value) = headers.get_mut(&self.header) {
+            *value = token.header_value().clone();
+        }
+    }
+}
+
+fn no_room(_: MaxSizeReached) -> Error {
+    Error::new(ErrorKind::InvalidRequest, "the request has no room for the token's header")
+        .with_hint("send fewer headers")
 }
 
 fn copy_of(head: &Parts) -> Parts {

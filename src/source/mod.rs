@@ -119,15 +119,7 @@ impl<P: TokenProvider> Inner<P> {
 
     /// Whether a wait has gone past its bound; arms the timer at the first call.
     fn waited_too_long(&self, armed: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
-        let mut over = |armed: &mut Option<Pin<Box<Sleep>>>| {
-            let sleep = armed.as_mut()?;
-            catch_unwind(AssertUnwindSafe(|| sleep.as_mut().poll(cx).is_ready())).ok()
-        };
-        over(armed).unwrap_or_else(|| {
-            // A timer panics where its runtime has ended; who is polled in another one by then waits anew.
-            *armed = timer(self.max_wait);
-            over(armed).unwrap_or(false)
-        })
+        is_over(armed, self.max_wait, cx).unwrap_or(false)
     }
 }
 
@@ -146,8 +138,21 @@ fn no_timers() -> Error {
         .with_hint("build the runtime with enable_time or enable_all")
 }
 
+/// Whether `after` is over, counted from the first call; arms the timer then. `None` where there are no timers.
+pub(crate) fn is_over(armed: &mut Option<Pin<Box<Sleep>>>, after: Duration, cx: &mut Context<'_>) -> Option<bool> {
+    let mut over = |armed: &mut Option<Pin<Box<Sleep>>>| {
+        let sleep = armed.as_mut()?;
+        catch_unwind(AssertUnwindSafe(|| sleep.as_mut().poll(cx).is_ready())).ok()
+    };
+    over(armed).or_else(|| {
+        // A timer panics where its runtime has ended; who is polled in another one by then waits anew.
+        *armed = timer(after);
+        over(armed)
+    })
+}
+
 /// A timer of the current runtime; `None` outside of one, or in one whose timers are off, where tokio would panic.
-pub(crate) fn timer(after: Duration) -> Option<Pin<Box<Sleep>>> {
+fn timer(after: Duration) -> Option<Pin<Box<Sleep>>> {
     runtime::Handle::try_current().ok()?;
     catch_unwind(AssertUnwindSafe(|| Box::pin(tokio::time::sleep(after)))).ok()
 }

@@ -159,6 +159,39 @@ async fn a_timeout_of_the_client_s_own_is_a_timeout() {
     assert_eq!(provider.fetch(&()).await.unwrap_err().kind(), ErrorKind::Timeout);
 }
 
+/// An answer that is an endless row of empty frames, each of which takes some work.
+struct Endless;
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        (0..500).for_each(|n| {
+            std::hint::black_box(n);
+        });
+        Poll::Ready(Some(Ok(Frame::data(Bytes::new()))))
+    }
+}
+
+// R41: neither the cap nor the timeout is kept from its turn.
+#[test]
+fn an_answer_of_endless_empty_frames_comes_to_an_end() {
+    for (timeout, expected) in
+        [(Duration::from_secs(120), ErrorKind::MalformedAnswer), (Duration::from_millis(1), ErrorKind::Timeout)]
+    {
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let client = TokenClient::new(service_fn(|_| ready(Ok::<_, Infallible>(Response::new(Endless)))));
+            let endpoint = TokenEndpoint::new(URL, client).unwrap().timeout(timeout).unwrap();
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let _ = done.send(runtime.block_on(endpoint.call(TokenRequest::form(&[]))).unwrap_err());
+        });
+        let error = ended.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(error.kind(), expected, "{error}");
+    }
+}
+
 // R13: the token call passes its own layer unstamped instead of waiting for itself, to an origin that is stamped.
 #[tokio::test]
 async fn a_client_wrapped_in_its_own_layer_passes_the_token_call_on() {

@@ -163,3 +163,23 @@ async fn a_replaced_answer_is_drained_within_bounds_and_let_go_before_the_second
         assert!(patience.contains(&took.as_millis()), "{behaves:?} took {took:?}");
     }
 }
+
+// R14, R21: a heal that began to drain in one runtime, which ends, goes on in another.
+#[test]
+fn a_heal_that_drains_survives_the_end_of_its_runtime() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (inner, fate, _) = api(Behaves::Hangs);
+    let (provider, asked) = issuer(|n| async move { token(n) });
+    let client = layer(provider).layer(inner);
+    let mut call = Box::pin(client.oneshot(get()));
+    let ends = runtime();
+    ends.block_on(async {
+        while fate.polls.load(Ordering::SeqCst) == 0 {
+            assert!(futures::poll!(&mut call).is_pending());
+            tokio::task::yield_now().await;
+        }
+    });
+    drop(ends);
+    assert_eq!(runtime().block_on(call).unwrap().status(), 200);
+    assert_eq!((asked.count(), fate.dropped.load(Ordering::SeqCst)), (2, 1));
+}

@@ -161,3 +161,49 @@ async fn an_inner_service_that_is_gone_at_the_retry_says_so_itself() {
         assert_eq!((source.stats().replays, source.stats().refusals), (0, 1));
     }
 }
+
+/// A request that has as many headers as a map holds, but for `spare`.
+fn full_but_for(spare: usize) -> Request<Body> {
+    let mut request = get(API);
+    let name = |n: usize| HeaderName::from_bytes(format!("x-{n}").as_bytes()).unwrap();
+    let headers = request.headers_mut();
+    let mut count = 0;
+    while headers.try_insert(name(count), HeaderValue::from_static("v")).is_ok() {
+        count += 1;
+    }
+    for n in count - spare..count {
+        headers.remove(name(n));
+    }
+    request
+}
+
+// R17: one header more is a panic of the map's own.
+#[tokio::test(start_paused = true)]
+async fn a_request_without_room_for_the_token_is_an_error_before_any_io() {
+    for (spare, warm, sends) in [(0, true, 0), (0, false, 0), (1, true, 2), (1, false, 2)] {
+        let inner = Fragile::new(&[Inner::Refused, Inner::Ok]);
+        let (provider, _) = issuer(|n| async move { token(n) });
+        let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
+        if warm {
+            layer.source().token().await.unwrap();
+        }
+        let outcome = layer.layer_over(inner.clone()).oneshot(full_but_for(spare)).await;
+        assert_eq!(inner.sends(), sends, "{spare} {warm}");
+        if sends > 0 {
+            assert_eq!(outcome.unwrap().status(), 200);
+            continue;
+        }
+        let error = outcome.unwrap_err();
+        let ours = Error::find(&*error).unwrap();
+        assert_eq!((ours.kind(), ours.is_transient()), (ErrorKind::InvalidRequest, false));
+        assert!(ours.hint().unwrap().contains("fewer headers"));
+    }
+    // Its own headers need room as well, one for each name.
+    for (spare, sends) in [(2, 0), (3, 2)] {
+        let inner = Fragile::new(&[Inner::Refused, Inner::Ok]);
+        let mut request = full_but_for(spare);
+        request.extensions_mut().insert(7_u32);
+        let outcome = BearerAuthLayer::new(Keyed::default()).layer_over(inner.clone()).oneshot(request).await;
+        assert_eq!((inner.sends(), outcome.is_ok()), (sends, sends > 0), "{spare}");
+    }
+}
