@@ -9,7 +9,7 @@ mod refusal;
 pub(crate) use self::origins::Destination;
 pub use self::origins::Origins;
 #[cfg(feature = "exchange")]
-pub(crate) use self::origins::is_loopback;
+pub(crate) use self::origins::{absolute_url, is_loopback};
 pub use self::refusal::Refusal;
 
 use std::fmt::{self, Debug};

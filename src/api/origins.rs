@@ -127,39 +127,62 @@ impl Origins {
 
 impl Origin {
     fn parse(text: &str) -> Result<Self, Error> {
-        let refused = |why: &str| {
+        let refused = |why: &'static str| {
             // The text itself may hold a user name and a password, so it is not repeated.
             Error::new(ErrorKind::Config, format!("origin: {why}"))
                 .with_hint("write it as https://host or https://host:port")
         };
-        if !text.is_ascii() {
-            return Err(refused("the name is not ASCII; use its xn-- form"));
-        }
-        let uri: Uri = text.parse().map_err(|_| refused("it is not a URI"))?;
-        let https = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            Some(_) => return Err(refused("the scheme is neither https nor http")),
-            None => return Err(refused("it has no scheme")),
-        };
-        let Some(authority) = uri.authority() else {
-            return Err(refused("it has no host"));
-        };
-        if authority.as_str().contains('@') {
-            return Err(refused("it has a user name"));
-        }
+        let (uri, https) = absolute_url(text).map_err(refused)?;
         if uri.query().is_some() || !matches!(uri.path(), "" | "/") {
             return Err(refused("it has a path or a query"));
         }
+        let authority = uri.authority().ok_or_else(|| refused(NO_HOST))?;
         let host = trim_host(authority.host()).to_ascii_lowercase();
         if host.is_empty() {
-            return Err(refused("it has no host"));
+            return Err(refused(NO_HOST));
         }
-        let Some(port) = port_of(authority, https) else {
-            return Err(refused("the port is not a number up to 65535"));
-        };
+        let port = port_of(authority, https).ok_or_else(|| refused(NO_PORT))?;
         Ok(Self { https, host, port })
     }
+}
+
+const NO_HOST: &str = "it has no host";
+const NO_PORT: &str = "the port is not a number up to 65535";
+
+/// Reads a URL that a secret may be sent to, and whether it is an https one; or says what is wrong with it, without
+/// repeating it.
+pub(crate) fn absolute_url(text: &str) -> Result<(Uri, bool), &'static str> {
+    if text.is_empty() {
+        return Err("it is empty");
+    }
+    if text.chars().any(char::is_control) {
+        return Err("it has a control character");
+    }
+    if !text.is_ascii() {
+        return Err("it is not ASCII; write the host in its xn-- form and escape the rest");
+    }
+    // `Uri` would drop a fragment without a word.
+    if text.contains('#') {
+        return Err("it has a fragment");
+    }
+    let uri: Uri = text.parse().map_err(|_| "it is not a URL")?;
+    let https = match uri.scheme() {
+        Some(scheme) if *scheme == Scheme::HTTPS => true,
+        Some(scheme) if *scheme == Scheme::HTTP => false,
+        Some(_) => return Err("the scheme is not https"),
+        None => return Err("it has no scheme; write https://host"),
+    };
+    let authority = uri.authority().ok_or(NO_HOST)?;
+    if authority.as_str().contains('@') {
+        return Err("it has a user name or a password");
+    }
+    if authority.host().is_empty() {
+        return Err(NO_HOST);
+    }
+    if port_of(authority, https).is_none() {
+        return Err(NO_PORT);
+    }
+    Ok((uri, https))
 }
 
 /// The port, the scheme's own where none is written; `None` where what is written is none.

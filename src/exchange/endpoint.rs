@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use http::uri::Scheme;
 
 use super::service::TokenClient;
-use crate::api::is_loopback;
+use crate::api::{absolute_url, is_loopback};
 use crate::error::{Error, ErrorKind};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,41 +59,8 @@ impl TokenEndpoint {
 }
 
 fn parse(text: &str) -> Result<(Uri, String), Error> {
-    // The text may hold a password, so no error repeats it.
-    let refused = |why: &str| Error::new(ErrorKind::Config, format!("token_url: {why}"));
-    if text.is_empty() {
-        return Err(refused("it is empty"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(refused("it has a control character"));
-    }
-    if !text.is_ascii() {
-        return Err(refused("it is not ASCII; write the host in its xn-- form and escape the rest"));
-    }
-    // `Uri` would drop a fragment without a word.
-    if text.contains('#') {
-        return Err(refused("it has a fragment (RFC 6749 section 3.2)"));
-    }
-    let url: Uri = text.parse().map_err(|_| refused("it is not a URL"))?;
-    let https = match url.scheme() {
-        Some(scheme) if *scheme == Scheme::HTTPS => true,
-        Some(scheme) if *scheme == Scheme::HTTP => false,
-        Some(_) => return Err(refused("the scheme is not https")),
-        None => return Err(refused("it has no scheme; write https://host/path")),
-    };
-    let Some(authority) = url.authority() else {
-        return Err(refused("it has no host"));
-    };
-    if authority.as_str().contains('@') {
-        return Err(refused("it has a user name or a password"));
-    }
-    if authority.host().is_empty() {
-        return Err(refused("it has no host"));
-    }
-    if authority.port_u16().is_none() && authority.as_str() != authority.host() {
-        return Err(refused("the port is not a number up to 65535"));
-    }
-    if !https && !is_loopback(authority.host()) {
+    let (url, https) = absolute_url(text).map_err(|why| Error::new(ErrorKind::Config, format!("token_url: {why}")))?;
+    if !https && !url.host().is_some_and(is_loopback) {
         return Err(Error::new(ErrorKind::InsecureUrl, "token_url: it would send the secret in clear text")
             .with_hint("use https; http is for loopback alone"));
     }

@@ -5,6 +5,7 @@
 //! | `handle`, `builder` | what users hold, and its settings |
 //! | `dispatch` | from a request or a refusal to what the slot says must be done |
 //! | `slot` | one key's state machine, pure |
+//! | `failure` | what it remembers of requests that came to nothing |
 //! | `flight` | one token request, in a task of its own |
 //! | `acquire` | waiting for a flight |
 //! | `entry` | a key's slot and its published token |
@@ -15,6 +16,7 @@ mod acquire;
 mod builder;
 mod dispatch;
 mod entry;
+mod failure;
 mod flight;
 mod handle;
 mod map;

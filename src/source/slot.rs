@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::failure::{Failure, Losses};
 use crate::api::Refusal;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
@@ -36,9 +37,7 @@ pub(super) struct Slot<F> {
     /// Transient failures in a row.
     failures: u32,
     budget: Budget,
-    /// Flights in a row whose runtime took them along, and the pause after the last of them.
-    losses: u32,
-    lost: Option<(Instant, Pause)>,
+    losses: Losses,
     /// No early refresh before this much has passed since then.
     early: Option<(Instant, Duration)>,
     /// The generation whose refusal has ended a pause already.
@@ -58,14 +57,6 @@ pub(super) struct InAir<F> {
     pub(super) id: u64,
     pub(super) handle: F,
     departed: Instant,
-}
-
-struct Failure {
-    error: Error,
-    at: Instant,
-    pause: Pause,
-    /// Whether a refusal of the current token ends the pause.
-    may_be_cut: bool,
 }
 
 /// What a request for a token comes to.
@@ -112,8 +103,7 @@ impl<F> Slot<F> {
             flight: None,
             failure: None,
             failures: 0,
-            losses: 0,
-            lost: None,
+            losses: Losses::default(),
             budget: Budget::full(now.mono),
             early: None,
             cut_short_for: None,
@@ -139,7 +129,7 @@ impl<F> Slot<F> {
                 Next::Stamp(token)
             };
         }
-        match self.lost_lately(false, now) {
+        match self.losses.pause(false, now) {
             Some(error) if self.flight.is_none() && self.cooling_down(now).is_none() => Next::Fail(error),
             _ => self.request_again(now),
         }
@@ -183,12 +173,7 @@ impl<F> Slot<F> {
     /// first loss keeps nobody waiting.
     pub(super) fn lose(&mut self, now: Now) {
         let usable_for = self.usable(now).map(|token| now.until(&token.deadlines().usable));
-        let mut pause = Pause::transient(self.losses, usable_for, self.jitter.draw());
-        if self.losses == 0 {
-            pause.without_token = Duration::ZERO;
-        }
-        self.losses = self.losses.saturating_add(1);
-        self.lost = Some((now.mono, pause));
+        self.losses.add(Pause::transient(self.losses.in_a_row(), usable_for, self.jitter.draw()), now);
     }
 
     /// Takes in what a flight brought. The outcome is for everyone who waited for it.
@@ -200,8 +185,7 @@ impl<F> Slot<F> {
         now: Now,
         generation: u64,
     ) -> Result<Token, Error> {
-        self.losses = 0;
-        self.lost = None;
+        self.losses = Losses::default();
         let issued = match result {
             Ok(issued) => issued,
             Err(error) => return Err(self.fail(error, now)),
@@ -280,8 +264,7 @@ impl<F> Slot<F> {
         // A loop of invalidations must not remove the issuer's protection.
         let lately = self.cleared_at.is_some_and(|at| !refresh::passed(at, Duration::from_secs(1), now.mono));
         if credentials_changed || !lately {
-            self.losses = 0;
-            self.lost = None;
+            self.losses = Losses::default();
             self.failure = None;
             self.failures = 0;
             self.cleared_at = Some(now.mono);
@@ -302,7 +285,7 @@ impl<F> Slot<F> {
 
     /// Whether throwing the slot away would forget how to protect the issuer.
     pub(super) fn guards_issuer(&self, now: Now) -> bool {
-        !self.budget.is_full(now.mono) || self.cooling_down(now).is_some() || self.lost_lately(false, now).is_some()
+        !self.budget.is_full(now.mono) || self.cooling_down(now).is_some() || self.losses.pause(false, now).is_some()
     }
 
     pub(super) fn usable(&self, now: Now) -> Option<&Token> {
@@ -314,19 +297,7 @@ impl<F> Slot<F> {
             && in_window(token, now)
             && self.early.is_none_or(|(since, length)| refresh::passed(since, length, now.mono))
             && !self.failure.as_ref().is_some_and(|failure| failure.runs(true, now))
-            && self.lost_lately(true, now).is_none()
-    }
-
-    /// While flights that were lost keep others from starting: what to say to who needs one.
-    fn lost_lately(&self, with_token: bool, now: Now) -> Option<Error> {
-        let (since, pause) = self.lost.as_ref()?;
-        let length = if with_token { pause.with_token } else { pause.without_token };
-        let left = refresh::remaining(*since, length, now.mono);
-        if left.is_zero() {
-            return None;
-        }
-        let error = Error::new(ErrorKind::Unavailable, "the last token requests were lost with their tokio runtimes");
-        Some(error.with_hint("send requests from a runtime that outlives them").with_retry_after(left))
+            && self.losses.pause(true, now).is_none()
     }
 
     fn cooling_down(&self, now: Now) -> Option<Error> {
@@ -357,22 +328,6 @@ impl<F> Slot<F> {
         let shared = failure.shared(usable_for.is_some(), now);
         self.failure = Some(failure);
         shared
-    }
-}
-
-impl Failure {
-    fn remaining(&self, with_token: bool, now: Now) -> Duration {
-        let length = if with_token { self.pause.with_token } else { self.pause.without_token };
-        refresh::remaining(self.at, length, now.mono)
-    }
-
-    fn runs(&self, with_token: bool, now: Now) -> bool {
-        !self.remaining(with_token, now).is_zero()
-    }
-
-    /// The error as callers see it: with the time until the next try.
-    fn shared(&self, with_token: bool, now: Now) -> Error {
-        self.error.clone().with_retry_after(self.remaining(with_token, now))
     }
 }
 
