@@ -13,7 +13,7 @@ use crate::sandbox::record::Verdict;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct AeropayTokenCall {
-    /// `/token` or `/v2/token`.
+    /// `/token` or `/v2/token`, with a query if there was one.
     pub path: String,
     /// All headers, with their values.
     pub headers: HeaderMap,
@@ -34,7 +34,6 @@ pub struct AeropayTokenCall {
 impl fmt::Debug for AeropayTokenCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AeropayTokenCall")
-            .field("path", &self.path)
             .field("scope", &self.scope)
             .field("user", &self.user)
             .field("body_bytes", &self.body.len())
