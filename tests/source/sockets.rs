@@ -12,7 +12,7 @@ use tower_bearer_auth::exchange::HttpClient;
 use tower_bearer_auth::sandbox::{AccessPspSandbox, Fault};
 use tower_bearer_auth::{AccessPsp, BearerAuth, Error, ErrorKind, TokenSource};
 
-use crate::common::{DAY, TestClock, secs};
+use crate::common::{DAY, TestClock, secs, settle};
 
 type Client = BearerAuth<HttpClient, AccessPsp>;
 
@@ -134,6 +134,30 @@ async fn an_outage_in_the_refresh_window_is_not_seen_and_a_token_past_its_end_is
     let error = world.send().await.unwrap_err();
     assert_eq!(Error::find(&*error).unwrap().kind(), ErrorKind::Unavailable);
     assert_eq!(world.sandbox.api_request_count(), before);
+}
+
+// R14: a connection whose runtime is alive, and not driven, would never bring an answer.
+#[test]
+fn a_connection_of_a_runtime_that_nobody_drives_is_not_waited_for() {
+    let servers = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let world = servers.block_on(World::new());
+    let (idle, other) = (runtime(), runtime());
+    let renewed_in = |runtime: &Runtime| {
+        world.source.rotate();
+        runtime.block_on(async {
+            timeout(secs(5), world.source.token()).await.expect("a connection of another runtime").unwrap();
+            // The connection gets back to its pool.
+            settle().await;
+        });
+    };
+    renewed_in(&idle);
+    renewed_in(&other);
+    assert_eq!(world.sandbox.issuer_connections(), 2);
+    // Within one runtime it is used again.
+    renewed_in(&other);
+    assert_eq!(world.sandbox.issuer_connections(), 2);
+    renewed_in(&idle);
+    assert_eq!((world.sandbox.issuer_connections(), world.sandbox.token_request_count()), (3, 4));
 }
 
 fn runtime() -> Runtime {
