@@ -1,6 +1,5 @@
-//! Waiting without end is how a test hangs: these end with a message.
+//! A spin that ends: one without end is how a test hangs instead of failing.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// A guard in real time, and never the measure of a test.
@@ -17,9 +16,4 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(begun.elapsed() < GUARD, "{what}: not within {GUARD:?}");
         tokio::task::yield_now().await;
     }
-}
-
-/// Waits for what happens over real sockets.
-pub(crate) async fn within<F: Future>(what: &str, event: F) -> F::Output {
-    tokio::time::timeout(GUARD, event).await.unwrap_or_else(|_| panic!("{what}: not within {GUARD:?}"))
 }
