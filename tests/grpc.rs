@@ -29,8 +29,11 @@ use tower::Layer as _;
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
 use tower_bearer_auth::{Audit, BearerAuth, BearerAuthLayer, Replay, TokenProvider};
 
+#[path = "common/eventually.rs"]
+mod eventually;
 #[path = "common/issuer.rs"]
 mod issuer;
+use eventually::eventually;
 use issuer::{issuer, token};
 
 const UNARY: &str = "/test/Unary";
@@ -276,9 +279,7 @@ async fn a_client_stream_that_is_refused_at_once_arrives_whole_at_the_second_sen
         tokio::spawn(async move { client.client_streaming(tonic::Request::new(messages), path(UNARY), Raw).await });
     let sent = ["one", "two", "three", "four"].map(Bytes::from);
     sender.send(sent[0].clone()).await.unwrap();
-    while server.calls.lock().len() < 2 {
-        tokio::task::yield_now().await;
-    }
+    eventually("the second sending has begun", || server.calls.lock().len() == 2).await;
     for message in &sent[1..] {
         sender.send(message.clone()).await.unwrap();
     }

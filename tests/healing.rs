@@ -22,9 +22,12 @@ mod audit;
 mod budget;
 #[path = "healing/drain.rs"]
 mod drain;
+#[path = "common/eventually.rs"]
+mod eventually;
 #[path = "common/issuer.rs"]
 mod issuer;
 use api::{Api, INVALID_TOKEN, answer, bearer, refused};
+use eventually::eventually;
 use issuer::{issuer, token};
 
 type Body = Full<Bytes>;
@@ -163,9 +166,7 @@ async fn five_revocations_in_a_minute_heal_for_all_that_were_in_flight() {
             gate.send_replace(false);
             held.store(0, Ordering::SeqCst);
             let calls: Vec<_> = (0..CALLS).map(|_| tokio::spawn(client.clone().oneshot(get()))).collect();
-            while held.load(Ordering::SeqCst) < CALLS {
-                tokio::task::yield_now().await;
-            }
+            eventually("all are held", || held.load(Ordering::SeqCst) == CALLS).await;
             revoked.up_to(revocation);
             gate.send_replace(true);
             for call in calls {

@@ -21,7 +21,10 @@ mod early;
 mod https;
 #[path = "healing_sockets/redirects.rs"]
 mod redirects;
+#[path = "common/within.rs"]
+mod within;
 use https::{Http, client, provider};
+use within::within;
 
 type Body = Full<Bytes>;
 
@@ -58,7 +61,7 @@ async fn a_hundred_in_flight_at_each_of_five_revocations_all_succeed_with_one_to
             sandbox.hold();
             let calls: Vec<_> =
                 (0..CALLS).map(|call| tokio::spawn(client.clone().oneshot(session(&sandbox, call)))).collect();
-            sandbox.wait_held(CALLS).await;
+            within("the API holds them", sandbox.wait_held(CALLS)).await;
             sandbox.revoke_all();
             sandbox.release();
             for call in calls {
@@ -113,7 +116,7 @@ async fn a_thousand_healed_requests_open_no_more_connections_than_there_are_task
     for _ in 0..ROUNDS {
         sandbox.hold();
         let release = async {
-            sandbox.wait_held(TASKS).await;
+            within("the API holds them", sandbox.wait_held(TASKS)).await;
             sandbox.revoke_all();
             sandbox.release();
         };

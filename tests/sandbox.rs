@@ -12,15 +12,21 @@ use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer, Fault, Protocols, Ver
 
 #[path = "sandbox/aeropay.rs"]
 mod aeropay;
+#[path = "common/eventually.rs"]
+mod eventually;
 #[path = "sandbox/faults.rs"]
 mod faults;
 #[path = "sandbox/plain_client.rs"]
 mod plain_client;
 #[path = "sandbox/strict.rs"]
 mod strict;
+#[path = "common/within.rs"]
+mod within;
+use eventually::eventually;
 use plain_client::{
     FORM, Plain, echo_request, json, new_token, sale_request, session_request, token_request, with_token,
 };
+use within::within;
 
 const SALE_KEY: &str = "01234567-89ab-4def-8123-456789abcdef";
 const OTHER_KEY: &str = "11234567-89ab-4def-8123-456789abcdef";
@@ -153,7 +159,7 @@ async fn a_hundred_requests_in_flight_at_a_revocation_are_all_refused() {
                 tokio::spawn(async move { client.send(request).await.unwrap() })
             })
             .collect();
-        sandbox.wait_held(100).await;
+        within("the API holds them", sandbox.wait_held(100)).await;
         sandbox.revoke_all();
         sandbox.release();
         for call in calls {
@@ -219,7 +225,7 @@ async fn an_answer_held_back_was_given_before_the_revocation() {
         let (client, request) = (client.clone(), session_request(&sandbox, &token));
         async move { client.send(request).await.unwrap() }
     });
-    sandbox.wait_answers_held(1).await;
+    within("the answers are held", sandbox.wait_answers_held(1)).await;
     sandbox.revoke_all();
     sandbox.release_answers();
     assert_eq!(call.await.unwrap().status(), 201);
@@ -238,10 +244,10 @@ async fn waits_end_when_the_request_has_arrived_not_when_it_is_answered() {
         let client = client.clone();
         tokio::spawn(async move { client.send(request).await.unwrap() })
     });
-    sandbox.wait_token_requests(2).await;
-    sandbox.wait_api_requests(1).await;
-    sandbox.wait_issuer_held(1).await;
-    sandbox.wait_held(1).await;
+    within("the token requests", sandbox.wait_token_requests(2)).await;
+    within("the API requests", sandbox.wait_api_requests(1)).await;
+    within("the issuer holds them", sandbox.wait_issuer_held(1)).await;
+    within("the API holds them", sandbox.wait_held(1)).await;
     assert_eq!(sandbox.token_requests()[1].status, None);
     assert_eq!(sandbox.api_requests()[0].verdict, None);
     assert_eq!(sandbox.api_requests()[0].body, "four");
@@ -341,12 +347,11 @@ async fn dropping_the_handle_frees_the_ports_and_ends_every_task() {
         sandbox.script(Fault::Hang);
         let request = token_request(&sandbox);
         let call = tokio::spawn(async move { client.send(request).await.is_err() });
-        sandbox.wait_token_requests(1).await;
+        within("the token requests", sandbox.wait_token_requests(1)).await;
         drop(sandbox);
         assert!(call.await.unwrap(), "a call that hangs is broken off");
-        while Handle::current().metrics().num_alive_tasks() > tasks {
-            tokio::task::yield_now().await;
-        }
+        let left = || Handle::current().metrics().num_alive_tasks();
+        eventually("every task of the sandbox has ended", || left() <= tasks).await;
         for origin in origins {
             let address = origin.strip_prefix("https://").unwrap();
             assert!(TcpStream::connect(address).await.is_err());

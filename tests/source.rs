@@ -9,6 +9,8 @@ mod api;
 mod cancellation;
 #[path = "source/common.rs"]
 mod common;
+#[path = "common/eventually.rs"]
+mod eventually;
 #[path = "source/failure.rs"]
 mod failure;
 #[path = "source/issuer.rs"]
@@ -36,3 +38,6 @@ mod sockets;
 mod status;
 #[path = "source/time.rs"]
 mod time;
+#[cfg(feature = "sandbox")]
+#[path = "common/within.rs"]
+mod within;

@@ -1,8 +1,9 @@
-//! This crate's own HTTP client for token calls: hyper-util's pool over rustls, HTTP/1.1.
+//! This crate's own HTTP client for token calls: hyper-util's pool over rustls, HTTP/1.1, a pool for each runtime.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
 use rustls::ClientConfig;
+use tokio::runtime;
 use tower::Service;
 
 use super::service::AnswerBody;
@@ -29,6 +32,10 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 
 /// A pooled HTTP/1.1 client for token calls. Cloning shares the pool.
 ///
+/// A connection is used in the tokio runtime that opened it, and in no other: one that nobody drives at the moment would
+/// leave its connections without an answer. The pool is that of the runtime that called last; a call from another one
+/// begins a new pool.
+///
 /// TLS is rustls with ring and Mozilla's roots, compiled in, unless the builder is told otherwise. The process-wide
 /// default of rustls is neither read nor set. It follows no redirect, keeps no cookies, reads no proxy variable, and
 /// speaks clear text to loopback alone.
@@ -36,7 +43,29 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 /// It is built outside of a runtime as well as inside, and outlives the runtimes that it was used in.
 #[derive(Clone)]
 pub struct HttpClient {
-    inner: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connector: HttpsConnector<HttpConnector>,
+    pool: Mutex<Option<(runtime::Id, Pool)>>,
+}
+
+type Pool = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+impl Inner {
+    fn pool_of(&self, runtime: runtime::Id) -> Pool {
+        let mut pool = self.pool.lock();
+        if let Some((_, pool)) = pool.as_ref().filter(|(owner, _)| *owner == runtime) {
+            return pool.clone();
+        }
+        let fresh = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .build(self.connector.clone());
+        *pool = Some((runtime, fresh.clone()));
+        fresh
+    }
 }
 
 impl HttpClient {
@@ -75,8 +104,12 @@ impl Service<Request<Full<Bytes>>> for HttpClient {
             .with_hint("use https; http is for loopback alone")
             .into())));
         }
-        let answer = self.inner.request(request);
-        Box::pin(async move { Ok(answer.await?.map(AnswerBody::new)) })
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let runtime = runtime::Handle::try_current().map_err(|_| no_runtime())?;
+            let answer = inner.pool_of(runtime.id()).request(request);
+            Ok(answer.await?.map(AnswerBody::new))
+        })
     }
 }
 
@@ -156,11 +189,7 @@ impl HttpClientBuilder {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        let inner = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .build(connector);
-        Ok(HttpClient { inner })
+        Ok(HttpClient { inner: Arc::new(Inner { connector, pool: Mutex::new(None) }) })
     }
 }
 
@@ -171,4 +200,8 @@ impl fmt::Debug for HttpClientBuilder {
             .field("connect_timeout", &self.connect_timeout)
             .finish()
     }
+}
+
+fn no_runtime() -> Error {
+    Error::new(ErrorKind::NoRuntime, "an HTTP request needs a tokio runtime")
 }

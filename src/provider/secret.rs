@@ -5,8 +5,10 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use secrecy::SecretString;
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -14,6 +16,9 @@ use crate::error::{Error, ErrorKind};
 
 /// No secret is larger; a path that names something else is noticed before it is read whole.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
+
+/// A file on a mount that is gone may never be read to its end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 type Load = dyn Fn() -> Result<SecretString, Error> + Send + Sync;
 
@@ -33,10 +38,21 @@ enum Origin {
     File(Arc<Watched>),
 }
 
+/// A file that one thread reads, for all who ask.
 struct Watched {
     path: PathBuf,
-    last_good: Mutex<SecretString>,
-    last_error: Mutex<Option<Error>>,
+    readings: Mutex<Readings>,
+    answered: Condvar,
+}
+
+struct Readings {
+    last_good: SecretString,
+    last_error: Option<Error>,
+    /// How often a reading was asked for, and up to which of these it was answered. What is asked for while a reading is
+    /// under way is answered by the next one: the file may have changed since.
+    asked: u64,
+    answered: u64,
+    reader: bool,
 }
 
 impl Secret {
@@ -55,8 +71,8 @@ impl Secret {
 
     /// A secret in a file, of at most 64 KiB, which is read now and again at every fetch.
     ///
-    /// One trailing newline is removed. If a later reading fails, the secret that was read last stays in use, and
-    /// [`last_error`](Self::last_error) says why.
+    /// One trailing newline is removed. If a later reading fails, or takes longer than 2 seconds, the secret that was read
+    /// last stays in use, and [`last_error`](Self::last_error) says why. At most one thread reads it at a time.
     ///
     /// # Errors
     ///
@@ -64,8 +80,10 @@ impl Secret {
     /// UTF-8.
     pub fn file(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
-        let last_good = Mutex::new(read(&path)?);
-        Ok(Self { origin: Origin::File(Arc::new(Watched { path, last_good, last_error: Mutex::new(None) })) })
+        let last_good = read(&path)?;
+        let readings = Readings { last_good, last_error: None, asked: 0, answered: 0, reader: false };
+        let file = Watched { path, readings: Mutex::new(readings), answered: Condvar::new() };
+        Ok(Self { origin: Origin::File(Arc::new(file)) })
     }
 
     /// The secret as it is now.
@@ -79,15 +97,14 @@ impl Secret {
             Origin::Function(load) => load(),
             Origin::File(file) => {
                 let reading = Arc::clone(file);
-                let read = match tokio::runtime::Handle::try_current() {
+                Ok(match tokio::runtime::Handle::try_current() {
                     Ok(runtime) => runtime
-                        .spawn_blocking(move || read(&reading.path))
+                        .spawn_blocking(move || reading.reread())
                         .await
-                        .unwrap_or_else(|_| Err(unreadable(&file.path, "the reading was interrupted"))),
-                    // There is nobody here whom a blocking read could hold up.
-                    Err(_) => read(&reading.path),
-                };
-                Ok(file.keep(read))
+                        .unwrap_or_else(|_| file.failed(&mut file.readings.lock(), "the reading was interrupted")),
+                    // There is nobody here whom a wait could hold up.
+                    Err(_) => reading.reread(),
+                })
             }
         }
     }
@@ -96,7 +113,7 @@ impl Secret {
     #[must_use]
     pub fn last_error(&self) -> Option<Error> {
         match &self.origin {
-            Origin::File(file) => file.last_error.lock().clone(),
+            Origin::File(file) => file.readings.lock().last_error.clone(),
             Origin::Value(_) | Origin::Function(_) => None,
         }
     }
@@ -107,24 +124,56 @@ impl Secret {
         match &self.origin {
             Origin::Value(value) => Some(value.clone()),
             Origin::Function(_) => None,
-            Origin::File(file) => Some(file.last_good.lock().clone()),
+            Origin::File(file) => Some(file.readings.lock().last_good.clone()),
         }
     }
 }
 
 impl Watched {
-    fn keep(&self, read: Result<SecretString, Error>) -> SecretString {
-        match read {
-            Ok(secret) => {
-                *self.last_good.lock() = secret.clone();
-                *self.last_error.lock() = None;
-                secret
+    /// The secret by a reading that begins after this was called, or the one read last.
+    fn reread(self: Arc<Self>) -> SecretString {
+        let mut readings = self.readings.lock();
+        readings.asked += 1;
+        let mine = readings.asked;
+        if !readings.reader {
+            // A thread of its own: where it never comes back, no runtime waits for it to end.
+            let file = Arc::clone(&self);
+            let reader = thread::Builder::new().name(String::from("secret-file")).spawn(move || file.read_for_all());
+            if reader.is_err() {
+                return self.failed(&mut readings, "there is no thread to read it in");
             }
-            Err(error) => {
-                *self.last_error.lock() = Some(error);
-                self.last_good.lock().clone()
-            }
+            readings.reader = true;
         }
+        self.answered.wait_while_for(&mut readings, |readings| readings.answered < mine, PATIENCE);
+        if readings.answered < mine {
+            return self.failed(&mut readings, "the reading takes longer than 2 seconds");
+        }
+        readings.last_good.clone()
+    }
+
+    fn read_for_all(&self) {
+        let mut readings = self.readings.lock();
+        while readings.answered < readings.asked {
+            let asked = readings.asked;
+            drop(readings);
+            let outcome = read(&self.path);
+            readings = self.readings.lock();
+            match outcome {
+                Ok(secret) => {
+                    readings.last_good = secret;
+                    readings.last_error = None;
+                }
+                Err(error) => readings.last_error = Some(error),
+            }
+            readings.answered = asked;
+            self.answered.notify_all();
+        }
+        readings.reader = false;
+    }
+
+    fn failed(&self, readings: &mut Readings, why: &str) -> SecretString {
+        readings.last_error = Some(unreadable(&self.path, why));
+        readings.last_good.clone()
     }
 }
 

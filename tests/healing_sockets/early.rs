@@ -136,7 +136,7 @@ async fn an_api_that_refuses_before_it_reads_is_healed() {
         let request = Request::post(format!("{}/wallets/wsps/sessions", sandbox.api_origin()));
         let request = request.header("content-type", "application/json").body(body).unwrap();
         let call = tokio::spawn(client.oneshot(request));
-        sandbox.wait_api_requests(2).await;
+        within("the API requests", sandbox.wait_api_requests(2)).await;
         send(&mut sender, r#"{"reference":"#).await;
         send(&mut sender, r#""1"}"#).await;
         drop(sender);

@@ -10,7 +10,9 @@ use tokio::{
 };
 use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer, Fault, Recorder};
 
+use crate::eventually::eventually;
 use crate::plain_client::{Body, Plain, echo_request, json, new_token, token_request, with_token};
+use crate::within::within;
 
 #[tokio::test]
 async fn scripted_answers_come_one_a_request_then_the_standing_one_then_duty() {
@@ -106,7 +108,7 @@ async fn a_reset_takes_the_other_streams_of_its_connection_along() {
     let mut second = first.another_stream();
     let request = token_request(&sandbox);
     let hanging = tokio::spawn(async move { first.send(request).await.is_err() });
-    sandbox.wait_token_requests(1).await;
+    within("the token requests", sandbox.wait_token_requests(1)).await;
     sandbox.script(Fault::Reset);
     assert!(second.send(token_request(&sandbox)).await.is_err());
     assert!(hanging.await.unwrap());
@@ -143,7 +145,7 @@ async fn an_early_refusal_does_not_wait_for_the_body() {
     sandbox.refuse_early(false);
     let mut stream = TcpStream::connect(&address).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
-    sandbox.wait_api_requests(2).await;
+    within("the API requests", sandbox.wait_api_requests(2)).await;
     assert_eq!(sandbox.api_requests()[1].verdict, None);
     stream.write_all(b"nine here").await.unwrap();
     stream.read_exact(&mut answer).await.unwrap();
@@ -180,7 +182,7 @@ async fn a_recorder_keeps_every_byte_and_answers_as_told() {
             assert_eq!(answer.status(), 201);
             assert_eq!(answer.body(), "made");
         }
-        recorder.wait_requests(2).await;
+        within("the requests", recorder.wait_requests(2)).await;
         assert_eq!(recorder.request_count(), 2);
         assert_eq!(recorder.connections(), 1);
         let first: Bytes = recorder.requests()[0].clone();
@@ -197,12 +199,10 @@ async fn a_recorder_understands_chunks_and_requests_in_one_piece() {
     let chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     let plain = b"GET / HTTP/1.1\r\n\r\n";
     stream.write_all(&[&chunked[..], plain].concat()).await.unwrap();
-    recorder.wait_requests(2).await;
+    within("the requests", recorder.wait_requests(2)).await;
     assert_eq!(recorder.requests(), [&chunked[..], plain]);
     // Half a request is a leak too.
     stream.write_all(b"GET / HTTP/1.1\r\ncanary").await.unwrap();
-    while !recorder.has_seen(b"canary") {
-        tokio::task::yield_now().await;
-    }
+    eventually("half a request has arrived", || recorder.has_seen(b"canary")).await;
     assert_eq!(recorder.request_count(), 2);
 }

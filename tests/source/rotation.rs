@@ -15,6 +15,7 @@ use tower_bearer_auth::{Error, ErrorKind, FromExtension, IssuedToken, Secret, To
 use crate::common::{
     Api, Does, Issuer, Stopwatch, TestClock, assert_reconciles, get, layer, ms, secs, settle, unavailable,
 };
+use crate::eventually::eventually;
 
 // R50
 #[tokio::test(start_paused = true)]
@@ -287,6 +288,50 @@ async fn a_secret_file_is_read_again_at_every_fetch_and_a_failing_reading_keeps_
     source.rotate();
     assert_eq!(source.token().await.unwrap().expose_secret(), "secret-3");
     assert!(secret.last_error().is_none());
+}
+
+/// How many threads of this process read secret files.
+#[cfg(target_os = "linux")]
+fn readers() -> usize {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.trim() == "secret-file").count()
+}
+
+// R50: a dead mount, or a FIFO that nobody writes to.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_secret_file_that_hangs_costs_two_seconds_and_one_thread_and_the_old_secret_stays_in_use() {
+    let file = Scratch::new("hangs", "secret-1");
+    let secret = Secret::file(&file.0).unwrap();
+    let source = source_of(&secret);
+    fs::remove_file(&file.0).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file.0).status().unwrap().success());
+    assert_eq!(source.token().await.unwrap().expose_secret(), "secret-1");
+    assert!(secret.last_error().unwrap().to_string().contains("2 seconds"));
+    for loaded in join_all((0..8).map(|_| secret.load())).await {
+        assert_eq!(loaded.unwrap().expose_secret(), "secret-1");
+    }
+    // The other tests' readers come and go; those that hang would stay.
+    eventually("one reader is left, which hangs", || readers() <= 1).await;
+
+    // The mount comes back: the reader gets to the end of what it has open, and then reads what is there by now.
+    let aside = Scratch(file.0.with_extension("aside"));
+    fs::rename(&file.0, &aside.0).unwrap();
+    file.write("secret-2");
+    drop(fs::OpenOptions::new().write(true).open(&aside.0).unwrap());
+    eventually("no reader is left", || readers() == 0).await;
+    assert_eq!(secret.load().await.unwrap().expose_secret(), "secret-2");
+    assert!(secret.last_error().is_none());
+}
+
+// R50: no runtime, no timers: read in place.
+#[test]
+fn a_secret_file_is_read_outside_of_a_runtime_as_well() {
+    let file = Scratch::new("outside", "secret-1");
+    let secret = Secret::file(&file.0).unwrap();
+    file.write("secret-2");
+    assert_eq!(secret.load().now_or_never().unwrap().unwrap().expose_secret(), "secret-2");
 }
 
 // R50

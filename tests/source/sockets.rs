@@ -12,7 +12,9 @@ use tower_bearer_auth::exchange::HttpClient;
 use tower_bearer_auth::sandbox::{AccessPspSandbox, Fault};
 use tower_bearer_auth::{AccessPsp, BearerAuth, Error, ErrorKind, TokenSource};
 
-use crate::common::{DAY, TestClock, secs};
+use crate::common::{DAY, TestClock, secs, settle};
+use crate::eventually::eventually;
+use crate::within::within;
 
 type Client = BearerAuth<HttpClient, AccessPsp>;
 
@@ -61,10 +63,8 @@ async fn a_thousand_cold_callers_reach_the_issuer_once() {
             tokio::spawn(async move { source.token().await.unwrap().expose_secret().to_owned() })
         })
         .collect();
-    world.sandbox.wait_issuer_held(1).await;
-    while world.source.stats().waiting < 1_000 {
-        tokio::task::yield_now().await;
-    }
+    within("the issuer holds them", world.sandbox.wait_issuer_held(1)).await;
+    eventually("all wait", || world.source.stats().waiting == 1_000).await;
     world.sandbox.release_issuer();
     for secret in join_all(callers).await {
         assert_eq!(secret.unwrap(), world.source.peek().unwrap().expose_secret());
@@ -85,10 +85,8 @@ async fn a_thousand_cold_callers_share_one_503() {
             tokio::spawn(async move { source.token().await.unwrap_err() })
         })
         .collect();
-    while world.source.stats().waiting < 1_000 {
-        tokio::task::yield_now().await;
-    }
-    world.sandbox.wait_issuer_held(1).await;
+    eventually("all wait", || world.source.stats().waiting == 1_000).await;
+    within("the issuer holds them", world.sandbox.wait_issuer_held(1)).await;
     world.sandbox.release_issuer();
     for error in join_all(callers).await {
         let error = error.unwrap();
@@ -107,7 +105,7 @@ async fn callers_that_give_up_before_the_issuer_answers_leave_one_request_that_l
     for _ in 0..50 {
         assert!(world.send().now_or_never().is_none());
     }
-    world.sandbox.wait_issuer_held(1).await;
+    within("the issuer holds them", world.sandbox.wait_issuer_held(1)).await;
     world.sandbox.release_issuer();
     assert_eq!(world.send().await.unwrap(), StatusCode::OK);
     assert_eq!(world.sandbox.token_request_count(), 1);
@@ -123,10 +121,8 @@ async fn an_outage_in_the_refresh_window_is_not_seen_and_a_token_past_its_end_is
     world.clock.mono_forward(secs(1700));
     for tries in 2..5 {
         assert_eq!(world.send().await.unwrap(), StatusCode::OK);
-        world.sandbox.wait_token_requests(tries).await;
-        while world.source.stats().flights_running > 0 {
-            tokio::task::yield_now().await;
-        }
+        within("the token requests", world.sandbox.wait_token_requests(tries)).await;
+        eventually("the flight has ended", || world.source.stats().flights_running == 0).await;
         world.clock.mono_forward(secs(20));
     }
     world.clock.mono_forward(secs(30));
@@ -134,6 +130,30 @@ async fn an_outage_in_the_refresh_window_is_not_seen_and_a_token_past_its_end_is
     let error = world.send().await.unwrap_err();
     assert_eq!(Error::find(&*error).unwrap().kind(), ErrorKind::Unavailable);
     assert_eq!(world.sandbox.api_request_count(), before);
+}
+
+// R14: a connection whose runtime is alive, and not driven, would never bring an answer.
+#[test]
+fn a_connection_of_a_runtime_that_nobody_drives_is_not_waited_for() {
+    let servers = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let world = servers.block_on(World::new());
+    let (idle, other) = (runtime(), runtime());
+    let renewed_in = |runtime: &Runtime| {
+        world.source.rotate();
+        runtime.block_on(async {
+            timeout(secs(5), world.source.token()).await.expect("a connection of another runtime").unwrap();
+            // The connection gets back to its pool.
+            settle().await;
+        });
+    };
+    renewed_in(&idle);
+    renewed_in(&other);
+    assert_eq!(world.sandbox.issuer_connections(), 2);
+    // Within one runtime it is used again.
+    renewed_in(&other);
+    assert_eq!(world.sandbox.issuer_connections(), 2);
+    renewed_in(&idle);
+    assert_eq!((world.sandbox.issuer_connections(), world.sandbox.token_request_count()), (3, 4));
 }
 
 fn runtime() -> Runtime {
@@ -145,7 +165,7 @@ fn runtime() -> Runtime {
 fn a_source_and_its_connections_outlive_the_runtimes_that_they_were_used_in() {
     let servers = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let world = servers.block_on(World::new());
-    let within = |runtime: Runtime, flight_in_the_air: bool| {
+    let served_in = |runtime: Runtime, flight_in_the_air: bool| {
         runtime.block_on(async {
             let status = timeout(secs(30), world.send()).await.expect("hung").unwrap();
             assert_eq!(status, StatusCode::OK);
@@ -153,18 +173,18 @@ fn a_source_and_its_connections_outlive_the_runtimes_that_they_were_used_in() {
                 world.sandbox.hold_issuer();
                 world.source.invalidate();
                 assert!(world.send().now_or_never().is_none());
-                world.sandbox.wait_issuer_held(1).await;
+                within("the issuer holds them", world.sandbox.wait_issuer_held(1)).await;
             }
         });
         drop(runtime);
         world.sandbox.release_issuer();
     };
     // Warm; then expired, over pooled connections whose runtime is gone; then with a flight in the air.
-    within(runtime(), false);
+    served_in(runtime(), false);
     world.clock.mono_forward(DAY);
-    within(runtime(), true);
-    within(runtime(), true);
-    within(runtime(), false);
+    served_in(runtime(), true);
+    served_in(runtime(), true);
+    served_in(runtime(), false);
     let stats = world.source.stats();
     assert_eq!((stats.flights_lost, stats.waits_failed), (2, 0));
     assert_eq!(stats.flights as usize, world.sandbox.token_request_count());
