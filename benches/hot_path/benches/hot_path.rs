@@ -1,0 +1,119 @@
+//! Time and allocations of one stamped request, from `poll_ready` to the answer. The request is made outside of what is
+//! measured, and a first one has shown that the header arrives.
+
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use divan::{AllocProfiler, Bencher};
+use hot_path::{Answer, Bare, STAMP, Sink, USER_STAMP};
+use http::Request;
+use tower_bearer_auth::replay;
+use tower_layer::Layer;
+use tower_service::Service;
+
+#[global_allocator]
+static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+fn alone<L, B>(bencher: Bencher<'_, '_>, layer: L, expected: Option<&'static str>, request: impl Fn() -> Request<B>)
+where
+    L: Layer<Sink, Service: Service<Request<B>, Response = Answer, Error: Debug>>,
+{
+    let mut service = hot_path::checked(&layer, request(), expected);
+    bencher.with_inputs(request).bench_local_values(|request| hot_path::send(&mut service, request));
+}
+
+/// Each thread has clones of one service.
+fn together<L, B>(bencher: Bencher<'_, '_>, layer: L, expected: &'static str, request: impl Fn() -> Request<B> + Sync)
+where
+    L: Layer<Sink, Service: Service<Request<B>, Response = Answer, Error: Debug> + Clone + Sync>,
+{
+    let service = hot_path::checked(&layer, request(), Some(expected));
+    bencher.with_inputs(|| (service.clone(), Some(request()))).bench_refs(|(service, request)| {
+        let request = request.take().expect("each is sent once");
+        hot_path::send(service, request)
+    });
+}
+
+/// The first of them is who the check expects.
+fn users(count: u64) -> impl Fn() -> Request<hot_path::Plain> + Sync {
+    let turn = AtomicU64::new(0);
+    move || hot_path::user(turn.fetch_add(1, Ordering::Relaxed), count)
+}
+
+mod one_thread {
+    use super::*;
+
+    #[divan::bench]
+    fn a_bare(bencher: Bencher<'_, '_>) {
+        alone(bencher, Bare, None, hot_path::empty);
+    }
+
+    #[divan::bench]
+    fn b_static(bencher: Bencher<'_, '_>) {
+        alone(bencher, hot_path::fixed(), Some(STAMP), hot_path::empty);
+    }
+
+    #[divan::bench]
+    fn c_by_hand(bencher: Bencher<'_, '_>) {
+        alone(bencher, hot_path::by_hand(), Some(STAMP), hot_path::empty);
+    }
+
+    #[divan::bench]
+    fn d_off(bencher: Bencher<'_, '_>) {
+        alone(bencher, hot_path::ours().bodies(replay::Off), Some(STAMP), hot_path::empty);
+    }
+
+    #[divan::bench]
+    fn e_empty(bencher: Bencher<'_, '_>) {
+        alone(bencher, hot_path::ours(), Some(STAMP), hot_path::empty);
+    }
+
+    #[divan::bench]
+    fn f_cloned(bencher: Bencher<'_, '_>) {
+        alone(bencher, hot_path::ours().bodies(replay::Cloned), Some(STAMP), hot_path::small);
+    }
+
+    #[divan::bench]
+    fn g_buffered(bencher: Bencher<'_, '_>) {
+        alone(bencher, hot_path::ours().bodies(hot_path::buffered()), Some(STAMP), hot_path::boxed);
+    }
+
+    #[divan::bench(args = [1, 1_000, 1_000_000])]
+    fn h_keyed(bencher: Bencher<'_, '_>, count: u64) {
+        alone(bencher, hot_path::keyed(count).bodies(replay::Off), Some(USER_STAMP), users(count));
+    }
+}
+
+#[divan::bench_group(threads = [1, 2])]
+mod threads {
+    use super::*;
+
+    #[divan::bench]
+    fn b_static(bencher: Bencher<'_, '_>) {
+        together(bencher, hot_path::fixed(), STAMP, hot_path::empty);
+    }
+
+    #[divan::bench]
+    fn c_by_hand(bencher: Bencher<'_, '_>) {
+        together(bencher, hot_path::by_hand(), STAMP, hot_path::empty);
+    }
+
+    #[divan::bench]
+    fn d_off(bencher: Bencher<'_, '_>) {
+        together(bencher, hot_path::ours().bodies(replay::Off), STAMP, hot_path::empty);
+    }
+
+    #[divan::bench]
+    fn e_empty(bencher: Bencher<'_, '_>) {
+        together(bencher, hot_path::ours(), STAMP, hot_path::empty);
+    }
+
+    #[divan::bench(args = [1_000])]
+    fn h_keyed(bencher: Bencher<'_, '_>, count: u64) {
+        together(bencher, hot_path::keyed(count).bodies(replay::Off), USER_STAMP, users(count));
+    }
+}

@@ -1,0 +1,64 @@
+//! Sends a number of requests in one of the ways, for a counter of instructions to watch: `count WAY REQUESTS`.
+//!
+//! The requests are made before. What is to be counted is [`counted_section`] alone.
+
+use std::fmt::Debug;
+use std::hint::black_box;
+use std::process::ExitCode;
+
+use hot_path::{Answer, Bare, STAMP, USER_STAMP};
+use http::Request;
+use tower_bearer_auth::replay;
+use tower_layer::Layer;
+use tower_service::Service;
+
+const WAYS: &str = "bare static by-hand off empty cloned buffered keyed-USERS";
+
+#[inline(never)]
+fn counted_section<S, B>(service: &mut S, requests: Vec<Request<B>>)
+where
+    S: Service<Request<B>, Response = Answer>,
+    S::Error: Debug,
+{
+    for request in requests {
+        black_box(hot_path::send(service, request));
+    }
+}
+
+fn run<L, B>(layer: L, expected: Option<&'static str>, requests: u64, request: impl Fn(u64) -> Request<B>)
+where
+    L: Layer<hot_path::Sink, Service: Service<Request<B>, Response = Answer, Error: Debug>>,
+{
+    let mut service = hot_path::checked(&layer, request(0), expected);
+    let requests = (0..requests).map(request).collect();
+    counted_section(&mut service, requests);
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let (Some(way), Some(Ok(n))) = (words.next(), words.next().map(|n| n.parse())) else {
+        eprintln!("count WAY REQUESTS, where WAY is one of {WAYS}");
+        return ExitCode::from(2);
+    };
+    let (empty, small, boxed) = (|_| hot_path::empty(), |_| hot_path::small(), |_| hot_path::boxed());
+    match way.as_str() {
+        "bare" => run(Bare, None, n, empty),
+        "static" => run(hot_path::fixed(), Some(STAMP), n, empty),
+        "by-hand" => run(hot_path::by_hand(), Some(STAMP), n, empty),
+        "off" => run(hot_path::ours().bodies(replay::Off), Some(STAMP), n, empty),
+        "empty" => run(hot_path::ours(), Some(STAMP), n, empty),
+        "cloned" => run(hot_path::ours().bodies(replay::Cloned), Some(STAMP), n, small),
+        "buffered" => run(hot_path::ours().bodies(hot_path::buffered()), Some(STAMP), n, boxed),
+        keyed => match keyed.strip_prefix("keyed-").and_then(|users| users.parse().ok()) {
+            Some(users) if users > 0 => {
+                let layer = hot_path::keyed(users).bodies(replay::Off);
+                run(layer, Some(USER_STAMP), n, |turn| hot_path::user(turn, users));
+            }
+            _ => {
+                eprintln!("count: {keyed} is none of {WAYS}");
+                return ExitCode::from(2);
+            }
+        },
+    }
+    ExitCode::SUCCESS
+}

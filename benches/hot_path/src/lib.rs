@@ -1,0 +1,231 @@
+//! One request through a service that does nothing, stamped in each of the ways that are compared.
+//!
+//! Every way is a tower layer over the same [`Sink`]. [`checked`] sends one request through it and looks at the header that
+//! arrives, before anybody measures anything.
+
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::future::{Ready, ready};
+use std::hint::black_box;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::task::noop_waker_ref;
+use http::header::{ACCEPT, AUTHORIZATION, USER_AGENT};
+use http::{HeaderValue, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full};
+use tokio::sync::RwLock;
+use tower_bearer_auth::replay::{Buffered, ReplayBody};
+use tower_bearer_auth::{
+    BearerAuthLayer, BoxError, Error, FromExtension, IssuedToken, Static, TokenProvider, TokenSource,
+};
+use tower_http::auth::AddAuthorizationLayer;
+use tower_layer::Layer;
+use tower_service::Service;
+
+const ORIGIN: &str = "https://api.example.com";
+const TOKEN: &str = "opaque-token-of-43-characters-0123456789abc";
+/// What arrives where the token is [`TOKEN`].
+pub const STAMP: &str = "Bearer opaque-token-of-43-characters-0123456789abc";
+
+pub type Answer = Response<Empty<Bytes>>;
+pub type Plain = Full<Bytes>;
+pub type Boxed = UnsyncBoxBody<Bytes, BoxError>;
+pub type Wrap = fn(ReplayBody<Boxed>) -> Boxed;
+
+/// The service below: it drops the request and answers 200.
+#[derive(Clone, Copy, Debug)]
+pub struct Sink {
+    expected: Option<Option<&'static str>>,
+}
+
+impl Sink {
+    const SILENT: Self = Self { expected: None };
+}
+
+impl<B> Service<Request<B>> for Sink {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Ready<Result<Answer, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if let Some(expected) = self.expected {
+            let arrived = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+            assert_eq!(arrived, expected.map(str::as_bytes), "another header arrived");
+        }
+        drop(black_box(request));
+        ready(Ok(Response::new(Empty::new())))
+    }
+}
+
+/// Sends one request, which nothing holds up.
+pub fn send<S, B>(service: &mut S, request: Request<B>) -> Answer
+where
+    S: Service<Request<B>, Response = Answer>,
+    S::Error: Debug,
+{
+    let ready = service.poll_ready(&mut Context::from_waker(noop_waker_ref()));
+    assert!(matches!(ready, Poll::Ready(Ok(()))), "the service below is always ready");
+    service.call(request).now_or_never().expect("nothing to wait for").expect("an answer")
+}
+
+/// The service to measure, after one request through its twin has shown that `expected` arrives.
+pub fn checked<L, S, B>(layer: &L, request: Request<B>, expected: Option<&'static str>) -> S
+where
+    L: Layer<Sink, Service = S>,
+    S: Service<Request<B>, Response = Answer>,
+    S::Error: Debug,
+{
+    send(&mut layer.layer(Sink { expected: Some(expected) }), request);
+    layer.layer(Sink::SILENT)
+}
+
+pub fn empty() -> Request<Plain> {
+    request(Full::default())
+}
+
+/// With a body of 16 bytes.
+pub fn small() -> Request<Plain> {
+    request(Full::from("sixteen bytes it"))
+}
+
+/// The same, in a box.
+pub fn boxed() -> Request<Boxed> {
+    small().map(|body| body.map_err(|never| match never {}).boxed_unsync())
+}
+
+fn request<B>(body: B) -> Request<B> {
+    Request::get("https://api.example.com/things?page=2")
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, "hot-path")
+        .body(body)
+        .expect("a request")
+}
+
+pub struct Bare;
+
+impl<S> Layer<S> for Bare {
+    type Service = S;
+
+    fn layer(&self, inner: S) -> S {
+        inner
+    }
+}
+
+/// tower-http's layer, whose token never changes.
+pub fn fixed() -> AddAuthorizationLayer {
+    AddAuthorizationLayer::bearer(TOKEN)
+}
+
+/// Ours, with the token in its cache, replay of empty bodies on.
+pub fn ours() -> BearerAuthLayer<Static> {
+    let source = TokenSource::new(Static::new(TOKEN).expect("a token"));
+    block_on(source.token()).expect("a token");
+    source.layer().allow_origin(ORIGIN).expect("an origin")
+}
+
+pub fn buffered() -> Buffered<Wrap> {
+    Buffered::new(64 * 1024, |body| body.boxed_unsync())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct User(u64);
+
+/// An issuer of one token for each user.
+pub struct Users;
+
+impl TokenProvider for Users {
+    type Key = FromExtension<User>;
+
+    async fn fetch(&self, FromExtension(User(number)): &FromExtension<User>) -> Result<IssuedToken, Error> {
+        let token = IssuedToken::bearer(format!("opaque-token-of-43-characters-{number:013}"))?;
+        Ok(token.expires_in(Duration::from_secs(24 * 60 * 60)))
+    }
+}
+
+/// What arrives for the user whom [`user`] says first.
+pub const USER_STAMP: &str = "Bearer opaque-token-of-43-characters-0000000000000";
+
+/// Ours with so many users, each with a token in the cache.
+pub fn keyed(users: u64) -> BearerAuthLayer<Users> {
+    let source = TokenSource::builder(Users).max_keys(usize::try_from(users).expect("that many keys")).build();
+    block_on(async {
+        for number in 0..users {
+            source.warm_up(&FromExtension(User(number))).await.expect("a token");
+        }
+    });
+    let stats = source.stats();
+    assert_eq!((stats.keys, stats.flights), (users, users), "not every user has a token");
+    source.layer().allow_origin(ORIGIN).expect("an origin")
+}
+
+/// The request of one of `users`, in an order that jumps about among them.
+pub fn user(turn: u64, users: u64) -> Request<Plain> {
+    let mut request = empty();
+    request.extensions_mut().insert(User(turn.wrapping_mul(2_654_435_761) % users));
+    request
+}
+
+/// What people write: the token as a string under a lock, made into a header for each request.
+#[derive(Clone)]
+pub struct ByHand<S> {
+    token: Arc<RwLock<Option<String>>>,
+    inner: S,
+}
+
+pub struct ByHandLayer(Arc<RwLock<Option<String>>>);
+
+pub fn by_hand() -> ByHandLayer {
+    ByHandLayer(Arc::new(RwLock::new(Some(TOKEN.to_owned()))))
+}
+
+impl<S> Layer<S> for ByHandLayer {
+    type Service = ByHand<S>;
+
+    fn layer(&self, inner: S) -> ByHand<S> {
+        ByHand { token: Arc::clone(&self.0), inner }
+    }
+}
+
+impl<S, B> Service<Request<B>> for ByHand<S>
+where
+    S: Service<Request<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let token = Arc::clone(&self.token);
+        Box::pin(async move {
+            let value = match token.read().await.as_deref() {
+                Some(token) => format!("Bearer {token}"),
+                None => return Err("no token".into()),
+            };
+            request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_str(&value)?);
+            inner.call(request).await.map_err(Into::into)
+        })
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
+}
