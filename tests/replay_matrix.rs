@@ -126,6 +126,7 @@ impl Refused {
             Grpc => {
                 let mut response = answer(StatusCode::OK);
                 response.headers_mut().insert("grpc-status", "16".parse().unwrap());
+                response.headers_mut().insert("content-type", "application/grpc+proto".parse().unwrap());
                 response
             }
         }

@@ -1,12 +1,13 @@
 //! Whether an answer says that the token was no good.
 
 use http::StatusCode;
-use http::header::WWW_AUTHENTICATE;
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 
 use super::ResponseHead;
 use super::challenge::bearer_errors;
 
 pub(super) const GRPC_STATUS: &str = "grpc-status";
+const GRPC_CONTENT: &[u8] = b"application/grpc";
 
 /// gRPC's `UNAUTHENTICATED`.
 const GRPC_UNAUTHENTICATED: &str = "16";
@@ -29,14 +30,14 @@ impl Refusal {
     /// The rule where nobody knows better.
     ///
     /// A 401 whose challenge is `Bearer error="invalid_token"` (RFC 6750 section 3.1) is explicit, and so is an HTTP 200
-    /// with `grpc-status: 16` in its headers. A 401 with `insufficient_scope` (RFC 6750) or
+    /// with `grpc-status: 16` in its headers, if its `content-type` begins with `application/grpc`. A 401 with `insufficient_scope` (RFC 6750) or
     /// `insufficient_user_authentication` (RFC 9470) is no refusal of the token: a new one would fare no better. Every
     /// other 401 is bare, and every other status, 403 among them, is no refusal.
     #[must_use]
     pub fn standard(response: &ResponseHead<'_>) -> Self {
         match response.status() {
             StatusCode::UNAUTHORIZED => Self::of_challenges(response),
-            StatusCode::OK => match response.headers().get(GRPC_STATUS) {
+            StatusCode::OK if is_grpc(response) => match response.headers().get(GRPC_STATUS) {
                 Some(status) if status == GRPC_UNAUTHENTICATED => Self::Explicit,
                 _ => Self::NotRefused,
             },
@@ -57,4 +58,12 @@ impl Refusal {
         }
         if incurable { Self::NotRefused } else { Self::Bare }
     }
+}
+
+/// Each gRPC answer has such a type, also one of trailers alone (gRPC over HTTP/2, `Trailers-Only`).
+fn is_grpc(response: &ResponseHead<'_>) -> bool {
+    let content = response.headers().get(CONTENT_TYPE).map(|value| value.as_bytes());
+    content
+        .and_then(|value| value.get(..GRPC_CONTENT.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(GRPC_CONTENT))
 }

@@ -49,12 +49,24 @@ fn the_challenge_decides_in_every_form_that_the_grammar_allows() {
 }
 
 #[test]
-fn grpc_unauthenticated_counts_in_the_headers_of_a_200_alone() {
-    for (status, grpc, expected) in
-        [(200, "16", Refusal::Explicit), (200, "7", Refusal::NotRefused), (500, "16", Refusal::NotRefused)]
-    {
-        let response = Response::builder().status(status).header("grpc-status", grpc).body(()).unwrap();
-        assert_eq!(Refusal::standard(&ResponseHead::of(&response)), expected, "{status} {grpc}");
+fn grpc_unauthenticated_counts_in_the_headers_of_a_grpc_200_alone() {
+    use Refusal::{Explicit, NotRefused};
+    for (status, grpc, content, expected) in [
+        (200, "16", "application/grpc", Explicit),
+        (200, "16", "application/grpc+proto", Explicit),
+        (200, "16", "Application/gRPC-web; charset=utf-8", Explicit),
+        (200, "7", "application/grpc", NotRefused),
+        (500, "16", "application/grpc", NotRefused),
+        (200, "16", "application/json", NotRefused),
+        (200, "16", "application/grp", NotRefused),
+        (200, "16", "", NotRefused),
+    ] {
+        let mut response = Response::builder().status(status).header("grpc-status", grpc);
+        if !content.is_empty() {
+            response = response.header("content-type", content);
+        }
+        let response = response.body(()).unwrap();
+        assert_eq!(Refusal::standard(&ResponseHead::of(&response)), expected, "{status} {grpc} {content}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
@@ -15,10 +15,17 @@ use parking_lot::Mutex;
 use super::replay::{Bodies, sealed};
 use crate::error::BoxError;
 
+/// A smaller frame is copied: it may be a few bytes out of a large buffer, all of which it would keep in memory.
+const COPIED_BELOW: usize = 4 * 1024;
+
 /// Keeps what has passed through of a body, up to a limit.
 ///
 /// On a refusal below the limit the second sending starts with what was kept and goes on with the rest of the caller's
 /// body, which is read once. Past the limit there is no second sending, and the caller gets the answer.
+///
+/// The limit counts the bytes of the data and of the trailers. Frames of less than 4 KiB are copied into one buffer, so that
+/// a row of small ones takes no more memory than their bytes; larger ones are shared with the body that they came from,
+/// and keep as much memory as it gave them. The second sending may be cut into other frames than the first.
 ///
 /// ```
 /// use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
@@ -62,7 +69,7 @@ where
         let tape = Arc::new(Mutex::new(Tape {
             exact: body.size_hint().exact().is_some(),
             body: Some(Box::pin(body)),
-            kept: VecDeque::new(),
+            kept: Kept::default(),
             trailers: None,
             room: Some(self.limit),
             ended: false,
@@ -80,7 +87,7 @@ where
         let mut tape = recorded.tape.lock();
         tape.room?;
         // From here on the first sending, should anything still read it, ends in an error and not in a short body.
-        let (body, kept) = (tape.body.take()?, std::mem::take(&mut tape.kept));
+        let (body, kept) = (tape.body.take()?, std::mem::take(&mut tape.kept).into_frames());
         let replaying = Replaying { kept, body, trailers: tape.trailers.take(), ended: tape.ended, exact: tape.exact };
         let reader = tape.reader.take();
         drop(tape);
@@ -110,7 +117,7 @@ enum Side<B> {
 struct Tape<B> {
     /// `None` once the second sending has taken it over.
     body: Option<Pin<Box<B>>>,
-    kept: VecDeque<Bytes>,
+    kept: Kept,
     trailers: Option<HeaderMap>,
     /// How many more bytes may be kept; `None` once the copy is not whole.
     room: Option<usize>,
@@ -130,24 +137,61 @@ struct Replaying<B> {
     exact: bool,
 }
 
-impl<B> Tape<B> {
-    fn keep(&mut self, data: &Bytes) {
-        // Empty frames say nothing, and a limit in bytes does not bound them.
-        if data.is_empty() {
-            return;
+#[derive(Default)]
+struct Kept {
+    frames: VecDeque<Bytes>,
+    /// Small frames since the last of `frames`.
+    small: BytesMut,
+}
+
+impl Kept {
+    fn push(&mut self, data: &Bytes) {
+        if data.len() < COPIED_BELOW {
+            self.small.extend_from_slice(data);
+        } else {
+            self.close();
+            self.frames.push_back(data.clone());
         }
-        match self.room.and_then(|room| room.checked_sub(data.len())) {
-            Some(room) => {
-                self.room = Some(room);
-                self.kept.push_back(data.clone());
-            }
-            None => self.give_up(),
+    }
+
+    fn close(&mut self) {
+        if !self.small.is_empty() {
+            self.frames.push_back(self.small.split().freeze());
+        }
+    }
+
+    fn into_frames(mut self) -> VecDeque<Bytes> {
+        self.close();
+        self.frames
+    }
+}
+
+impl<B> Tape<B> {
+    /// Takes `bytes` off the room; without enough of it the copy is given up.
+    fn charge(&mut self, bytes: usize) -> bool {
+        self.room = self.room.and_then(|room| room.checked_sub(bytes));
+        if self.room.is_none() {
+            self.give_up();
+        }
+        self.room.is_some()
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        // Empty frames say nothing.
+        if !data.is_empty() && self.charge(data.len()) {
+            self.kept.push(data);
+        }
+    }
+
+    fn keep_trailers(&mut self, trailers: &HeaderMap) {
+        if self.charge(trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()) {
+            self.trailers = Some(trailers.clone());
         }
     }
 
     fn give_up(&mut self) {
         self.room = None;
-        self.kept = VecDeque::new();
+        self.kept = Kept::default();
         self.trailers = None;
     }
 }
@@ -169,7 +213,7 @@ where
                 if let Some(data) = frame.data_ref() {
                     self.keep(data);
                 } else if let Some(trailers) = frame.trailers_ref() {
-                    self.trailers = self.room.map(|_| trailers.clone());
+                    self.keep_trailers(trailers);
                 }
             }
             Some(Err(_)) => self.give_up(),

@@ -133,6 +133,7 @@ async fn an_answer_that_says_nothing_of_the_token_does_not_vouch_for_it() {
     let grpc = |status: &'static str| {
         let mut response = answer(StatusCode::OK);
         response.headers_mut().insert("grpc-status", status.parse().unwrap());
+        response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
         response
     };
     type Answer = Response<Body>;

@@ -14,7 +14,7 @@ use http::HeaderMap;
 use http_body::SizeHint;
 use parking_lot::Mutex;
 use tokio::time::timeout;
-use tower::Service;
+use tower::{Service, service_fn};
 use tower_bearer_auth::{Error, IssuedToken, RequestHead, Static, TokenProvider};
 
 use super::*;
@@ -124,6 +124,66 @@ async fn a_body_that_goes_past_the_limit_during_the_renewal_is_not_sent_again() 
     assert_eq!((api.whole.lock().len(), asked.count()), (0, 2));
 }
 
+/// A read buffer as a proxy has it; counted for as long as anything is left of it.
+struct ReadBuffer(Vec<u8>, Arc<AtomicUsize>);
+
+impl ReadBuffer {
+    fn new(byte: u8, held: &Arc<AtomicUsize>) -> Self {
+        held.fetch_add(8192, Ordering::SeqCst);
+        Self(vec![byte; 8192], Arc::clone(held))
+    }
+}
+
+impl AsRef<[u8]> for ReadBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for ReadBuffer {
+    fn drop(&mut self) {
+        self.1.fetch_sub(self.0.len(), Ordering::SeqCst);
+    }
+}
+
+// R19: a limit on bytes bounds the memory too, also where each frame is a byte or two out of a large buffer.
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_small_frames_holds_no_more_than_their_bytes() {
+    const LIMIT: usize = 64 * 1024;
+    let held = Arc::new(AtomicUsize::new(0));
+    let sizes = (0..3000).map(|n| if n % 1000 == 999 { 8192 } else { 1 + n % 2 });
+    let expected: Vec<u8> = sizes.clone().enumerate().flat_map(|(n, size)| vec![n as u8; size]).collect();
+    let peak = Arc::new(AtomicUsize::new(0));
+    let (held_by_frames, highest) = (Arc::clone(&held), Arc::clone(&peak));
+    let frames = sizes.enumerate().map(move |(n, size)| {
+        let whole = Bytes::from_owner(ReadBuffer::new(n as u8, &held_by_frames));
+        highest.fetch_max(held_by_frames.load(Ordering::SeqCst), Ordering::SeqCst);
+        Ok::<_, BoxError>(Frame::data(whole.slice(..size)))
+    });
+    let body = StreamBody::new(stream::iter(frames)).boxed_unsync();
+    let (provider, _) = issuer(|n| async move { token(n) });
+    let arrived = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+    let sends = Arc::clone(&arrived);
+    let api = service_fn(move |request: Request<Stream>| {
+        let sends = Arc::clone(&sends);
+        async move {
+            let refuse = request.headers()["authorization"] == "Bearer token-1";
+            let (mut body, mut read) = (request.into_body(), Vec::new());
+            while let Some(frame) = body.frame().await {
+                read.extend_from_slice(frame?.data_ref().unwrap());
+            }
+            sends.lock().push(read);
+            Ok::<_, BoxError>(if refuse { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) })
+        }
+    });
+    let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(buffered(LIMIT));
+    let response = layer.layer(api).oneshot(request(&Method::POST, None, body)).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(*arrived.lock() == [expected.clone(), expected], "the two sendings differ");
+    let peak = peak.load(Ordering::SeqCst);
+    assert!(peak <= LIMIT, "{peak} bytes of read buffers were held at once");
+}
+
 // A caller whose body breaks has no copy to send again.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_fails_is_not_sent_again() {
@@ -203,7 +263,8 @@ impl Service<Request<Stream>> for Looks {
 // R19: trailers go out again as well, and what went out in chunks or with a length does so again.
 #[tokio::test(start_paused = true)]
 async fn trailers_and_framing_are_those_of_the_first_sending() {
-    for knows_length in [false, true] {
+    // The limit counts the trailers too: a byte less than all of it is no whole copy.
+    for (knows_length, missing) in [(false, 0), (true, 0), (true, 1)] {
         for trailers in [false, true] {
             let (provider, _) = issuer(|n| async move { token(n) });
             let mut frames: VecDeque<_> = CHUNKS.map(|chunk| Frame::data(Bytes::from(chunk))).into();
@@ -214,10 +275,14 @@ async fn trailers_and_framing_are_those_of_the_first_sending() {
                 frames.push_back(Frame::trailers(map));
             }
             let body = Frames { frames, knows_length }.boxed_unsync();
+            let limit = length() + if trailers { "x-checksum1".len() } else { 0 };
             let looks = Looks::default();
-            let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(buffered(length()));
+            let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(buffered(limit - missing));
             let response = layer.layer(looks.clone()).oneshot(request(&Method::POST, None, body)).await.unwrap();
-            assert_eq!(response.status(), 200);
+            assert_eq!(response.status(), if missing == 0 { 200 } else { 401 });
+            if missing > 0 {
+                continue;
+            }
             let seen = looks.seen.lock();
             assert_eq!(seen[0], seen[1]);
             assert_eq!((seen[0].length.is_some(), seen[0].trailers.is_some()), (knows_length, trailers));
