@@ -1,12 +1,13 @@
 //! Whether an answer says that the token was no good.
 
-use http::StatusCode;
 use http::header::WWW_AUTHENTICATE;
+use http::{HeaderName, StatusCode};
 
 use super::ResponseHead;
 use super::challenge::bearer_errors;
 
-pub(super) const GRPC_STATUS: &str = "grpc-status";
+/// Made once: a name that is a string is parsed at every look.
+pub(super) static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// gRPC's `UNAUTHENTICATED`.
 const GRPC_UNAUTHENTICATED: &str = "16";
@@ -36,7 +37,7 @@ impl Refusal {
     pub fn standard(response: &ResponseHead<'_>) -> Self {
         match response.status() {
             StatusCode::UNAUTHORIZED => Self::of_challenges(response),
-            StatusCode::OK => match response.headers().get(GRPC_STATUS) {
+            StatusCode::OK => match response.headers().get(&GRPC_STATUS) {
                 Some(status) if status == GRPC_UNAUTHENTICATED => Self::Explicit,
                 _ => Self::NotRefused,
             },
