@@ -175,7 +175,8 @@ pub(crate) fn remaining(since: Instant, length: Duration, now: Instant) -> Durat
 }
 
 pub(crate) fn went_back(since: Instant, now: Instant) -> bool {
-    since.saturating_duration_since(now) > GONE_BACK
+    // Two readings are compared sooner than subtracted, and this is asked for every request.
+    since > now && since.saturating_duration_since(now) > GONE_BACK
 }
 
 /// The renewal budget of one key: a bucket of 6, one back per 10 s.

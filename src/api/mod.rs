@@ -117,7 +117,7 @@ impl<'a> ResponseHead<'a> {
 
     /// Whether the answer shows that the token was good: a 2xx, for gRPC without a non-zero status.
     pub(crate) fn accepts(&self) -> bool {
-        self.status.is_success() && self.headers.get(refusal::GRPC_STATUS).is_none_or(|status| status == "0")
+        self.status.is_success() && self.headers.get(&refusal::GRPC_STATUS).is_none_or(|status| status == "0")
     }
 }
 

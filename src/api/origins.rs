@@ -22,6 +22,8 @@ struct Origin {
     https: bool,
     host: String,
     port: u16,
+    /// As most URIs write it: the host, and the port where it is not the scheme's own.
+    authority: String,
 }
 
 /// What the rules say of a request's URI.
@@ -100,6 +102,10 @@ impl Origins {
             Some(scheme) if *scheme == Scheme::HTTP => false,
             _ => return Destination::Foreign,
         };
+        // What is written exactly so needs no taking apart.
+        if self.allowed.iter().any(|o| o.https == https && o.authority == authority.as_str()) {
+            return Destination::Allowed;
+        }
         // A user name in the authority is how one host is dressed up as another; no API needs it.
         if authority.as_str().contains('@') {
             return Destination::Foreign;
@@ -142,7 +148,8 @@ impl Origin {
             return Err(refused(NO_HOST));
         }
         let port = port_of(authority, https).ok_or_else(|| refused(NO_PORT))?;
-        Ok(Self { https, host, port })
+        let written = if port == default_port(https) { host.clone() } else { format!("{host}:{port}") };
+        Ok(Self { https, host, port, authority: written })
     }
 }
 
@@ -189,9 +196,13 @@ pub(crate) fn absolute_url(text: &str) -> Result<(Uri, bool), &'static str> {
 fn port_of(authority: &Authority, https: bool) -> Option<u16> {
     match authority.port_u16() {
         Some(port) => Some(port),
-        None if authority.as_str().ends_with(authority.host()) => Some(if https { 443 } else { 80 }),
+        None if authority.as_str().ends_with(authority.host()) => Some(default_port(https)),
         None => None,
     }
+}
+
+fn default_port(https: bool) -> u16 {
+    if https { 443 } else { 80 }
 }
 
 fn trim_host(host: &str) -> &str {
@@ -216,12 +227,7 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, default) = if self.https { ("https", 443) } else { ("http", 80) };
-        write!(f, "{scheme}://{}", self.host)?;
-        if self.port != default {
-            write!(f, ":{}", self.port)?;
-        }
-        Ok(())
+        write!(f, "{}://{}", if self.https { "https" } else { "http" }, self.authority)
     }
 }
 

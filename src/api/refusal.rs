@@ -1,12 +1,13 @@
 //! Whether an answer says that the token was no good.
 
-use http::StatusCode;
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderName, StatusCode};
 
 use super::ResponseHead;
 use super::challenge::bearer_errors;
 
-pub(super) const GRPC_STATUS: &str = "grpc-status";
+/// Made once: a name that is a string is parsed at every look.
+pub(super) static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_CONTENT: &[u8] = b"application/grpc";
 
 /// gRPC's `UNAUTHENTICATED`.
@@ -30,14 +31,14 @@ impl Refusal {
     /// The rule where nobody knows better.
     ///
     /// A 401 whose challenge is `Bearer error="invalid_token"` (RFC 6750 section 3.1) is explicit, and so is an HTTP 200
-    /// with `grpc-status: 16` in its headers, if its `content-type` begins with `application/grpc`. A 401 with `insufficient_scope` (RFC 6750) or
-    /// `insufficient_user_authentication` (RFC 9470) is no refusal of the token: a new one would fare no better. Every
+    /// with `grpc-status: 16` in its headers, if its `content-type` begins with `application/grpc`. A 401 with
+    /// `insufficient_scope` (RFC 6750) or `insufficient_user_authentication` (RFC 9470) is no refusal of the token: a new one would fare no better. Every
     /// other 401 is bare, and every other status, 403 among them, is no refusal.
     #[must_use]
     pub fn standard(response: &ResponseHead<'_>) -> Self {
         match response.status() {
             StatusCode::UNAUTHORIZED => Self::of_challenges(response),
-            StatusCode::OK if is_grpc(response) => match response.headers().get(GRPC_STATUS) {
+            StatusCode::OK if is_grpc(response) => match response.headers().get(&GRPC_STATUS) {
                 Some(status) if status == GRPC_UNAUTHENTICATED => Self::Explicit,
                 _ => Self::NotRefused,
             },

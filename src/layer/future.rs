@@ -21,6 +21,7 @@ use crate::api::{Refusal, RequestHead, ResponseHead};
 use crate::error::{BoxError, Error};
 use crate::provider::TokenProvider;
 use crate::source::{Acquire, Grant, Renewal};
+use crate::token::Token;
 
 pin_project! {
     /// The future of a [`BearerAuth`](crate::BearerAuth) call.
@@ -191,10 +192,15 @@ where
 }
 
 impl<P: TokenProvider> Shared<P> {
-    fn refusal<T>(&self, response: &Response<T>) -> (Refusal, bool) {
+    /// What the answer says of `token`, which is marked where the server took it.
+    fn refusal<T>(&self, response: &Response<T>, token: &Token) -> Refusal {
         let head = ResponseHead::of(response);
         let refusal = response.extensions().get::<Refusal>().copied();
-        (refusal.unwrap_or_else(|| self.source.provider().refusal(&head)), head.accepts())
+        let refusal = refusal.unwrap_or_else(|| self.source.provider().refusal(&head));
+        if refusal == Refusal::NotRefused && !token.is_accepted() && head.accepts() {
+            token.accept();
+        }
+        refusal
     }
 
     fn passed<T>(&self, mut response: Response<T>) -> Response<T> {
@@ -216,11 +222,8 @@ impl<P: TokenProvider> Shared<P> {
         R: Bodies<B>,
     {
         let Sent { grant, again } = sent;
-        let (refusal, accepts) = self.refusal(&response);
+        let refusal = self.refusal(&response, grant.token());
         if refusal == Refusal::NotRefused {
-            if accepts {
-                grant.token().accept();
-            }
             return Read::Return(if self.audit {
                 self.audited(response, &grant, 1, Replay::NotNeeded)
             } else {
@@ -250,11 +253,7 @@ impl<P: TokenProvider> Shared<P> {
 
     /// Reads the answer to the second sending. A refusal spends nothing and rejects nothing: it is shown.
     fn read_second<T>(&self, response: Response<T>, grant: &Grant<P::Key>) -> Response<T> {
-        let (refusal, accepts) = self.refusal(&response);
-        if refusal == Refusal::NotRefused {
-            if accepts {
-                grant.token().accept();
-            }
+        if self.refusal(&response, grant.token()) == Refusal::NotRefused {
             return self.audited(response, grant, 2, Replay::Made);
         }
         self.source.count_refusal(grant.token().is_accepted(), false);
