@@ -21,6 +21,8 @@ const SCHEME: &str = "Bearer ";
 pub struct IssuedToken {
     header: HeaderValue,
     lifetime: Option<Duration>,
+    /// Which token source asked for it; 0 before one has it.
+    source: u64,
 }
 
 impl IssuedToken {
@@ -46,7 +48,7 @@ impl IssuedToken {
             return Err(Error::new(ErrorKind::MalformedAnswer, "the access token does not fit into a header"));
         };
         header.set_sensitive(true);
-        Ok(Self { header, lifetime: None })
+        Ok(Self { header, lifetime: None, source: 0 })
     }
 
     /// Sets how long the token lives, counted from the moment at which it was asked for.
@@ -61,6 +63,11 @@ impl IssuedToken {
 
     pub(crate) fn lifetime(&self) -> Option<Duration> {
         self.lifetime
+    }
+
+    pub(crate) fn for_source(mut self, id: u64) -> Self {
+        self.source = id;
+        self
     }
 
     pub(crate) fn same_secret(&self, token: &Token) -> bool {
@@ -99,6 +106,7 @@ pub struct Token {
 
 pub(crate) struct Inner {
     header: HeaderValue,
+    source: u64,
     generation: u64,
     deadlines: Deadlines,
     late: bool,
@@ -107,8 +115,10 @@ pub(crate) struct Inner {
 
 impl Token {
     pub(crate) fn new(issued: IssuedToken, generation: u64, deadlines: Deadlines, late: bool) -> Self {
-        let IssuedToken { header, lifetime: _ } = issued;
-        Self { inner: Arc::new(Inner { header, generation, deadlines, late, accepted: AtomicBool::new(false) }) }
+        let IssuedToken { header, lifetime: _, source } = issued;
+        Self {
+            inner: Arc::new(Inner { header, source, generation, deadlines, late, accepted: AtomicBool::new(false) }),
+        }
     }
 
     /// The value for the `Authorization` header: `Bearer` and the token, marked sensitive.
@@ -134,6 +144,10 @@ impl Token {
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.inner.deadlines.nominal.wall
+    }
+
+    pub(crate) fn source(&self) -> u64 {
+        self.inner.source
     }
 
     pub(crate) fn deadlines(&self) -> &Deadlines {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,6 +18,8 @@ const MAX_KEYS: usize = 10_000;
 const MAX_WAIT: Duration = Duration::from_secs(15);
 /// Longer than the token call's own timeout of 10 s, so that the inner one names the cause.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(12);
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Builds a [`TokenSource`]. Nothing is spawned and no token is asked for before a request needs one.
 #[must_use]
@@ -95,6 +97,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
                 map: Map::new(self.max_keys),
                 stats: Recorder::default(),
                 rng: Mutex::new(rng),
+                id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
                 generations: AtomicU64::new(0),
                 flights: AtomicU64::new(0),
                 max_wait: self.max_wait,

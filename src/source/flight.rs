@@ -117,6 +117,7 @@ impl<P: TokenProvider> Flight<P> {
         let Some(handle) = slot.end_flight(self.id) else {
             return;
         };
+        let result = result.map(|issued| issued.for_source(source.id));
         let landed = slot.land(result, &source.policy, began, now, source.next_generation());
         entry.publish(&slot);
         source.stats.record(|stats| {

@@ -84,14 +84,18 @@ impl<P: TokenProvider> TokenSource<P> {
     }
 
     /// Tells the source that the server took `token`. For those who send requests themselves.
+    ///
+    /// A token of another source stays as it is.
     pub fn accept(&self, key: &P::Key, token: &Token) {
         let _ = key;
-        token.accept();
+        if token.source() == self.inner.id {
+            token.accept();
+        }
     }
 
     /// Tells the source that the server refused `token` with a 401. For those who send requests themselves.
     ///
-    /// A refusal of anything but the current token changes nothing. Otherwise a token request starts, or the one in the
+    /// A refusal of anything but the current token of this source changes nothing. Otherwise a token request starts, or the one in the
     /// air is joined; if it fails, the token is used again until its end. Returns whether it is worth asking for a token
     /// and sending the request again, once: `false` means that the renewal budget is empty or that the issuer is being
     /// left alone.
@@ -99,6 +103,11 @@ impl<P: TokenProvider> TokenSource<P> {
         let Some(entry) = self.inner.map.get(key) else {
             return true;
         };
+        // Generations are unique in one source alone: another source's token may have that of the current one.
+        if token.source() != self.inner.id {
+            let view = entry.lock().view(self.inner.clock.now());
+            return view.usable.is_some() || view.in_air || view.next_try.is_none();
+        }
         let grant = Grant { entry, token: token.clone() };
         matches!(self.refuse(&grant, Refusal::Bare, false), Renewal::Ready(_) | Renewal::Wait(_))
     }

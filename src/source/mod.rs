@@ -55,6 +55,8 @@ use crate::refresh::RefreshPolicy;
 
 /// What all clones of a source share.
 pub(crate) struct Inner<P: TokenProvider> {
+    /// No other source of this process has it: a token says by it whose it is.
+    id: u64,
     provider: Arc<P>,
     policy: RefreshPolicy,
     clock: Arc<dyn Clock>,

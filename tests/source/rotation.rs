@@ -397,3 +397,27 @@ async fn through_the_layer_no_request_waits_across_renewals_either() {
     }
     assert_eq!(assert_reconciles(&source).waits, 1);
 }
+
+// R4: generations are unique in one source alone, so that two sources have one of each number.
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_source_or_key_is_neither_accepted_nor_refused() {
+    let (issuer, other) = (Issuer::new(), Issuer::new());
+    let (source, others) = (TokenSource::new(issuer.clone()), TokenSource::new(other.clone()));
+    let (ours, foreign) = (source.token().await.unwrap(), others.token().await.unwrap());
+    assert_eq!(ours.generation(), foreign.generation());
+    for _ in 0..5 {
+        assert!(source.reject(&(), &foreign), "there is a token to send with");
+        source.accept(&(), &foreign);
+    }
+    settle().await;
+    assert_eq!(source.token().await.unwrap().generation(), ours.generation());
+    assert_eq!((issuer.requests(), source.stats().refusals), (1, 0));
+    // Nobody has vouched for it: its refusal is the one of a token that was never taken.
+    assert!(others.reject(&(), &foreign));
+    settle().await;
+    assert_eq!((others.stats().refusals, others.stats().refusals_of_unaccepted), (1, 1));
+    // The budget is whole, and the current token's refusal counts.
+    assert!(source.reject(&(), &ours));
+    assert_ne!(source.token().await.unwrap().generation(), ours.generation());
+    assert_eq!((issuer.requests(), source.stats().refusals), (2, 1));
+}
