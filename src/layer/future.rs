@@ -148,7 +148,8 @@ where
                     };
                     let grant = grant?;
                     let Waiting { acquire: _, mut service, request } = *wait;
-                    let (request, copy) = this.shared.prepare(bodies, request, grant.token())?;
+                    let (mut request, copy) = this.shared.keep(bodies, request);
+                    this.shared.stamp(request.headers_mut(), grant.token())?;
                     let response = service.call(request);
                     let again = copy.map(|(head, kept)| Again { service, head, kept });
                     this.state.set(State::Sent { response, sent: Some(Sent { grant, again }) });

@@ -97,10 +97,10 @@ impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
         S: Service<Request<B>, Response = Response<T>> + Clone,
         R: Bodies<B>,
     {
-        let (request, copy) = match self.shared.prepare(&self.bodies, request, grant.token()) {
-            Ok(prepared) => prepared,
-            Err(error) => return self.fail(error),
-        };
+        let (mut request, copy) = self.shared.keep(&self.bodies, request);
+        if let Err(error) = self.shared.stamp(request.headers_mut(), grant.token()) {
+            return self.fail(error);
+        }
         let (response, again) = match copy {
             None => (self.inner.call(request), None),
             Some((head, kept)) => {
@@ -165,39 +165,42 @@ impl<P: TokenProvider> Shared<P> {
         }
     }
 
-    /// Stamps a request, and keeps what a second sending needs, if there may be one.
-    #[expect(clippy::type_complexity, reason = "a name for it would say no more")]
-    pub(super) fn prepare<B, R: Bodies<B>>(
+    /// Keeps what a second sending needs, if there may be one. A request that is not kept is not moved.
+    pub(super) fn keep<B, R: Bodies<B>>(
         &self,
         bodies: &R,
         request: Request<B>,
-        token: &Token,
-    ) -> Result<(Request<B>, Option<(Parts, R::Kept)>), Error> {
-        let (mut request, copy) = match self.when {
-            When::Never => (request, None),
-            When::Safe | When::Always if R::OFF => (request, None),
-            When::Safe | When::Always => {
-                let (head, body) = request.into_parts();
-                let (body, kept) = bodies.keep(body);
-                let copy = kept.map(|kept| (copy_of(&head), kept));
-                (Request::from_parts(head, body), copy)
-            }
-        };
-        self.stamp(request.headers_mut(), token)?;
-        Ok((request, copy))
+    ) -> (Request<B>, Option<(Parts, R::Kept)>) {
+        if R::OFF || self.when == When::Never {
+            return (request, None);
+        }
+        let (head, body) = request.into_parts();
+        let (body, kept) = bodies.keep(body);
+        let copy = kept.map(|kept| (copy_of(&head), kept));
+        (Request::from_parts(head, body), copy)
     }
 
     /// A map of headers holds some ten thousand, and panics past that unless it is asked first.
     pub(super) fn stamp(&self, headers: &mut HeaderMap, token: &Token) -> Result<(), Error> {
-        // Even what replaces a value needs room for one more.
-        headers.remove(&self.header);
+        if !self.api_headers.is_empty() {
+            self.stamp_api_headers(headers)?;
+        }
+        let value = token.header_value();
+        if headers.try_insert(self.header.clone(), value.clone()).is_err() {
+            // Even what replaces a value needs room for one more.
+            headers.remove(&self.header);
+            headers.try_insert(self.header.clone(), value.clone()).map_err(no_room)?;
+        }
+        Ok(())
+    }
+
+    fn stamp_api_headers(&self, headers: &mut HeaderMap) -> Result<(), Error> {
         for name in self.api_headers.keys() {
             headers.remove(name);
         }
         for (name, value) in &self.api_headers {
             headers.try_append(name.clone(), value.clone()).map_err(no_room)?;
         }
-        headers.try_insert(self.header.clone(), token.header_value().clone()).map_err(no_room)?;
         Ok(())
     }
 
