@@ -122,6 +122,15 @@ impl<F> Slot<F> {
     }
 
     pub(super) fn request(&mut self, now: Now) -> Next {
+        self.next(true, now)
+    }
+
+    /// The same for who has waited already: the loss of the flight that it waited for is shown to nobody.
+    pub(super) fn request_again(&mut self, now: Now) -> Next {
+        self.next(false, now)
+    }
+
+    fn next(&mut self, first: bool, now: Now) -> Next {
         if let Some(token) = self.usable(now).cloned() {
             return if self.early_refresh_is_due(&token, now) {
                 Next::StampAndDepart(token)
@@ -129,24 +138,11 @@ impl<F> Slot<F> {
                 Next::Stamp(token)
             };
         }
-        match self.losses.pause(false, now) {
-            Some(error) if self.flight.is_none() && self.cooling_down(now).is_none() => Next::Fail(error),
-            _ => self.request_again(now),
-        }
-    }
-
-    /// The same for who has waited already: the loss of the flight that it waited for is shown to nobody.
-    pub(super) fn request_again(&mut self, now: Now) -> Next {
-        if self.usable(now).is_some() {
-            return self.request(now);
-        }
         if self.flight.is_some() {
             return Next::Join;
         }
-        match self.cooling_down(now) {
-            Some(error) => Next::Fail(error),
-            None => Next::Depart,
-        }
+        let losses = || self.losses.pause(false, now).filter(|_| first);
+        self.cooling_down(now).or_else(losses).map_or(Next::Depart, Next::Fail)
     }
 
     pub(super) fn depart(&mut self, id: u64, handle: F, now: Now) {
