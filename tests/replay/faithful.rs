@@ -376,8 +376,8 @@ async fn nothing_is_kept_once_the_answer_is_out() {
     let response = layer.layer(inner.clone()).oneshot(request(&Method::POST, None, body)).await.unwrap();
     assert_eq!(response.status(), 200);
     let mut body = inner.0.lock().take().unwrap();
-    // A slice of its own owner shows when the last copy is dropped.
-    let owner = Arc::new(vec![0_u8; 1024]);
+    // A slice of its own owner shows when the last copy is dropped; large enough to be kept as a slice, and not copied.
+    let owner = Arc::new(vec![0_u8; 8 * 1024]);
     let bytes = Bytes::from_owner(Owned(Arc::clone(&owner)));
     let (sent, frame) = futures::join!(sender.send(Ok(Frame::data(bytes))), body.frame());
     sent.unwrap();
