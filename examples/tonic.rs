@@ -43,14 +43,14 @@ async fn main() -> Result<(), BoxError> {
     let mut client = HealthClient::with_origin(stack, origin);
 
     let answer = client.check(HealthCheckRequest::default()).await?.into_inner();
-    report("a call", &[answer], &sandbox, refused.load(Ordering::SeqCst), (1, 0))?;
+    report("a call", &[answer], &sandbox, &refused, 0)?;
 
     sandbox.revoke_all();
     let mut stream = client.watch(HealthCheckRequest::default()).await?.into_inner();
     let mut answers = vec![stream.message().await?.ok_or("the stream ended")?];
     reporter.set_service_status("", NotServing).await;
     answers.push(stream.message().await?.ok_or("the stream ended")?);
-    report("a stream after a revocation", &answers, &sandbox, refused.load(Ordering::SeqCst), (2, 1))
+    report("a stream after a revocation", &answers, &sandbox, &refused, 1)
 }
 
 /// The server: tonic's own health service, behind a check of the token, on a port of loopback.
@@ -74,15 +74,17 @@ fn serve(sandbox: &Arc<AccessPspSandbox>, refused: &Arc<AtomicUsize>) -> Result<
     Ok((reporter, origin))
 }
 
+/// Says what the servers counted since the last time.
 fn report(
     what: &str,
     answers: &[HealthCheckResponse],
     sandbox: &AccessPspSandbox,
-    refused: usize,
-    expected: (usize, usize),
+    refused: &AtomicUsize,
+    expected_refusals: usize,
 ) -> Result<(), BoxError> {
     let statuses: Vec<_> = answers.iter().map(|answer| answer.status().as_str_name()).collect();
-    let tokens = sandbox.token_request_count();
-    println!("{what}: {}; {tokens} token requests, {refused} refused on the way", statuses.join(", then "));
-    if (tokens, refused) == expected { Ok(()) } else { Err("not as it should be".into()) }
+    let (tokens, refused) = (sandbox.token_request_count(), refused.swap(0, Ordering::SeqCst));
+    println!("{what}: {}; {tokens} token request, {refused} refused on the way", statuses.join(", then "));
+    sandbox.reset_records();
+    if (tokens, refused) == (1, expected_refusals) { Ok(()) } else { Err("not as it should be".into()) }
 }

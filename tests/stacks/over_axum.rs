@@ -71,7 +71,7 @@ async fn in_front_of_the_api(stage: &Stage, versions: (Http, Http)) -> Local {
     Local::start(&stage.sandbox, &stage.sandbox.api_origin(), stage.source.layer(), versions).await
 }
 
-// R4, R18, R22
+// R4, R19, R20, R22
 #[tokio::test]
 async fn a_gateway_goes_through_expiries_and_a_revocation() {
     for versions in BOTH_WAYS {
@@ -197,7 +197,7 @@ impl TokenProvider for OwnHeader {
     }
 }
 
-// R26: what a caller sends as `Authorization` is for the gateway, whether the layer stamps that header, another, or none.
+// R27: what a caller sends as `Authorization` is for the gateway, whether the layer stamps that header, another, or none.
 #[tokio::test]
 async fn an_inbound_authorization_never_leaks_upstream() {
     let stage = Stage::set().await;
@@ -247,7 +247,7 @@ async fn no_path_leads_to_another_host() {
     }
 }
 
-// R10, R12: ready from the first token on, through an outage of the issuer, until the token's end.
+// Ready from the first token on, through an outage of the issuer, until the token's end.
 #[tokio::test]
 async fn readiness_follows_the_token_and_not_the_issuer() {
     let stage = Stage::set().await;
@@ -267,9 +267,9 @@ async fn readiness_follows_the_token_and_not_the_issuer() {
     becomes(200).await;
     assert_eq!(sandbox.token_request_count(), 1, "however many probes");
 
-    sandbox.script_always(Fault::status(StatusCode::SERVICE_UNAVAILABLE));
-    // In its window, and then a second before its margin.
-    for by in [Duration::from_secs(1100), Duration::from_secs(669)] {
+    sandbox.script_always(Fault::retry_after(StatusCode::SERVICE_UNAVAILABLE, HeaderValue::from_static("20")));
+    // Early in its window, and then half a minute before the 1 770 s for which it is usable.
+    for by in [1100, 640].map(Duration::from_secs) {
         stage.age(by);
         let asked = sandbox.token_request_count();
         assert_eq!(local.readyz().await, 200, "an outage of the issuer does not show");
@@ -278,11 +278,14 @@ async fn readiness_follows_the_token_and_not_the_issuer() {
         eventually::eventually("the renewal fails", settled).await;
         assert_eq!(local.get("/echo").await.status(), 200);
     }
-    stage.age(Duration::from_secs(2));
+    stage.age(Duration::from_secs(40));
     assert_eq!(local.readyz().await, 503, "the token has ended");
+    eventually::eventually("the renewal fails", || source.status().next_try.is_some()).await;
+    let api_requests = sandbox.api_request_count();
     let refused = local.get("/echo").await;
-    assert_eq!(refused.status(), 503);
-    assert!(refused.headers().contains_key("retry-after") || source.status().next_try.is_none());
+    assert_eq!((refused.status().as_u16(), sandbox.api_request_count()), (503, api_requests), "nothing is sent");
+    let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=23).contains(&seconds), "the issuer's 20 s, a tenth of jitter, rounded up: {seconds}");
 
     sandbox.clear_script();
     // Past every pause.

@@ -8,7 +8,7 @@ use tower_bearer_auth::replay::Cloned;
 
 use super::*;
 
-// R4, R18, R22, R35
+// R4, R19, R20, R22
 #[tokio::test]
 async fn a_hyper_client_goes_through_expiries_and_a_revocation() {
     for http in [Http::One, Http::Two] {

@@ -25,7 +25,7 @@ fn client(stage: &Stage, http: Http) -> Client {
     builder.redirect(redirect::Policy::none()).no_proxy().build().unwrap()
 }
 
-// R18, R22
+// R4, R19, R20, R22
 #[tokio::test]
 async fn a_reqwest_stack_goes_through_expiries_and_a_revocation() {
     for http in [Http::One, Http::Two] {
@@ -61,7 +61,7 @@ async fn by_hand(client: Client, source: TokenSource<AccessPsp>, url: String) ->
     answer.status()
 }
 
-// R4, R18: `accept` and `reject` serve who sends requests without the layer, with the same counts.
+// R4, R22: `accept` and `reject` serve who sends requests without the layer, with the same counts.
 #[tokio::test]
 async fn a_source_alone_beside_reqwest_goes_through_an_expiry_and_a_revocation() {
     for http in [Http::One, Http::Two] {

@@ -159,7 +159,7 @@ impl Grpc {
     }
 }
 
-// R19, R20, R22: `UNAUTHENTICATED` heals for calls and for streams.
+// R4, R20, R22: `UNAUTHENTICATED` heals for calls and for streams.
 #[tokio::test]
 async fn a_tonic_channel_goes_through_expiries_and_a_revocation() {
     for streaming in [false, true] {
