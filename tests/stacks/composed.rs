@@ -17,7 +17,7 @@ use tower_bearer_auth::BoxError;
 use tower_bearer_auth::replay::Cloned;
 use tower_bearer_auth::sandbox::Answer;
 use tower_http::follow_redirect::FollowRedirectLayer;
-use tower_http::sensitive_headers::{SetSensitiveHeadersLayer, SetSensitiveRequestHeadersLayer};
+use tower_http::sensitive_headers::SetSensitiveHeadersLayer;
 use tower_http::trace::{DefaultMakeSpan, DefaultOnResponse, TraceLayer};
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
@@ -91,7 +91,8 @@ fn stack(stage: &Stage, http: Http) -> Boxed {
         TraceLayer::new_for_http().make_span_with(span()).on_response(on_response)
     };
     let stack = ServiceBuilder::new()
-        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))
+        // For what the caller sends. What is stamped below is marked already.
+        .layer(SetSensitiveHeadersLayer::new([AUTHORIZATION]))
         .layer(traced())
         .layer(FollowRedirectLayer::new())
         .retry(On503(true))
@@ -99,7 +100,6 @@ fn stack(stage: &Stage, http: Http) -> Boxed {
         .timeout(within::GUARD)
         .concurrency_limit(CALLS)
         .layer(stage.source.layer().bodies(Cloned))
-        .layer(SetSensitiveHeadersLayer::new([AUTHORIZATION]))
         .layer(traced())
         .service(https::client::<Body>(&stage.sandbox, http));
     is_shared(&stack);
