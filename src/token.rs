@@ -111,13 +111,22 @@ pub(crate) struct Inner {
     deadlines: Deadlines,
     late: bool,
     accepted: AtomicBool,
+    refused: AtomicBool,
 }
 
 impl Token {
     pub(crate) fn new(issued: IssuedToken, generation: u64, deadlines: Deadlines, late: bool) -> Self {
         let IssuedToken { header, lifetime: _, source } = issued;
         Self {
-            inner: Arc::new(Inner { header, source, generation, deadlines, late, accepted: AtomicBool::new(false) }),
+            inner: Arc::new(Inner {
+                header,
+                source,
+                generation,
+                deadlines,
+                late,
+                accepted: AtomicBool::new(false),
+                refused: AtomicBool::new(false),
+            }),
         }
     }
 
@@ -168,6 +177,11 @@ impl Token {
 
     pub(crate) fn is_accepted(&self) -> bool {
         self.inner.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Whether this refusal is the first of the token.
+    pub(crate) fn refused_first(&self) -> bool {
+        !self.inner.refused.swap(true, Ordering::Relaxed)
     }
 }
 
