@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{SharedString, Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{Counter, SharedString, Unit, counter, describe_counter, describe_histogram, histogram};
 
-use super::{Event, name_of};
+use super::{Event, KINDS, name_of};
 
 const TOKEN_REQUESTS: &str = "tower_bearer_auth_token_requests_total";
 const TOKEN_REQUEST_DURATION: &str = "tower_bearer_auth_token_request_duration_seconds";
@@ -43,12 +43,27 @@ const HISTOGRAMS: &[(&str, &str)] = &[
 ];
 
 /// Goes to the recorder that is installed when a source is built.
-pub(super) fn describe() {
+///
+/// What is rare begins at 0: a counter whose first value is 1 has no increase that an alert could see.
+pub(super) fn begin(environment: &Arc<str>) {
     for (name, text) in COUNTERS {
         describe_counter!(*name, Unit::Count, *text);
     }
     for (name, text) in HISTOGRAMS {
         describe_histogram!(*name, Unit::Seconds, *text);
+    }
+    let environment = SharedString::from_shared(Arc::clone(environment));
+    for outcome in ["minted", "kept", "lost", "stale"] {
+        token_requests(&environment, outcome, "none").increment(0);
+    }
+    for kind in KINDS {
+        token_requests(&environment, "failed", name_of(kind)).increment(0);
+    }
+    for token in ["unaccepted", "accepted", "expired"] {
+        counter!(TOKENS_REFUSED, "environment" => environment.clone(), "token" => token).increment(0);
+    }
+    for name in [ROTATIONS, INVALIDATIONS] {
+        counter!(name, "environment" => environment.clone()).increment(0);
     }
 }
 
@@ -87,9 +102,13 @@ pub(super) fn count(environment: &Arc<str>, event: Event<'_>) {
 }
 
 fn flight(environment: SharedString, outcome: &'static str, error: &'static str, took: Option<Duration>) {
-    counter!(TOKEN_REQUESTS, "environment" => environment.clone(), "outcome" => outcome, "error" => error).increment(1);
+    token_requests(&environment, outcome, error).increment(1);
     if let Some(took) = took {
         histogram!(TOKEN_REQUEST_DURATION, "environment" => environment, "outcome" => outcome)
             .record(took.as_secs_f64());
     }
+}
+
+fn token_requests(environment: &SharedString, outcome: &'static str, error: &'static str) -> Counter {
+    counter!(TOKEN_REQUESTS, "environment" => environment.clone(), "outcome" => outcome, "error" => error)
 }

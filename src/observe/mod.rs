@@ -128,14 +128,15 @@ pub(crate) struct Eyes {
 
 impl Eyes {
     pub(crate) fn new(environment: &str) -> Self {
-        #[cfg(feature = "metrics")]
-        meters::describe();
-        #[cfg(not(any(feature = "tracing", feature = "metrics")))]
-        let _ = environment;
-        Self {
+        let eyes = Self {
             #[cfg(any(feature = "tracing", feature = "metrics"))]
             environment: environment.into(),
-        }
+        };
+        #[cfg(feature = "metrics")]
+        meters::begin(&eyes.environment);
+        #[cfg(not(any(feature = "tracing", feature = "metrics")))]
+        let _ = environment;
+        eyes
     }
 
     /// Not to be called with a lock held: a subscriber may take its time, or ask the source something.
@@ -208,6 +209,27 @@ impl Since {
         passed
     }
 }
+
+#[cfg(feature = "metrics")]
+const KINDS: [ErrorKind; 17] = [
+    ErrorKind::InvalidCredentials,
+    ErrorKind::Disabled,
+    ErrorKind::InvalidRequest,
+    ErrorKind::Throttled,
+    ErrorKind::Unavailable,
+    ErrorKind::Timeout,
+    ErrorKind::MalformedAnswer,
+    ErrorKind::UnsupportedTokenType,
+    ErrorKind::MissingKey,
+    ErrorKind::UnknownEndpoint,
+    ErrorKind::NoOrigin,
+    ErrorKind::InsecureUrl,
+    ErrorKind::NoRuntime,
+    ErrorKind::Reentrant,
+    ErrorKind::Panicked,
+    ErrorKind::Config,
+    ErrorKind::Other,
+];
 
 /// An error's kind as a label has it.
 #[cfg(any(feature = "tracing", feature = "metrics"))]
