@@ -23,6 +23,8 @@ mod observed;
 mod page;
 #[path = "observability/refusals.rs"]
 mod refusals;
+#[path = "observability/runbook.rs"]
+mod runbook;
 #[path = "observability/users.rs"]
 mod users;
 #[path = "common/virtual_time.rs"]

@@ -17,7 +17,7 @@ use crate::equal_to_stats;
 use crate::observed::{Seen, Watch};
 use crate::users::{Issuer, User};
 
-type Body = Full<Bytes>;
+pub(crate) type Body = Full<Bytes>;
 
 const API: &str = "https://api.example.com";
 

@@ -42,6 +42,10 @@ impl Issuer {
         self.queue.lock().push_back(Box::new(answer));
     }
 
+    pub(crate) fn recover(&self) {
+        self.queue.lock().clear();
+    }
+
     pub(crate) fn builder(&self) -> TokenSourceBuilder<Self> {
         TokenSource::builder(self.clone()).clock(Paused::start())
     }
