@@ -118,7 +118,7 @@ impl Watch {
                 MetricKind::Gauge => Kind::Gauge,
                 MetricKind::Histogram => Kind::Histogram,
             };
-            let metric = metrics.entry((key.key().name().to_owned(), labels)).or_insert(Metric {
+            let metric = metrics.entry((key.key().name().to_owned(), labels)).or_insert_with(|| Metric {
                 kind,
                 unit: unit.map(|unit| unit.as_str().to_owned()),
                 text: text.map(|text| text.to_string()),
