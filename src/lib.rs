@@ -7,6 +7,7 @@ mod error;
 #[cfg(feature = "exchange")]
 pub mod exchange;
 mod layer;
+mod observe;
 mod provider;
 #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 mod providers;
