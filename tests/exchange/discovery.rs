@@ -134,6 +134,7 @@ async fn an_issuer_that_calls_itself_by_another_name_is_not_believed() {
     }
 }
 
+// R26, R41
 #[tokio::test]
 async fn what_is_no_metadata_is_an_error_that_says_so() {
     let site = Site::start().await;
