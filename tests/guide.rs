@@ -77,17 +77,16 @@ fn definitions(text: &str) -> BTreeMap<String, String> {
 /// The labels that a text uses: `[text][label]`, and `[label]` alone where one of `known` is meant.
 fn used(text: &str, known: &BTreeSet<String>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for line in prose(text).lines().filter(|line| definition(line).is_none()) {
-        let pieces: Vec<&str> =
-            line.split('[').skip(1).filter_map(|piece| piece.split_once(']').map(|p| p.0)).collect();
-        let after: Vec<&str> = line.split('[').skip(1).map(|piece| piece.split_once(']').map_or("", |p| p.1)).collect();
-        for (at, piece) in pieces.iter().enumerate() {
-            let label_follows = after[at].is_empty() && at + 1 < pieces.len();
-            let labelled = at > 0 && after[at - 1].is_empty();
-            let code = piece.starts_with('`');
-            if labelled || (!label_follows && !after[at].starts_with('(') && (code || known.contains(*piece))) {
-                found.insert((*piece).to_owned());
-            }
+    let text: Vec<String> = prose(text).lines().filter(|line| definition(line).is_none()).map(str::to_owned).collect();
+    // A link may go on in the next line.
+    let text = text.join(" ");
+    let pieces: Vec<(&str, &str)> = text.split('[').skip(1).filter_map(|piece| piece.split_once(']')).collect();
+    for (at, (piece, after)) in pieces.iter().enumerate() {
+        let label_follows = after.is_empty() && at + 1 < pieces.len();
+        let labelled = at > 0 && pieces[at - 1].1.is_empty();
+        let alone = !label_follows && !after.starts_with('(') && (piece.starts_with('`') || known.contains(*piece));
+        if labelled || alone {
+            found.insert((*piece).to_owned());
         }
     }
     found
