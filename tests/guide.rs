@@ -92,6 +92,12 @@ fn used(text: &str, known: &BTreeSet<String>) -> BTreeSet<String> {
     found
 }
 
+/// Links that say where they lead in place: `[text](target)`.
+fn inline(text: &str) -> Vec<String> {
+    let text = prose(text);
+    text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target.to_owned()).collect()
+}
+
 /// The path that rustdoc has to be told for a page of docs.rs.
 fn path_of(url: &str) -> Option<String> {
     let page = url.strip_prefix(DOCS_RS)?;
@@ -140,6 +146,10 @@ fn every_link_of_a_page_leads_to_the_same_place_in_the_repository_and_on_docs_rs
     texts.insert("README.md".to_owned(), fs::read_to_string("README.md").unwrap());
     let mut anywhere = BTreeSet::new();
     for (file, text) in &texts {
+        let elsewhere = |target: &String| target.starts_with("https://") && !target.starts_with(DOCS_RS);
+        for target in inline(text) {
+            assert!(elsewhere(&target), "{file}: {target} has to be a link by reference, to be right in both places");
+        }
         let own = definitions(&prose(text));
         let used = used(text, &known);
         assert_eq!(
@@ -168,6 +178,7 @@ fn the_reader_of_links_sees_what_is_wrong() {
     let known = BTreeSet::from(["errors".to_owned(), "`Error`".to_owned()]);
     let text = "[`Error`] and [`Lost`], [the page][errors], [a](b.md), [1], [errors].\n```\n[`Fenced`]\n```\n[x]: y\n";
     assert_eq!(used(text, &known), ["`Error`", "`Lost`", "errors"].map(str::to_owned).into());
+    assert_eq!(inline(text), ["b.md"]);
     assert_eq!(definitions(text), BTreeMap::from([("x".to_owned(), "y".to_owned())]));
     assert_eq!(path_of(&format!("{DOCS_RS}replay/enum.When.html#variant.Safe")).unwrap(), "crate::replay::When::Safe");
     assert_eq!(path_of(&format!("{DOCS_RS}fn.from_fn.html")).unwrap(), "crate::from_fn()");
