@@ -38,6 +38,11 @@ impl Now {
         }
     }
 
+    /// By each clock the earlier of both.
+    pub(crate) fn earlier(self, other: Self) -> Self {
+        Self { mono: self.mono.min(other.mono), wall: self.wall.min(other.wall) }
+    }
+
     /// Whether either clock has reached the deadline.
     #[must_use]
     pub fn reached(&self, deadline: &Self) -> bool {

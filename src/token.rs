@@ -109,22 +109,44 @@ pub(crate) struct Inner {
     source: u64,
     generation: u64,
     deadlines: Deadlines,
+    /// The earlier of the window's beginning and the usable end, by each clock.
+    fresh_until: Now,
     late: bool,
     accepted: AtomicBool,
+}
+
+/// A token's one buffer, for a header value with a count of its own.
+struct HeaderBytes(Arc<Inner>);
+
+impl AsRef<[u8]> for HeaderBytes {
+    fn as_ref(&self) -> &[u8] {
+        self.0.header.as_bytes()
+    }
 }
 
 impl Token {
     pub(crate) fn new(issued: IssuedToken, generation: u64, deadlines: Deadlines, late: bool) -> Self {
         let IssuedToken { header, lifetime: _, source } = issued;
-        Self {
-            inner: Arc::new(Inner { header, source, generation, deadlines, late, accepted: AtomicBool::new(false) }),
-        }
+        let Deadlines { refresh, usable, .. } = deadlines;
+        let fresh_until = refresh.map_or(usable, |refresh| refresh.earlier(usable));
+        let accepted = AtomicBool::new(false);
+        Self { inner: Arc::new(Inner { header, source, generation, deadlines, fresh_until, late, accepted }) }
     }
 
     /// The value for the `Authorization` header: `Bearer` and the token, marked sensitive.
     #[must_use]
     pub fn header_value(&self) -> &HeaderValue {
         &self.inner.header
+    }
+
+    /// The same bytes, counted apart from [`header_value`](Self::header_value).
+    pub(crate) fn header_value_of_its_own(&self) -> HeaderValue {
+        let bytes = Bytes::from_owner(HeaderBytes(Arc::clone(&self.inner)));
+        let Ok(mut header) = HeaderValue::from_maybe_shared(bytes) else {
+            return self.inner.header.clone();
+        };
+        header.set_sensitive(true);
+        header
     }
 
     /// The token itself. Whoever calls this keeps it out of logs.
@@ -152,6 +174,11 @@ impl Token {
 
     pub(crate) fn deadlines(&self) -> &Deadlines {
         &self.inner.deadlines
+    }
+
+    /// Up to here the token is stamped without asking the slot.
+    pub(crate) fn fresh_until(&self) -> &Now {
+        &self.inner.fresh_until
     }
 
     /// Whether the token landed so late that it may serve the waiters of its flight and no one else.

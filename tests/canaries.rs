@@ -226,7 +226,7 @@ fn print_the_rest_of_the_core(printed: &mut Printed) {
     };
     let bodies = replay::Buffered::new(1024, wrap);
     printed.add("replay::Buffered", &bodies);
-    drop(replay::Bodies::keep(&bodies, Full::from(SECRET)));
+    drop(replay::Bodies::wrap(&bodies, Full::from(SECRET)));
     assert!(!seen.lock().is_empty());
     printed.0.entry("replay::ReplayBody".into()).or_default().push(seen.lock().clone());
 }

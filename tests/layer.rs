@@ -25,6 +25,10 @@ mod challenges;
 mod errors;
 #[path = "common/issuer.rs"]
 mod issuer;
+#[path = "layer/leases.rs"]
+mod leases;
+#[path = "common/virtual_time.rs"]
+mod virtual_time;
 use api::{Api, INVALID_TOKEN, answer, bearer, refused};
 use issuer::{issuer, token};
 

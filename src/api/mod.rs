@@ -15,7 +15,6 @@ pub use self::refusal::Refusal;
 use std::fmt::{self, Debug};
 use std::hash::Hash;
 
-use http::request::Parts;
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 
 use crate::error::{Error, ErrorKind};
@@ -42,14 +41,14 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    pub(crate) fn of_parts(head: &'a Parts) -> Self {
-        Self {
-            method: &head.method,
-            uri: &head.uri,
-            version: head.version,
-            headers: &head.headers,
-            extensions: &head.extensions,
-        }
+    pub(crate) fn from_fields(
+        method: &'a Method,
+        uri: &'a Uri,
+        version: Version,
+        headers: &'a HeaderMap,
+        extensions: &'a Extensions,
+    ) -> Self {
+        Self { method, uri, version, headers, extensions }
     }
 
     /// The method.

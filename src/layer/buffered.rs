@@ -64,8 +64,11 @@ where
     F: Fn(ReplayBody<B>) -> B + Clone,
 {
     type Kept = Recorded<B>;
+    type Room<C> = Option<C>;
 
-    fn keep(&self, body: B) -> (B, Option<Recorded<B>>) {
+    const WRAPS: bool = true;
+
+    fn wrap(&self, body: B) -> (B, Option<Recorded<B>>) {
         let tape = Arc::new(Mutex::new(Tape {
             exact: body.size_hint().exact().is_some(),
             body: Some(Box::pin(body)),

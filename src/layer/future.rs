@@ -6,18 +6,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::audit::{Audit, Replay};
+use super::copy::{Again, Copied, Head, Room};
 use super::heal::{Healed, Healing};
 use super::layer::Shared;
+use super::lease::Held;
 use super::replay::{Bodies, When};
-use super::service::Again;
-use crate::api::{Refusal, RequestHead, ResponseHead};
+use crate::api::{Refusal, ResponseHead};
 use crate::error::{BoxError, Error};
 use crate::provider::TokenProvider;
 use crate::source::{Acquire, Grant, Renewal};
@@ -37,7 +37,6 @@ pin_project! {
         P: TokenProvider,
         R: Bodies<B>,
     {
-        shared: Arc<Shared<P>>,
         bodies: Option<R>,
         #[pin]
         state: State<S, P, R, B, T>,
@@ -55,23 +54,24 @@ pin_project! {
         /// Nothing was sent.
         Failed { error: Option<Error> },
         /// Sent without a token of ours.
-        Passing { #[pin] response: S::Future },
+        Passing { #[pin] response: S::Future, shared: Arc<Shared<P>> },
         Waiting { waiting: Option<Box<Waiting<S, P, B>>> },
-        Sent { #[pin] response: S::Future, sent: Option<Sent<S, P, R::Kept>> },
-        Healing { healing: Box<Healing<S, P, R::Kept, B, T>> },
-        Resent { #[pin] response: S::Future, grant: Option<Grant<P::Key>> },
+        Sent { #[pin] response: S::Future, sent: Option<Sent<P, R::Room<Again<S, R::Kept>>>> },
+        Healing { healing: Box<Healing<S, P, R::Kept, B, T>>, shared: Arc<Shared<P>> },
+        Resent { #[pin] response: S::Future, grant: Option<Grant<P::Key>>, shared: Arc<Shared<P>> },
     }
 }
 
 struct Waiting<S, P: TokenProvider, B> {
+    shared: Arc<Shared<P>>,
     acquire: Acquire<P>,
     service: S,
     request: Request<B>,
 }
 
-struct Sent<S, P: TokenProvider, K> {
-    grant: Grant<P::Key>,
-    again: Option<Again<S, K>>,
+struct Sent<P: TokenProvider, A> {
+    held: Held<P>,
+    again: A,
 }
 
 impl<S, P, R, B, T> ResponseFuture<S, P, R, B, T>
@@ -80,12 +80,12 @@ where
     P: TokenProvider,
     R: Bodies<B>,
 {
-    pub(super) fn failed(shared: Arc<Shared<P>>, error: Error) -> Self {
-        Self { shared, bodies: None, state: State::Failed { error: Some(error) } }
+    pub(super) fn failed(error: Error) -> Self {
+        Self { bodies: None, state: State::Failed { error: Some(error) } }
     }
 
     pub(super) fn passing(shared: Arc<Shared<P>>, response: S::Future) -> Self {
-        Self { shared, bodies: None, state: State::Passing { response } }
+        Self { bodies: None, state: State::Passing { response, shared } }
     }
 
     pub(super) fn waiting(
@@ -95,18 +95,13 @@ where
         request: Request<B>,
         acquire: Acquire<P>,
     ) -> Self {
-        let waiting = Some(Box::new(Waiting { acquire, service, request }));
-        Self { shared, bodies: Some(bodies), state: State::Waiting { waiting } }
+        let waiting = Some(Box::new(Waiting { shared, acquire, service, request }));
+        Self { bodies: Some(bodies), state: State::Waiting { waiting } }
     }
 
-    pub(super) fn sent(
-        shared: Arc<Shared<P>>,
-        bodies: R,
-        response: S::Future,
-        grant: Grant<P::Key>,
-        again: Option<Again<S, R::Kept>>,
-    ) -> Self {
-        Self { shared, bodies: Some(bodies), state: State::Sent { response, sent: Some(Sent { grant, again }) } }
+    pub(super) fn sent(held: Held<P>, bodies: R, response: S::Future, again: Option<Again<S, R::Kept>>) -> Self {
+        let sent = Some(Sent { held, again: R::Room::put(again) });
+        Self { bodies: Some(bodies), state: State::Sent { response, sent } }
     }
 }
 
@@ -134,9 +129,9 @@ where
                     Some(error) => return Poll::Ready(Err(error.into())),
                     None => return Poll::Pending,
                 },
-                StateProj::Passing { response } => {
+                StateProj::Passing { response, shared } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    return Poll::Ready(Ok(this.shared.passed(response)));
+                    return Poll::Ready(Ok(shared.passed(response)));
                 }
                 StateProj::Waiting { waiting } => {
                     let Some(wait) = waiting else {
@@ -147,45 +142,59 @@ where
                         return Poll::Pending;
                     };
                     let grant = grant?;
-                    let Waiting { acquire: _, mut service, request } = *wait;
-                    let (mut request, copy) = this.shared.keep(bodies, request);
-                    this.shared.stamp(request.headers_mut(), grant.token())?;
+                    let Waiting { shared, acquire: _, mut service, request } = *wait;
+                    let (mut request, kept) = shared.keep(bodies, request);
+                    let copy = kept.map(|kept| Copied { head: Head::of(&request), kept });
+                    shared.stamp(request.headers_mut(), grant.token().header_value())?;
                     let response = service.call(request);
-                    let again = copy.map(|(head, kept)| Again { service, head, kept });
-                    this.state.set(State::Sent { response, sent: Some(Sent { grant, again }) });
+                    let again = R::Room::put(copy.map(|copy| Again { service, copy }));
+                    let held = Held::Granted(shared, grant);
+                    this.state.set(State::Sent { response, sent: Some(Sent { held, again }) });
                 }
                 StateProj::Sent { response, sent } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    let Some(sent) = sent.take() else {
+                    let Some(Sent { held, .. }) = sent.as_ref() else {
                         return Poll::Pending;
                     };
-                    let Some(bodies) = this.bodies.as_ref() else {
+                    let refusal = held.shared().refusal(&response, held.grant().token());
+                    if refusal == Refusal::NotRefused {
+                        let response = held.shared().taken(response, held.grant());
+                        // Dropped where it is: taken out, the copy would be moved for nothing.
+                        *sent = None;
+                        return Poll::Ready(Ok(response));
+                    }
+                    let (Some(Sent { held, again }), Some(bodies)) = (sent.take(), this.bodies.as_ref()) else {
                         return Poll::Pending;
                     };
-                    match this.shared.read(bodies, response, sent) {
+                    let shared = held.shared();
+                    match shared.refused(bodies, response, refusal, held.grant().clone(), again.take()) {
                         Read::Return(response) => return Poll::Ready(Ok(response)),
                         // Sets the first response future free before anything else happens.
-                        Read::Heal(healing) => this.state.set(State::Healing { healing }),
-                    }
-                }
-                StateProj::Healing { healing } => {
-                    let Some(bodies) = this.bodies.as_ref() else {
-                        return Poll::Pending;
-                    };
-                    match ready!(healing.poll(this.shared, bodies, cx)) {
-                        Healed::Keep(response) => return Poll::Ready(Ok(response)),
-                        Healed::Failed(error) => return Poll::Ready(Err(error)),
-                        Healed::Resent(response, grant) => {
-                            this.state.set(State::Resent { response, grant: Some(grant) });
+                        Read::Heal(healing) => {
+                            let shared = Arc::clone(shared);
+                            this.state.set(State::Healing { healing, shared });
                         }
                     }
                 }
-                StateProj::Resent { response, grant } => {
+                StateProj::Healing { healing, shared } => {
+                    let Some(bodies) = this.bodies.as_ref() else {
+                        return Poll::Pending;
+                    };
+                    match ready!(healing.poll(shared, bodies, cx)) {
+                        Healed::Keep(response) => return Poll::Ready(Ok(response)),
+                        Healed::Failed(error) => return Poll::Ready(Err(error)),
+                        Healed::Resent(response, grant) => {
+                            let shared = Arc::clone(shared);
+                            this.state.set(State::Resent { response, grant: Some(grant), shared });
+                        }
+                    }
+                }
+                StateProj::Resent { response, grant, shared } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
                     let Some(grant) = grant.take() else {
                         return Poll::Pending;
                     };
-                    return Poll::Ready(Ok(this.shared.read_second(response, &grant)));
+                    return Poll::Ready(Ok(shared.read_second(response, &grant)));
                 }
             }
         }
@@ -212,30 +221,30 @@ impl<P: TokenProvider> Shared<P> {
         response
     }
 
-    /// Reads the answer to the first sending.
-    fn read<S, R, B, T>(
+    /// The answer to a first sending, whose token was not refused.
+    fn taken<T>(&self, response: Response<T>, grant: &Grant<P::Key>) -> Response<T> {
+        if self.audit { self.audited(response, grant, 1, Replay::NotNeeded) } else { response }
+    }
+
+    /// What to do where the token of a first sending was refused.
+    fn refused<S, R, B, T>(
         &self,
         bodies: &R,
         response: Response<T>,
-        sent: Sent<S, P, R::Kept>,
+        refusal: Refusal,
+        grant: Grant<P::Key>,
+        again: Option<Again<S, R::Kept>>,
     ) -> Read<S, P, R::Kept, B, T>
     where
         R: Bodies<B>,
     {
-        let Sent { grant, again } = sent;
-        let refusal = self.refusal(&response, grant.token());
-        if refusal == Refusal::NotRefused {
-            return Read::Return(if self.audit {
-                self.audited(response, &grant, 1, Replay::NotNeeded)
-            } else {
-                response
-            });
-        }
         let (again, why_not) = match again {
             None if self.when == When::Never || R::OFF => (None, Replay::Off),
             None => (None, Replay::NoCopy),
-            Some(again) if !bodies.is_whole(&again.kept) => (None, Replay::NoCopy),
-            Some(again) if self.when.allows(refusal, || self.is_idempotent(&again.head)) => (Some(again), Replay::Made),
+            Some(again) if !bodies.is_whole(&again.copy.kept) => (None, Replay::NoCopy),
+            Some(again) if self.when.allows(refusal, || self.is_idempotent(&again.copy.head)) => {
+                (Some(again), Replay::Made)
+            }
             Some(_) => (None, Replay::NotSafe),
         };
         let renewal = self.source.refuse(&grant, refusal, again.is_some());
@@ -261,8 +270,8 @@ impl<P: TokenProvider> Shared<P> {
         self.audited(response, grant, 2, Replay::RefusedAgain)
     }
 
-    fn is_idempotent(&self, head: &Parts) -> bool {
-        self.source.provider().idempotent(&RequestHead::of_parts(head))
+    fn is_idempotent(&self, head: &Head) -> bool {
+        self.source.provider().idempotent(&head.borrowed())
     }
 
     pub(super) fn audited<T>(

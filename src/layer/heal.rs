@@ -12,9 +12,9 @@ use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::audit::Replay;
+use super::copy::{Again, Copied};
 use super::layer::Shared;
 use super::replay::Bodies;
-use super::service::Again;
 use crate::error::{BoxError, ErrorKind};
 use crate::provider::TokenProvider;
 use crate::source::{Acquire, Grant, Newest, is_over};
@@ -142,14 +142,14 @@ impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
                         let why = Replay::RenewalFailed(ErrorKind::Other);
                         return Poll::Ready(Healed::Keep(shared.audited(answer, &self.refused, 1, why)));
                     }
-                    let Again { service, mut head, kept } = again;
+                    let Again { service, copy: Copied { mut head, kept } } = again;
                     // Before the answer is let go: a head that has no room for the token is not sent.
-                    let stamped = shared.stamp(&mut head.headers, grant.token());
+                    let stamped = shared.stamp(&mut head.headers, grant.token().header_value());
                     let Some(body) = stamped.ok().and_then(|()| bodies.remake(kept)) else {
                         let kept = shared.audited(answer, &self.refused, 1, Replay::NoCopy);
                         return Poll::Ready(Healed::Keep(kept));
                     };
-                    let request = Request::from_parts(head, body);
+                    let request = head.with_body(body);
                     Step::Draining { drain: Drain::new(answer.into_body()), grant, service, request }
                 }
                 (Step::Draining { drain, grant, service, request }, _) => {
@@ -183,7 +183,7 @@ where
     S: Service<Request<B>, Response = Response<T>>,
     P: TokenProvider,
 {
-    shared.restamp(request.headers_mut(), grant.token());
+    shared.restamp(request.headers_mut(), grant.token().header_value());
     shared.source.recorder().record(|stats| stats.replays += 1);
     Healed::Resent(service.call(request), grant)
 }

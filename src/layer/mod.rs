@@ -4,17 +4,21 @@
 //! |---|---|
 //! | `layer` | settings |
 //! | `service` | from a request to its first sending |
+//! | `lease` | the token that a service stamped last |
 //! | `future` | from there to the answer |
 //! | `heal` | between a refusal and the second sending |
 //! | `replay`, `buffered` | faithful copies of bodies |
+//! | `copy` | the copy of a request that waits for its answer |
 //! | `audit` | what a response says of how it came about |
 
 mod audit;
 mod buffered;
+mod copy;
 mod future;
 mod heal;
 #[expect(clippy::module_inception, reason = "the files of a tower middleware are named by role")]
 mod layer;
+mod lease;
 pub mod replay;
 mod service;
 

@@ -18,6 +18,7 @@ use http_body::Body;
 #[doc(hidden)]
 pub use super::buffered::Recorded;
 pub use super::buffered::{Buffered, ReplayBody};
+use super::copy::{NoRoom, Room};
 use crate::api::Refusal;
 
 /// Whether a refused request may be sent again, once, with a new token.
@@ -59,9 +60,25 @@ pub trait Bodies<B>: Clone + sealed::Sealed {
     #[doc(hidden)]
     const OFF: bool = false;
 
-    /// Splits a body into the one to send and what a second sending needs, if there can be one.
+    /// Where a copy waits for the answer: what is never kept takes no room.
     #[doc(hidden)]
-    fn keep(&self, body: B) -> (B, Option<Self::Kept>);
+    type Room<C>: Room<C>;
+
+    /// What a second sending needs of a body, where that can be had by looking at it.
+    #[doc(hidden)]
+    fn look(&self, body: &B) -> Option<Self::Kept> {
+        let _ = body;
+        None
+    }
+
+    /// Whether a body has to be replaced so that it is kept, by [`wrap`](Self::wrap). Otherwise the request is not moved.
+    #[doc(hidden)]
+    const WRAPS: bool = false;
+
+    #[doc(hidden)]
+    fn wrap(&self, body: B) -> (B, Option<Self::Kept>) {
+        (body, None)
+    }
 
     /// Whether a second sending could be made now; what passes through meanwhile may change that.
     #[doc(hidden)]
@@ -98,12 +115,9 @@ impl sealed::Sealed for Cloned {}
 
 impl<B> Bodies<B> for Off {
     type Kept = Infallible;
+    type Room<C> = NoRoom;
 
     const OFF: bool = true;
-
-    fn keep(&self, body: B) -> (B, Option<Infallible>) {
-        (body, None)
-    }
 
     fn remake(&self, kept: Infallible) -> Option<B> {
         match kept {}
@@ -112,10 +126,10 @@ impl<B> Bodies<B> for Off {
 
 impl<B: Body + Default> Bodies<B> for Empty {
     type Kept = ();
+    type Room<C> = Option<C>;
 
-    fn keep(&self, body: B) -> (B, Option<()>) {
-        let kept = body.is_end_stream().then_some(());
-        (body, kept)
+    fn look(&self, body: &B) -> Option<()> {
+        body.is_end_stream().then_some(())
     }
 
     fn remake(&self, (): ()) -> Option<B> {
@@ -126,10 +140,10 @@ impl<B: Body + Default> Bodies<B> for Empty {
 
 impl<B: Clone> Bodies<B> for Cloned {
     type Kept = B;
+    type Room<C> = Option<C>;
 
-    fn keep(&self, body: B) -> (B, Option<B>) {
-        let kept = body.clone();
-        (body, Some(kept))
+    fn look(&self, body: &B) -> Option<B> {
+        Some(body.clone())
     }
 
     fn remake(&self, kept: B) -> Option<B> {

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::MaxSizeReached;
-use http::request::Parts;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
+use super::copy::{Again, Copied, Head};
 use super::future::ResponseFuture;
 use super::layer::Shared;
+use super::lease::{Held, Leased};
 use super::replay::{Bodies, Empty, When};
 use crate::api::{Destination, RequestHead, TokenCall};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::provider::TokenProvider;
-use crate::source::{Asked, Grant, TokenSource};
-use crate::token::Token;
+use crate::source::{Asked, TokenSource};
 
 /// The service that [`BearerAuthLayer`](crate::BearerAuthLayer) makes.
 ///
@@ -30,13 +30,7 @@ pub struct BearerAuth<S, P: TokenProvider, R = Empty> {
     inner: S,
     shared: Arc<Shared<P>>,
     bodies: R,
-}
-
-/// Everything that a second sending needs.
-pub(super) struct Again<S, K> {
-    pub(super) service: S,
-    pub(super) head: Parts,
-    pub(super) kept: K,
+    leased: Leased<P>,
 }
 
 enum Route<K> {
@@ -47,7 +41,7 @@ enum Route<K> {
 
 impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
     pub(super) fn new(inner: S, shared: Arc<Shared<P>>, bodies: R) -> Self {
-        Self { inner, shared, bodies }
+        Self { inner, shared, bodies, leased: Leased::Unused }
     }
 
     /// The source that this service asks for tokens.
@@ -80,8 +74,16 @@ where
             Route::Pass => return ResponseFuture::passing(Arc::clone(shared), self.inner.call(request)),
             Route::Refuse(error) => return self.fail(error),
         };
+        if let Some(lease) = self.leased.current() {
+            let held = Held::Lease(Arc::clone(lease));
+            return self.send(request, held);
+        }
         match shared.source.ask(key) {
-            Asked::Granted(grant) => self.send(request, grant),
+            Asked::Granted(grant) => {
+                self.leased.granted(shared, &grant);
+                let held = Held::Granted(Arc::clone(shared), grant);
+                self.send(request, held)
+            }
             Asked::Wait(acquire) => {
                 let shared = Arc::clone(shared);
                 ResponseFuture::waiting(shared, self.bodies.clone(), self.take_ready(), request, acquire)
@@ -92,23 +94,28 @@ where
 }
 
 impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
-    fn send<B, T>(&mut self, request: Request<B>, grant: Grant<P::Key>) -> ResponseFuture<S, P, R, B, T>
+    // Not inlined, it would cost each request one more move.
+    #[inline(always)]
+    fn send<B, T>(&mut self, request: Request<B>, held: Held<P>) -> ResponseFuture<S, P, R, B, T>
     where
         S: Service<Request<B>, Response = Response<T>> + Clone,
         R: Bodies<B>,
     {
-        let (mut request, copy) = self.shared.keep(&self.bodies, request);
-        if let Err(error) = self.shared.stamp(request.headers_mut(), grant.token()) {
+        let (mut request, kept) = self.shared.keep(&self.bodies, request);
+        let Some(kept) = kept else {
+            if let Err(error) = self.shared.stamp(request.headers_mut(), held.header()) {
+                return self.fail(error);
+            }
+            return ResponseFuture::sent(held, self.bodies.clone(), self.inner.call(request), None);
+        };
+        let head = Head::of(&request);
+        if let Err(error) = self.shared.stamp(request.headers_mut(), held.header()) {
             return self.fail(error);
         }
-        let (response, again) = match copy {
-            None => (self.inner.call(request), None),
-            Some((head, kept)) => {
-                let mut service = self.take_ready();
-                (service.call(request), Some(Again { service, head, kept }))
-            }
-        };
-        ResponseFuture::sent(Arc::clone(&self.shared), self.bodies.clone(), response, grant, again)
+        let mut service = self.take_ready();
+        let response = service.call(request);
+        let again = Again { service, copy: Copied { head, kept } };
+        ResponseFuture::sent(held, self.bodies.clone(), response, Some(again))
     }
 
     fn fail<B, T>(&mut self, error: Error) -> ResponseFuture<S, P, R, B, T>
@@ -118,7 +125,7 @@ impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
     {
         // A permit that stayed with an idle handle would be missing everywhere else.
         drop(self.take_ready());
-        ResponseFuture::failed(Arc::clone(&self.shared), error)
+        ResponseFuture::failed(error)
     }
 
     /// The service that was polled ready moves out, and its clone stays: readiness belongs to the one that was polled.
@@ -166,26 +173,23 @@ impl<P: TokenProvider> Shared<P> {
     }
 
     /// Keeps what a second sending needs, if there may be one. A request that is not kept is not moved.
-    pub(super) fn keep<B, R: Bodies<B>>(
-        &self,
-        bodies: &R,
-        request: Request<B>,
-    ) -> (Request<B>, Option<(Parts, R::Kept)>) {
-        if R::OFF || self.when == When::Never {
-            return (request, None);
+    #[inline(always)]
+    pub(super) fn keep<B, R: Bodies<B>>(&self, bodies: &R, request: Request<B>) -> (Request<B>, Option<R::Kept>) {
+        let off = R::OFF || self.when == When::Never;
+        if R::WRAPS && !off {
+            let (head, body) = request.into_parts();
+            let (body, kept) = bodies.wrap(body);
+            return (Request::from_parts(head, body), kept);
         }
-        let (head, body) = request.into_parts();
-        let (body, kept) = bodies.keep(body);
-        let copy = kept.map(|kept| (copy_of(&head), kept));
-        (Request::from_parts(head, body), copy)
+        let kept = if off { None } else { bodies.look(request.body()) };
+        (request, kept)
     }
 
     /// A map of headers holds some ten thousand, and panics past that unless it is asked first.
-    pub(super) fn stamp(&self, headers: &mut HeaderMap, token: &Token) -> Result<(), Error> {
+    pub(super) fn stamp(&self, headers: &mut HeaderMap, value: &HeaderValue) -> Result<(), Error> {
         if !self.api_headers.is_empty() {
             self.stamp_api_headers(headers)?;
         }
-        let value = token.header_value();
         if headers.try_insert(self.header.clone(), value.clone()).is_err() {
             // Even what replaces a value needs room for one more.
             headers.remove(&self.header);
@@ -205,9 +209,9 @@ impl<P: TokenProvider> Shared<P> {
     }
 
     /// Puts another token in the place of the one that was stamped.
-    pub(super) fn restamp(&self, headers: &mut HeaderMap, token: &Token) {
-        if let Some(value) = headers.get_mut(&self.header) {
-            *value = token.header_value().clone();
+    pub(super) fn restamp(&self, headers: &mut HeaderMap, value: &HeaderValue) {
+        if let Some(stamped) = headers.get_mut(&self.header) {
+            *stamped = value.clone();
         }
     }
 }
@@ -217,19 +221,14 @@ fn no_room(_: MaxSizeReached) -> Error {
         .with_hint("send fewer headers")
 }
 
-fn copy_of(head: &Parts) -> Parts {
-    let (mut copy, ()) = Request::new(()).into_parts();
-    copy.method = head.method.clone();
-    copy.uri = head.uri.clone();
-    copy.version = head.version;
-    copy.headers = head.headers.clone();
-    copy.extensions = head.extensions.clone();
-    copy
-}
-
 impl<S: Clone, P: TokenProvider, R: Clone> Clone for BearerAuth<S, P, R> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared), bodies: self.bodies.clone() }
+        Self {
+            inner: self.inner.clone(),
+            shared: Arc::clone(&self.shared),
+            bodies: self.bodies.clone(),
+            leased: Leased::Unused,
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Steering a running instance, and asking it what it saw.
 
-use std::time::Duration;
+use std::{io, time::Duration};
+
+use http::HeaderMap;
 
 use super::{
     answer::Answer,
     fault::Fault,
     psp::AccessPspSandbox,
-    record::{ApiRequest, MintedToken, Sale, Session, TokenRequest},
+    record::{ApiRequest, MintedToken, Sale, Session, TokenRequest, Verdict},
 };
 
 /// # Time
@@ -135,6 +137,27 @@ impl AccessPspSandbox {
     /// the same time.
     pub async fn wait_answers_held(&self, count: usize) {
         self.api.answers.wait_held(count).await;
+    }
+}
+
+/// # A resource server of your own
+///
+/// For what the API server here does not speak, gRPC for instance: a server in your test that takes the tokens of this
+/// issuer.
+impl AccessPspSandbox {
+    /// What the API server would think of these headers' token, now. Nothing is recorded.
+    pub fn judge(&self, headers: &HeaderMap) -> Verdict {
+        self.ledger.judge(headers).0
+    }
+
+    /// A certificate for `127.0.0.1` and `localhost` by the authority of [`ca_pem`](Self::ca_pem), and its key as
+    /// PKCS#8; both PEM, and new at each call.
+    ///
+    /// # Errors
+    ///
+    /// The key could not be made.
+    pub fn server_identity_pem(&self) -> io::Result<(String, String)> {
+        self.authority.server_identity()
     }
 }
 

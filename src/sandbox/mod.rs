@@ -62,6 +62,10 @@
 //! [`hold`](AccessPspSandbox::hold) keeps requests in flight while that happens. A
 //! [`Recorder`] is a foreign server that keeps every byte.
 //!
+//! What its API server does not speak, gRPC for instance, a server of your own can:
+//! [`judge`](AccessPspSandbox::judge) tells it what to think of a token, and
+//! [`server_identity_pem`](AccessPspSandbox::server_identity_pem) gives it a certificate.
+//!
 //! Everything seen is recorded at the server, from the moment a request's head is read:
 //! [`token_requests`](AccessPspSandbox::token_requests),
 //! [`api_requests`](AccessPspSandbox::api_requests), and what can be waited for without sleeping

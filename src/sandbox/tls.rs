@@ -67,6 +67,12 @@ impl Authority {
         Ok((leaf.pem(), key.serialize_pem()))
     }
 
+    /// The same for a server on loopback.
+    pub(crate) fn server_identity(&self) -> io::Result<(String, String)> {
+        let (leaf, key) = self.leaf("sandbox server", ExtendedKeyUsagePurpose::ServerAuth)?;
+        Ok((leaf.pem(), key.serialize_pem()))
+    }
+
     fn leaf(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> io::Result<(Certificate, KeyPair)> {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).map_err(io::Error::other)?;

@@ -75,7 +75,7 @@ impl<P: TokenProvider> Future for Acquire<P> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if let State::Start(key) = &this.state {
-            match this.source.enter(key) {
+            match this.source.enter_first(key) {
                 Entered::Granted(grant) => {
                     this.state = State::Done;
                     return Poll::Ready(Ok(grant));
@@ -102,8 +102,8 @@ impl<P: TokenProvider> Future for Acquire<P> {
                         is_usable(&token, now) && wait.entry.is_current(&token)
                     };
                     if good {
-                        let entry = Arc::clone(&wait.entry);
-                        return this.finish(Ok(Grant { entry, token }));
+                        let key = wait.entry.key.clone();
+                        return this.finish(Ok(Grant { key, token }));
                     }
                 }
                 Poll::Ready(Ok(Outcome::Landed(Err(error)))) => return this.finish(Err(error)),

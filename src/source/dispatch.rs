@@ -11,7 +11,7 @@ use super::acquire::Acquire;
 use super::entry::Entry;
 use super::flight::{self, Arrival, Handle};
 use super::runtime_with_timers;
-use super::slot::{Next, Slot, Verdict};
+use super::slot::{Next, Slot, Verdict, is_fresh};
 use super::stats::Recorder;
 use crate::api::Refusal;
 use crate::clock::Now;
@@ -19,9 +19,10 @@ use crate::error::{Error, ErrorKind};
 use crate::provider::TokenProvider;
 use crate::token::Token;
 
-/// A token that may be stamped, and where it came from.
+/// A token that may be stamped, and as whom.
+#[derive(Clone)]
 pub(crate) struct Grant<K> {
-    pub(super) entry: Arc<Entry<K>>,
+    pub(super) key: K,
     pub(super) token: Token,
 }
 
@@ -68,7 +69,14 @@ impl<P: TokenProvider> TokenSource<P> {
 
     /// The cached path: nothing is cloned or boxed where there is a token.
     pub(crate) fn ask(&self, key: P::Key) -> Asked<P> {
-        match self.enter(&key) {
+        let now = self.inner.clock.now();
+        let entry = self.inner.entry(&key, now);
+        if let Some(token) = entry.fresh(now) {
+            entry.touch(now);
+            self.inner.stats.hit();
+            return Asked::Granted(Grant { key, token });
+        }
+        match self.enter(entry, now) {
             Entered::Granted(grant) => Asked::Granted(grant),
             Entered::Wait { entry, arrival, own } => Asked::Wait(Acquire::waiting(self.clone(), entry, arrival, own)),
             // Asked outside of the runtime that will poll the answer.
@@ -77,11 +85,27 @@ impl<P: TokenProvider> TokenSource<P> {
         }
     }
 
-    pub(super) fn enter(&self, key: &P::Key) -> Entered<P::Key> {
+    /// Whether `token`, which was granted before, would be granted again. Nothing that is shared is written, but for one
+    /// counter of this thread's.
+    pub(crate) fn ask_for_same(&self, token: &Token) -> bool {
+        let Some(entry) = self.inner.map.single() else {
+            return false;
+        };
+        let same = entry.is_current(token) && is_fresh(token, self.inner.clock.now());
+        if same {
+            self.inner.stats.hit();
+        }
+        same
+    }
+
+    pub(super) fn enter_first(&self, key: &P::Key) -> Entered<P::Key> {
         let now = self.inner.clock.now();
-        let entry = self.inner.entry(key, now);
+        self.enter(self.inner.entry(key, now), now)
+    }
+
+    fn enter(&self, entry: Arc<Entry<P::Key>>, now: Now) -> Entered<P::Key> {
         let entered = match entry.fresh(now) {
-            Some(token) => grant(entry, token, now),
+            Some(token) => grant(&entry, token, now),
             None => self.enter_slow(entry, now, true),
         };
         if let Entered::Granted(_) = entered {
@@ -140,14 +164,14 @@ impl<P: TokenProvider> TokenSource<P> {
         match next {
             Next::Stamp(token) => {
                 drop(slot);
-                grant(Arc::clone(entry), token, now)
+                grant(entry, token, now)
             }
             Next::StampAndDepart(token) => {
                 if let Ok(runtime) = runtime_with_timers() {
                     // Nobody waits for it: the token in hand still works.
                     drop(self.depart(entry, slot, &runtime, now));
                 }
-                grant(Arc::clone(entry), token, now)
+                grant(entry, token, now)
             }
             Next::Fail(error) => Entered::Failed(error),
             Next::Join | Next::Depart if flight::is_fetching(entry) => Entered::Failed(
@@ -195,32 +219,32 @@ impl<P: TokenProvider> TokenSource<P> {
     /// `grant`, or what has replaced its token meanwhile. Asks nobody where there is something to stamp.
     pub(crate) fn newest(&self, grant: Grant<P::Key>) -> Newest<P> {
         let now = self.inner.clock.now();
-        if let Some(token) = grant.entry.usable(now) {
+        if let Some(token) = self.inner.map.get(&grant.key).and_then(|entry| entry.usable(now)) {
             return Newest::Usable(Grant { token, ..grant });
         }
         if grant.token.is_late() && !now.reached(&grant.token.deadlines().nominal) {
             return Newest::Usable(grant);
         }
-        let acquire = self.acquire(grant.entry.key.clone());
+        let acquire = self.acquire(grant.key.clone());
         Newest::Ended(grant, acquire)
     }
 
     /// The server refused the token of `grant`. With `wait` off the renewal starts and nobody waits for it.
     pub(crate) fn refuse(&self, grant: &Grant<P::Key>, refusal: Refusal, wait: bool) -> Renewal<P> {
         let now = self.inner.clock.now();
-        let entry = &grant.entry;
-        let mut slot = entry.lock();
         let accepted = grant.token.is_accepted();
         // Where no flight can start, the token must not be taken away for one.
         if let Err(error) = runtime_with_timers() {
-            let newer = slot.usable(now).filter(|token| token.generation() != grant.token.generation()).cloned();
-            drop(slot);
+            let newer = self.inner.map.get(&grant.key).and_then(|entry| entry.usable(now));
+            let newer = newer.filter(|token| token.generation() != grant.token.generation());
             self.count_refusal(accepted, false);
             return match newer {
-                Some(token) => Renewal::Ready(Grant { entry: Arc::clone(entry), token }),
+                Some(token) => Renewal::Ready(Grant { key: grant.key.clone(), token }),
                 None => Renewal::Failed(error),
             };
         }
+        let entry = &self.inner.entry(&grant.key, now);
+        let mut slot = entry.lock();
         let verdict = slot.refuse(grant.token.generation(), refusal, now);
         entry.publish(&slot);
         let entered = match verdict {
@@ -256,9 +280,9 @@ impl<P: TokenProvider> TokenSource<P> {
     }
 }
 
-fn grant<K>(entry: Arc<Entry<K>>, token: Token, now: Now) -> Entered<K> {
+fn grant<K: Clone>(entry: &Entry<K>, token: Token, now: Now) -> Entered<K> {
     entry.touch(now);
-    Entered::Granted(Grant { entry, token })
+    Entered::Granted(Grant { key: entry.key.clone(), token })
 }
 
 impl<K> Grant<K> {
@@ -267,6 +291,6 @@ impl<K> Grant<K> {
     }
 
     pub(crate) fn key(&self) -> &K {
-        &self.entry.key
+        &self.key
     }
 }

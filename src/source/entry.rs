@@ -1,14 +1,14 @@
 //! A key's place in the map: its slot, and the token that requests may read without a lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::flight::Handle;
-use super::slot::{Jitter, Slot, in_window, is_usable};
+use super::slot::{Jitter, Slot, is_fresh, is_usable};
 use crate::clock::Now;
 use crate::token::{self, Token};
 
@@ -16,6 +16,8 @@ pub(crate) struct Entry<K> {
     pub(super) key: K,
     /// The slot's current token, written under the slot's lock and read without it.
     published: ArcSwapOption<token::Inner>,
+    /// Which one that is, for who holds a token and asks whether it is still the current one. 0 where there is none.
+    current: AtomicUsize,
     slot: Mutex<Slot<Handle>>,
     born: Instant,
     /// In seconds since `born`: written at most once a second.
@@ -41,6 +43,7 @@ impl<K> Entry<K> {
         Self {
             key,
             published: ArcSwapOption::const_empty(),
+            current: AtomicUsize::new(0),
             slot: Mutex::new(Slot::new(jitter, now)),
             born: now.mono,
             last_used: AtomicU64::new(0),
@@ -49,7 +52,7 @@ impl<K> Entry<K> {
 
     /// The token that may be stamped without asking the slot: usable, and not due for renewal.
     pub(super) fn fresh(&self, now: Now) -> Option<Token> {
-        self.published(|token| is_usable(token, now) && !in_window(token, now))
+        self.published(|token| is_fresh(token, now))
     }
 
     /// The token that may be stamped.
@@ -59,7 +62,8 @@ impl<K> Entry<K> {
 
     /// Whether `token` is still the slot's current one.
     pub(super) fn is_current(&self, token: &Token) -> bool {
-        self.published(|current| Arc::ptr_eq(&current.inner, &token.inner)).is_some()
+        // No other token can have its address while somebody holds it.
+        self.current.load(Ordering::Acquire) == Arc::as_ptr(&token.inner).addr()
     }
 
     fn published(&self, fits: impl FnOnce(&Token) -> bool) -> Option<Token> {
@@ -73,7 +77,10 @@ impl<K> Entry<K> {
 
     /// Shows the slot's current token to those who do not lock. Called with the lock held, after every change.
     pub(super) fn publish(&self, slot: &Slot<Handle>) {
-        self.published.store(slot.current().map(|token| Arc::clone(&token.inner)));
+        let token = slot.current().map(|token| Arc::clone(&token.inner));
+        let address = token.as_ref().map_or(0, |token| Arc::as_ptr(token).addr());
+        self.published.store(token);
+        self.current.store(address, Ordering::Release);
     }
 
     pub(super) fn touch(&self, now: Now) {

@@ -108,7 +108,7 @@ impl<P: TokenProvider> TokenSource<P> {
             let view = entry.lock().view(self.inner.clock.now());
             return view.usable.is_some() || view.in_air || view.next_try.is_none();
         }
-        let grant = Grant { entry, token: token.clone() };
+        let grant = Grant { key: key.clone(), token: token.clone() };
         matches!(self.refuse(&grant, Refusal::Bare, false), Renewal::Ready(_) | Renewal::Wait(_))
     }
 

@@ -50,6 +50,14 @@ impl<K: Clone + Eq + Hash> Map<K> {
         })
     }
 
+    /// The entry of a key type with one value, if it was asked for.
+    pub(super) fn single(&self) -> Option<&Entry<K>> {
+        match self {
+            Self::Single(entry) => entry.get().map(AsRef::as_ref),
+            Self::Keyed(_) => None,
+        }
+    }
+
     pub(super) fn get(&self, key: &K) -> Option<Arc<Entry<K>>> {
         match self {
             Self::Single(entry) => entry.get().map(Arc::clone),

@@ -332,7 +332,12 @@ pub(super) fn is_usable(token: &Token, now: Now) -> bool {
     !now.reached(&deadlines.usable) && !refresh::went_back(deadlines.began.mono, now.mono)
 }
 
-pub(super) fn in_window(token: &Token, now: Now) -> bool {
+/// Whether a token may be stamped without asking the slot: usable, and not due for renewal.
+pub(super) fn is_fresh(token: &Token, now: Now) -> bool {
+    !now.reached(token.fresh_until()) && !refresh::went_back(token.deadlines().began.mono, now.mono)
+}
+
+fn in_window(token: &Token, now: Now) -> bool {
     token.deadlines().refresh.is_some_and(|start| now.reached(&start))
 }
 

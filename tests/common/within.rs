@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 /// A guard, and never the measure of a test.
-const GUARD: Duration = Duration::from_secs(60);
+pub(crate) const GUARD: Duration = Duration::from_secs(60);
 
 /// What `event` comes to, unless it never does.
 pub(crate) async fn within<F: Future>(what: &str, event: F) -> F::Output {

@@ -1,0 +1,91 @@
+//! reqwest in both ways: `TokenSource` alone beside a `reqwest::Client`, and the layer above one, as a tower stack.
+//!
+//! ```sh
+//! cargo run --example reqwest
+//! ```
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use reqwest::{Body, Client, redirect};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_bearer_auth::exchange::HttpClient;
+use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer};
+use tower_bearer_auth::{AccessPsp, BoxError, TokenSource};
+use tower_http::follow_redirect::FollowRedirectLayer;
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let sandbox = AccessPspSandbox::start().await?;
+    let provider = AccessPsp::builder()
+        .client_id(sandbox.client_id())
+        .client_secret(sandbox.client_secret())
+        .environment("sandbox")
+        .token_url(sandbox.token_url())
+        .api_origin(sandbox.api_origin())
+        .http_client(HttpClient::builder().roots_pem(sandbox.ca_pem()).build()?)
+        .build()?;
+    let source = TokenSource::new(provider);
+    let client = client(sandbox.ca_pem())?;
+    let url = format!("{}/echo", sandbox.api_origin());
+
+    for what in ["alone, cold", "alone, after a revocation"] {
+        let status = get(&client, &source, &url).await?.status();
+        report(what, status, &sandbox)?;
+        sandbox.revoke_all();
+    }
+
+    // Redirects are followed above the layer, which looks at where each hop goes. Both ways share one cache of tokens.
+    let stack = ServiceBuilder::new()
+        .layer(FollowRedirectLayer::new())
+        .layer(source.layer())
+        .map_response(Response::<Body>::from)
+        .filter(|request: Request<Body>| reqwest::Request::try_from(request))
+        .service(client);
+    let elsewhere = sandbox.recorder().await?;
+    let location = HeaderValue::from_str(&elsewhere.origin())?;
+    sandbox.script_api(Answer::new(StatusCode::FOUND).header(header::LOCATION, location));
+    let status = stack.oneshot(Request::get(&url).body(Body::default())?).await?.status();
+    report("as a stack, refused, then sent elsewhere", status, &sandbox)?;
+    let leaked = elsewhere.has_seen(b"Bearer");
+    println!("elsewhere: {} request, a token in it: {leaked}", elsewhere.request_count());
+    if leaked || elsewhere.request_count() != 1 { Err("the token went along".into()) } else { Ok(()) }
+}
+
+/// A client that follows no redirect, with the cryptography named: no process default is needed.
+fn client(ca_pem: &str) -> Result<Client, BoxError> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes())?)?;
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec!["h2".into(), "http/1.1".into()];
+    let builder = Client::builder().tls_backend_preconfigured(tls);
+    Ok(builder.redirect(redirect::Policy::none()).no_proxy().build()?)
+}
+
+/// What the layer does, by hand, for a request that may be sent twice. The caller vouches for where `url` leads.
+async fn get(client: &Client, source: &TokenSource<AccessPsp>, url: &str) -> Result<reqwest::Response, BoxError> {
+    let mut token = source.token().await?;
+    let mut answer = client.get(url).header(header::AUTHORIZATION, token.header_value()).send().await?;
+    if answer.status() == StatusCode::UNAUTHORIZED && source.reject(&(), &token) {
+        token = source.token().await?;
+        answer = client.get(url).header(header::AUTHORIZATION, token.header_value()).send().await?;
+    }
+    if answer.status().is_success() {
+        source.accept(&(), &token);
+    }
+    Ok(answer)
+}
+
+fn report(what: &str, status: StatusCode, sandbox: &AccessPspSandbox) -> Result<(), BoxError> {
+    let requests = sandbox.api_requests();
+    let version = requests[0].version;
+    let (sends, tokens) = (requests.len(), sandbox.token_request_count());
+    println!("{what}: {status} over {version:?}, {sends} sent, {tokens} token request");
+    sandbox.reset_records();
+    let expected = if what.ends_with("cold") { 1 } else { 2 };
+    if (status, sends, tokens) == (StatusCode::OK, expected, 1) { Ok(()) } else { Err("not as it should be".into()) }
+}

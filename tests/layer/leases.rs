@@ -1,0 +1,98 @@
+//! A service that is used again keeps the token that it stamped last, and must not stamp it for too long.
+
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+use parking_lot::Mutex;
+use tower_bearer_auth::RefreshPolicy;
+
+use super::virtual_time::Paused;
+use super::*;
+
+/// Sends one request, and says what was stamped.
+async fn stamped<S>(service: &mut S, api: &Api) -> String
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
+{
+    service.ready().await.unwrap().call(get("https://api.example.com/x")).await.unwrap();
+    api.sends().last().unwrap().headers()[AUTHORIZATION].to_str().unwrap().to_owned()
+}
+
+// R50: what a service keeps for itself is not asked about anywhere else.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_was_used_before_stamps_no_token_that_was_rotated_or_invalidated_meanwhile() {
+    let (provider, asked) = issuer(|n| async move { token(n) });
+    let source = TokenSource::new(provider);
+    let api = Api::new(ok);
+    let layer = source.layer().allow_origin(API).unwrap();
+    let mut service = ServiceBuilder::new().layer(layer).service(api.clone());
+    for _ in 0..4 {
+        assert_eq!(stamped(&mut service, &api).await, "Bearer token-1");
+    }
+    source.rotate();
+    for _ in 0..4 {
+        assert_eq!(stamped(&mut service, &api).await, "Bearer token-2");
+    }
+    source.invalidate();
+    assert_eq!(stamped(&mut service, &api).await, "Bearer token-3");
+    assert_eq!(asked.count(), 3);
+    // Six came at once; the first after each change waited.
+    assert_eq!((source.stats().hits, source.stats().waits), (6, 3));
+}
+
+// R40, R37: what a service keeps ends when the token ends, by the same clocks, and has the same refresh window.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_was_used_before_renews_in_the_window_and_stamps_nothing_past_its_end() {
+    let (provider, asked) = issuer(|n| async move {
+        match n {
+            2 => Err(Error::transient("down")),
+            n => token(n),
+        }
+    });
+    let clock = Paused::start();
+    let builder = TokenSource::builder(provider).clock(clock);
+    let source = builder.refresh(RefreshPolicy::default()).build();
+    let api = Api::new(ok);
+    let mut service = ServiceBuilder::new().layer(source.layer().allow_origin(API).unwrap()).service(api.clone());
+    let at = |seconds| Duration::from_secs(seconds);
+    for second in [0, 10, 20, 890] {
+        clock.go_to(at(second)).await;
+        assert_eq!(stamped(&mut service, &api).await, "Bearer token-1");
+    }
+    assert_eq!(asked.count(), 1);
+    // Half of the life is the window, and its beginning is drawn within its first tenth.
+    clock.go_to(at(1000)).await;
+    assert_eq!(stamped(&mut service, &api).await, "Bearer token-1");
+    tokio::task::yield_now().await;
+    assert_eq!(asked.count(), 2, "a request in the window starts the renewal");
+    // 30 s before its nominal end it is over.
+    clock.go_to(at(1770)).await;
+    assert_eq!(stamped(&mut service, &api).await, "Bearer token-3");
+}
+
+// R22: another service of the same source was refused.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_was_used_before_notices_that_its_token_was_refused_elsewhere() {
+    let (provider, asked) = issuer(|n| async move { token(n) });
+    let bad = Arc::new(Mutex::new("none".to_owned()));
+    let judged = Arc::clone(&bad);
+    let api = Api::new(
+        move |request| {
+            if bearer(request) == *judged.lock() { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) }
+        },
+    );
+    let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
+    let service = ServiceBuilder::new().layer(layer).service(api.clone());
+    let (mut one, mut other) = (service.clone(), service);
+    for service in [&mut one, &mut other] {
+        for _ in 0..3 {
+            assert_eq!(stamped(service, &api).await, "Bearer token-1");
+        }
+    }
+    *bad.lock() = "token-1".to_owned();
+    assert_eq!(stamped(&mut one, &api).await, "Bearer token-2");
+    let before = api.sends().len();
+    assert_eq!(stamped(&mut other, &api).await, "Bearer token-2");
+    assert_eq!(api.sends().len() - before, 1, "the refused token was stamped again");
+    assert_eq!(asked.count(), 2);
+}

@@ -1,0 +1,310 @@
+//! The gateway of the example: plain HTTP on loopback in, TLS and a token out.
+
+use std::net::Ipv4Addr;
+
+use axum::body::Body as AxumBody;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http_body::Frame;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tower_bearer_auth::sandbox::Fault;
+use tower_bearer_auth::{BearerAuthLayer, Error, IssuedToken, TokenProvider};
+
+use super::upstream::Upstream;
+use super::*;
+
+type Body = BoxBody<Bytes, std::convert::Infallible>;
+
+/// A service on this machine that speaks plain HTTP to a gateway.
+#[derive(Clone)]
+struct Local {
+    http: Client<HttpConnector, Body>,
+    address: String,
+}
+
+impl Local {
+    /// Starts a gateway to `upstream`.
+    async fn start<P: TokenProvider<Key = ()>>(
+        sandbox: &AccessPspSandbox,
+        upstream: &str,
+        layer: BearerAuthLayer<P>,
+        (inbound, outbound): (Http, Http),
+    ) -> Self {
+        let router = gateway::router(upstream.parse().unwrap(), layer, https::client(sandbox, outbound));
+        is_shared(&router);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let http = Client::builder(TokioExecutor::new()).http2_only(inbound == Http::Two).build_http();
+        Self { http, address }
+    }
+
+    fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        Request::builder().method(method).uri(format!("{}{path}", self.address))
+    }
+
+    async fn send(&self, request: Request<Body>) -> Response<Incoming> {
+        within("an answer of the gateway", self.http.request(request)).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> Response<Incoming> {
+        self.send(self.request(Method::GET, path).body(Empty::new().boxed()).unwrap()).await
+    }
+
+    async fn readyz(&self) -> u16 {
+        self.get("/readyz").await.status().as_u16()
+    }
+}
+
+const BOTH_WAYS: [(Http, Http); 4] =
+    [(Http::One, Http::One), (Http::One, Http::Two), (Http::Two, Http::One), (Http::Two, Http::Two)];
+
+/// A gateway in front of the sandbox's API.
+async fn in_front_of_the_api(stage: &Stage, versions: (Http, Http)) -> Local {
+    Local::start(&stage.sandbox, &stage.sandbox.api_origin(), stage.source.layer(), versions).await
+}
+
+// R4, R19, R20, R22
+#[tokio::test]
+async fn a_gateway_goes_through_expiries_and_a_revocation() {
+    for versions in BOTH_WAYS {
+        let stage = Stage::set().await;
+        let local = in_front_of_the_api(&stage, versions).await;
+        let (inbound, outbound) = versions;
+        through_expiries_and_a_revocation(&stage, outbound, || {
+            let request = local.request(Method::PUT, "/echo?a=b").header("authorization", "Basic inbound");
+            let request = request.body(Full::from("the same body twice").boxed()).unwrap();
+            let local = local.clone();
+            async move {
+                let answer = local.send(request).await;
+                assert_eq!(answer.version(), version_of(inbound));
+                answer.status()
+            }
+        })
+        .await;
+        for request in stage.sandbox.api_requests() {
+            assert_eq!((&*request.path, &*request.body), ("/echo?a=b", &b"the same body twice"[..]));
+        }
+    }
+}
+
+// A body is passed on as it comes, both ways: neither side has to end before the other begins.
+#[tokio::test]
+async fn a_body_streams_through_both_ways() {
+    for versions in BOTH_WAYS {
+        let stage = Stage::set().await;
+        let mut upstream = Upstream::start(&stage.sandbox, versions.1).await;
+        let layer = stage.source.layer().allow_origin(&upstream.origin).unwrap();
+        let local = Local::start(&stage.sandbox, &upstream.origin, layer, versions).await;
+
+        let (pieces, receiver) = mpsc::channel(1);
+        let stream = futures::stream::unfold(receiver, async |mut receiver: mpsc::Receiver<Bytes>| {
+            receiver.recv().await.map(|piece| (Ok(Frame::data(piece)), receiver))
+        });
+        let request = local.request(Method::POST, "/stream").body(BodyExt::boxed(StreamBody::new(stream))).unwrap();
+        let answer = tokio::spawn(async move { local.send(request).await });
+
+        pieces.send(Bytes::from("first")).await.unwrap();
+        let mut exchange = upstream.next().await;
+        assert_eq!(exchange.head.version, version_of(versions.1));
+        assert_eq!(exchange.piece().await.unwrap(), "first", "it arrives before the request has ended");
+        // More than the gateway keeps for a second sending.
+        let long = Bytes::from(vec![b'x'; 256 * 1024]);
+        pieces.send(long.clone()).await.unwrap();
+        drop(pieces);
+        let mut arrived = 0;
+        while let Some(piece) = exchange.piece().await {
+            arrived += piece.len();
+        }
+        assert_eq!(arrived, long.len());
+
+        let (frames, _) = exchange.begin(Response::new(()));
+        frames.send(Bytes::from("one")).await.unwrap();
+        let mut answer = within("the head of the answer", answer).await.unwrap().into_body();
+        let piece = within("a piece of the answer", answer.frame()).await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(piece, "one", "it arrives before the answer has ended");
+        frames.send(Bytes::from("two")).await.unwrap();
+        drop(frames);
+        assert_eq!(answer.collect().await.unwrap().to_bytes(), "two");
+    }
+}
+
+fn headers<const N: usize>(pairs: [(&'static str, &'static str); N]) -> HeaderMap {
+    let header = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+    pairs.into_iter().map(header).collect()
+}
+
+// RFC 9110 section 7.6.1, in both directions.
+#[tokio::test]
+async fn what_is_for_one_connection_alone_is_not_passed_on() {
+    let stage = Stage::set().await;
+    let mut upstream = Upstream::start(&stage.sandbox, Http::One).await;
+    let layer = stage.source.layer().allow_origin(&upstream.origin).unwrap();
+    let local = Local::start(&stage.sandbox, &upstream.origin, layer, (Http::One, Http::One)).await;
+    let mut request = local.request(Method::GET, "/x").body(Empty::new().boxed()).unwrap();
+    *request.headers_mut() = headers([
+        ("connection", "close, X-Named"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-authorization", "Basic proxy"),
+        ("proxy-connection", "keep-alive"),
+        ("te", "trailers"),
+        ("trailer", "x-sum"),
+        ("upgrade", "websocket"),
+        ("x-named", "for the gateway alone"),
+        ("x-kept", "for the upstream"),
+    ]);
+    request.headers_mut().append("connection", HeaderValue::from_static(" x-named-too ,"));
+    request.headers_mut().append("x-named-too", HeaderValue::from_static("for the gateway alone"));
+    let answered = headers([
+        ("connection", "X-Named"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-authenticate", "Basic"),
+        ("x-named", "for the gateway alone"),
+        ("x-kept", "for the caller"),
+    ]);
+    let (seen, answer) = tokio::join!(upstream.answer(answered), local.send(request));
+    let mut names: Vec<_> = seen.headers.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["authorization", "host", "x-kept"]);
+    assert_eq!(seen.headers["host"], upstream.origin.trim_start_matches("https://"), "the upstream's own name");
+    let mut names: Vec<_> = answer.headers().keys().map(HeaderName::as_str).collect();
+    names.retain(|name| *name != "date" && *name != "transfer-encoding");
+    names.sort_unstable();
+    // The first is the gateway's own: the caller has asked for it.
+    assert_eq!(names, ["connection", "x-kept"]);
+    assert_eq!(answer.headers()["connection"], "close");
+}
+
+/// A provider whose token goes into a header of its own, so that nothing replaces `Authorization`.
+struct OwnHeader;
+
+impl TokenProvider for OwnHeader {
+    type Key = ();
+
+    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+        IssuedToken::bearer("ours")
+    }
+
+    fn header(&self) -> HeaderName {
+        HeaderName::from_static("authorizationtoken")
+    }
+}
+
+// R27: what a caller sends as `Authorization` is for the gateway, whether the layer stamps that header, another, or none.
+#[tokio::test]
+async fn an_inbound_authorization_never_leaks_upstream() {
+    let stage = Stage::set().await;
+    let mut upstream = Upstream::start(&stage.sandbox, Http::Two).await;
+    let origin = upstream.origin.clone();
+    let versions = (Http::One, Http::Two);
+    let allowed = stage.source.layer().allow_origin(&origin).unwrap();
+    let own = BearerAuthLayer::new(OwnHeader).allow_origin(&origin).unwrap();
+    let gateways = [
+        ("stamped", Local::start(&stage.sandbox, &origin, allowed, versions).await, 1),
+        ("stamped elsewhere", Local::start(&stage.sandbox, &origin, own, versions).await, 0),
+        ("not stamped", Local::start(&stage.sandbox, &origin, stage.source.layer(), versions).await, 0),
+    ];
+    for (what, local, expected) in gateways {
+        let mut request = local.request(Method::GET, "/x").body(Empty::new().boxed()).unwrap();
+        for inbound in ["Basic inbound", "Bearer inbound"] {
+            request.headers_mut().append("authorization", HeaderValue::from_static(inbound));
+        }
+        let (seen, _) = tokio::join!(upstream.answer(HeaderMap::new()), local.send(request));
+        let values: Vec<_> = seen.headers.get_all("authorization").iter().collect();
+        assert_eq!(values.len(), expected, "{what}");
+        assert!(values.iter().all(|value| !value.to_str().unwrap().contains("inbound")), "{what}");
+        assert_eq!(seen.headers.contains_key("authorizationtoken"), what == "stamped elsewhere");
+    }
+}
+
+// The answer to TRACE would be the request, token and all; a tunnel would not be the gateway's to see into.
+#[tokio::test]
+async fn trace_and_connect_are_not_passed_on() {
+    let stage = Stage::set().await;
+    let local = in_front_of_the_api(&stage, (Http::One, Http::Two)).await;
+    let trace = local.request(Method::TRACE, "/echo").body(Empty::new().boxed()).unwrap();
+    assert_eq!(local.send(trace).await.status(), 405);
+    let connect = local.request(Method::CONNECT, "").body(Empty::new().boxed()).unwrap();
+    assert_eq!(local.send(connect).await.status(), 405);
+    assert_eq!((stage.sandbox.token_request_count(), stage.sandbox.api_request_count()), (0, 0));
+}
+
+// A path that looks like an authority stays a path.
+#[tokio::test]
+async fn no_path_leads_to_another_host() {
+    let stage = Stage::set().await;
+    let local = in_front_of_the_api(&stage, (Http::One, Http::Two)).await;
+    for path in ["//evil.test/x", "/@evil.test/x", "/%2f%2fevil.test"] {
+        assert_eq!(local.get(path).await.status(), 404, "the API knows no such path");
+        assert_eq!(stage.sandbox.api_requests().last().unwrap().path, path);
+    }
+}
+
+// Ready from the first token on, through an outage of the issuer, until the token's end.
+#[tokio::test]
+async fn readiness_follows_the_token_and_not_the_issuer() {
+    let stage = Stage::set().await;
+    let (sandbox, source) = (&stage.sandbox, &stage.source);
+    let local = in_front_of_the_api(&stage, (Http::One, Http::One)).await;
+    // Until a probe sees this, without a request of anybody else.
+    let becomes = async |expected: u16| {
+        within("the probe", async { while local.readyz().await != expected {} }).await;
+    };
+
+    sandbox.hold_issuer();
+    assert_eq!(local.readyz().await, 503, "no token yet");
+    within("the probe asks for one", sandbox.wait_issuer_held(1)).await;
+    assert_eq!(local.readyz().await, 503);
+    assert_eq!(local.get("/livez").await.status(), 200, "who waits for a token is alive");
+    sandbox.release_issuer();
+    becomes(200).await;
+    assert_eq!(sandbox.token_request_count(), 1, "however many probes");
+
+    sandbox.script_always(Fault::retry_after(StatusCode::SERVICE_UNAVAILABLE, HeaderValue::from_static("20")));
+    // Early in its window, and then half a minute before the 1 770 s for which it is usable.
+    for by in [1100, 640].map(Duration::from_secs) {
+        stage.age(by);
+        let asked = sandbox.token_request_count();
+        assert_eq!(local.readyz().await, 200, "an outage of the issuer does not show");
+        within("the probe renews", sandbox.wait_token_requests(asked + 1)).await;
+        let settled = || source.stats().flights_failed as usize == sandbox.token_request_count() - 1;
+        eventually::eventually("the renewal fails", settled).await;
+        assert_eq!(local.get("/echo").await.status(), 200);
+    }
+    stage.age(Duration::from_secs(40));
+    assert_eq!(local.readyz().await, 503, "the token has ended");
+    eventually::eventually("the renewal fails", || source.status().next_try.is_some()).await;
+    let api_requests = sandbox.api_request_count();
+    let refused = local.get("/echo").await;
+    assert_eq!((refused.status().as_u16(), sandbox.api_request_count()), (503, api_requests), "nothing is sent");
+    let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=23).contains(&seconds), "the issuer's 20 s, a tenth of jitter, rounded up: {seconds}");
+
+    sandbox.clear_script();
+    // Past every pause.
+    stage.age(Duration::from_secs(60));
+    becomes(200).await;
+    assert_eq!(local.get("/echo").await.status(), 200);
+    assert_eq!(local.get("/livez").await.status(), 200);
+}
+
+// 502 is the upstream's failure, and 503 the issuer's.
+#[tokio::test]
+async fn an_upstream_that_is_gone_is_a_502() {
+    let stage = Stage::set().await;
+    let unbound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let origin = format!("https://{}", unbound.local_addr().unwrap());
+    drop(unbound);
+    let layer = stage.source.layer().allow_origin(&origin).unwrap();
+    let local = Local::start(&stage.sandbox, &origin, layer, (Http::One, Http::One)).await;
+    assert_eq!(local.get("/x").await.status(), 502);
+    let answer: AxumBody = AxumBody::new(local.get("/x").await.into_body());
+    assert_eq!(answer.collect().await.unwrap().to_bytes(), "", "and says nothing of it to the caller");
+}
