@@ -24,6 +24,7 @@ page!(provider, "provider.md");
 page!(replay, "replay.md");
 page!(testing, "testing.md");
 page!(errors, "errors.md");
+page!(observability, "observability.md");
 page!(security, "security.md");
 page!(limits, "limits.md");
 page!(migration, "migration.md");

@@ -9,6 +9,7 @@ mod error;
 pub mod exchange;
 pub mod guide;
 mod layer;
+mod observe;
 mod provider;
 #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 mod providers;

@@ -113,6 +113,7 @@ pub(crate) struct Inner {
     fresh_until: Now,
     late: bool,
     accepted: AtomicBool,
+    refused: AtomicBool,
 }
 
 /// A token's one buffer, for a header value with a count of its own.
@@ -129,8 +130,10 @@ impl Token {
         let IssuedToken { header, lifetime: _, source } = issued;
         let Deadlines { refresh, usable, .. } = deadlines;
         let fresh_until = refresh.map_or(usable, |refresh| refresh.earlier(usable));
-        let accepted = AtomicBool::new(false);
-        Self { inner: Arc::new(Inner { header, source, generation, deadlines, fresh_until, late, accepted }) }
+        let (accepted, refused) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self {
+            inner: Arc::new(Inner { header, source, generation, deadlines, fresh_until, late, accepted, refused }),
+        }
     }
 
     /// The value for the `Authorization` header: `Bearer` and the token, marked sensitive.
@@ -195,6 +198,11 @@ impl Token {
 
     pub(crate) fn is_accepted(&self) -> bool {
         self.inner.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Whether this refusal is the first of the token.
+    pub(crate) fn refused_first(&self) -> bool {
+        !self.inner.refused.swap(true, Ordering::Relaxed)
     }
 }
 

@@ -27,6 +27,8 @@ use May::{Use, UseAll, UseOnly};
 const ARROWS: &[(&str, &[May])] = &[
     ("error", &[]),
     ("clock", &[]),
+    // It is told what happens in plain words and numbers, and knows nothing of those who tell it.
+    ("observe", &[Use("error")]),
     ("api", &[Use("error")]),
     ("token", &[Use("error"), UseOnly("clock", &["Now"])]),
     ("provider", &[Use("api"), Use("token"), Use("error")]),
@@ -39,6 +41,7 @@ const ARROWS: &[(&str, &[May])] = &[
             Use("error"),
             Use("clock"),
             Use("provider"),
+            Use("observe"),
             // What kind of refusal it was decides whether a token is renewed; how it was read is the layer's business.
             UseOnly("api", &["RequestKey", "Refusal"]),
         ],

@@ -1,6 +1,8 @@
 //! What a response says of how it came about.
 
 use crate::error::ErrorKind;
+use crate::provider::TokenProvider;
+use crate::source::{Grant, TokenSource};
 
 /// Under which token a request was sent, how often, and why.
 ///
@@ -48,4 +50,21 @@ pub enum Replay {
     BudgetExhausted,
     /// There is no new token, because of an error of this kind.
     RenewalFailed(ErrorKind),
+}
+
+impl Replay {
+    /// Says what a refused request has come to. Of one that was not refused there is nothing to say.
+    pub(super) fn tell<P: TokenProvider>(&self, source: &TokenSource<P>, grant: &Grant<P::Key>) {
+        let (outcome, error) = match self {
+            Self::NotNeeded | Self::NotStamped => return,
+            Self::Made => ("healed", None),
+            Self::RefusedAgain => ("refused_again", None),
+            Self::Off => ("off", None),
+            Self::NoCopy => ("no_copy", None),
+            Self::NotSafe => ("not_safe", None),
+            Self::BudgetExhausted => ("budget_exhausted", None),
+            Self::RenewalFailed(kind) => ("renewal_failed", Some(*kind)),
+        };
+        source.settled(grant, outcome, error);
+    }
 }

@@ -263,10 +263,11 @@ impl<P: TokenProvider> Shared<P> {
 
     /// Reads the answer to the second sending. A refusal spends nothing and rejects nothing: it is shown.
     fn read_second<T>(&self, response: Response<T>, grant: &Grant<P::Key>) -> Response<T> {
-        if self.refusal(&response, grant.token()) == Refusal::NotRefused {
+        let refusal = self.refusal(&response, grant.token());
+        if refusal == Refusal::NotRefused {
             return self.audited(response, grant, 2, Replay::Made);
         }
-        self.source.count_refusal(grant.token().is_accepted(), false);
+        self.source.refused_again(grant, refusal);
         self.audited(response, grant, 2, Replay::RefusedAgain)
     }
 
@@ -281,6 +282,7 @@ impl<P: TokenProvider> Shared<P> {
         sends: u8,
         replay: Replay,
     ) -> Response<T> {
+        replay.tell(&self.source, grant);
         let generation = Some(grant.token().generation());
         response.extensions_mut().insert(Audit { generation, key: Some(grant.key().clone()), sends, replay });
         response

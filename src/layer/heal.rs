@@ -184,7 +184,7 @@ where
     P: TokenProvider,
 {
     shared.restamp(request.headers_mut(), grant.token().header_value());
-    shared.source.recorder().record(|stats| stats.replays += 1);
+    shared.source.count_replay();
     Healed::Resent(service.call(request), grant)
 }
 

@@ -147,7 +147,7 @@ impl<P: TokenProvider> Shared<P> {
         match self.origins.check(head.uri()) {
             Destination::Allowed => {}
             Destination::Foreign => {
-                self.source.recorder().not_stamped();
+                self.source.pass_foreign(head.uri().host().unwrap_or_default());
                 return Route::Pass;
             }
             Destination::NothingAllowed => {

@@ -92,7 +92,9 @@ pub trait TokenProvider: Send + Sync + 'static {
         is_idempotent(request)
     }
 
-    /// Where the tokens come from and are for, as `Debug` output shows it: `production`, say.
+    /// Where the tokens come from and are for, as `Debug` output shows it: `production`, say. Never a secret.
+    ///
+    /// It is in every event and a label of every metric, for which it is asked once, when a source is built.
     fn environment(&self) -> &str {
         ""
     }

@@ -13,6 +13,7 @@ use super::entry::Entry;
 use super::flight::{Arrival, Outcome};
 use super::slot::is_usable;
 use crate::error::{Error, ErrorKind};
+use crate::observe::Since;
 use crate::provider::TokenProvider;
 
 /// A runtime that drops what it is given takes every flight with it; after so many there is no use in another.
@@ -40,6 +41,7 @@ struct Wait<K> {
     /// Whether this wait began the flight, in its own runtime.
     own: bool,
     lost: u8,
+    since: Since,
 }
 
 impl<P: TokenProvider> Acquire<P> {
@@ -53,15 +55,19 @@ impl<P: TokenProvider> Acquire<P> {
             stats.waits += 1;
             stats.waiting += 1;
         });
-        Self { source, state: State::Waiting(Wait { entry, arrival, timer: None, own, lost: 0 }) }
+        let since = Since::new(|| source.inner.clock.now().mono);
+        Self { source, state: State::Waiting(Wait { entry, arrival, timer: None, own, lost: 0, since }) }
     }
 
     fn finish(&mut self, result: Result<Grant<P::Key>, Error>) -> Poll<Result<Grant<P::Key>, Error>> {
-        self.state = State::Done;
+        let state = std::mem::replace(&mut self.state, State::Done);
         self.source.inner.stats.record(|stats| {
             stats.waiting -= 1;
             *(if result.is_ok() { &mut stats.waits_served } else { &mut stats.waits_failed }) += 1;
         });
+        if let State::Waiting(wait) = state {
+            self.source.inner.tell_wait(if result.is_ok() { "served" } else { "failed" }, &wait.since);
+        }
         Poll::Ready(result)
     }
 }
@@ -136,11 +142,12 @@ impl<P: TokenProvider> Future for Acquire<P> {
 
 impl<P: TokenProvider> Drop for Acquire<P> {
     fn drop(&mut self) {
-        if let State::Waiting(_) = self.state {
+        if let State::Waiting(wait) = &self.state {
             self.source.inner.stats.record(|stats| {
                 stats.waiting -= 1;
                 stats.waits_abandoned += 1;
             });
+            self.source.inner.tell_wait("abandoned", &wait.since);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::map::Map;
 use super::stats::Recorder;
 use super::{Inner, TokenSource};
 use crate::clock::{Clock, SystemClock};
+use crate::observe::Eyes;
 use crate::provider::TokenProvider;
 use crate::refresh::RefreshPolicy;
 
@@ -89,6 +90,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
     #[must_use]
     pub fn build(self) -> TokenSource<P> {
         let rng = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let eyes = Eyes::new(self.provider.environment());
         TokenSource {
             inner: Arc::new(Inner {
                 provider: Arc::new(self.provider),
@@ -96,6 +98,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
                 clock: self.clock,
                 map: Map::new(self.max_keys),
                 stats: Recorder::default(),
+                eyes,
                 rng: Mutex::new(rng),
                 id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
                 generations: AtomicU64::new(0),

@@ -10,12 +10,13 @@ use super::TokenSource;
 use super::acquire::Acquire;
 use super::entry::Entry;
 use super::flight::{self, Arrival, Handle};
+use super::report::word_for;
 use super::runtime_with_timers;
 use super::slot::{Next, Slot, Verdict, is_fresh};
-use super::stats::Recorder;
 use crate::api::Refusal;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
+use crate::observe::{Event, Whose};
 use crate::provider::TokenProvider;
 use crate::token::Token;
 
@@ -59,10 +60,6 @@ pub(crate) enum Newest<P: TokenProvider> {
 }
 
 impl<P: TokenProvider> TokenSource<P> {
-    pub(crate) fn recorder(&self) -> &Recorder {
-        &self.inner.stats
-    }
-
     pub(super) fn acquire(&self, key: P::Key) -> Acquire<P> {
         Acquire::start(self.clone(), key)
     }
@@ -140,14 +137,19 @@ impl<P: TokenProvider> TokenSource<P> {
             }
             // Who finds a stuck flight, or waited for a lost one, starts the next.
             let next = if first && stuck.is_none() { slot.request(now) } else { slot.request_again(now) };
-            if first && matches!(next, Next::Fail(_)) {
+            let turned_away = first && matches!(next, Next::Fail(_));
+            if turned_away {
                 self.inner.stats.record(|stats| stats.turned_away += 1);
             }
             let entered = self.follow(&entry, slot, next, now);
+            if let (true, Entered::Failed(error)) = (turned_away, &entered) {
+                self.inner.eyes.saw(Event::TurnedAway { error: error.kind() });
+            }
             if let Some(flight) = stuck {
                 // Outside of the lock: it wakes whoever waited for it.
                 drop(flight);
                 self.inner.sweep(now);
+                self.inner.eyes.saw(Event::Lost { whose: Whose::key(&entry.key), reason: "runtime_stuck" });
             }
             return entered;
         }
@@ -237,7 +239,7 @@ impl<P: TokenProvider> TokenSource<P> {
         if let Err(error) = runtime_with_timers() {
             let newer = self.inner.map.get(&grant.key).and_then(|entry| entry.usable(now));
             let newer = newer.filter(|token| token.generation() != grant.token.generation());
-            self.count_refusal(accepted, false);
+            self.count_refusal(grant, refusal, accepted, if newer.is_some() { "ready" } else { "failed" }, now);
             return match newer {
                 Some(token) => Renewal::Ready(Grant { key: grant.key.clone(), token }),
                 None => Renewal::Failed(error),
@@ -255,12 +257,12 @@ impl<P: TokenProvider> TokenSource<P> {
             Verdict::Renew(next) => self.follow(entry, slot, next, now),
             Verdict::Exhausted => {
                 drop(slot);
-                self.count_refusal(accepted, true);
+                self.count_refusal(grant, refusal, accepted, "declined", now);
                 return Renewal::Exhausted;
             }
             Verdict::CoolingDown(error) => Entered::Failed(error),
         };
-        self.count_refusal(accepted, false);
+        self.count_refusal(grant, refusal, accepted, word_for(&entered), now);
         match entered {
             Entered::Granted(newer) => Renewal::Ready(newer),
             Entered::Wait { entry, arrival, own } if wait => {
@@ -269,14 +271,6 @@ impl<P: TokenProvider> TokenSource<P> {
             Entered::Wait { .. } => Renewal::Wait(self.acquire(entry.key.clone())),
             Entered::Failed(error) => Renewal::Failed(error),
         }
-    }
-
-    pub(crate) fn count_refusal(&self, accepted: bool, declined: bool) {
-        self.inner.stats.record(|stats| {
-            stats.refusals += 1;
-            stats.refusals_of_unaccepted += u64::from(!accepted);
-            stats.renewals_declined += u64::from(declined);
-        });
     }
 }
 

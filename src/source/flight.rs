@@ -14,6 +14,7 @@ use super::Inner;
 use super::entry::Entry;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
+use crate::observe::{Event, Span, Whose};
 use crate::provider::TokenProvider;
 use crate::token::{IssuedToken, Token};
 
@@ -92,7 +93,14 @@ impl<P: TokenProvider> Flight<P> {
         runtime.spawn(self.run());
     }
 
-    async fn run(mut self) {
+    async fn run(self) {
+        let Some(span) = self.source.upgrade().map(|source| source.eyes.token_request(Whose::key(&self.key))) else {
+            return;
+        };
+        span.clone().around(self.fly(span)).await;
+    }
+
+    async fn fly(mut self, span: Span) {
         let Some((clock, timeout)) = self.source.upgrade().map(|s| (Arc::clone(&s.clock), s.fetch_timeout)) else {
             return;
         };
@@ -105,10 +113,10 @@ impl<P: TokenProvider> Flight<P> {
             Either::Left(_) => return,
             Either::Right((result, _)) => result,
         };
-        self.land(began, result);
+        self.land(began, result, &span);
     }
 
-    fn land(self, began: Now, result: Result<IssuedToken, Error>) {
+    fn land(self, began: Now, result: Result<IssuedToken, Error>, span: &Span) {
         let (Some(source), Some(entry)) = (self.source.upgrade(), self.entry.upgrade()) else {
             return;
         };
@@ -118,15 +126,19 @@ impl<P: TokenProvider> Flight<P> {
             return;
         };
         let result = result.map(|issued| issued.for_source(source.id));
-        let landed = slot.land(result, &source.policy, began, now, source.next_generation());
+        let generation = source.next_generation();
+        let landed = slot.land(result, &source.policy, began, now, generation);
+        let in_hand = slot.usable(now).cloned();
         entry.publish(&slot);
         source.stats.record(|stats| {
             stats.flights_running -= 1;
             *(if landed.is_ok() { &mut stats.flights_succeeded } else { &mut stats.flights_failed }) += 1;
         });
         drop(slot);
-        handle.finish(Outcome::Landed(landed));
+        handle.finish(Outcome::Landed(landed.clone()));
         source.sweep(now);
+        let took = now.mono.saturating_duration_since(began.mono);
+        source.tell_landing(&self.key, &landed, generation, in_hand.as_ref(), took, now, span);
     }
 }
 
@@ -146,6 +158,7 @@ impl<P: TokenProvider> Drop for Flight<P> {
                 stats.flights_lost += 1;
             });
             source.sweep(now);
+            source.eyes.saw(Event::Lost { whose: Whose::key(&self.key), reason: "runtime_ended" });
         }
     }
 }

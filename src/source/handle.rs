@@ -13,6 +13,7 @@ use crate::api::Refusal;
 use crate::error::Error;
 #[cfg(doc)]
 use crate::error::ErrorKind;
+use crate::observe::{Event, Whose};
 use crate::provider::TokenProvider;
 use crate::token::Token;
 
@@ -120,6 +121,7 @@ impl<P: TokenProvider> TokenSource<P> {
     pub fn invalidate_for(&self, key: &P::Key) {
         if let Some(entry) = self.inner.map.get(key) {
             self.inner.forget(&entry, false);
+            self.inner.eyes.saw(Event::Invalidated { whose: Whose::key(key) });
         }
     }
 
@@ -132,6 +134,7 @@ impl<P: TokenProvider> TokenSource<P> {
     /// counts as one with the new credentials.
     pub fn rotate(&self) {
         self.inner.map.for_each(|entry| self.inner.forget(entry, true));
+        self.inner.eyes.saw(Event::Rotated { keys: self.inner.map.len() });
     }
 
     /// Where `key` stands, without I/O.

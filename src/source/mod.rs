@@ -11,6 +11,7 @@
 //! | `entry` | a key's slot and its published token |
 //! | `map` | the keys, bounded |
 //! | `stats`, `status` | what to look at from outside |
+//! | `report` | what is said of it to `tracing` and `metrics` |
 
 mod acquire;
 mod builder;
@@ -20,6 +21,7 @@ mod failure;
 mod flight;
 mod handle;
 mod map;
+mod report;
 mod slot;
 mod stats;
 mod status;
@@ -50,6 +52,7 @@ use self::slot::Jitter;
 use self::stats::Recorder;
 use crate::clock::{Clock, Now};
 use crate::error::{Error, ErrorKind};
+use crate::observe::{Event, Eyes, Whose};
 use crate::provider::TokenProvider;
 use crate::refresh::RefreshPolicy;
 
@@ -62,6 +65,7 @@ pub(crate) struct Inner<P: TokenProvider> {
     clock: Arc<dyn Clock>,
     map: Map<P::Key>,
     stats: Recorder,
+    eyes: Eyes,
     rng: Mutex<fastrand::Rng>,
     generations: AtomicU64,
     flights: AtomicU64,
@@ -98,6 +102,7 @@ impl<P: TokenProvider> Inner<P> {
         if let Some(flight) = stale {
             flight.finish(Outcome::Moved);
             self.sweep(now);
+            self.eyes.saw(Event::Stale { whose: Whose::key(&entry.key) });
         }
     }
 
@@ -109,6 +114,7 @@ impl<P: TokenProvider> Inner<P> {
         let evicted = self.map.sweep(self.stats.running(), now);
         if evicted > 0 {
             self.stats.record(|stats| stats.evicted += evicted as u64);
+            self.eyes.saw(Event::Evicted { keys: evicted });
         }
     }
 

@@ -1,0 +1,440 @@
+//! R48: what every provider says at TRACE, through success, each failure, a heal and a panic: no secret and no token.
+//!
+//! The servers run on a thread that is not watched: they see every header as it is, and what they log is not the client's.
+//! On the thread that is watched the client's stack speaks as well: h2 and hyper-util in `tracing`, rustls in `log`. (hyper's
+//! own tracing is behind a cfg of the compiler.)
+#![cfg(feature = "sandbox")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::future::{Ready, ready};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use tokio::runtime::{Builder, Runtime};
+use tower::{Layer as _, Service, ServiceExt as _};
+use tower_bearer_auth::exchange::HttpClient;
+use tower_bearer_auth::sandbox::{AccessPspSandbox, AeropaySandbox, Answer, Fault};
+use tower_bearer_auth::{
+    Aeropay, BearerAuthLayer, BoxError, ClientCredentials, Error, IssuedToken, Static, TokenProvider, TokenSource,
+    aeropay, from_fn, replay,
+};
+
+#[path = "common/canary.rs"]
+mod canary;
+#[path = "common/https.rs"]
+mod https;
+#[path = "common/observed.rs"]
+mod observed;
+
+use https::Http;
+use observed::Watch;
+
+/// What no server knows of: in URLs, bodies, panics and errors.
+const SECRET: &str = "cZ7kQ9vX-client/secret+1";
+const TOKEN: &str = "gT5fV3sE-token.of/the+issuer";
+const ELSEWHERE: &str = "uB1xS4aM-callers-own";
+
+/// What comes by way of the `log` crate: each thread has its own.
+struct Log;
+
+thread_local!(static LOGGED: RefCell<String> = const { RefCell::new(String::new()) });
+
+impl Log {
+    fn start() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            log::set_logger(&Self).unwrap();
+            log::set_max_level(log::LevelFilter::Trace);
+        });
+    }
+
+    fn text() -> String {
+        LOGGED.with_borrow(String::clone)
+    }
+}
+
+impl log::Log for Log {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        use std::fmt::Write as _;
+        // A thread that ends has nobody to read it.
+        let _ = LOGGED.try_with(|text| writeln!(text.borrow_mut(), "{} {}", record.target(), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+struct Servers {
+    psp: AccessPspSandbox,
+    aeropay: AeropaySandbox,
+    _runtime: Runtime,
+}
+
+impl Servers {
+    fn start() -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (psp, aeropay) = runtime.block_on(async {
+            let psp = AccessPspSandbox::builder().require_token_api_key().start().await.unwrap();
+            (psp, AeropaySandbox::start().await.unwrap())
+        });
+        Self { psp, aeropay, _runtime: runtime }
+    }
+
+    /// What the sandboxes drew, and every token that reached an API.
+    fn drawn(&self) -> BTreeSet<String> {
+        let keys = [self.psp.client_secret(), self.psp.api_key(), self.psp.token_api_key()];
+        let keys = keys.into_iter().chain([self.aeropay.api_key(), self.aeropay.api_secret()]);
+        let psp = self.psp.api_requests().into_iter().map(|request| request.headers);
+        let aeropay = self.aeropay.calls().into_iter().map(|call| call.headers);
+        let tokens = psp
+            .chain(aeropay)
+            .flat_map(|headers| [AUTHORIZATION.as_str(), "authorizationToken"].map(|name| headers.get(name).cloned()));
+        let tokens: Vec<_> = tokens.flatten().collect();
+        // Of a JWT what is its own: the parts before its signature are much the same in all of them.
+        let signatures = tokens.iter().filter_map(|token| token.to_str().unwrap().rsplit('.').next());
+        keys.chain(signatures).map(str::to_owned).collect()
+    }
+}
+
+/// A form of a secret that was drawn at random, if `text` shows one. In pieces of 12: the log has so many random digits that
+/// 8 of them turn up by chance.
+fn drawn_in(text: &str, secrets: &BTreeSet<String>) -> Option<String> {
+    let forms = secrets.iter().flat_map(|secret| {
+        let bytes = format!("{:?}", secret.as_bytes());
+        let percent = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        let whole = [STANDARD.encode(secret), percent, bytes[1..bytes.len() - 1].to_owned()];
+        let pieces = secret.as_bytes().chunks_exact(12).map(|piece| String::from_utf8_lossy(piece).into_owned());
+        whole.into_iter().chain(pieces).collect::<Vec<_>>()
+    });
+    forms.into_iter().find(|form| text.contains(form.as_str()))
+}
+
+/// An issuer that repeats all that it was sent, and all that it knows.
+fn hostile(status: u16, echo: &str) -> Fault {
+    let json = serde_json::to_string(echo).unwrap();
+    let body = format!(r#"{{"error":{json},"error_description":{json},"error_uri":{json},"code":{json}}}"#);
+    let value = HeaderValue::from_str(echo).unwrap();
+    let answer = Answer::new(StatusCode::from_u16(status).unwrap()).json(body);
+    Fault::Answer(
+        answer.header(RETRY_AFTER, value.clone()).header(LOCATION, value.clone()).header(WWW_AUTHENTICATE, value),
+    )
+}
+
+/// Each way to fail, for an issuer that was sent `sent`.
+fn faults(sent: &str) -> Vec<Fault> {
+    let mut faults: Vec<_> = [302, 400, 401, 403, 429, 500, 503].map(|status| hostile(status, sent)).into();
+    faults.extend([hostile(400, TOKEN), hostile(500, TOKEN)]);
+    faults.extend([
+        Fault::disabled_client(),
+        Fault::body(HeaderValue::from_static("text/html"), format!("<html>{sent}{TOKEN}</html>")),
+        Fault::body(HeaderValue::from_static("application/json"), format!(r#"{{"access_token":"{TOKEN}"#)),
+        Fault::body(HeaderValue::from_static("application/json"), ""),
+        Fault::TruncatedBody,
+        Fault::Reset,
+        Fault::Hang,
+        Fault::TokenType(Some(format!("DPoP {sent}"))),
+        Fault::AccessToken(Some(format!("{TOKEN}\r\n{sent}"))),
+        Fault::AccessToken(None),
+    ]);
+    faults
+}
+
+const FAULTS: usize = 19;
+
+fn request(method: Method, url: String) -> Request<Full<Bytes>> {
+    Request::builder()
+        .method(method)
+        .uri(url)
+        .header("cookie", sensitive(ELSEWHERE))
+        .header(AUTHORIZATION, sensitive(ELSEWHERE))
+        .body(Full::from(ELSEWHERE))
+        .unwrap()
+}
+
+/// The caller's own headers are the caller's to mark: h2 shows what is not.
+fn sensitive(value: &'static str) -> HeaderValue {
+    let mut value = HeaderValue::from_static(value);
+    value.set_sensitive(true);
+    value
+}
+
+/// One provider of one identity, from its first token to a panic of its issuer.
+async fn drive<P: TokenProvider<Key = ()>>(source: &TokenSource<P>, sandbox: &AccessPspSandbox, version: Http) {
+    let client = source.layer().bodies(replay::Cloned).layer(https::client(sandbox, version));
+    let echo = format!("{}/echo", sandbox.api_origin());
+    let send = |method: Method| client.clone().oneshot(request(method, echo.clone()));
+    assert_eq!(send(Method::POST).await.unwrap().status(), 200);
+    // A heal, by an API that says the token.
+    sandbox.refuse_with(Answer::challenge(
+        HeaderValue::from_str(&format!("Bearer error=\"invalid_token\", x=\"{TOKEN}\"")).unwrap(),
+    ));
+    sandbox.revoke_all();
+    assert_eq!(send(Method::POST).await.unwrap().status(), 200);
+    // A refusal that is kept, and one that fails to renew.
+    sandbox.refuse_next(1);
+    let once = source.layer().replay(replay::When::Never).layer(https::client(sandbox, version));
+    assert_eq!(once.oneshot(request(Method::POST, echo.clone())).await.unwrap().status(), 401);
+    assert_eq!(send(Method::GET).await.unwrap().status(), 200);
+    sandbox.refuse_next(1);
+    sandbox.script(hostile(400, SECRET));
+    assert_eq!(send(Method::GET).await.unwrap().status(), 401);
+    source.rotate();
+    // Each failure, of a token call and of the request that waits for it.
+    for fault in faults(sandbox.client_secret()) {
+        let asked = sandbox.token_request_count();
+        sandbox.script(fault);
+        send(Method::GET).await.unwrap_err();
+        assert_eq!(sandbox.token_request_count(), asked + 1);
+        send(Method::GET).await.unwrap_err();
+        source.rotate();
+    }
+    source.token().await.unwrap();
+    source.invalidate();
+    // A foreign origin, with secrets in its URL. (hyper-util shows the authority of every URL, with a user name in it; that this
+    // crate does not is in `tests/observability`.)
+    let foreign = sandbox.recorder().await.unwrap();
+    let url = format!("{}/{ELSEWHERE}?key={ELSEWHERE}", foreign.origin());
+    let client = source.layer().layer(https::client(sandbox, Http::One));
+    client.oneshot(request(Method::GET, url)).await.unwrap();
+}
+
+async fn drive_aeropay(sandbox: &AeropaySandbox, version: aeropay::ApiVersion) {
+    let prefix = if version == aeropay::ApiVersion::V2 { "/v2" } else { "" };
+    let http = HttpClient::builder().roots_pem(sandbox.ca_pem()).build().unwrap();
+    let provider = Aeropay::builder()
+        .api_version(version)
+        .base_url(sandbox.base_url())
+        .api_key(sandbox.api_key())
+        .api_secret(sandbox.api_secret())
+        .merchant_id(sandbox.merchant_id())
+        .timeout(Duration::from_millis(200))
+        .http_client(http.clone())
+        .build()
+        .unwrap();
+    let source = TokenSource::builder(provider).max_keys(1).build();
+    let client = aeropay::layer(source.layer().bodies(replay::Cloned)).layer(http);
+    let send = |method: Method, path: &str, user: Option<&aeropay::UserId>, body: &'static str| {
+        let request = Request::builder().method(method).uri(format!("{}{prefix}{path}", sandbox.base_url()));
+        let request = request.header("content-type", "application/json").header("cookie", sensitive(ELSEWHERE));
+        let mut request = request.body(Full::<Bytes>::from(body)).unwrap();
+        if let Some(user) = user {
+            request.extensions_mut().insert(user.clone());
+        }
+        client.clone().oneshot(request)
+    };
+    let mut users = Vec::new();
+    for body in [r#"{"email":"a"}"#, r#"{"email":"b"}"#] {
+        let answer = send(Method::POST, "/user", None, body).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let user = aeropay::UserId::from(body["user"]["userId"].as_str().unwrap());
+        let confirm: &'static str = format!(r#"{{"userId":"{user}"}}"#).leak();
+        assert_eq!(send(Method::POST, "/confirmUser", None, confirm).await.unwrap().status(), 200);
+        users.push(user);
+    }
+    // Two users and the merchant in a cache of one.
+    for user in users.iter().chain(&users) {
+        assert_eq!(send(Method::GET, "/user", Some(user), "").await.unwrap().status(), 200);
+    }
+    assert!(source.stats().evicted > 0);
+    sandbox.revoke_all();
+    assert_eq!(send(Method::GET, "/user", Some(&users[1]), "").await.unwrap().status(), 200);
+    for fault in faults(sandbox.api_secret()) {
+        sandbox.script(fault.clone());
+        let _ = send(Method::GET, "/user", Some(&users[0]), "").await;
+        sandbox.clear_script();
+        source.rotate();
+        sandbox.script(fault);
+        let _ = source.token_for(&aeropay::Identity::merchant()).await;
+        sandbox.clear_script();
+        source.rotate();
+    }
+    // Its answers have no token type, so one of them is no fault here.
+    assert!(source.stats().flights_failed as usize >= 2 * (FAULTS - 1), "{:?}", source.stats());
+}
+
+/// An API in this process that refuses every second request.
+#[derive(Clone, Default)]
+struct Moody(Arc<AtomicUsize>);
+
+impl Service<Request<Full<Bytes>>> for Moody {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = Ready<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+        let number = self.0.fetch_add(1, Ordering::SeqCst);
+        let mut response = Response::new(Full::from(TOKEN));
+        if number % 2 == 1 {
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
+        }
+        ready(Ok(response))
+    }
+}
+
+async fn send_some<P: TokenProvider<Key = ()>>(provider: P) {
+    let source = TokenSource::new(provider);
+    let layer: BearerAuthLayer<P, _> = source.layer().allow_origin("https://api.test").unwrap().bodies(replay::Cloned);
+    let client = layer.layer(Moody::default());
+    for _ in 0..4 {
+        let url = format!("https://api.test/{ELSEWHERE}?{SECRET}");
+        let _ = client.clone().oneshot(request(Method::GET, url)).await;
+    }
+    source.rotate();
+    let _ = source.token().await;
+    source.invalidate();
+}
+
+/// A cause that holds what nobody may see, as a body in an error of an HTTP client would be.
+fn cause() -> String {
+    format!("body: {SECRET} {TOKEN}")
+}
+
+async fn drive_the_small_ones() {
+    send_some(Static::new(TOKEN).unwrap()).await;
+    send_some(from_fn(|| async { IssuedToken::bearer(TOKEN) })).await;
+    send_some(from_fn(|| async { Err(Error::permanent(cause())) })).await;
+    send_some(from_fn(|| async { Err(Error::transient(cause()).with_code(SECRET)) })).await;
+    send_some(from_fn(|| async { IssuedToken::bearer(format!("{TOKEN}\r\n")) })).await;
+    // Its message goes to the panic hook, which is the process's own.
+    send_some(from_fn(|| async { panic!("{SECRET} {TOKEN}") })).await;
+}
+
+fn drive_everything() -> (Watch, Servers) {
+    Log::start();
+    let servers = Servers::start();
+    let watch = Watch::start();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let psp = &servers.psp;
+        for version in [Http::One, Http::Two] {
+            let provider = https::provider(psp).token_api_key(psp.token_api_key()).api_key(psp.api_key());
+            let provider = provider.timeout(Duration::from_millis(200)).build().unwrap();
+            drive(&TokenSource::new(provider), psp, version).await;
+        }
+        let builder = ClientCredentials::builder()
+            .client_id(psp.client_id())
+            .client_secret(psp.client_secret())
+            .token_header("x-api-key", psp.token_api_key())
+            .api_header("x-api-key", psp.api_key())
+            .token_url(format!("{}?", psp.token_url()).trim_end_matches('?'))
+            .api_origin(psp.api_origin())
+            .timeout(Duration::from_millis(200))
+            .http_client(HttpClient::builder().roots_pem(psp.ca_pem()).build().unwrap());
+        drive(&TokenSource::new(builder.build().unwrap()), psp, Http::Two).await;
+        // Bad credentials, as the issuer itself finds them.
+        let bad = https::provider(psp).client_secret(SECRET).token_api_key(psp.token_api_key()).build().unwrap();
+        let bad = TokenSource::new(bad);
+        assert_eq!(bad.token().await.unwrap_err().status(), Some(StatusCode::UNAUTHORIZED));
+        for version in [aeropay::ApiVersion::V1, aeropay::ApiVersion::V2] {
+            drive_aeropay(&servers.aeropay, version).await;
+        }
+        drive_the_small_ones().await;
+    });
+    drop(runtime);
+    (watch, servers)
+}
+
+// R48
+#[test]
+fn no_provider_shows_a_secret_or_a_token_at_trace() {
+    assert_eq!(faults("x").len(), FAULTS);
+    let (watch, servers) = drive_everything();
+    let drawn = servers.drawn();
+    let seen = watch.all();
+    for text in [watch.text(), Log::text()] {
+        println!("{} bytes", text.len());
+        let shown = canary::shown_in(&text, &[SECRET, TOKEN, ELSEWHERE]).or_else(|| drawn_in(&text, &drawn));
+        assert_eq!(shown.map(|form| around(&text, &form)), None);
+    }
+    println!("{} spans and events, {} secrets that were drawn", seen.len(), drawn.len());
+
+    // A search of nothing finds nothing.
+    let events: BTreeSet<_> = watch.events().into_iter().map(|event| event.name).collect();
+    for name in [
+        "token_minted",
+        "token_request_failed",
+        "token_refused",
+        "request_healed",
+        "request_not_healed",
+        "request_not_stamped",
+        "keys_evicted",
+        "credentials_rotated",
+        "token_invalidated",
+    ] {
+        assert!(events.contains(name), "{name}: {events:?}");
+    }
+    for kind in
+        ["panicked", "timeout", "malformed_answer", "invalid_credentials", "unsupported_token_type", "throttled"]
+    {
+        assert!(watch.count("token_requests_total", &[("error", kind)]) > 0, "{kind}");
+    }
+    for stack in ["h2::", "hyper_util::"] {
+        assert!(seen.iter().any(|seen| seen.target.starts_with(stack)), "{stack} was not heard");
+    }
+    assert!(Log::text().contains("rustls"), "the log was not heard");
+    assert!(drawn.len() > 10, "{}", drawn.len());
+    for secret in &drawn {
+        assert!(drawn_in(&format!("x{secret}y"), &drawn).is_some(), "{secret}");
+    }
+}
+
+fn around(text: &str, form: &str) -> String {
+    let text = text.to_ascii_lowercase();
+    let at = text.find(&form.to_ascii_lowercase()).unwrap_or_default();
+    text.chars().skip(at.saturating_sub(300)).take(600).collect()
+}
+
+/// A type that shows what it holds, wherever it is put.
+#[test]
+fn a_leak_in_a_span_an_event_or_a_metric_is_found() {
+    #[derive(Clone, Debug)]
+    struct Leaks {
+        _secret: &'static str,
+    }
+    let leaks = Leaks { _secret: SECRET };
+    let failed = Error::permanent(cause());
+    let leak: [&dyn Fn(); 9] = [
+        &|| drop(tracing::trace_span!("span", leak = ?leaks)),
+        &|| {
+            let span = tracing::trace_span!("span", leak = tracing::field::Empty);
+            span.record("leak", SECRET);
+        },
+        &|| tracing::trace!(?leaks, "event"),
+        &|| tracing::trace!("event {leaks:?}"),
+        &|| tracing::trace!(bytes = ?SECRET.as_bytes()),
+        // What this crate's own event would be with `Debug` in place of `Display`.
+        &|| tracing::warn!(target: "tower_bearer_auth", error = ?failed),
+        &|| metrics::counter!("count", "key" => SECRET).increment(1),
+        &|| metrics::counter!(format!("count_{TOKEN}")).increment(1),
+        &|| metrics::histogram!("times", "key" => format!("{leaks:?}")).record(1.0),
+    ];
+    for (at, leak) in leak.iter().enumerate() {
+        let watch = Watch::start();
+        assert_eq!(canary::shown_in(&watch.text(), &[SECRET, TOKEN]), None);
+        leak();
+        assert!(canary::shown_in(&watch.text(), &[SECRET, TOKEN]).is_some(), "{at}: {}", watch.text());
+    }
+    Log::start();
+    log::trace!("{leaks:?}");
+    assert!(canary::shown_in(&Log::text(), &[SECRET]).is_some());
+}

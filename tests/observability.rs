@@ -1,0 +1,85 @@
+//! What an operator sees: each span, event and metric, with what is in it, and how many there are of it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tower_bearer_auth::{Clock, Now, Stats};
+
+#[path = "common/api.rs"]
+mod api;
+#[path = "common/eventually.rs"]
+mod eventually;
+#[path = "observability/flights.rs"]
+mod flights;
+#[path = "common/issuer.rs"]
+mod issuer;
+#[path = "observability/keys.rs"]
+mod keys;
+#[path = "common/observed.rs"]
+mod observed;
+#[path = "observability/page.rs"]
+mod page;
+#[path = "observability/refusals.rs"]
+mod refusals;
+#[path = "observability/runbook.rs"]
+mod runbook;
+#[path = "observability/users.rs"]
+mod users;
+#[path = "common/virtual_time.rs"]
+mod virtual_time;
+
+use eventually::eventually;
+use observed::Watch;
+
+/// Each counter beside the statistics that say the same. Waits that go on and flights in the air are in `stats` alone.
+#[track_caller]
+fn equal_to_stats(watch: &Watch, stats: &Stats) {
+    let flights = |outcome| watch.count("token_requests_total", &[("outcome", outcome)]);
+    let waits = |outcome| watch.count("waits_total", &[("outcome", outcome)]);
+    let refusals = |label, value| watch.count("refusals_total", &[(label, value)]);
+    let seen = [
+        ("succeeded", flights("minted") + flights("kept"), stats.flights_succeeded),
+        ("failed", flights("failed"), stats.flights_failed),
+        ("lost", flights("lost"), stats.flights_lost),
+        ("stale", flights("stale"), stats.flights_stale),
+        ("flights", watch.count("token_requests_total", &[]) + stats.flights_running, stats.flights),
+        ("served", waits("served"), stats.waits_served),
+        ("unserved", waits("failed"), stats.waits_failed),
+        ("abandoned", waits("abandoned"), stats.waits_abandoned),
+        ("waits", watch.count("waits_total", &[]) + stats.waiting, stats.waits),
+        ("turned away", watch.count("turned_away_total", &[]), stats.turned_away),
+        ("refusals", watch.count("refusals_total", &[]), stats.refusals),
+        ("unaccepted", refusals("token", "unaccepted"), stats.refusals_of_unaccepted),
+        ("declined", refusals("renewal", "declined"), stats.renewals_declined),
+        ("replays", watch.count("replays_total", &[]), stats.replays),
+        ("not stamped", watch.count("not_stamped_total", &[]), stats.not_stamped),
+        ("evicted", watch.count("evictions_total", &[]), stats.evicted),
+    ];
+    for (what, metric, statistic) in seen {
+        assert_eq!(metric, statistic, "{what}: {stats:?}");
+    }
+}
+
+/// A clock that goes on when it is told to, for tests of runtimes that are not driven.
+#[derive(Clone)]
+struct StoppedClock(Arc<Mutex<Now>>);
+
+impl StoppedClock {
+    #[expect(clippy::disallowed_methods, reason = "an instant cannot be made out of nothing")]
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Now { mono: std::time::Instant::now(), wall: SystemTime::now() })))
+    }
+
+    fn advance(&self, by: Duration) {
+        let mut now = self.0.lock();
+        *now = now.after(by);
+    }
+}
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Now {
+        *self.0.lock()
+    }
+}

@@ -1,0 +1,244 @@
+//! Token requests, seen from outside.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use http::StatusCode;
+use tokio::runtime::Builder;
+use tokio::time::{advance, sleep};
+use tower_bearer_auth::{Error, ErrorKind, IssuedToken, TokenSource};
+use tracing::Instrument as _;
+
+use crate::issuer::token;
+use crate::observed::Watch;
+use crate::users::{ANN, BOB, Issuer, LATENCY};
+use crate::virtual_time::Paused;
+use crate::{equal_to_stats, eventually};
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_announced_with_its_lifetime_and_how_long_it_took() {
+    let watch = Watch::start();
+    let issuer = Issuer::default();
+    let source = issuer.builder().build();
+    source.token_for(&ANN).await.unwrap();
+    assert_eq!(
+        watch.lines(),
+        ["INFO token_minted environment=staging expires_in_seconds=1798 generation=1 \
+          key=FromExtension(User(\"ann\")) took_seconds=2 usable_seconds=1768"]
+    );
+    let labels = [("environment", "staging"), ("outcome", "minted"), ("error", "none")];
+    assert_eq!(watch.count("token_requests_total", &labels), 1);
+    assert_eq!(watch.values("token_request_duration_seconds", &labels[..2]), [2.0]);
+    assert_eq!(watch.count("waits_total", &[("environment", "staging"), ("outcome", "served")]), 1);
+    assert_eq!(watch.values("wait_duration_seconds", &[("outcome", "served")]), [2.0]);
+    equal_to_stats(&watch, &source.stats());
+
+    // Hits are in `stats` alone.
+    let before = watch.text();
+    for _ in 0..100 {
+        source.token_for(&ANN).await.unwrap();
+    }
+    assert_eq!(source.stats().hits, 100);
+    assert_eq!(watch.text(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_there_is_one_identity_no_event_has_a_key() {
+    let watch = Watch::start();
+    let (provider, _) = crate::issuer::issuer(|n| async move { token(n) });
+    TokenSource::builder(provider).clock(Paused::start()).build().token().await.unwrap();
+    let [minted] = &watch.named("token_minted")[..] else { panic!("{:?}", watch.lines()) };
+    assert_eq!(minted.field("key"), None);
+    let [span] = &watch.spans()[..] else { panic!("one span") };
+    assert_eq!(span.field("key"), None);
+}
+
+// R12: whoever sets a flight off, its span is nobody's child, even where its task is polled inside of a caller's span.
+#[test]
+fn a_flight_is_in_no_callers_span() {
+    let watch = Watch::start();
+    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let issuer = Issuer::default();
+    let caller = tracing::info_span!(target: "caller", "caller");
+    caller.in_scope(|| {
+        runtime.block_on(async {
+            let source = issuer.builder().build();
+            let inner = tracing::info_span!(target: "caller", "inner");
+            source.token_for(&ANN).instrument(inner).await.unwrap();
+            issuer.next(|| Err(Error::transient("down")));
+            source.token_for(&BOB).await.unwrap_err();
+        });
+    });
+    let spans = watch.spans();
+    assert_eq!(spans.len(), issuer.asked());
+    assert_eq!(spans.len(), 2);
+    for (span, (outcome, generation)) in spans.iter().zip([("minted", Some("1")), ("failed", None)]) {
+        assert_eq!((span.name.as_str(), &span.inside), ("token_request", &None));
+        assert_eq!((span.field("outcome"), span.field("generation")), (Some(outcome), generation));
+        assert_eq!(span.field("environment"), Some("staging"));
+    }
+    assert_eq!(spans[1].field("key"), Some("FromExtension(User(\"bob\"))"));
+    // What the provider says while it fetches is in the span as well.
+    let all = watch.all();
+    let inside = |target: &'static str| all.iter().filter(move |seen| !seen.span && seen.target == target);
+    assert_eq!(inside("provider").count(), 2);
+    assert_eq!(inside("tower_bearer_auth").count(), 2);
+    for event in inside("provider").chain(inside("tower_bearer_auth")) {
+        assert_eq!(event.inside.as_deref(), Some("token_request"), "{}", event.line());
+    }
+}
+
+// R9: the storm of an issuer that is down is one line, whoever waits and whoever is turned away.
+#[tokio::test(start_paused = true)]
+async fn a_failing_issuer_is_one_line_per_token_request_and_not_one_per_caller() {
+    let watch = Watch::start();
+    let issuer = Issuer::default();
+    let source = issuer.builder().build();
+    issuer.next(|| {
+        Err(Error::transient("connection reset")
+            .with_kind(ErrorKind::Unavailable)
+            .with_status(StatusCode::SERVICE_UNAVAILABLE)
+            .with_code("try_later")
+            .with_message("the issuer is down")
+            .with_hint("wait")
+            .with_retry_after(Duration::from_secs(20)))
+    });
+    let waiting = join_all((0..1000).map(|_| source.token_for(&ANN))).await;
+    let turned_away = join_all((0..1000).map(|_| source.token_for(&ANN))).await;
+    assert!(waiting.iter().chain(&turned_away).all(Result::is_err));
+    assert_eq!(issuer.asked(), 1);
+
+    let [failed] = &watch.events()[..] else { panic!("{:?}", watch.lines()) };
+    let retry = waiting[0].as_ref().unwrap_err().retry_after().unwrap().as_secs_f64();
+    assert!((20.0..=22.0).contains(&retry), "{retry}");
+    let expected = format!(
+        "WARN token_request_failed code=try_later environment=staging error=the issuer is down (HTTP 503, try_later): wait \
+         key=FromExtension(User(\"ann\")) kind=unavailable retry_seconds={retry} status=503 took_seconds=2 \
+         transient=true usable_seconds=0"
+    );
+    assert_eq!(failed.line(), expected);
+    let labels = [("environment", "staging"), ("outcome", "failed"), ("error", "unavailable")];
+    assert_eq!(watch.count("token_requests_total", &labels), 1);
+    assert_eq!(watch.count("waits_total", &[("outcome", "failed")]), 1000);
+    assert_eq!(watch.values("wait_duration_seconds", &[("outcome", "failed")]), vec![2.0; 1000]);
+    assert_eq!(watch.count("turned_away_total", &[("environment", "staging"), ("error", "unavailable")]), 1000);
+    equal_to_stats(&watch, &source.stats());
+}
+
+// R38: the line says that a token is in hand, how old it is, and how long it is good for.
+#[tokio::test(start_paused = true)]
+async fn a_failed_refresh_says_what_is_left_of_the_token_in_hand() {
+    let watch = Watch::start();
+    let issuer = Issuer::default();
+    let clock = Paused::start();
+    let source = issuer.builder().clock(clock).build();
+    source.token_for(&ANN).await.unwrap();
+    clock.go_to(LATENCY + Duration::from_secs(1400)).await;
+    issuer.next(|| Err(Error::permanent("wrong").with_kind(ErrorKind::InvalidCredentials)));
+    source.token_for(&ANN).await.unwrap();
+    eventually("the refresh has begun", || issuer.asked() == 2).await;
+    sleep(LATENCY).await;
+    eventually("the refresh has failed", || source.stats().flights_failed == 1).await;
+    let [failed] = &watch.named("token_request_failed")[..] else { panic!("{:?}", watch.lines()) };
+    let fields = ["generation", "age_seconds", "usable_seconds", "transient", "kind"].map(|name| failed.field(name));
+    // 1 800 s less 30 s of margin; the token is 2 + 1 400 + 2 s old.
+    assert_eq!(fields, [Some("1"), Some("1404"), Some("366"), Some("false"), Some("invalid_credentials")]);
+    equal_to_stats(&watch, &source.stats());
+}
+
+// R36
+#[tokio::test(start_paused = true)]
+async fn a_token_that_comes_again_is_no_new_one() {
+    let watch = Watch::start();
+    let issuer = Issuer::default();
+    let source = issuer.builder().build();
+    source.token_for(&ANN).await.unwrap();
+    advance(Duration::from_secs(1400)).await;
+    issuer.next(|| token(1));
+    source.token_for(&ANN).await.unwrap();
+    sleep(2 * LATENCY).await;
+    assert_eq!(
+        watch.named("token_kept").iter().map(crate::observed::Seen::line).collect::<Vec<_>>(),
+        ["INFO token_kept environment=staging generation=1 key=FromExtension(User(\"ann\")) took_seconds=2 \
+          usable_seconds=366"]
+    );
+    assert_eq!(watch.named("token_minted").len(), 1);
+    assert_eq!(watch.count("token_requests_total", &[("outcome", "kept"), ("error", "none")]), 1);
+    assert_eq!(watch.spans()[1].field("outcome"), Some("kept"));
+    equal_to_stats(&watch, &source.stats());
+}
+
+#[test]
+fn a_flight_that_ends_with_its_runtime_is_told() {
+    let watch = Watch::start();
+    let runtime = || Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let first = runtime();
+    let issuer = Issuer::default();
+    let source = first.block_on(async { issuer.builder().build() });
+    first.block_on(async {
+        let wait = tokio::time::timeout(Duration::from_secs(1), source.token_for(&ANN));
+        wait.await.unwrap_err();
+    });
+    drop(first);
+    assert_eq!(
+        watch.lines(),
+        ["WARN token_request_lost environment=staging key=FromExtension(User(\"ann\")) reason=runtime_ended"]
+    );
+    assert_eq!(watch.count("token_requests_total", &[("outcome", "lost"), ("error", "none")]), 1);
+    assert_eq!(watch.count("waits_total", &[("outcome", "abandoned")]), 1);
+    assert_eq!(watch.values("wait_duration_seconds", &[("outcome", "abandoned")]), [1.0]);
+    equal_to_stats(&watch, &source.stats());
+}
+
+/// A runtime that exists and is not driven, on a clock of its own.
+#[test]
+fn a_flight_whose_runtime_stands_still_is_told() {
+    let watch = Watch::start();
+    let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
+    let (stuck, other) = (runtime(), runtime());
+    let clock = crate::StoppedClock::new();
+    let (provider, asked) = crate::issuer::issuer(|n| async move { token(n) });
+    let source = TokenSource::builder(provider).clock(clock.clone()).build();
+    stuck.block_on(async {
+        // Begins the flight, and never lets its task run.
+        assert!(futures::poll!(Box::pin(source.token())).is_pending());
+    });
+    clock.advance(Duration::from_secs(60));
+    other.block_on(source.token()).unwrap();
+    assert_eq!(asked.count(), 1);
+    let [lost] = &watch.named("token_request_lost")[..] else { panic!("{:?}", watch.lines()) };
+    assert_eq!(lost.field("reason"), Some("runtime_stuck"));
+    drop(stuck);
+    assert_eq!(watch.count("token_requests_total", &[("outcome", "lost")]), 1);
+    equal_to_stats(&watch, &source.stats());
+}
+
+// R46
+#[tokio::test(start_paused = true)]
+async fn a_day_without_requests_is_a_day_without_a_line() {
+    let watch = Watch::start();
+    let issuer = Issuer::default();
+    let source = issuer.builder().build();
+    source.token_for(&ANN).await.unwrap();
+    let before = watch.text();
+    for _ in 0..24 * 60 {
+        sleep(Duration::from_secs(60)).await;
+    }
+    assert_eq!(watch.text(), before);
+    assert_eq!(issuer.asked(), 1);
+    source.token_for(&ANN).await.unwrap();
+    assert_eq!(watch.named("token_minted").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_told_without_its_message() {
+    let watch = Watch::start();
+    let issuer = Issuer::default();
+    let source = issuer.builder().build();
+    issuer.next(|| -> Result<IssuedToken, Error> { panic!("cZ7kQ9vX-secret") });
+    source.token_for(&ANN).await.unwrap_err();
+    let [failed] = &watch.events()[..] else { panic!("{:?}", watch.lines()) };
+    assert_eq!(failed.field("kind"), Some("panicked"));
+    assert!(!watch.text().contains("cZ7kQ9vX"), "{}", watch.text());
+    assert_eq!(watch.count("token_requests_total", &[("error", "panicked")]), 1);
+}

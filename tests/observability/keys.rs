@@ -1,0 +1,123 @@
+//! Keys, rotations and invalidations, seen from outside.
+
+use std::time::Duration;
+
+use tower_bearer_auth::FromExtension;
+
+use crate::observed::{Seen, Watch};
+use crate::users::{ANN, BOB, Issuer, User};
+use crate::{equal_to_stats, eventually};
+
+const CROWD: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+// R31
+#[tokio::test(start_paused = true)]
+async fn evicted_keys_are_counted_and_not_named() {
+    let watch = Watch::start();
+    let issuer = Issuer::default();
+    let source = issuer.builder().max_keys(2).build();
+    for name in CROWD {
+        source.token_for(&FromExtension(User(name))).await.unwrap();
+    }
+    assert_eq!(source.stats().keys, 2);
+    let lines: Vec<_> = watch.named("keys_evicted").iter().map(Seen::line).collect();
+    assert_eq!(lines, vec!["DEBUG keys_evicted environment=staging keys=1"; 4]);
+    assert_eq!(watch.count("evictions_total", &[("environment", "staging")]), 4);
+    equal_to_stats(&watch, &source.stats());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_in_no_label() {
+    let watch = Watch::start();
+    let issuer = Issuer::default();
+    let source = issuer.builder().build();
+    for name in CROWD {
+        source.token_for(&FromExtension(User(name))).await.unwrap();
+    }
+    source.token_for(&ANN).await.unwrap();
+    let metrics = watch.metrics();
+    assert!(!metrics.is_empty());
+    for (name, labels) in metrics.keys() {
+        assert!(labels.values().all(|value| !value.contains("ann")), "{name}: {labels:?}");
+    }
+    // One set of labels for all of them.
+    let of_requests = metrics
+        .iter()
+        .filter(|((name, _), metric)| name == "tower_bearer_auth_token_requests_total" && metric.count > 0);
+    assert_eq!(of_requests.map(|(_, metric)| metric.count).collect::<Vec<_>>(), [7]);
+    // A log line says whose it is.
+    assert_eq!(watch.named("token_minted").last().unwrap().field("key"), Some("FromExtension(User(\"ann\"))"));
+}
+
+// R50
+#[tokio::test(start_paused = true)]
+async fn a_rotation_is_told_with_the_flights_that_it_made_stale() {
+    let watch = Watch::start();
+    let issuer = Issuer::default();
+    let source = issuer.builder().build();
+    source.token_for(&ANN).await.unwrap();
+    let waiting = tokio::spawn(source.token_for(&BOB));
+    eventually("the token request is on its way", || issuer.asked() == 2).await;
+    source.rotate();
+    let stale = "INFO token_request_stale environment=staging key=FromExtension(User(\"bob\"))";
+    assert_eq!(watch.lines()[1..], [stale, "INFO credentials_rotated environment=staging keys=2"]);
+    waiting.await.unwrap().unwrap();
+    assert_eq!(issuer.asked(), 3);
+    assert_eq!(watch.count("rotations_total", &[("environment", "staging")]), 1);
+    let labels = [("environment", "staging"), ("outcome", "stale"), ("error", "none")];
+    assert_eq!(watch.count("token_requests_total", &labels), 1);
+    equal_to_stats(&watch, &source.stats());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_is_told_where_there_is_something_to_forget() {
+    let watch = Watch::start();
+    let source = Issuer::default().builder().build();
+    source.invalidate_for(&ANN);
+    assert_eq!(watch.lines(), [""; 0]);
+    source.token_for(&ANN).await.unwrap();
+    source.invalidate_for(&ANN);
+    assert_eq!(watch.lines()[1..], ["INFO token_invalidated environment=staging key=FromExtension(User(\"ann\"))"]);
+    assert_eq!(watch.count("invalidations_total", &[("environment", "staging")]), 1);
+}
+
+/// A subscriber that asks the source something: no lock may be held while it is told.
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_may_ask_the_source() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tower_bearer_auth::TokenSource;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    #[derive(Clone, Default)]
+    struct Curious {
+        source: Arc<std::sync::OnceLock<TokenSource<Issuer>>>,
+        asked: Arc<AtomicUsize>,
+    }
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Curious {
+        fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            if let ("tower_bearer_auth", Some(source)) = (event.metadata().target(), self.source.get()) {
+                for key in [ANN, BOB] {
+                    let _ = (source.status_for(&key), source.peek_for(&key), source.stats());
+                }
+                self.asked.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+    let curious = Curious::default();
+    let subscriber = tracing_subscriber::registry().with(curious.clone());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let issuer = Issuer::default();
+    let source = issuer.builder().max_keys(1).build();
+    assert!(curious.source.set(source.clone()).is_ok());
+    let token = source.token_for(&ANN).await.unwrap();
+    source.reject(&ANN, &token);
+    source.token_for(&BOB).await.unwrap();
+    issuer.next(|| Err(tower_bearer_auth::Error::transient("down").with_retry_after(Duration::from_secs(9))));
+    source.rotate();
+    source.token_for(&ANN).await.unwrap_err();
+    source.token_for(&ANN).await.unwrap_err();
+    source.invalidate_for(&ANN);
+    assert!(curious.asked.load(Ordering::SeqCst) >= 6);
+}

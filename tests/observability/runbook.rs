@@ -1,0 +1,131 @@
+//! The runbook of `docs/observability.md`, step by step, and what it says is seen.
+
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use tokio::time::sleep;
+use tower::{Layer as _, ServiceExt as _};
+use tower_bearer_auth::{Error, ErrorKind, State, TokenSource};
+
+use crate::api::{Api, INVALID_TOKEN, bearer};
+use crate::observed::Watch;
+use crate::refusals::{Body, Revoked, layer, request};
+use crate::users::{ANN, BOB, Issuer, LATENCY};
+use crate::{equal_to_stats, eventually};
+
+async fn get(source: &TokenSource<Issuer>, api: &Api) -> Response<Body> {
+    layer(source).layer(api.clone()).oneshot(request("GET", "https://api.example.com")).await.unwrap()
+}
+
+/// The names of the events since the last call.
+fn since(watch: &Watch, seen: &mut usize) -> Vec<String> {
+    let names: Vec<_> = watch.events().into_iter().skip(*seen).map(|event| event.name).collect();
+    *seen += names.len();
+    names
+}
+
+// R50
+#[tokio::test(start_paused = true)]
+async fn a_client_secret_has_leaked() {
+    let (watch, mut seen) = (Watch::start(), 0);
+    let (issuer, revoked) = (Issuer::default(), Revoked::default());
+    let source = issuer.builder().build();
+    let api = revoked.api(INVALID_TOKEN);
+    get(&source, &api).await;
+    drop(tokio::spawn(source.token_for(&BOB)));
+    eventually("a token request is in the air", || issuer.asked() == 2).await;
+    since(&watch, &mut seen);
+
+    source.rotate();
+    assert_eq!(since(&watch, &mut seen), ["token_request_stale", "credentials_rotated"]);
+    assert_eq!((watch.count("rotations_total", &[]), source.stats().flights_stale), (1, 1));
+
+    // The waiter of the stale request is off with a new one at once.
+    issuer.next(|| Err(Error::permanent("unknown").with_kind(ErrorKind::InvalidCredentials)));
+    source.warm_up(&ANN).await.unwrap_err();
+    let names = since(&watch, &mut seen);
+    assert!(names.contains(&"token_request_failed".to_owned()), "{names:?}");
+    source.rotate();
+    source.warm_up(&ANN).await.unwrap();
+    let names = since(&watch, &mut seen);
+    assert_eq!(names.last().map(String::as_str), Some("token_minted"), "{names:?}");
+    assert_eq!(source.status_for(&ANN).state, State::Fresh);
+    let minted = watch.named("token_minted").last().unwrap().field("generation").unwrap().parse::<u64>().unwrap();
+    assert!(minted > 1);
+
+    revoked.add("token-1");
+    assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
+    assert_eq!(watch.named("token_refused").len(), 0);
+    assert_ne!(bearer(api.sends().last().unwrap()), "token-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_has_leaked() {
+    let (watch, mut seen) = (Watch::start(), 0);
+    let (issuer, revoked) = (Issuer::default(), Revoked::default());
+    let source = issuer.builder().build();
+    let api = revoked.api(INVALID_TOKEN);
+    get(&source, &api).await;
+    since(&watch, &mut seen);
+    revoked.add("token-1");
+    assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
+    assert_eq!(since(&watch, &mut seen), ["token_refused", "token_minted", "request_healed"]);
+    assert_eq!(watch.count("tokens_refused_total", &[("token", "accepted")]), 1);
+
+    source.invalidate_for(&ANN);
+    assert_eq!(since(&watch, &mut seen), ["token_invalidated"]);
+    assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
+    assert_eq!(since(&watch, &mut seen), ["token_minted"]);
+    assert_eq!(bearer(api.sends().last().unwrap()), "token-3");
+    equal_to_stats(&watch, &source.stats());
+}
+
+// R38, R39
+#[tokio::test(start_paused = true)]
+async fn the_issuer_is_down() {
+    let watch = Watch::start();
+    let (issuer, revoked) = (Issuer::default(), Revoked::default());
+    let source = issuer.builder().build();
+    let api = revoked.api(INVALID_TOKEN);
+    get(&source, &api).await;
+    for _ in 0..1000 {
+        issuer.next(|| Err(Error::transient("down").with_kind(ErrorKind::Unavailable)));
+    }
+    // Requests once in 5 s, until the first one fails.
+    let failed = || watch.named("token_request_failed");
+    let mut sent = 0;
+    while source.status_for(&ANN).is_ready() {
+        assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
+        assert_eq!(watch.count("turned_away_total", &[]), 0);
+        if !failed().is_empty() {
+            let state = source.status_for(&ANN).state;
+            assert!(matches!(state, State::Stale | State::Refreshing), "{state:?}");
+        }
+        sent += 1;
+        sleep(Duration::from_secs(5)).await;
+    }
+    assert!(sent > 300, "{sent}");
+    let left: Vec<f64> = failed().iter().map(|seen| seen.field("usable_seconds").unwrap().parse().unwrap()).collect();
+    assert!(left.len() > 10 && left.is_sorted_by(|a, b| a > b), "{left:?}");
+    let retry = failed().into_iter().map(|seen| seen.field("retry_seconds").unwrap().parse::<f64>().unwrap());
+    assert!(retry.fold(0.0, f64::max) <= 30.0);
+
+    let client = layer(&source).layer(api.clone());
+    while watch.count("turned_away_total", &[("error", "unavailable")]) == 0 {
+        client.clone().oneshot(request("GET", "https://api.example.com")).await.unwrap_err();
+    }
+    assert_eq!(source.status_for(&ANN).state, State::CoolingDown);
+    assert_eq!(failed().last().unwrap().field("usable_seconds"), Some("0"));
+
+    issuer.recover();
+    sleep(Duration::from_secs(31)).await;
+    assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
+    assert_eq!(source.status_for(&ANN).state, State::Fresh);
+    let last = watch.events().pop().unwrap();
+    assert_eq!(last.name, "token_minted");
+    // One line for each token request at the issuer, and none for a caller.
+    assert_eq!(watch.events().len(), issuer.asked());
+    assert_eq!(watch.spans().len(), issuer.asked());
+    sleep(LATENCY).await;
+    equal_to_stats(&watch, &source.stats());
+}
