@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,7 +209,8 @@ impl Error {
 
     /// Finds the first `Error` of this crate in an error and its chain of sources.
     ///
-    /// Other layers wrap errors: `Buffer`, `Timeout` and `Retry` of tower, hyper-util's client, reqwest, tonic.
+    /// Other layers wrap errors: `Buffer`, `Timeout` and `Retry` of tower, hyper-util's client, reqwest, tonic, and
+    /// [`io::Error`]. [The guide](crate::guide::errors) says what to make of what is found.
     ///
     /// ```
     /// use tower_bearer_auth::{BoxError, Error, ErrorKind};
@@ -229,7 +231,11 @@ impl Error {
                     return Some(found);
                 }
             }
-            next = error.source();
+            // So does an `io::Error`, in which connectors and bodies wrap what they fail with.
+            next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            };
         }
         None
     }

@@ -1,3 +1,4 @@
+#![doc = include_str!("guide/links.md")]
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -6,6 +7,7 @@ mod clock;
 mod error;
 #[cfg(feature = "exchange")]
 pub mod exchange;
+pub mod guide;
 mod layer;
 mod observe;
 mod provider;

@@ -48,7 +48,8 @@ const GONE_BACK: Duration = Duration::from_secs(60);
 /// | 30 min | 15 min | 30 s | 13 min |
 /// | 40 min and more | 20 min | 30 s | 17.5 min |
 ///
-/// The last column is 0.9 of the window, less the margin, less one pause; `docs/outage.md` has it measured.
+/// The last column is 0.9 of the window, less the margin, less one pause; [the guide](crate::guide::outage) has it measured, and
+/// says [which policy to choose](crate::guide::refresh).
 #[derive(Clone, Debug)]
 pub struct RefreshPolicy {
     window: Option<Duration>,

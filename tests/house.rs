@@ -50,6 +50,8 @@ const ARROWS: &[(&str, &[May])] = &[
     ("exchange", &[Use("api"), Use("error"), Use("token")]),
     ("providers", &[Use("exchange"), Use("provider"), Use("api"), Use("token"), Use("error")]),
     ("sandbox", &[UseAll]),
+    // Pages: there is no code in it.
+    ("guide", &[]),
 ];
 
 /// Aeropay refuses inside bodies, and stacks a small layer of its own below the main one. A `Retry-After` date from an

@@ -2,6 +2,7 @@
 //!
 //! Two settings, apart from each other: [`bodies`](crate::BearerAuthLayer::bodies) says how a faithful copy is kept,
 //! [`replay`](crate::BearerAuthLayer::replay) whether it may be sent. Without a faithful copy nothing is sent again.
+//! [The guide](crate::guide::replay) has every case in a table, and what it means for payments.
 //!
 //! | | bodies that say they are empty | bodies that can be cloned | streams |
 //! |---|---|---|---|

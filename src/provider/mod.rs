@@ -19,7 +19,7 @@ use crate::token::IssuedToken;
 /// Fetches tokens from an issuer, and says how the API on the other side carries and refuses them.
 ///
 /// `type Key = ()` and [`fetch`](Self::fetch) make a provider; implementers write `async fn fetch`. The other methods
-/// have defaults that follow the standards.
+/// have defaults that follow the standards. [The guide](crate::guide::provider) goes through them.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,4 +1,5 @@
 //! In-process servers that stand in for a provider, for your own tests. Not for production.
+//! [The guide](crate::guide::testing) shows how to use them.
 //!
 //! [`AccessPspSandbox`] is an AccessPSP of your own: an issuer and an API server on two ports of
 //! 127.0.0.1, over TLS by an authority that is made at start and forgotten at the end. Start one

@@ -1,0 +1,310 @@
+//! The guide: its pages are where its lists say, its links lead somewhere in both places where they are read, and its
+//! figures are what is measured.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "common/virtual_time.rs"]
+mod virtual_time;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use parking_lot::Mutex;
+use tower_bearer_auth::{Error, IssuedToken, RefreshPolicy, TokenProvider, TokenSource};
+
+use virtual_time::Paused;
+
+const GUIDE: &str = include_str!("../src/guide.rs");
+const CONTENTS: &str = include_str!("../src/guide/contents.md");
+const LISTING: &str = include_str!("golden/public-api.txt");
+const DOCS_RS: &str = "https://docs.rs/tower-bearer-auth/latest/tower_bearer_auth/";
+
+/// Files of `docs/` that are for who works on the crate.
+const NO_PAGES: &[&str] = &["requirements.md"];
+
+/// A page's file name and its text.
+fn pages() -> BTreeMap<String, String> {
+    let files = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let files = files.filter(|file| file.ends_with(".md") && !NO_PAGES.contains(&file.as_str()));
+    files.map(|file| (file.clone(), fs::read_to_string(format!("docs/{file}")).unwrap())).collect()
+}
+
+/// The modules of the guide, each with its file.
+fn modules() -> BTreeMap<String, String> {
+    let invoked = GUIDE.lines().filter_map(|line| line.strip_prefix("page!(")?.strip_suffix("\");"));
+    let pairs = invoked.map(|call| call.split_once(", \"").unwrap());
+    pairs.map(|(module, file)| (module.to_owned(), file.to_owned())).collect()
+}
+
+#[test]
+fn every_page_is_a_module_of_the_guide_and_in_its_contents() {
+    let (pages, modules) = (pages(), modules());
+    assert_eq!(modules.values().collect::<BTreeSet<_>>(), pages.keys().collect::<BTreeSet<_>>());
+    assert!(modules.len() > 8, "a loop over nothing proves nothing");
+    for (module, file) in &modules {
+        assert_eq!(file.trim_end_matches(".md").replace('-', "_"), *module);
+        let title = pages[file].lines().next().unwrap().strip_prefix("# ").unwrap();
+        let row = format!("| [{title}]({module}) | ");
+        assert_eq!(CONTENTS.lines().filter(|line| line.starts_with(&row)).count(), 1, "contents.md: {row}");
+    }
+    assert_eq!(CONTENTS.lines().filter(|line| line.starts_with("| [")).count(), modules.len());
+}
+
+/// A text without its code: blocks between fences.
+fn prose(text: &str) -> String {
+    let mut fenced = false;
+    let lines = text.lines().filter(|line| {
+        let fence = line.starts_with("```");
+        fenced ^= fence;
+        !fence && !fenced
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// A line that is `[label]: target`.
+fn definition(line: &str) -> Option<(&str, &str)> {
+    let (label, rest) = line.strip_prefix('[')?.split_once(']')?;
+    rest.strip_prefix(": ").map(|target| (label, target))
+}
+
+fn definitions(text: &str) -> BTreeMap<String, String> {
+    text.lines().filter_map(definition).map(|(label, target)| (label.to_owned(), target.to_owned())).collect()
+}
+
+/// The labels that a text uses: `[text][label]`, and `[label]` alone where one of `known` is meant.
+fn used(text: &str, known: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let text: Vec<String> = prose(text).lines().filter(|line| definition(line).is_none()).map(str::to_owned).collect();
+    // A link may go on in the next line.
+    let text = text.join(" ");
+    let pieces: Vec<(&str, &str)> = text.split('[').skip(1).filter_map(|piece| piece.split_once(']')).collect();
+    for (at, (piece, after)) in pieces.iter().enumerate() {
+        let label_follows = after.is_empty() && at + 1 < pieces.len();
+        let labelled = at > 0 && pieces[at - 1].1.is_empty();
+        let alone = !label_follows && !after.starts_with('(') && (piece.starts_with('`') || known.contains(*piece));
+        if labelled || alone {
+            found.insert((*piece).to_owned());
+        }
+    }
+    found
+}
+
+/// Links that say where they lead in place: `[text](target)`.
+fn inline(text: &str) -> Vec<String> {
+    let text = prose(text);
+    text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target.to_owned()).collect()
+}
+
+/// The path that rustdoc has to be told for a page of docs.rs.
+fn path_of(url: &str) -> Option<String> {
+    let page = url.strip_prefix(DOCS_RS)?;
+    let (page, member) = page.split_once('#').map_or((page, None), |(page, member)| (page, Some(member)));
+    let mut parts: Vec<&str> = page.split('/').collect();
+    let last = parts.pop()?;
+    let mut path = String::from("crate");
+    let mut name = None;
+    if last != "index.html" {
+        name = Some(last.strip_suffix(".html")?.split_once('.')?);
+    }
+    parts.extend(name.map(|(_, name)| name));
+    parts.extend(member.and_then(|member| member.split_once('.')).map(|(_, name)| name));
+    for part in parts {
+        path.push_str("::");
+        path.push_str(part);
+    }
+    if name.is_some_and(|(kind, _)| kind == "fn") {
+        path.push_str("()");
+    }
+    Some(path)
+}
+
+/// Whether docs.rs has such a page, by the listing of public items.
+fn is_listed(url: &str) -> bool {
+    let page = url.strip_prefix(DOCS_RS).unwrap().split('#').next().unwrap();
+    let (place, last) = page.rsplit_once('/').unwrap_or(("", page));
+    let place = if place.is_empty() { String::new() } else { format!("::{}", place.replace('/', "::")) };
+    let item = match last.strip_suffix(".html").unwrap().split_once('.') {
+        Some((kind, name)) => format!("pub {kind} tower_bearer_auth{place}::{name}"),
+        None => format!("pub mod tower_bearer_auth{place}"),
+    };
+    let ends = |rest: &str| rest.chars().next().is_none_or(|c| !c.is_alphanumeric() && c != '_');
+    LISTING.lines().any(|line| line.split_once(&item).is_some_and(|(_, rest)| ends(rest)))
+}
+
+// A page is read in the repository, by its own definitions, and on docs.rs, by those that `src/guide.rs` puts before them.
+#[test]
+fn every_link_of_a_page_leads_to_the_same_place_in_the_repository_and_on_docs_rs() {
+    let mut for_rustdoc = BTreeMap::new();
+    for file in ["links", "links-sandbox", "links-exchange", "links-client"] {
+        for_rustdoc.extend(definitions(&fs::read_to_string(format!("src/guide/{file}.md")).unwrap()));
+    }
+    let known: BTreeSet<String> = for_rustdoc.keys().cloned().collect();
+    let mut texts = pages();
+    texts.insert("README.md".to_owned(), fs::read_to_string("README.md").unwrap());
+    let mut anywhere = BTreeSet::new();
+    for (file, text) in &texts {
+        let elsewhere = |target: &String| {
+            target.starts_with('#') || (target.starts_with("https://") && !target.starts_with(DOCS_RS))
+        };
+        for target in inline(text) {
+            assert!(elsewhere(&target), "{file}: {target} has to be a link by reference, to be right in both places");
+        }
+        let own = definitions(&prose(text));
+        let used = used(text, &known);
+        assert_eq!(
+            own.keys().collect::<BTreeSet<_>>(),
+            used.iter().collect(),
+            "{file}: its links, and their definitions"
+        );
+        for (label, target) in own {
+            let rustdoc = for_rustdoc.get(&label).unwrap_or_else(|| panic!("{file}: rustdoc does not know [{label}]"));
+            let stem = target.trim_start_matches("../").trim_end_matches(".md");
+            let expected = path_of(&target).unwrap_or_else(|| match modules().get(&stem.replace('-', "_")) {
+                Some(_) => format!("crate::guide::{}", stem.replace('-', "_")),
+                None => format!("https://docs.rs/crate/tower-bearer-auth/latest/source/{stem}.md"),
+            });
+            assert_eq!(*rustdoc, expected, "{file}: [{label}]: {target}");
+            assert!(!target.starts_with(DOCS_RS) || is_listed(&target), "{file}: no public item: {target}");
+            anywhere.insert(label);
+        }
+    }
+    assert_eq!(known, anywhere, "links that no page has");
+    assert!(anywhere.len() > 50);
+}
+
+#[test]
+fn the_reader_of_links_sees_what_is_wrong() {
+    let known = BTreeSet::from(["errors".to_owned(), "`Error`".to_owned()]);
+    let text = "[`Error`] and [`Lost`], [the page][errors], [a](b.md), [1], [errors].\n```\n[`Fenced`]\n```\n[x]: y\n";
+    assert_eq!(used(text, &known), ["`Error`", "`Lost`", "errors"].map(str::to_owned).into());
+    assert_eq!(inline(text), ["b.md"]);
+    assert_eq!(definitions(text), BTreeMap::from([("x".to_owned(), "y".to_owned())]));
+    assert_eq!(path_of(&format!("{DOCS_RS}replay/enum.When.html#variant.Safe")).unwrap(), "crate::replay::When::Safe");
+    assert_eq!(path_of(&format!("{DOCS_RS}fn.from_fn.html")).unwrap(), "crate::from_fn()");
+    assert_eq!(path_of(&format!("{DOCS_RS}guide/index.html")).unwrap(), "crate::guide");
+    assert_eq!(path_of("errors.md"), None);
+    assert!(is_listed(&format!("{DOCS_RS}struct.Error.html")) && is_listed(&format!("{DOCS_RS}guide/index.html")));
+    for wrong in ["enum.Error.html", "struct.Err.html", "replay/struct.Error.html", "guides/index.html"] {
+        assert!(!is_listed(&format!("{DOCS_RS}{wrong}")), "{wrong}");
+    }
+}
+
+const HALF_AN_HOUR: Duration = Duration::from_secs(1800);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Mints at once or fails at once, and writes down when.
+#[derive(Clone)]
+struct Issuer {
+    clock: Paused,
+    down: Arc<AtomicBool>,
+    minted: Arc<Mutex<Vec<Duration>>>,
+    failed: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl TokenProvider for Issuer {
+    type Key = ();
+
+    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+        if self.down.load(Ordering::Relaxed) {
+            self.failed.lock().push(self.clock.passed());
+            return Err(Error::transient("connection refused"));
+        }
+        let mut minted = self.minted.lock();
+        minted.push(self.clock.passed());
+        Ok(IssuedToken::bearer(format!("token-{}", minted.len()))?.expires_in(HALF_AN_HOUR))
+    }
+}
+
+async fn world(policy: RefreshPolicy, seed: u64) -> (Issuer, TokenSource<Issuer>) {
+    let clock = Paused::start();
+    let issuer = Issuer { clock, down: Arc::default(), minted: Arc::default(), failed: Arc::default() };
+    let source = TokenSource::builder(issuer.clone()).clock(clock).refresh(policy).jitter_seed(seed).build();
+    source.warm_up(&()).await.unwrap();
+    (issuer, source)
+}
+
+/// A request each second, from `from` on, until `done`.
+async fn ask_each_second(issuer: &Issuer, source: &TokenSource<Issuer>, from: Duration, done: impl Fn() -> bool) {
+    issuer.clock.go_to(from).await;
+    while !done() {
+        if let Some(answer) = source.token().now_or_never() {
+            drop(answer);
+        } else {
+            let _ = source.token().await;
+        }
+        // A renewal departs before the clock goes on.
+        tokio::task::yield_now().await;
+        if !done() {
+            issuer.clock.go_to(issuer.clock.passed() + SECOND).await;
+        }
+    }
+}
+
+/// `15 min`, `16 min 30 s`, `23 s`.
+fn duration(text: &str) -> Duration {
+    let words: Vec<&str> = text.split(' ').collect();
+    let parts = words.chunks(2).map(|pair| match pair {
+        [number, "min"] => number.parse::<u64>().unwrap() * 60,
+        [number, "s"] => number.parse().unwrap(),
+        other => panic!("no time: {other:?} in {text}"),
+    });
+    Duration::from_secs(parts.sum())
+}
+
+fn policy(name: &str) -> RefreshPolicy {
+    let name = name.trim_matches('`');
+    match name.strip_prefix("window(").and_then(|rest| rest.strip_suffix(')')) {
+        Some(window) => RefreshPolicy::new().window(duration(window)),
+        None if name == "at_expiry()" => RefreshPolicy::new().at_expiry(),
+        None => {
+            assert_eq!(name, "default");
+            RefreshPolicy::default()
+        }
+    }
+}
+
+// R44, R52: the table of the page, policy by policy.
+#[tokio::test(start_paused = true)]
+async fn the_table_of_policies_is_what_is_measured() {
+    const SEEDS: u64 = 40;
+    let page = include_str!("../docs/refresh.md");
+    let rows = page.lines().skip_while(|line| !line.starts_with("| policy | margin | renewed after |")).skip(2);
+    let mut measured = 0;
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, margin, renewed, survived, a_day] = cells[..] else { panic!("not five cells: {row}") };
+        let (earliest, latest) = renewed.split_once(" to ").unwrap_or((renewed, renewed));
+        let (earliest, latest, survived) = (duration(earliest), duration(latest), duration(survived));
+        let usable_end = HALF_AN_HOUR - duration(margin);
+
+        let (mut renewals, mut shortest) = (Vec::new(), DAY);
+        for seed in 0..SEEDS {
+            // The issuer goes down when the first renewal is due: the worst moment.
+            let (issuer, source) = world(policy(name), seed).await;
+            issuer.down.store(true, Ordering::Relaxed);
+            ask_each_second(&issuer, &source, earliest - SECOND, || !issuer.failed.lock().is_empty()).await;
+            let from = issuer.failed.lock()[0];
+            ask_each_second(&issuer, &source, from + SECOND, || issuer.clock.passed() >= usable_end).await;
+            let last_try = issuer.failed.lock().iter().copied().filter(|at| *at <= usable_end).max().unwrap();
+            renewals.push(from);
+            shortest = shortest.min(last_try - from);
+        }
+        let (first, last) = (renewals.iter().min().unwrap(), renewals.iter().max().unwrap());
+        assert!(*first >= earliest && *last <= latest + SECOND, "{row}: renewed after {first:?} to {last:?}");
+        let width = latest - earliest;
+        assert!(*last - *first >= width.mul_f64(0.8).saturating_sub(2 * SECOND), "{row}: {first:?} to {last:?}");
+        // The seed that comes closest to the bound is not far above it.
+        assert!(shortest >= survived && shortest <= survived + survived / 10 + 3 * SECOND, "{row}: {shortest:?}");
+
+        let (issuer, source) = world(policy(name), 1).await;
+        ask_each_second(&issuer, &source, Duration::ZERO, || issuer.clock.passed() >= DAY).await;
+        let (asked, most) = (issuer.minted.lock().len(), a_day.parse().unwrap());
+        assert!(asked <= most && asked >= most * 9 / 10, "{row}: {asked} token requests in a day");
+        measured += 1;
+    }
+    assert_eq!(measured, 4);
+}
