@@ -6,6 +6,8 @@
 mod access_psp;
 #[path = "exchange/answers.rs"]
 mod answers;
+#[path = "exchange/basic.rs"]
+mod basic;
 #[path = "exchange/builders.rs"]
 mod builders;
 #[path = "exchange/canaries.rs"]
@@ -14,10 +16,14 @@ mod canaries;
 mod canary;
 #[path = "exchange/environment.rs"]
 mod environment;
+#[path = "exchange/parameters.rs"]
+mod parameters;
 #[path = "exchange/requests.rs"]
 mod requests;
 #[path = "exchange/services.rs"]
 mod services;
+#[path = "exchange/strict_issuer.rs"]
+mod strict_issuer;
 #[path = "exchange/tls.rs"]
 mod tls;
 #[path = "exchange/wire.rs"]

@@ -4,34 +4,47 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use secrecy::SecretString;
 use tower::Service;
 
+use super::ClientCredentials;
 use super::authentication::Authentication;
-use super::check::{self, refused};
-use super::client_credentials::ClientCredentials;
-use super::env::{Variables, process};
+use super::basic::BasicEncoding;
+use super::parameters::Parameters;
 use crate::error::{BoxError, Error};
 use crate::exchange::{TokenClient, TokenEndpoint};
 use crate::provider::Secret;
+use crate::providers::check::{self, refused};
+use crate::providers::own_client;
 
 /// Settings of a [`ClientCredentials`]. They are checked in [`build`](Self::build).
 #[must_use]
 #[derive(Default)]
 pub struct ClientCredentialsBuilder {
-    client_id: Option<String>,
-    client_secret: Option<Secret>,
-    pub(super) token_url: Option<String>,
-    pub(super) api_origins: Vec<String>,
-    scope: Option<String>,
-    pub(super) environment: Option<String>,
-    pub(super) token_headers: Vec<(String, Secret)>,
-    pub(super) api_headers: Vec<(String, SecretString)>,
-    timeout: Option<Duration>,
-    client: Option<TokenClient>,
+    pub(super) client_id: Option<String>,
+    pub(super) client_secret: Option<Secret>,
+    pub(super) method: Method,
+    pub(in crate::providers) token_url: Option<String>,
+    pub(in crate::providers) api_origins: Vec<String>,
+    pub(super) parameters: Parameters,
+    pub(in crate::providers) environment: Option<String>,
+    pub(in crate::providers) token_headers: Vec<(String, Secret)>,
+    pub(in crate::providers) api_headers: Vec<(String, SecretString)>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) client: Option<TokenClient>,
+}
+
+/// The way that was chosen; what it needs beside the choice has settings of its own.
+#[derive(Default)]
+pub(super) enum Method {
+    #[default]
+    Post,
+    Basic(BasicEncoding),
+    MutualTls,
 }
 
 impl ClientCredentialsBuilder {
@@ -41,9 +54,42 @@ impl ClientCredentialsBuilder {
         self
     }
 
-    /// Sets the client's secret: a value, or a [`Secret`] that rotates.
+    /// Sets the client's secret: a value, or a [`Secret`] that rotates. It is sent in the form (`client_secret_post`, RFC
+    /// 6749 section 2.3.1) unless another way is chosen.
     pub fn client_secret(mut self, secret: impl Into<Secret>) -> Self {
         self.client_secret = Some(secret.into());
+        self
+    }
+
+    /// Sends id and secret in an HTTP Basic header (`client_secret_basic`, RFC 6749 section 2.3.1) and not in the form.
+    ///
+    /// ```
+    /// use tower_bearer_auth::{BasicEncoding, ClientCredentials};
+    ///
+    /// # fn main() -> Result<(), tower_bearer_auth::Error> {
+    /// let provider = ClientCredentials::builder()
+    ///     .client_id("orders")
+    ///     .client_secret("100 % secret")
+    ///     .client_secret_basic(BasicEncoding::Percent)
+    ///     .token_url("https://issuer.example/oauth/token")
+    ///     .api_origin("https://api.example")
+    ///     .build()?;
+    /// # drop(provider);
+    /// # Ok(()) }
+    /// ```
+    pub fn client_secret_basic(mut self, encoding: BasicEncoding) -> Self {
+        self.method = Method::Basic(encoding);
+        self
+    }
+
+    /// Sends the client id and no secret: the client's certificate says who it is (`tls_client_auth` and
+    /// `self_signed_tls_client_auth`, RFC 8705 section 2).
+    ///
+    /// The certificate is the HTTP client's, so that [`http_client`](Self::http_client) goes with it: this crate's takes one
+    /// as [`identity_pem`](crate::exchange::HttpClientBuilder::identity_pem). A client that shows a certificate and proves
+    /// itself by a secret all the same does not set this.
+    pub fn mutual_tls(mut self) -> Self {
+        self.method = Method::MutualTls;
         self
     }
 
@@ -61,7 +107,29 @@ impl ClientCredentialsBuilder {
 
     /// Sets the scope to ask for (RFC 6749 section 3.3: names with a space between them). Without it none is sent.
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
-        self.scope = Some(scope.into());
+        self.parameters.scope = Some(scope.into());
+        self
+    }
+
+    /// Adds a resource that the token is to be for (RFC 8707 section 2): an absolute URI without a fragment. It may be
+    /// called more than once, where the issuer allows several; each is sent as a `resource` of its own, in this order.
+    pub fn resource(mut self, uri: impl Into<String>) -> Self {
+        self.parameters.resources.push(uri.into());
+        self
+    }
+
+    /// Sets the `audience` that the token is to be for. No standard has it for this grant; Auth0 and others want it.
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.parameters.audience = Some(audience.into());
+        self
+    }
+
+    /// Adds a parameter that the issuer documents beside the standard's (RFC 6749 section 8.2). It is sent in the form.
+    ///
+    /// The names that this provider or another grant sets (`grant_type`, `client_id`, `scope`, `assertion` and the like)
+    /// are refused in [`build`](Self::build), and so is a name that is there already.
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.parameters.further.push((name.into(), value.into()));
         self
     }
 
@@ -102,51 +170,6 @@ impl ClientCredentialsBuilder {
         self
     }
 
-    /// Takes those settings that are in the environment.
-    ///
-    /// | variable | setting |
-    /// | --- | --- |
-    /// | `PREFIX_CLIENT_ID`, `PREFIX_CLIENT_SECRET` | as named; needed where the builder has none |
-    /// | `PREFIX_TOKEN_URL`, `PREFIX_API_ORIGINS` (with commas between them) | as named; needed where the builder has none |
-    /// | `PREFIX_SCOPE`, `PREFIX_ENVIRONMENT` | as named |
-    ///
-    /// Each may be given as `NAME`, or as `NAME_FILE`, the path of a file that holds the value; one trailing newline is
-    /// removed. Files are read here, which blocks; the one of a secret is read again at every fetch. Origins are added
-    /// to those that the builder has.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) that names the variable, and the path where there is one, and never
-    /// the content: `NAME` beside `NAME_FILE`, a value that is empty or not UTF-8, a file that cannot be read, a variable
-    /// that is missing.
-    pub fn from_env(self, prefix: &str) -> Result<Self, Error> {
-        let variables = Variables::new(prefix, &process)?;
-        let read = self.read(&variables)?;
-        if read.token_url.is_none() {
-            return Err(variables.missing("TOKEN_URL"));
-        }
-        if read.api_origins.is_empty() {
-            return Err(variables.missing("API_ORIGINS"));
-        }
-        Ok(read)
-    }
-
-    pub(super) fn read(mut self, variables: &Variables<'_>) -> Result<Self, Error> {
-        self.client_id = variables.text("CLIENT_ID")?.or(self.client_id);
-        if self.client_id.is_none() {
-            return Err(variables.missing("CLIENT_ID"));
-        }
-        self.client_secret = variables.secret("CLIENT_SECRET")?.or(self.client_secret);
-        if self.client_secret.is_none() {
-            return Err(variables.missing("CLIENT_SECRET"));
-        }
-        self.token_url = variables.text("TOKEN_URL")?.or(self.token_url);
-        self.api_origins.extend(variables.list("API_ORIGINS")?);
-        self.scope = variables.text("SCOPE")?.or(self.scope);
-        self.environment = variables.text("ENVIRONMENT")?.or(self.environment);
-        Ok(self)
-    }
-
     /// Checks the settings and makes the provider. No I/O happens, and no runtime is needed.
     ///
     /// # Errors
@@ -158,10 +181,7 @@ impl ClientCredentialsBuilder {
         let missing = |field| refused(field, "it is missing");
         let client_id = self.client_id.ok_or_else(|| missing("client_id"))?;
         check::text("client_id", &client_id)?;
-        let secret = self.client_secret.ok_or_else(|| missing("client_secret"))?;
-        if let Some(known) = secret.known() {
-            check::secret("client_secret", &known)?;
-        }
+        let authentication = authentication(self.method, &client_id, self.client_secret, self.client.is_some())?;
         let token_url = match (self.token_url, self.api_origins.is_empty()) {
             (Some(_), true) => {
                 return Err(refused("api_origin", "it is missing beside the token_url"));
@@ -173,15 +193,16 @@ impl ClientCredentialsBuilder {
             (Some(url), false) => url,
         };
         let origins = check::origins("api_origin", &self.api_origins)?;
-        if let Some(scope) = &self.scope {
-            check::text("scope", scope)?;
-        }
+        self.parameters.check()?;
         if let Some(environment) = &self.environment {
             check::text("environment", environment)?;
         }
         let mut token_headers = Vec::with_capacity(self.token_headers.len());
         for (name, value) in self.token_headers {
             let name = check::header_name("token_header", &name)?;
+            if name == AUTHORIZATION && matches!(authentication, Authentication::Basic(..)) {
+                return Err(refused("token_header", "client_secret_basic sets that header itself"));
+            }
             if let Some(known) = value.known() {
                 check::header_value("token_header", &known)?;
             }
@@ -192,7 +213,7 @@ impl ClientCredentialsBuilder {
             let name = check::api_header_name("api_header", name)?;
             api_headers.insert(name, check::header_value("api_header", value)?);
         }
-        let client = self.client.map_or_else(super::own_client, Ok)?;
+        let client = self.client.map_or_else(own_client, Ok)?;
         let mut endpoint = TokenEndpoint::new(&token_url, client)?;
         if let Some(timeout) = self.timeout {
             endpoint = endpoint.timeout(timeout)?;
@@ -201,8 +222,8 @@ impl ClientCredentialsBuilder {
             environment: self.environment.unwrap_or_else(|| endpoint.origin().to_owned()),
             endpoint,
             client_id,
-            authentication: Authentication::Post(secret),
-            scope: self.scope,
+            authentication,
+            parameters: self.parameters,
             origins,
             token_headers,
             api_headers,
@@ -211,8 +232,42 @@ impl ClientCredentialsBuilder {
     }
 }
 
+/// The one way in which the client proves itself (RFC 6749 section 2.3), with all that it needs and nothing of another.
+fn authentication(
+    method: Method,
+    client_id: &str,
+    secret: Option<Secret>,
+    own_client: bool,
+) -> Result<Authentication, Error> {
+    let secret = match (&method, secret) {
+        (Method::MutualTls, Some(_)) => {
+            return Err(refused("client_secret", "mutual_tls sends none; set one of the two"));
+        }
+        (Method::MutualTls, None) if !own_client => {
+            return Err(refused("mutual_tls", "the default HTTP client has no certificate to show")
+                .with_hint("set an http_client with an identity"));
+        }
+        (Method::MutualTls, None) => return Ok(Authentication::MutualTls),
+        (_, None) => return Err(refused("client_secret", "it is missing")),
+        (_, Some(secret)) => secret,
+    };
+    if let Some(known) = secret.known() {
+        check::secret("client_secret", &known)?;
+    }
+    match method {
+        Method::Basic(encoding) => {
+            encoding.check(client_id)?;
+            Ok(Authentication::Basic(secret, encoding))
+        }
+        _ => Ok(Authentication::Post(secret)),
+    }
+}
+
 impl fmt::Debug for ClientCredentialsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientCredentialsBuilder").field("environment", &self.environment).finish_non_exhaustive()
+        f.debug_struct("ClientCredentialsBuilder")
+            .field("environment", &self.environment)
+            .field("parameters", &self.parameters)
+            .finish_non_exhaustive()
     }
 }

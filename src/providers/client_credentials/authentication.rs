@@ -1,0 +1,64 @@
+//! How a client proves to the issuer who it is (RFC 6749 section 2.3).
+
+use std::fmt;
+
+use http::HeaderValue;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::basic::BasicEncoding;
+use crate::error::Error;
+use crate::provider::Secret;
+use crate::providers::check;
+
+pub(super) enum Authentication {
+    /// `client_secret_post`: both in the form (RFC 6749 section 2.3.1).
+    Post(Secret),
+    /// `client_secret_basic`: both in a header (RFC 6749 section 2.3.1).
+    Basic(Secret, BasicEncoding),
+    /// `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705 section 2): the connection says who it is.
+    MutualTls,
+}
+
+/// What a token request carries for one attempt. A client uses one method in each (RFC 6749 section 2.3), so that there
+/// is a header or there are fields.
+#[derive(Default)]
+pub(super) struct Proof {
+    pub(super) header: Option<HeaderValue>,
+    pub(super) fields: Vec<(&'static str, SecretString)>,
+}
+
+impl Authentication {
+    /// The proof for one attempt. Asked anew at every fetch, since secrets rotate.
+    pub(super) async fn proof(&self, client_id: &str) -> Result<Proof, Error> {
+        let id = || ("client_id", SecretString::from(client_id));
+        match self {
+            Self::Post(secret) => {
+                let secret = load(secret).await?;
+                Ok(Proof { fields: vec![id(), ("client_secret", secret)], ..Proof::default() })
+            }
+            Self::Basic(secret, encoding) => {
+                let secret = load(secret).await?;
+                let header = encoding.header(client_id, secret.expose_secret())?;
+                Ok(Proof { header: Some(header), ..Proof::default() })
+            }
+            // RFC 8705 section 2: without a secret the id says whose certificate it is.
+            Self::MutualTls => Ok(Proof { fields: vec![id()], ..Proof::default() }),
+        }
+    }
+}
+
+async fn load(secret: &Secret) -> Result<SecretString, Error> {
+    let secret = secret.load().await?;
+    check::secret("client_secret", &secret)?;
+    Ok(secret)
+}
+
+impl fmt::Debug for Authentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Post(secret) => f.debug_tuple("Post").field(secret).finish(),
+            Self::Basic(secret, encoding) => f.debug_tuple("Basic").field(secret).field(encoding).finish(),
+            Self::MutualTls => f.write_str("MutualTls"),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The settings of the client credentials grant, out of the environment.
+
+use super::basic::BasicEncoding;
+use super::builder::{ClientCredentialsBuilder, Method};
+use crate::error::Error;
+use crate::providers::env::{Variables, process};
+
+impl ClientCredentialsBuilder {
+    /// Takes those settings that are in the environment.
+    ///
+    /// | variable | setting |
+    /// | --- | --- |
+    /// | `PREFIX_CLIENT_ID`, `PREFIX_CLIENT_SECRET` | as named; needed where the builder has none, the secret where the method sends one |
+    /// | `PREFIX_TOKEN_URL`, `PREFIX_API_ORIGINS` (with commas between them) | as named; needed where the builder has none |
+    /// | `PREFIX_SCOPE`, `PREFIX_AUDIENCE`, `PREFIX_ENVIRONMENT` | as named |
+    /// | `PREFIX_RESOURCES` (with commas between them) | [`resource`](Self::resource), added to those that the builder has |
+    /// | `PREFIX_CLIENT_AUTHENTICATION` | the method by its name: `client_secret_post`, `client_secret_basic`, `tls_client_auth`, `self_signed_tls_client_auth`; without it, the builder's |
+    /// | `PREFIX_BASIC_ENCODING` | `percent`, `form` or `raw`, for `client_secret_basic` |
+    ///
+    /// Each may be given as `NAME`, or as `NAME_FILE`, the path of a file that holds the value; one trailing newline is
+    /// removed. Files are read here, which blocks; the one of a secret is read again at every fetch. Origins are added
+    /// to those that the builder has.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) that names the variable, and the path where there is one, and never
+    /// the content: `NAME` beside `NAME_FILE`, a value that is empty or not UTF-8, a file that cannot be read, a variable
+    /// that is missing.
+    pub fn from_env(self, prefix: &str) -> Result<Self, Error> {
+        let variables = Variables::new(prefix, &process)?;
+        let read = self.read_all(&variables)?;
+        if read.token_url.is_none() {
+            return Err(variables.missing("TOKEN_URL"));
+        }
+        if read.api_origins.is_empty() {
+            return Err(variables.missing("API_ORIGINS"));
+        }
+        Ok(read)
+    }
+
+    pub(in crate::providers) fn read_all(mut self, variables: &Variables<'_>) -> Result<Self, Error> {
+        self.method = method(variables, std::mem::take(&mut self.method))?;
+        self.parameters.audience = variables.text("AUDIENCE")?.or(self.parameters.audience);
+        self.parameters.resources.extend(variables.list("RESOURCES")?);
+        self.read(variables)
+    }
+
+    /// The settings that every client has.
+    pub(in crate::providers) fn read(mut self, variables: &Variables<'_>) -> Result<Self, Error> {
+        self.client_id = variables.text("CLIENT_ID")?.or(self.client_id);
+        if self.client_id.is_none() {
+            return Err(variables.missing("CLIENT_ID"));
+        }
+        self.client_secret = variables.secret("CLIENT_SECRET")?.or(self.client_secret);
+        let sends_one = matches!(self.method, Method::Post | Method::Basic(_));
+        if sends_one && self.client_secret.is_none() {
+            return Err(variables.missing("CLIENT_SECRET"));
+        }
+        self.token_url = variables.text("TOKEN_URL")?.or(self.token_url);
+        self.api_origins.extend(variables.list("API_ORIGINS")?);
+        self.parameters.scope = variables.text("SCOPE")?.or(self.parameters.scope);
+        self.environment = variables.text("ENVIRONMENT")?.or(self.environment);
+        Ok(self)
+    }
+}
+
+/// The method that the variables name, or the one that the builder has.
+fn method(variables: &Variables<'_>, given: Method) -> Result<Method, Error> {
+    let encoding = variables.one_of(
+        "BASIC_ENCODING",
+        &[("percent", BasicEncoding::Percent), ("form", BasicEncoding::Form), ("raw", BasicEncoding::Raw)],
+    )?;
+    let named = variables.one_of(
+        "CLIENT_AUTHENTICATION",
+        &[
+            ("client_secret_post", Named::Post),
+            ("client_secret_basic", Named::Basic),
+            ("tls_client_auth", Named::MutualTls),
+            ("self_signed_tls_client_auth", Named::MutualTls),
+        ],
+    )?;
+    let method = match (named, given) {
+        (Some(Named::Post), _) => Method::Post,
+        (Some(Named::Basic), Method::Basic(given)) => Method::Basic(given),
+        (Some(Named::Basic), _) => Method::Basic(BasicEncoding::default()),
+        (Some(Named::MutualTls), _) => Method::MutualTls,
+        (None, given) => given,
+    };
+    match (method, encoding) {
+        (Method::Basic(_), Some(encoding)) => Ok(Method::Basic(encoding)),
+        (_, Some(_)) => Err(variables.refused("BASIC_ENCODING", "it is for client_secret_basic, which is not chosen")),
+        (method, None) => Ok(method),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Named {
+    Post,
+    Basic,
+    MutualTls,
+}
