@@ -6,13 +6,13 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::{
-    Audit, ClientCredentials, Error, ErrorKind, IssuedToken, Origins, Refusal, Replay, ResponseHead, TokenProvider,
-    TokenSource, from_fn,
+    Audit, BasicEncoding, ClientCredentials, Error, ErrorKind, IssuedToken, Origins, Refusal, Replay, ResponseHead,
+    TokenProvider, TokenSource, from_fn,
 };
 
 use crate::World;
-use crate::encodings::{self};
-use crate::issuer::{Since, all_noted, call, fails, introspect, permanent, post, stack};
+use crate::encodings::{self, How};
+use crate::issuer::{Makes, Own, Since, all_noted, call, fails, introspect, permanent, post, stack};
 use crate::oidc::{boxed, seconds};
 use crate::plain;
 use crate::report::Report;
@@ -28,8 +28,12 @@ pub async fn all(world: &World, report: &mut Report) -> Check {
     issuer.tokens(&mut suite).await;
     issuer.views(&mut suite).await;
     issuer.refusals(&mut suite, report).await;
-    let token_url = issuer.url(TOKEN);
-    encodings::table(&mut suite, report, facts, (&token_url, TOKEN), facts, world, |_, _| Ok(())).await;
+    // It decodes a Basic header as a form, and leaves alone what is no escape.
+    let wanted = |how, secret: &str| match (how, secret) {
+        (How::Basic(BasicEncoding::Raw), "plus" | "escape" | "all") => Err((401, "invalid_client")),
+        _ => Ok(()),
+    };
+    encodings::table(&mut suite, report, facts, (&issuer.url(TOKEN), TOKEN), facts, world, wanted).await;
     suite
         .wrong("a wrong secret gets a token", "does not accept the client's credentials", async {
             TokenSource::new(issuer.client("orders").client_secret("wrong-7fQ2").build()?).token().await?;
@@ -152,6 +156,19 @@ impl Toolkit<'_> {
             })
             .await;
         suite
+            .case("resource= is what the token is for, at the issuer and at the API", async {
+                let source = TokenSource::new(self.client("orders").resource(&self.facts.url).build()?);
+                let response = call(&stack(&source), self.at("/challenge/")?).await.map_err(boxed)?;
+                equal("the API's answer", response.status().as_u16(), 200)?;
+                let said = self.introspect(source.token().await?.expose_secret()).await?;
+                equal("audience", &said["aud"], &json!([self.facts.url]))?;
+                let elsewhere = self.client("orders").resource("https://elsewhere.example").build()?;
+                let response =
+                    call(&stack(&TokenSource::new(elsewhere)), self.at("/challenge/")?).await.map_err(boxed)?;
+                equal("the API's answer to another", response.status().as_u16(), 401)
+            })
+            .await;
+        suite
             .case("tokens of two seconds are renewed before they end, and none is refused", async {
                 let source = TokenSource::new(self.client("short").build()?);
                 let stack = stack(&source);
@@ -267,6 +284,11 @@ impl Toolkit<'_> {
         let rows = [
             ("a wrong secret", self.client("orders").client_secret("wrong-7fQ2"), invalid_client),
             ("an unknown client", self.client("nobody"), invalid_client),
+            (
+                "a wrong secret by HTTP Basic",
+                self.client("orders").client_secret("wrong-7fQ2").client_secret_basic(BasicEncoding::Percent),
+                invalid_client,
+            ),
             ("a grant that the client may not use", self.client("web"), unauthorized),
             ("an unknown scope", self.client("orders").scope("nonsense"), scope),
         ];
@@ -281,7 +303,7 @@ impl Toolkit<'_> {
             let provider = post(&self.url(path), "orders", self.world.secret(), self.facts).build();
             fails(suite, (self.facts, path), self.facts, &mut report.observed, what, provider, expected).await;
         }
-        let own = |request: fn(&str) -> TokenRequest| {
+        let own = |request: Makes| {
             let client = HttpClient::new().map(TokenClient::new);
             let endpoint = client.and_then(|client| TokenEndpoint::new(&self.url(TOKEN), client));
             let secret = self.world.secret().to_owned();
@@ -294,7 +316,7 @@ impl Toolkit<'_> {
         };
         let unsupported =
             permanent(InvalidRequest, 400, Some("unsupported_grant_type"), "the grant types that the issuer documents");
-        let rows: [(&str, fn(&str) -> TokenRequest, _); 3] = [
+        let rows: [Own; 3] = [
             (
                 "a JSON body",
                 |secret| {

@@ -1,35 +1,57 @@
 //! Odd secrets, in every encoding that a client can choose, at a real issuer.
 
-use tower_bearer_auth::{ClientCredentialsBuilder, TokenSource};
+use tower_bearer_auth::{BasicEncoding, ClientCredentialsBuilder, TokenSource};
 
 use crate::World;
 use crate::issuer::{Since, post};
 use crate::report::{Encoding, Report};
-use crate::suite::{Facts, Suite, equal, fail};
+use crate::suite::{Check, Facts, Suite, equal, fail};
 
 /// How the secret goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
     Post,
+    Basic(BasicEncoding),
 }
+
+/// What the issuer is to do: take the secret, or answer with this status and error.
+pub type Wanted = Result<(), (u16, &'static str)>;
 
 impl How {
-    const ALL: [Self; 1] = [Self::Post];
+    pub const ALL: [Self; 4] = [
+        Self::Post,
+        Self::Basic(BasicEncoding::Percent),
+        Self::Basic(BasicEncoding::Form),
+        Self::Basic(BasicEncoding::Raw),
+    ];
 
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Post => "form field",
+            Self::Post => "a form's field",
+            Self::Basic(BasicEncoding::Percent) => "Basic, percent",
+            Self::Basic(BasicEncoding::Form) => "Basic, form",
+            Self::Basic(_) => "Basic, raw",
         }
     }
 
-    fn apply(self, builder: ClientCredentialsBuilder) -> ClientCredentialsBuilder {
+    pub fn apply(self, builder: ClientCredentialsBuilder) -> ClientCredentialsBuilder {
         match self {
             Self::Post => builder,
+            Self::Basic(encoding) => builder.client_secret_basic(encoding),
         }
     }
 }
 
-/// Runs every secret in every encoding. `wanted` says what the issuer does: it takes it, or answers this status and error.
+/// Notes what became of one secret, and compares it with what was expected.
+pub fn judge(found: &mut String, taken: bool, (status, error): (u16, &str), wanted: Wanted) -> Check {
+    *found = if taken { String::from("taken") } else { format!("{status} `{error}`") };
+    match wanted {
+        Ok(()) => equal("taken, with status", (taken, status), (true, 200)),
+        Err(refusal) => equal("taken, status and error", (taken, (status, error)), (false, refusal)),
+    }
+}
+
+/// Runs every secret in every encoding against an issuer that knows a client for each secret.
 pub async fn table(
     suite: &mut Suite,
     report: &mut Report,
@@ -37,7 +59,7 @@ pub async fn table(
     (token_url, path): (&str, &'static str),
     api: &Facts,
     world: &World,
-    wanted: impl Fn(How, &str) -> Result<(), (u16, &'static str)>,
+    wanted: impl Fn(How, &str) -> Wanted,
 ) {
     for how in How::ALL {
         for (name, secret) in world.odd_secrets() {
@@ -46,28 +68,16 @@ pub async fn table(
                 let builder = post(token_url, &format!("secret-{name}"), secret, api);
                 let source = TokenSource::new(how.apply(builder).build()?);
                 let issued = Since::now(facts, path).await?;
-                let outcome = source.token().await;
+                let taken = source.token().await.is_ok();
                 let noted = issued.noted().await?;
                 let [noted] = &noted[..] else {
                     return fail(format!("{} token requests", noted.len()));
                 };
-                let (status, error) = (noted.status.unwrap_or_default(), noted.error.clone().unwrap_or_default());
-                found = if outcome.is_ok() { String::from("taken") } else { format!("{status} `{error}`") };
-                match wanted(how, name) {
-                    Ok(()) => {
-                        outcome?;
-                        equal("status", status, 200)
-                    }
-                    Err(refusal) => equal("the issuer's answer", (status, error.as_str()), refusal),
-                }
+                let answer = (noted.status.unwrap_or_default(), noted.error.as_deref().unwrap_or_default());
+                judge(&mut found, taken, answer, wanted(how, name))
             };
             suite.case(&format!("secret with {name} as {}", how.name()), work).await;
-            report.encodings.push(Encoding {
-                server: facts.server.clone(),
-                secret: name.to_owned(),
-                how: how.name(),
-                found,
-            });
+            report.encodings.push(Encoding::new(facts, name, how, found));
         }
     }
 }

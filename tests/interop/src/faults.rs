@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_bearer_auth::{ClientCredentialsBuilder, Error, ErrorKind, TokenSource};
+use tower_bearer_auth::{BasicEncoding, ClientCredentialsBuilder, Error, ErrorKind, TokenSource};
 
 use crate::World;
+use crate::encodings::{How, judge};
 use crate::issuer::{Ahead, Expected, post, says};
 use crate::plain;
-use crate::report::Report;
+use crate::report::{Encoding, Report};
 use crate::suite::{Check, Facts, Suite, equal, fail, holds};
 
 /// Longer than every pause and every Retry-After here.
@@ -24,6 +25,7 @@ pub async fn all(world: &World, report: &mut Report) -> Check {
     mock.slow(&mut suite).await;
     mock.retry_after(&mut suite).await;
     mock.connections(&mut suite).await;
+    mock.secrets(&mut suite, report).await;
     mock.wrong(&mut suite).await;
     suite.counted = usize::try_from(mock.count(&json!({})).await?)?;
     report.suites.push(suite);
@@ -373,6 +375,41 @@ impl Mock<'_> {
                 holds(std::error::Error::source(&error).is_some(), "no cause")
             })
             .await;
+    }
+
+    /// A server that takes HTTP Basic as RFC 7617 has it, without an encoding of its own.
+    async fn secrets(&self, suite: &mut Suite, report: &mut Report) {
+        for how in How::ALL.into_iter().filter(|how| *how != How::Post) {
+            for (name, secret) in self.world.odd_secrets() {
+                let mut found = String::from("?");
+                let what = format!("secret with {name} as {}", how.name());
+                let work = async {
+                    let refused = json!({"status": 401, "jsonBody": {"error": "invalid_client"}});
+                    let endpoint = self.endpoint(&what, &[refused]).await?;
+                    let known = json!({
+                        "priority": 1,
+                        "request": {"method": "POST", "urlPath": endpoint.path,
+                                    "basicAuthCredentials": {"username": "orders", "password": secret}},
+                        "response": good(),
+                    });
+                    let stubbed = plain::post_json(&self.admin("/mappings"), &known).await?;
+                    equal("the stub", stubbed.status.as_u16(), 201)?;
+                    let source = TokenSource::new(how.apply(endpoint.client().client_secret(secret)).build()?);
+                    let outcome = source.token().await;
+                    equal("token requests", endpoint.count().await?, 1)?;
+                    let answer = outcome.as_ref().err().map_or((200, ""), |error| {
+                        (error.status().map_or(0, |status| status.as_u16()), error.code().unwrap_or_default())
+                    });
+                    let wanted = match (how, name) {
+                        (How::Basic(BasicEncoding::Raw), _) | (_, "plain") => Ok(()),
+                        _ => Err((401, "invalid_client")),
+                    };
+                    judge(&mut found, outcome.is_ok(), answer, wanted)
+                };
+                suite.case(&what, work).await;
+                report.encodings.push(Encoding::new(self.facts, name, how, found));
+            }
+        }
     }
 
     async fn wrong(&self, suite: &mut Suite) {

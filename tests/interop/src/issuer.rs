@@ -10,6 +10,7 @@ use http_body_util::Full;
 use serde::Deserialize;
 use serde_json::Value;
 use tower::{Layer as _, Service, ServiceExt as _};
+use tower_bearer_auth::exchange::TokenRequest;
 use tower_bearer_auth::{
     BearerAuth, BoxError, ClientCredentials, ClientCredentialsBuilder, Clock, Error, ErrorKind, Now, SystemClock,
     TokenProvider, TokenSource, replay,
@@ -139,6 +140,12 @@ pub fn says(error: &Error, expected: Expected) -> Check {
     let shown = format!("{error} {error:?}");
     holds(!shown.contains(CANARY), "the error shows the secret")
 }
+
+/// Makes a token request of the user's own out of the client's secret.
+pub type Makes = fn(&str) -> TokenRequest;
+
+/// What such a request has wrong, and what becomes of it.
+pub type Own = (&'static str, Makes, Expected);
 
 /// One row of the table in docs/issuers.md.
 pub struct Observed {

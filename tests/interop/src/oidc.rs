@@ -13,10 +13,11 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
-use tower_bearer_auth::{ErrorKind, Secret, State, TokenSource, from_fn};
+use tower_bearer_auth::{BasicEncoding, ErrorKind, Secret, State, TokenSource, from_fn};
 
 use crate::World;
-use crate::issuer::{Expected, Since, call, fails, introspect, permanent, post, says, stack};
+use crate::encodings::{self, How};
+use crate::issuer::{Expected, Makes, Own, Since, call, fails, introspect, permanent, post, says, stack};
 use crate::plain;
 use crate::report::Report;
 use crate::suite::{Check, Facts, Failure, Suite, equal, fail, holds};
@@ -130,6 +131,23 @@ impl Issuer<'_> {
                 equal("client", &body["client"], &json!("orders-jwt"))?;
                 let token = source.token().await?;
                 equal("parts of the token", token.expose_secret().split('.').count(), 3)
+            })
+            .await;
+        suite
+            .case("resource= makes it a JWT for that resource, and none makes it opaque", async {
+                let source = TokenSource::new(self.client("orders").resource("urn:interop:api").build()?);
+                let response = call(&stack(&source), self.at_api("/jwt")?).await.map_err(boxed)?;
+                equal("the API's answer", response.status().as_u16(), 200)?;
+                let opaque = TokenSource::new(self.client("orders").build()?).token().await?;
+                equal("parts of the other", opaque.expose_secret().split('.').count(), 1)
+            })
+            .await;
+        suite
+            .case("audience and a parameter that it does not know do no harm", async {
+                let client = self.client("orders").audience("https://api.example").parameter("tenant", "7");
+                let source = TokenSource::new(client.client_secret_basic(BasicEncoding::Percent).build()?);
+                let said = self.introspect(source.token().await?.expose_secret()).await?;
+                equal("active", &said["active"], &json!(true))
             })
             .await;
         suite
@@ -259,14 +277,26 @@ impl Issuer<'_> {
         let invalid_client = permanent(InvalidCredentials, 401, Some("invalid_client"), CREDENTIALS);
         let invalid_request = permanent(InvalidRequest, 400, Some("invalid_request"), PARAMETERS);
         let scope = permanent(InvalidRequest, 400, Some("invalid_scope"), "check the scope");
+        let target = permanent(InvalidRequest, 400, Some("invalid_target"), "check the resource and the audience");
         let rows = [
             ("a wrong secret", self.client("orders").client_secret("wrong-7fQ2"), invalid_client),
             ("an unknown client", self.client("nobody"), invalid_client),
+            (
+                "a wrong secret by HTTP Basic",
+                self.client("orders").client_secret("wrong-7fQ2").client_secret_basic(BasicEncoding::Percent),
+                invalid_client,
+            ),
             ("a secret that has expired", self.client("outdated"), Expected { status: Some(400), ..invalid_client }),
             ("a secret where an assertion is due", self.client("assert-ES256"), invalid_client),
             ("a grant that the client may not use", self.client("web"), invalid_request),
             ("a scope that the client may not have", self.client("scoped").scope("write"), scope),
             ("a scope with a character that is none of its", self.client("orders").scope("read \"write"), scope),
+            ("an unknown resource", self.client("orders").resource("urn:interop:nowhere"), target),
+            (
+                "two resources",
+                self.client("orders").resource("urn:interop:api").resource("urn:interop:elsewhere"),
+                target,
+            ),
             (
                 "a DPoP client without a proof",
                 self.client("dpop"),
@@ -292,7 +322,7 @@ impl Issuer<'_> {
         fails(suite, at, self.api, &mut report.observed, "a wrong path", elsewhere, no_endpoint).await;
 
         // What ClientCredentials never sends, by a provider of the user's own.
-        let own = |request: fn(&str) -> TokenRequest| {
+        let own = |request: Makes| {
             let (endpoint, secret) = (
                 self.exchange(TOKEN).map_err(|Failure(why)| tower_bearer_auth::Error::permanent(why)),
                 self.world.secret().to_owned(),
@@ -304,7 +334,7 @@ impl Issuer<'_> {
                 })
             })
         };
-        let rows: [(&str, fn(&str) -> TokenRequest, Expected); 5] = [
+        let rows: [Own; 5] = [
             (
                 "a JSON body",
                 |secret| {
@@ -432,22 +462,17 @@ impl Issuer<'_> {
     }
 
     async fn secrets(&self, suite: &mut Suite, report: &mut Report) {
-        crate::encodings::table(
-            suite,
-            report,
-            self.facts,
-            (&self.url(TOKEN), TOKEN),
-            self.api,
-            self.world,
-            |how, secret| {
-                match (how, secret) {
-                    // It takes visible ASCII alone, at its registration (RFC 6749 appendix A.2) as in the header.
-                    (crate::encodings::How::Post, "non-ascii") => Err((400, "invalid_client_metadata")),
-                    _ => Ok(()),
-                }
-            },
-        )
-        .await;
+        // It decodes a Basic header as a form, and takes visible ASCII alone (RFC 6749 appendix A.2): such a secret cannot
+        // even be registered.
+        let wanted = |how, secret: &str| match (how, secret) {
+            (How::Post, "non-ascii") => Err((400, "invalid_client_metadata")),
+            (_, "non-ascii") => Err((400, "invalid_request")),
+            (How::Basic(BasicEncoding::Raw), "percent" | "all") => Err((400, "invalid_request")),
+            (How::Basic(BasicEncoding::Raw), "plus" | "escape") => Err((401, "invalid_client")),
+            _ => Ok(()),
+        };
+        let at = (&*self.url(TOKEN), TOKEN);
+        encodings::table(suite, report, self.facts, at, self.api, self.world, wanted).await;
     }
 
     async fn wrong(&self, suite: &mut Suite) {

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use crate::encodings::How;
 use crate::issuer::Observed;
-use crate::suite::{Check, Failure, Suite, fail};
+use crate::suite::{Check, Facts, Failure, Suite, fail};
 
 const BEGIN: &str = "<!-- interop: begin -->\n";
 const END: &str = "<!-- interop: end -->";
@@ -20,10 +21,16 @@ pub struct Report {
 
 /// One cell of the table of encodings.
 pub struct Encoding {
-    pub server: String,
-    pub secret: String,
-    pub how: &'static str,
-    pub found: String,
+    server: String,
+    secret: String,
+    how: &'static str,
+    found: String,
+}
+
+impl Encoding {
+    pub fn new(facts: &Facts, secret: &str, how: How, found: String) -> Self {
+        Self { server: facts.server.clone(), secret: secret.to_owned(), how: how.name(), found }
+    }
 }
 
 impl Report {
