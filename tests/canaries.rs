@@ -17,8 +17,8 @@ use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint, TokenR
 use tower_bearer_auth::sandbox::{self, AccessPspSandbox, Fault};
 use tower_bearer_auth::{
     AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, Error, FromExtension,
-    IssuedToken, Origins, RequestHead, ResponseHead, Secret, Static, SystemClock, TokenProvider, TokenSource, aeropay,
-    from_fn, replay,
+    IssuedToken, Origins, PrivateKeyJwt, RequestHead, ResponseHead, Secret, SigningAlgorithm, Static, SystemClock,
+    TokenProvider, TokenSource, aeropay, from_fn, replay,
 };
 
 #[path = "common/canary.rs"]
@@ -206,6 +206,28 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
             .http_client(Issuer(ECHO))
     };
     printed.add("ClientCredentialsBuilder", &by_header());
+    printed.add("SigningAlgorithm", &SigningAlgorithm::Es256);
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let signer = PrivateKeyJwt::new(SigningAlgorithm::Es256, key.as_str());
+    printed.add("PrivateKeyJwt", &signer);
+    let signing = ClientCredentials::builder()
+        .client_id("id")
+        .private_key_jwt(signer)
+        .token_url("https://issuer.test/token")
+        .api_origin("https://api.test")
+        .http_client(Issuer(ECHO));
+    printed.add("ClientCredentialsBuilder", &signing);
+    let signing = signing.build().unwrap();
+    printed.add("ClientCredentials", &signing);
+    printed.error(&signing.fetch(&()).await.unwrap_err());
+    let spoilt = key.replacen("MIG", "CAN", 1);
+    let spoilt = PrivateKeyJwt::new(SigningAlgorithm::Es256, spoilt);
+    printed.error(&by_header().private_key_jwt(spoilt.clone()).build().unwrap_err());
+    printed.add("PrivateKeyJwt", &spoilt);
+    let lines: Vec<&str> = key.lines().filter(|line| !line.starts_with('-')).collect();
+    for text in printed.0.values().flatten() {
+        assert_eq!(canary::shown_in(text, &lines), None, "{text}");
+    }
     printed.add("ClientCredentials", &by_header().build().unwrap());
     printed.error(&by_header().build().unwrap().fetch(&()).await.unwrap_err());
     printed.error(&by_header().resource(format!("https://user:{ELSEWHERE}@host")).build().unwrap_err());

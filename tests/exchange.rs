@@ -6,6 +6,8 @@
 mod access_psp;
 #[path = "exchange/answers.rs"]
 mod answers;
+#[path = "exchange/assertion.rs"]
+mod assertion;
 #[path = "exchange/basic.rs"]
 mod basic;
 #[path = "exchange/builders.rs"]
@@ -20,6 +22,8 @@ mod environment;
 mod parameters;
 #[path = "exchange/requests.rs"]
 mod requests;
+#[path = "common/rsa_key.rs"]
+mod rsa_key;
 #[path = "exchange/services.rs"]
 mod services;
 #[path = "exchange/strict_issuer.rs"]

@@ -13,6 +13,8 @@ mod env;
 pub use self::access_psp::{AccessPsp, AccessPspBuilder};
 #[cfg(feature = "client-credentials")]
 pub use self::client_credentials::{BasicEncoding, ClientCredentials, ClientCredentialsBuilder};
+#[cfg(feature = "private-key-jwt")]
+pub use self::client_credentials::{PrivateKeyJwt, SigningAlgorithm};
 
 use crate::error::Error;
 use crate::exchange::TokenClient;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use secrecy::ExposeSecret as _;
 
-use super::client_credentials::{BasicEncoding, ClientCredentialsBuilder};
+use super::client_credentials::{BasicEncoding, ClientCredentialsBuilder, PrivateKeyJwt, SigningAlgorithm};
 use super::env::Variables;
 use crate::error::{Error, ErrorKind};
 
@@ -195,6 +195,36 @@ fn the_way_of_proving_a_client_has_its_variables() {
         let error = built(&extra, empty()).unwrap_err();
         assert!(error.to_string().starts_with(begins), "{error}");
         assert_eq!(error.kind(), ErrorKind::Config);
+    }
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let signed = (METHOD, "private_key_jwt");
+    let all_of_it = [
+        signed,
+        ("P_PRIVATE_KEY", key.as_str()),
+        ("P_PRIVATE_KEY_ALGORITHM", "ES256"),
+        ("P_PRIVATE_KEY_ID", "k7"),
+        ("P_ASSERTION_AUDIENCE", "https://issuer.test"),
+    ];
+    let signing = |extra: &[(&'static str, &str)], builder: ClientCredentialsBuilder| {
+        let mut variables = all();
+        variables.retain(|(name, _)| !name.ends_with("CLIENT_SECRET"));
+        variables.extend(extra.iter().map(|(name, value)| (*name, OsString::from(value))));
+        with(&variables, |v| builder.read_all(v)).and_then(ClientCredentialsBuilder::build)
+    };
+    let shown = format!("{:?}", signing(&all_of_it, empty()).unwrap());
+    for part in ["Es256", "Secret(value)", r#"Some("k7")"#, r#"Some("https://issuer.test")"#] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let own = || empty().private_key_jwt(PrivateKeyJwt::new(SigningAlgorithm::Es256, key.as_str()));
+    let shown = format!("{:?}", signing(&all_of_it[3..], own()).unwrap());
+    assert!(shown.contains("k7"), "{shown}");
+    for (extra, begins) in [
+        (&all_of_it[..1], "P_PRIVATE_KEY: "),
+        (&all_of_it[..2], "P_PRIVATE_KEY_ALGORITHM: "),
+        (&[signed, ("P_PRIVATE_KEY_ALGORITHM", "HS256")][..], "P_PRIVATE_KEY_ALGORITHM: it is none of RS256, "),
+    ] {
+        let error = signing(extra, empty()).unwrap_err();
+        assert!(error.to_string().starts_with(begins), "{error}");
     }
     for name in ["tls_client_auth", "self_signed_tls_client_auth"] {
         let mut variables = all();

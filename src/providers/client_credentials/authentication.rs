@@ -5,6 +5,8 @@ use std::fmt;
 use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 
+#[cfg(feature = "private-key-jwt")]
+use super::assertion::{ASSERTION_TYPE, PrivateKeyJwt};
 use super::basic::BasicEncoding;
 use crate::error::Error;
 use crate::provider::Secret;
@@ -15,6 +17,9 @@ pub(super) enum Authentication {
     Post(Secret),
     /// `client_secret_basic`: both in a header (RFC 6749 section 2.3.1).
     Basic(Secret, BasicEncoding),
+    /// `private_key_jwt`: an assertion that the client signs (RFC 7523 section 2.2).
+    #[cfg(feature = "private-key-jwt")]
+    PrivateKeyJwt(PrivateKeyJwt),
     /// `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705 section 2): the connection says who it is.
     MutualTls,
 }
@@ -29,7 +34,7 @@ pub(super) struct Proof {
 
 impl Authentication {
     /// The proof for one attempt. Asked anew at every fetch, since secrets rotate.
-    pub(super) async fn proof(&self, client_id: &str) -> Result<Proof, Error> {
+    pub(super) async fn proof(&self, client_id: &str, token_url: &str) -> Result<Proof, Error> {
         let id = || ("client_id", SecretString::from(client_id));
         match self {
             Self::Post(secret) => {
@@ -40,6 +45,14 @@ impl Authentication {
                 let secret = load(secret).await?;
                 let header = encoding.header(client_id, secret.expose_secret())?;
                 Ok(Proof { header: Some(header), ..Proof::default() })
+            }
+            // RFC 7521 section 4.2: the id may be there as well, and some issuers look for it.
+            #[cfg(feature = "private-key-jwt")]
+            Self::PrivateKeyJwt(signer) => {
+                let assertion = signer.assertion(client_id, token_url).await?;
+                let kind = SecretString::from(ASSERTION_TYPE);
+                let fields = vec![id(), ("client_assertion_type", kind), ("client_assertion", assertion)];
+                Ok(Proof { fields, ..Proof::default() })
             }
             // RFC 8705 section 2: without a secret the id says whose certificate it is.
             Self::MutualTls => Ok(Proof { fields: vec![id()], ..Proof::default() }),
@@ -58,6 +71,8 @@ impl fmt::Debug for Authentication {
         match self {
             Self::Post(secret) => f.debug_tuple("Post").field(secret).finish(),
             Self::Basic(secret, encoding) => f.debug_tuple("Basic").field(secret).field(encoding).finish(),
+            #[cfg(feature = "private-key-jwt")]
+            Self::PrivateKeyJwt(signer) => signer.fmt(f),
             Self::MutualTls => f.write_str("MutualTls"),
         }
     }

@@ -12,6 +12,8 @@ use secrecy::SecretString;
 use tower::Service;
 
 use super::ClientCredentials;
+#[cfg(feature = "private-key-jwt")]
+use super::assertion::PrivateKeyJwt;
 use super::authentication::Authentication;
 use super::basic::BasicEncoding;
 use super::parameters::Parameters;
@@ -44,6 +46,8 @@ pub(super) enum Method {
     #[default]
     Post,
     Basic(BasicEncoding),
+    #[cfg(feature = "private-key-jwt")]
+    PrivateKeyJwt(PrivateKeyJwt),
     MutualTls,
 }
 
@@ -79,6 +83,13 @@ impl ClientCredentialsBuilder {
     /// ```
     pub fn client_secret_basic(mut self, encoding: BasicEncoding) -> Self {
         self.method = Method::Basic(encoding);
+        self
+    }
+
+    /// Sends an assertion that this key signs, and no secret (`private_key_jwt`, RFC 7523 section 2.2).
+    #[cfg(feature = "private-key-jwt")]
+    pub fn private_key_jwt(mut self, signer: PrivateKeyJwt) -> Self {
+        self.method = Method::PrivateKeyJwt(signer);
         self
     }
 
@@ -222,6 +233,7 @@ impl ClientCredentialsBuilder {
             environment: self.environment.unwrap_or_else(|| endpoint.origin().to_owned()),
             endpoint,
             client_id,
+            token_url,
             authentication,
             parameters: self.parameters,
             origins,
@@ -239,27 +251,38 @@ fn authentication(
     secret: Option<Secret>,
     own_client: bool,
 ) -> Result<Authentication, Error> {
-    let secret = match (&method, secret) {
-        (Method::MutualTls, Some(_)) => {
-            return Err(refused("client_secret", "mutual_tls sends none; set one of the two"));
-        }
-        (Method::MutualTls, None) if !own_client => {
-            return Err(refused("mutual_tls", "the default HTTP client has no certificate to show")
-                .with_hint("set an http_client with an identity"));
-        }
-        (Method::MutualTls, None) => return Ok(Authentication::MutualTls),
-        (_, None) => return Err(refused("client_secret", "it is missing")),
-        (_, Some(secret)) => secret,
+    let alone = |setting: &str, secret: Option<Secret>| match secret {
+        Some(_) => Err(refused("client_secret", &format!("{setting} sends none; set one of the two"))),
+        None => Ok(()),
     };
-    if let Some(known) = secret.known() {
-        check::secret("client_secret", &known)?;
-    }
+    let checked = |secret: Option<Secret>| {
+        let secret = secret.ok_or_else(|| refused("client_secret", "it is missing"))?;
+        if let Some(known) = secret.known() {
+            check::secret("client_secret", &known)?;
+        }
+        Ok::<_, Error>(secret)
+    };
     match method {
+        Method::Post => Ok(Authentication::Post(checked(secret)?)),
         Method::Basic(encoding) => {
+            let secret = checked(secret)?;
             encoding.check(client_id)?;
             Ok(Authentication::Basic(secret, encoding))
         }
-        _ => Ok(Authentication::Post(secret)),
+        #[cfg(feature = "private-key-jwt")]
+        Method::PrivateKeyJwt(signer) => {
+            alone("private_key_jwt", secret)?;
+            signer.check()?;
+            Ok(Authentication::PrivateKeyJwt(signer))
+        }
+        Method::MutualTls => {
+            alone("mutual_tls", secret)?;
+            if !own_client {
+                return Err(refused("mutual_tls", "the default HTTP client has no certificate to show")
+                    .with_hint("set an http_client with an identity"));
+            }
+            Ok(Authentication::MutualTls)
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! RFC 6749 section 4.4: a client that acts for itself.
 
+#[cfg(feature = "private-key-jwt")]
+mod assertion;
 mod authentication;
 mod basic;
 mod builder;
@@ -12,6 +14,8 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use secrecy::ExposeSecret as _;
 
+#[cfg(feature = "private-key-jwt")]
+pub use self::assertion::{PrivateKeyJwt, SigningAlgorithm};
 use self::authentication::Authentication;
 pub use self::basic::BasicEncoding;
 pub use self::builder::ClientCredentialsBuilder;
@@ -34,6 +38,7 @@ use crate::token::IssuedToken;
 /// | --- | --- | --- |
 /// | `client_secret_post` | [`client_secret`](ClientCredentialsBuilder::client_secret) | id and secret in the form (RFC 6749 section 2.3.1) |
 /// | `client_secret_basic` | the same, and [`client_secret_basic`](ClientCredentialsBuilder::client_secret_basic) | both in an `Authorization` header, encoded as [`BasicEncoding`] says |
+/// | `private_key_jwt` | `private_key_jwt`, behind the feature of that name | an assertion that the client signed, in the form (RFC 7523 section 2.2) |
 /// | `tls_client_auth`, `self_signed_tls_client_auth` | [`mutual_tls`](ClientCredentialsBuilder::mutual_tls) | the id in the form; the client's certificate says the rest (RFC 8705 section 2) |
 ///
 /// A provider uses one of them.
@@ -63,6 +68,8 @@ use crate::token::IssuedToken;
 pub struct ClientCredentials {
     pub(in crate::providers) endpoint: TokenEndpoint,
     pub(in crate::providers) client_id: String,
+    /// As it was set: what an assertion is for, character by character.
+    token_url: String,
     authentication: Authentication,
     pub(in crate::providers) parameters: Parameters,
     pub(in crate::providers) environment: String,
@@ -88,7 +95,7 @@ impl ClientCredentials {
     }
 
     async fn request(&self) -> Result<TokenRequest, Error> {
-        let proof = self.authentication.proof(&self.client_id).await?;
+        let proof = self.authentication.proof(&self.client_id, &self.token_url).await?;
         let mut fields = vec![("grant_type", "client_credentials")];
         fields.extend(proof.fields.iter().map(|(name, value)| (*name, value.expose_secret())));
         fields.extend(self.parameters.fields());

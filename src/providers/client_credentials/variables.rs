@@ -1,5 +1,7 @@
 //! The settings of the client credentials grant, out of the environment.
 
+#[cfg(feature = "private-key-jwt")]
+use super::assertion::{PrivateKeyJwt, SigningAlgorithm};
 use super::basic::BasicEncoding;
 use super::builder::{ClientCredentialsBuilder, Method};
 use crate::error::Error;
@@ -14,11 +16,13 @@ impl ClientCredentialsBuilder {
     /// | `PREFIX_TOKEN_URL`, `PREFIX_API_ORIGINS` (with commas between them) | as named; needed where the builder has none |
     /// | `PREFIX_SCOPE`, `PREFIX_AUDIENCE`, `PREFIX_ENVIRONMENT` | as named |
     /// | `PREFIX_RESOURCES` (with commas between them) | [`resource`](Self::resource), added to those that the builder has |
-    /// | `PREFIX_CLIENT_AUTHENTICATION` | the method by its name: `client_secret_post`, `client_secret_basic`, `tls_client_auth`, `self_signed_tls_client_auth`; without it, the builder's |
+    /// | `PREFIX_CLIENT_AUTHENTICATION` | the method by its name: `client_secret_post`, `client_secret_basic`, `private_key_jwt`, `tls_client_auth`, `self_signed_tls_client_auth`; without it, the builder's |
     /// | `PREFIX_BASIC_ENCODING` | `percent`, `form` or `raw`, for `client_secret_basic` |
+    /// | `PREFIX_PRIVATE_KEY`, `PREFIX_PRIVATE_KEY_ALGORITHM` (`RS256`, `PS256`, `ES256` or `EdDSA`) | the key, PEM, and what it signs by, for `private_key_jwt`; needed where the builder has none |
+    /// | `PREFIX_PRIVATE_KEY_ID`, `PREFIX_ASSERTION_AUDIENCE` | its `kid`, and the assertion's `aud`; may be left out |
     ///
     /// Each may be given as `NAME`, or as `NAME_FILE`, the path of a file that holds the value; one trailing newline is
-    /// removed. Files are read here, which blocks; the one of a secret is read again at every fetch. Origins are added
+    /// removed. Files are read here, which blocks; those of a secret and of a private key are read again at every fetch. Origins are added
     /// to those that the builder has.
     ///
     /// # Errors
@@ -75,16 +79,20 @@ fn method(variables: &Variables<'_>, given: Method) -> Result<Method, Error> {
         &[
             ("client_secret_post", Named::Post),
             ("client_secret_basic", Named::Basic),
+            ("private_key_jwt", Named::PrivateKeyJwt),
             ("tls_client_auth", Named::MutualTls),
             ("self_signed_tls_client_auth", Named::MutualTls),
         ],
     )?;
     let method = match (named, given) {
+        #[cfg(feature = "private-key-jwt")]
+        (None, given @ Method::PrivateKeyJwt(_)) => private_key_jwt(variables, given)?,
+        (None, given) => given,
         (Some(Named::Post), _) => Method::Post,
         (Some(Named::Basic), Method::Basic(given)) => Method::Basic(given),
         (Some(Named::Basic), _) => Method::Basic(BasicEncoding::default()),
+        (Some(Named::PrivateKeyJwt), given) => private_key_jwt(variables, given)?,
         (Some(Named::MutualTls), _) => Method::MutualTls,
-        (None, given) => given,
     };
     match (method, encoding) {
         (Method::Basic(_), Some(encoding)) => Ok(Method::Basic(encoding)),
@@ -93,9 +101,42 @@ fn method(variables: &Variables<'_>, given: Method) -> Result<Method, Error> {
     }
 }
 
+/// The key that the variables name, or the one that the builder has.
+#[cfg(feature = "private-key-jwt")]
+fn private_key_jwt(variables: &Variables<'_>, given: Method) -> Result<Method, Error> {
+    let algorithm = variables.one_of(
+        "PRIVATE_KEY_ALGORITHM",
+        &[
+            ("RS256", SigningAlgorithm::Rs256),
+            ("PS256", SigningAlgorithm::Ps256),
+            ("ES256", SigningAlgorithm::Es256),
+            ("EdDSA", SigningAlgorithm::EdDsa),
+        ],
+    )?;
+    let mut signer = match (variables.secret("PRIVATE_KEY")?, algorithm, given) {
+        (Some(key), Some(algorithm), _) => PrivateKeyJwt::new(algorithm, key),
+        (None, None, Method::PrivateKeyJwt(signer)) => signer,
+        (None, ..) => return Err(variables.missing("PRIVATE_KEY")),
+        (Some(_), None, _) => return Err(variables.missing("PRIVATE_KEY_ALGORITHM")),
+    };
+    if let Some(id) = variables.text("PRIVATE_KEY_ID")? {
+        signer = signer.key_id(id);
+    }
+    if let Some(audience) = variables.text("ASSERTION_AUDIENCE")? {
+        signer = signer.audience(audience);
+    }
+    Ok(Method::PrivateKeyJwt(signer))
+}
+
+#[cfg(not(feature = "private-key-jwt"))]
+fn private_key_jwt(variables: &Variables<'_>, _: Method) -> Result<Method, Error> {
+    Err(variables.refused("CLIENT_AUTHENTICATION", "the feature `private-key-jwt`, which signs, is off"))
+}
+
 #[derive(Clone, Copy)]
 enum Named {
     Post,
     Basic,
+    PrivateKeyJwt,
     MutualTls,
 }
