@@ -318,6 +318,10 @@ async fn print_the_exchange(printed: &mut Printed) {
     printed.add("exchange::HttpClientBuilder", &builder);
     let mut client = builder.build().unwrap();
     printed.add("exchange::HttpClient", &client);
+    let proxied = |host: &str| HttpClient::builder().proxy(format!("http://user:{SECRET}@{host}"));
+    printed.add("exchange::HttpClientBuilder", &proxied("proxy.test"));
+    printed.add("exchange::HttpClient", &proxied("proxy.test").build().unwrap());
+    printed.error(&proxied("").build().unwrap_err());
     poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
     let form = "grant_type=client_credentials";
     let response = client.call(Request::post(sandbox.token_url()).body(Full::from(form)).unwrap()).await.unwrap();

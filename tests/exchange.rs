@@ -20,6 +20,8 @@ mod canary;
 mod environment;
 #[path = "exchange/parameters.rs"]
 mod parameters;
+#[path = "exchange/proxy.rs"]
+mod proxy;
 #[path = "exchange/requests.rs"]
 mod requests;
 #[path = "common/rsa_key.rs"]

@@ -101,9 +101,7 @@ impl TokenEndpoint {
         if let Some(error) = Error::find(&*error) {
             return error.clone();
         }
-        let timed_out = chain(&*error)
-            .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut));
-        let kind = if timed_out { ErrorKind::Timeout } else { ErrorKind::Unavailable };
+        let kind = if timed_out(&*error) { ErrorKind::Timeout } else { ErrorKind::Unavailable };
         let outcome = Error::new(kind, format!("the issuer at {} {what}", self.origin));
         if self.shows_query(&*error) {
             return outcome;
@@ -125,6 +123,10 @@ pub(crate) fn require_runtime() -> Result<(), Error> {
     Handle::try_current()
         .map(drop)
         .map_err(|_| Error::new(ErrorKind::NoRuntime, "a token request needs a tokio runtime"))
+}
+
+pub(super) fn timed_out(error: &(dyn StdError + 'static)) -> bool {
+    chain(error).any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut))
 }
 
 fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

@@ -46,6 +46,8 @@ mod client;
 mod endpoint;
 mod failure;
 mod lifetime;
+#[cfg(feature = "client")]
+mod proxy;
 mod request;
 mod retry_after;
 mod service;

@@ -136,8 +136,14 @@ impl PrivateKeyJwt {
         }
     }
 
+    /// The token URL as it was set, character by character, is whom it is for unless somebody else was named.
+    pub(super) fn addressed_to(mut self, token_url: &str) -> Self {
+        self.audience.get_or_insert_with(|| token_url.to_owned());
+        self
+    }
+
     /// A new assertion, for one attempt.
-    pub(super) async fn assertion(&self, client_id: &str, token_url: &str) -> Result<SecretString, Error> {
+    pub(super) async fn assertion(&self, client_id: &str) -> Result<SecretString, Error> {
         let key = self.key.load().await?;
         let now = self.clock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let issued = now.saturating_sub(DATED_BACK).as_secs();
@@ -146,7 +152,7 @@ impl PrivateKeyJwt {
         let claims = Claims {
             iss: client_id,
             sub: client_id,
-            aud: self.audience.as_deref().unwrap_or(token_url),
+            aud: self.audience.as_deref().unwrap_or_default(),
             jti: never_used(now),
             iat: issued,
             exp: issued.saturating_add(self.lifetime.as_secs()),

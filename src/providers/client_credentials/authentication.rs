@@ -33,8 +33,22 @@ pub(super) struct Proof {
 }
 
 impl Authentication {
+    /// Says what the token URL is, for a method that signs whom its proof is for.
+    #[cfg(feature = "private-key-jwt")]
+    pub(super) fn addressed_to(self, token_url: &str) -> Self {
+        match self {
+            Self::PrivateKeyJwt(signer) => Self::PrivateKeyJwt(signer.addressed_to(token_url)),
+            other => other,
+        }
+    }
+
+    #[cfg(not(feature = "private-key-jwt"))]
+    pub(super) fn addressed_to(self, _: &str) -> Self {
+        self
+    }
+
     /// The proof for one attempt. Asked anew at every fetch, since secrets rotate.
-    pub(super) async fn proof(&self, client_id: &str, token_url: &str) -> Result<Proof, Error> {
+    pub(super) async fn proof(&self, client_id: &str) -> Result<Proof, Error> {
         let id = || ("client_id", SecretString::from(client_id));
         match self {
             Self::Post(secret) => {
@@ -49,7 +63,7 @@ impl Authentication {
             // RFC 7521 section 4.2: the id may be there as well, and some issuers look for it.
             #[cfg(feature = "private-key-jwt")]
             Self::PrivateKeyJwt(signer) => {
-                let assertion = signer.assertion(client_id, token_url).await?;
+                let assertion = signer.assertion(client_id).await?;
                 let kind = SecretString::from(ASSERTION_TYPE);
                 let fields = vec![id(), ("client_assertion_type", kind), ("client_assertion", assertion)];
                 Ok(Proof { fields, ..Proof::default() })

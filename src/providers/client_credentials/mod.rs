@@ -68,8 +68,6 @@ use crate::token::IssuedToken;
 pub struct ClientCredentials {
     pub(in crate::providers) endpoint: TokenEndpoint,
     pub(in crate::providers) client_id: String,
-    /// As it was set: what an assertion is for, character by character.
-    token_url: String,
     authentication: Authentication,
     pub(in crate::providers) parameters: Parameters,
     pub(in crate::providers) environment: String,
@@ -95,7 +93,7 @@ impl ClientCredentials {
     }
 
     async fn request(&self) -> Result<TokenRequest, Error> {
-        let proof = self.authentication.proof(&self.client_id, &self.token_url).await?;
+        let proof = self.authentication.proof(&self.client_id).await?;
         let mut fields = vec![("grant_type", "client_credentials")];
         fields.extend(proof.fields.iter().map(|(name, value)| (*name, value.expose_secret())));
         fields.extend(self.parameters.fields());
