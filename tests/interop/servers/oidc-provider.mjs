@@ -23,7 +23,7 @@ const pair = async (alg) => {
 };
 const own = await pair('ES256');
 const ownRs = await pair('RS256');
-const keys = { ES256: await pair('ES256'), RS256: await pair('RS256'), EdDSA: await pair('EdDSA'), stranger: await pair('ES256') };
+const keys = { ES256: await pair('ES256'), RS256: await pair('RS256'), PS256: await pair('PS256'), EdDSA: await pair('EdDSA'), stranger: await pair('ES256') };
 
 const client = (client_id, settings = {}) => ({
   client_id,
@@ -56,6 +56,7 @@ const clients = [
   client('mtls', { client_secret: undefined, token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_san_dns: 'client.example' }),
   assertion('assert-ES256', 'ES256'),
   assertion('assert-RS256', 'RS256'),
+  assertion('assert-PS256', 'PS256'),
   assertion('assert-EdDSA', 'EdDSA'),
   ...Object.entries(secrets).map(([name, client_secret]) => client(`secret-${name}`, { client_secret })),
 ];
@@ -72,6 +73,7 @@ const provider = new Provider(issuer, {
   clientAuthMethods: [
     'client_secret_basic', 'client_secret_post', 'private_key_jwt', 'none', ...tls ? ['tls_client_auth'] : [],
   ],
+  enabledJWA: { clientAuthSigningAlgValues: ['ES256', 'RS256', 'PS256', 'EdDSA'] },
   scopes: ['openid', 'offline_access', 'read', 'write'],
   cookies: { keys: ['interop'] },
   ttl: { ClientCredentials: (_ctx, token) => shortLived[token.clientId] ?? 600 },

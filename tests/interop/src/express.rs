@@ -8,10 +8,10 @@ use tower_bearer_auth::{Audit, ClientCredentials, ClientCredentialsBuilder, Repl
 
 use crate::World;
 use crate::issuer::{Since, Stopped, all_noted, call, post, stack};
-use crate::oidc::{TOKEN, boxed};
+use crate::oidc::TOKEN;
 use crate::plain;
 use crate::report::Report;
-use crate::suite::{Check, Facts, Suite, equal, fail, holds};
+use crate::suite::{Check, Facts, Suite, boxed, equal, fail, holds};
 
 pub async fn all(world: &World, report: &mut Report) -> Check {
     let facts = world.server("express-oauth2-jwt-bearer")?;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-
 use serde::Deserialize;
 use serde_json::Value;
 use tower::{Layer as _, Service, ServiceExt as _};
@@ -61,6 +60,12 @@ impl Since {
 
 pub async fn all_noted(facts: &Facts) -> Check<Vec<Noted>> {
     noted(&facts.control, 0).await
+}
+
+/// How many tokens the issuer says that it has issued: by its own events, not by what went through its port.
+pub async fn tokens_issued(facts: &Facts) -> Check<usize> {
+    let events = plain::get_json_list(&facts.control, "/events").await?;
+    Ok(events.iter().filter(|event| event["event"] == "success").count())
 }
 
 async fn noted(control: &str, since: usize) -> Check<Vec<Noted>> {

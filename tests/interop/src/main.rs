@@ -16,7 +16,6 @@ mod plain;
 mod report;
 mod suite;
 mod tls;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;

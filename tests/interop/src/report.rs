@@ -36,27 +36,21 @@ impl Encoding {
 impl Report {
     /// Prints all tables. Returns whether everything passed.
     pub fn finish(self, floor: &Path, page: &Path, fill: bool) -> Check<bool> {
-        let tables = format!("{}\n{}", self.encodings_table(), self.failures_table());
-        println!("\n{tables}");
-        let mut good = page_agrees(page, &tables, fill)?;
-        println!("issuer                      version   cases  passed  requests that the server counted");
-        for suite in &self.suites {
-            let Suite { facts, cases, passed, counted, .. } = suite;
-            println!("{:27} {:8} {cases:6} {passed:7}  {counted}", facts.server, facts.version);
-        }
+        let mut good = true;
         for suite in &self.suites {
             let name = &suite.facts.server;
-            if suite.passed != suite.cases {
-                println!("interop: {name}: {} failed", suite.cases - suite.passed);
+            let mut wrong = |why: String| {
+                println!("interop: {name}: {why}");
                 good = false;
+            };
+            if suite.passed != suite.cases {
+                wrong(format!("{} failed", suite.cases - suite.passed));
             }
             if suite.wrong_ones == 0 {
-                println!("interop: {name}: no case is wrong on purpose");
-                good = false;
+                wrong("no case is wrong on purpose".into());
             }
             if suite.counted == 0 {
-                println!("interop: {name}: the server counted no request");
-                good = false;
+                wrong("the server counted no request".into());
             }
         }
         for (name, least) in floors(&fs::read_to_string(floor)?)? {
@@ -66,7 +60,24 @@ impl Report {
                 good = false;
             }
         }
+        let tables = format!("{}\n{}\n{}", self.versions(), self.encodings_table(), self.failures_table());
+        println!("\n{tables}");
+        good &= page_agrees(page, &tables, fill && good)?;
+        println!(
+            "issuer                      version    cases  passed  requests that the server counted  tokens that it issued"
+        );
+        for Suite { facts, cases, passed, counted, issued, .. } in &self.suites {
+            let issued = issued.map_or_else(|| String::from("-"), |issued| issued.to_string());
+            println!("{:27} {:8} {cases:7} {passed:7} {counted:33} {issued:>22}", facts.server, facts.version);
+        }
+        println!("interop: {}", if good { "all passed" } else { "FAILED" });
         Ok(good)
+    }
+
+    fn versions(&self) -> String {
+        let all: Vec<String> =
+            self.suites.iter().map(|Suite { facts, .. }| format!("{} {}", facts.server, facts.version)).collect();
+        format!("Observed with {}.\n", all.join(", "))
     }
 
     fn encodings_table(&self) -> String {

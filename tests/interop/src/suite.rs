@@ -29,6 +29,10 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
+pub fn boxed(error: tower_bearer_auth::BoxError) -> Failure {
+    Failure(error.to_string())
+}
+
 pub fn fail<T>(why: impl fmt::Display) -> Check<T> {
     Err(Failure(why.to_string()))
 }
@@ -58,12 +62,14 @@ pub struct Suite {
     pub wrong_ones: usize,
     /// Requests at this server, by its own count.
     pub counted: usize,
+    /// Tokens that it issued, by its own count, where it is an issuer that has one.
+    pub issued: Option<usize>,
 }
 
 impl Suite {
     pub fn new(facts: &Facts) -> Self {
         println!("\n{} {}", facts.server, facts.version);
-        Self { facts: facts.clone(), cases: 0, passed: 0, wrong_ones: 0, counted: 0 }
+        Self { facts: facts.clone(), cases: 0, passed: 0, wrong_ones: 0, counted: 0, issued: None }
     }
 
     pub async fn case(&mut self, name: &str, work: impl Future<Output = Check>) {

@@ -9,11 +9,11 @@ use tower_bearer_auth::exchange::{HttpClient, HttpClientBuilder};
 use tower_bearer_auth::{ClientCredentials, ClientCredentialsBuilder, Error, ErrorKind, TokenSource};
 
 use crate::World;
-use crate::issuer::{Expected, Since, all_noted, call, permanent, post, says, stack};
-use crate::oidc::{TOKEN, boxed};
+use crate::issuer::{Expected, Since, all_noted, call, permanent, post, says, stack, tokens_issued};
+use crate::oidc::TOKEN;
 use crate::plain;
 use crate::report::Report;
-use crate::suite::{Check, Facts, Suite, equal, fail, holds};
+use crate::suite::{Check, Facts, Suite, boxed, equal, fail, holds};
 
 const AUTHORITY: &str = "authority.pem";
 const OTHER: &str = "other-authority.pem";
@@ -93,6 +93,7 @@ pub async fn all(world: &World, report: &mut Report) -> Check {
         })
         .await;
     suite.counted = all_noted(facts).await?.len();
+    suite.issued = Some(tokens_issued(facts).await?);
     report.suites.push(suite);
     Ok(())
 }
