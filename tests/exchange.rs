@@ -16,6 +16,8 @@ mod builders;
 mod canaries;
 #[path = "common/canary.rs"]
 mod canary;
+#[path = "exchange/discovery.rs"]
+mod discovery;
 #[path = "exchange/environment.rs"]
 mod environment;
 #[path = "exchange/parameters.rs"]

@@ -6,11 +6,12 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 
+use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::header::{CONTENT_LENGTH, LOCATION};
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Request, Uri};
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full};
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 use zeroize::Zeroizing;
@@ -47,8 +48,17 @@ impl TokenEndpoint {
     ///
     /// Dropping the future drops the HTTP request. The issuer may have handed out a token that nobody gets to see.
     pub async fn call(&self, request: TokenRequest) -> Result<Answer, Error> {
+        self.exchange(request.into_http(self.url.clone())).await
+    }
+
+    /// The same by `GET`: a document that the issuer keeps there.
+    #[cfg(feature = "client-credentials")]
+    pub(super) async fn get(&self) -> Result<Answer, Error> {
+        self.exchange(super::request::get(self.url.clone())).await
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
         let mut deadline = self.deadline()?;
-        let request = request.into_http(self.url.clone());
         let response = match within(deadline.as_mut(), self.client.send(request)).await {
             Some(Ok(response)) => response,
             Some(Err(error)) => return Err(self.broken("could not be reached", error)),

@@ -108,7 +108,7 @@ impl Proxy {
         let address = with_port(&address, Some(address.port_u16().unwrap_or(80))).parse().map_err(|_| none())?;
         let everything_direct = except.split(',').any(|host| host.trim() == "*");
         // The rules alone are of interest: where to go is known.
-        let rules = Matcher::builder().https("http://proxy.invalid").no(except).build();
+        let rules = Matcher::builder().all("http://proxy.invalid").no(except).build();
         let credentials = user.map(|user| credentials(field, user)).transpose()?;
         Ok(Self { address, credentials, rules, everything_direct })
     }

@@ -72,6 +72,17 @@ impl Authentication {
             Self::MutualTls => Ok(Proof { fields: vec![id()], ..Proof::default() }),
         }
     }
+
+    /// Its name in the registry of RFC 8414 section 2; for mutual TLS, both of them.
+    pub(super) fn names(&self) -> &'static [&'static str] {
+        match self {
+            Self::Post(_) => &["client_secret_post"],
+            #[cfg(feature = "private-key-jwt")]
+            Self::PrivateKeyJwt(_) => &["private_key_jwt"],
+            Self::Basic(..) => &["client_secret_basic"],
+            Self::MutualTls => &["tls_client_auth", "self_signed_tls_client_auth"],
+        }
+    }
 }
 
 async fn load(secret: &Secret) -> Result<SecretString, Error> {

@@ -16,9 +16,10 @@ use super::ClientCredentials;
 use super::assertion::PrivateKeyJwt;
 use super::authentication::Authentication;
 use super::basic::BasicEncoding;
+use super::discovery;
 use super::parameters::Parameters;
 use crate::error::{BoxError, Error};
-use crate::exchange::{TokenClient, TokenEndpoint};
+use crate::exchange::{Metadata, TokenClient, TokenEndpoint};
 use crate::provider::Secret;
 use crate::providers::check::{self, refused};
 use crate::providers::own_client;
@@ -38,6 +39,7 @@ pub struct ClientCredentialsBuilder {
     pub(in crate::providers) api_headers: Vec<(String, SecretString)>,
     pub(super) timeout: Option<Duration>,
     pub(super) client: Option<TokenClient>,
+    pub(super) discovered: Option<Metadata>,
 }
 
 /// The way that was chosen; what it needs beside the choice has settings of its own.
@@ -104,9 +106,10 @@ impl ClientCredentialsBuilder {
         self
     }
 
-    /// Sets the token endpoint: https, or http to loopback.
+    /// Sets the token endpoint: https, or http to loopback. [`discover`](Self::discover) asks the issuer for it instead.
     pub fn token_url(mut self, url: impl Into<String>) -> Self {
         self.token_url = Some(url.into());
+        self.discovered = None;
         self
     }
 
@@ -201,7 +204,10 @@ impl ClientCredentialsBuilder {
                 return Err(refused("token_url", "it is missing beside the api_origin"));
             }
             (None, true) => return Err(missing("token_url")),
-            (Some(url), false) => url,
+            (Some(url), false) => match self.discovered {
+                Some(metadata) => discovery::token_url(metadata, &authentication)?,
+                None => url,
+            },
         };
         let origins = check::origins("api_origin", &self.api_origins)?;
         self.parameters.check()?;

@@ -5,6 +5,7 @@ mod assertion;
 mod authentication;
 mod basic;
 mod builder;
+mod discovery;
 mod parameters;
 mod variables;
 

@@ -60,7 +60,9 @@ impl ClientCredentialsBuilder {
         if sends_one && self.client_secret.is_none() {
             return Err(variables.missing("CLIENT_SECRET"));
         }
-        self.token_url = variables.text("TOKEN_URL")?.or(self.token_url);
+        if let Some(url) = variables.text("TOKEN_URL")? {
+            self = self.token_url(url);
+        }
         self.api_origins.extend(variables.list("API_ORIGINS")?);
         self.parameters.scope = variables.text("SCOPE")?.or(self.parameters.scope);
         self.environment = variables.text("ENVIRONMENT")?.or(self.environment);
