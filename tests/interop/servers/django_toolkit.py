@@ -17,7 +17,7 @@ from django.conf import settings
 
 HERE = pathlib.Path(__file__).resolve().parent
 SECRETS = dict(json.loads((HERE / "clients.json").read_text(encoding="utf-8"))["secrets"])
-SHORT_LIVED = {"short": 2}
+SHORT_LIVED = {"short": 2, "renewed": 6}
 REQUESTS = []
 EVENTS = []
 
@@ -149,7 +149,7 @@ def register():
             redirect_uris="https://client.example/cb",
         )
 
-    for client_id in ("orders", "orders-jwt", "short", "introspector"):
+    for client_id in ("orders", "orders-jwt", "short", "renewed", "introspector"):
         client(client_id)
     client("web", grant=model.GRANT_AUTHORIZATION_CODE)
     for name, secret in SECRETS.items():

@@ -47,6 +47,8 @@ const clients = [
   client('elsewhere-jwt'),
   client('short'),
   client('short-jwt'),
+  client('renewed'),
+  client('renewed-jwt'),
   client('scoped', { scope: 'read' }),
   client('introspector'),
   client('broken'),
@@ -61,9 +63,13 @@ const clients = [
   ...Object.entries(secrets).map(([name, client_secret]) => client(`secret-${name}`, { client_secret })),
 ];
 // It counts in whole seconds: what it hands out for four lives between three and four.
-const shortLived = { short: 4, 'short-jwt': 4 };
+const shortLived = { short: 4, 'short-jwt': 2, renewed: 6, 'renewed-jwt': 6 };
 const defaultResource = {
-  'orders-jwt': 'urn:interop:api', 'short-jwt': 'urn:interop:api', 'elsewhere-jwt': 'urn:interop:elsewhere', broken: 'urn:interop:broken',
+  'orders-jwt': 'urn:interop:api',
+  'short-jwt': 'urn:interop:api',
+  'renewed-jwt': 'urn:interop:api',
+  'elsewhere-jwt': 'urn:interop:elsewhere',
+  broken: 'urn:interop:broken',
 };
 const known = new Set(['urn:interop:api', 'urn:interop:elsewhere']);
 

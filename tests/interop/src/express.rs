@@ -1,14 +1,17 @@
 //! npm express-oauth2-jwt-bearer: a resource server that checks JWTs itself, fed by oidc-provider.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
-use serde_json::json;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
 use tower_bearer_auth::{Audit, ClientCredentials, ClientCredentialsBuilder, Replay, TokenSource};
 
 use crate::World;
 use crate::issuer::{Since, Stopped, all_noted, call, post, stack};
-use crate::oidc::TOKEN;
+use crate::oidc::{TOKEN, key, now, seconds};
 use crate::plain;
 use crate::report::Report;
 use crate::suite::{Check, Facts, Suite, boxed, equal, fail, holds};
@@ -72,6 +75,20 @@ impl Api<'_> {
                 equal("with a bad one", bad.status.as_u16(), 401)?;
                 let challenge = bad.header("www-authenticate");
                 holds(challenge.contains("error=\"invalid_token\"") && challenge.contains(", DPoP "), challenge)
+            })
+            .await;
+        suite
+            .case("what it refuses: another key's signature, and none at all", async {
+                let claims = json!({"iss": self.issuer.url, "aud": "urn:interop:api", "sub": "orders",
+                                    "iat": seconds(now()), "exp": seconds(now()) + 60});
+                let stranger = EncodingKey::from_ec_pem(key(self.issuer, "stranger").await?.pem.as_bytes())?;
+                let header =
+                    Header { kid: Some("ES256".into()), typ: Some("at+jwt".into()), ..Header::new(Algorithm::ES256) };
+                let forged = jsonwebtoken::encode(&header, &claims, &stranger)?;
+                equal("another key", plain::get_with(&self.url("/jwt"), &forged).await?.status.as_u16(), 401)?;
+                let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
+                let unsigned = format!("{}.{}.", part(&json!({"alg": "none", "typ": "at+jwt"})), part(&claims));
+                equal("no signature", plain::get_with(&self.url("/jwt"), &unsigned).await?.status.as_u16(), 401)
             })
             .await;
         suite
@@ -157,12 +174,12 @@ impl Api<'_> {
             })
             .await;
         suite
-            .case("tokens of four seconds are renewed before this server refuses one", async {
-                let source = TokenSource::new(self.client("short-jwt").build()?);
+            .case("tokens of six seconds are renewed before this server refuses one", async {
+                let source = TokenSource::new(self.client("renewed-jwt").build()?);
                 let issued = Since::now(self.issuer, TOKEN).await?;
                 let at_api = Since::now(self.facts, "/jwt").await?;
                 let stack = stack(&source);
-                while issued.count().await? < 4 {
+                while issued.count().await? < 3 {
                     let response = call(&stack, self.request(Method::GET, "/jwt", "")?).await.map_err(boxed)?;
                     equal("the API's answer", response.status().as_u16(), 200)?;
                 }

@@ -34,12 +34,16 @@ pub struct Noted {
 /// What was requested of a server since some moment.
 pub struct Since {
     control: String,
-    path: &'static str,
+    path: String,
     seen: usize,
 }
 
 impl Since {
     pub async fn now(facts: &Facts, path: &'static str) -> Check<Self> {
+        Self::now_at(facts, path.to_owned()).await
+    }
+
+    pub async fn now_at(facts: &Facts, path: String) -> Check<Self> {
         let seen = all_noted(facts).await?.len();
         Ok(Self { control: facts.control.clone(), path, seen })
     }
@@ -72,19 +76,26 @@ async fn noted(control: &str, since: usize) -> Check<Vec<Noted>> {
     Ok(serde_json::from_value(plain::get_json(&format!("{control}/requests?since={since}")).await?)?)
 }
 
-/// A clock that can be put ahead of the machine's.
-#[derive(Clone, Default)]
-pub struct Ahead(Arc<Mutex<Duration>>);
+/// A clock that goes on when it is told to, and not otherwise.
+#[derive(Clone)]
+pub struct Ahead(Arc<Mutex<Now>>);
 
 impl Ahead {
     pub fn by(&self, more: Duration) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += more;
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *now = now.after(more);
+    }
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(SystemClock.now())))
     }
 }
 
 impl Clock for Ahead {
     fn now(&self) -> Now {
-        SystemClock.now().after(*self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

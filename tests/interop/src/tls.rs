@@ -11,6 +11,7 @@ use tower_bearer_auth::{ClientCredentials, ClientCredentialsBuilder, Error, Erro
 use crate::World;
 use crate::issuer::{Expected, Since, all_noted, call, permanent, post, says, stack, tokens_issued};
 use crate::oidc::TOKEN;
+use crate::oidc::discovery::METADATA;
 use crate::plain;
 use crate::report::Report;
 use crate::suite::{Check, Facts, Suite, boxed, equal, fail, holds};
@@ -215,6 +216,17 @@ impl Tls<'_> {
                 let token = source.token().await?;
                 equal("token requests", issued.statuses().await?, [200])?;
                 holds(!token.expose_secret().is_empty(), "an empty token")
+            })
+            .await;
+        suite
+            .case("discovered over TLS: the metadata has a client with a certificate as well", async {
+                let (chain, key) = &self.world.certificates.client;
+                let http = self.trusting().identity_pem(chain, key).build()?;
+                let asked = Since::now(self.facts, METADATA).await?;
+                let client = ClientCredentials::builder().http_client(http).discover(&self.facts.url).await?;
+                let client = client.client_id("mtls").mutual_tls().api_origin(&self.api.url).build()?;
+                TokenSource::new(client).token().await?;
+                equal("requests for the metadata", asked.statuses().await?, [200])
             })
             .await;
         let refused = permanent(ErrorKind::InvalidCredentials, 401, Some("invalid_client"), "client secret");

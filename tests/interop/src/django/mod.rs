@@ -2,17 +2,20 @@
 
 mod refusals;
 mod views;
+
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tower_bearer_auth::{
-    BasicEncoding, ClientCredentials, Error, IssuedToken, Origins, Refusal, ResponseHead, TokenProvider, TokenSource,
+    BasicEncoding, ClientCredentials, Error, ErrorKind, IssuedToken, Origins, PrivateKeyJwt, Refusal, ResponseHead,
+    SigningAlgorithm, TokenProvider, TokenSource,
 };
 
 use crate::World;
 use crate::encodings::{self, How};
 use crate::issuer::{Since, all_noted, call, introspect, post, stack, tokens_issued};
+use crate::oidc::discovery::{METADATA, refused};
 use crate::oidc::seconds;
 use crate::plain;
 use crate::report::Report;
@@ -152,6 +155,26 @@ impl Toolkit<'_> {
                 equal("scope", &said["scope"], &json!("read write"))
             })
             .await;
+        for (what, path) in [("at its root", ""), ("with a path, which goes behind the well-known part", "/o")] {
+            let work = async {
+                let asked = Since::now_at(self.facts, format!("{METADATA}{path}")).await?;
+                let issued = Since::now(self.facts, TOKEN).await?;
+                let client = ClientCredentials::builder().discover(self.url(path)).await?.api_origin(&self.facts.url);
+                let client = client.client_id("orders").client_secret(self.world.secret());
+                TokenSource::new(client.build()?).token().await?;
+                equal("requests for the metadata", asked.statuses().await?, [200])?;
+                equal("token requests", issued.statuses().await?, [200])
+            };
+            suite.case(&format!("discovered: an issuer {what}"), work).await;
+        }
+        suite
+            .case("discovered: an assertion is refused before any I/O, since the metadata lists secrets alone", async {
+                let client = ClientCredentials::builder().discover(&self.facts.url).await?.api_origin(&self.facts.url);
+                let signer = PrivateKeyJwt::new(SigningAlgorithm::Es256, "no key is looked at");
+                let error = refused(client.client_id("orders").private_key_jwt(signer).build().map(drop))?;
+                equal("kind", error.kind(), ErrorKind::Config)
+            })
+            .await;
         suite
             .case("resource= is what the token is for, at the issuer and at the API", async {
                 let source = TokenSource::new(self.client("orders").resource(&self.facts.url).build()?);
@@ -166,12 +189,12 @@ impl Toolkit<'_> {
             })
             .await;
         suite
-            .case("tokens of two seconds are renewed before they end, and none is refused", async {
-                let source = TokenSource::new(self.client("short").build()?);
+            .case("tokens of six seconds are renewed before they end, and none is refused", async {
+                let source = TokenSource::new(self.client("renewed").build()?);
                 let stack = stack(&source);
                 let issued = Since::now(self.facts, TOKEN).await?;
                 let at_api = Since::now(self.facts, "/challenge/").await?;
-                while issued.count().await? < 4 {
+                while issued.count().await? < 3 {
                     let response = call(&stack, self.at("/challenge/")?).await.map_err(boxed)?;
                     equal("the API's answer", response.status().as_u16(), 200)?;
                 }

@@ -3,6 +3,7 @@
 mod answers;
 mod secrets;
 mod timing;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -1,9 +1,11 @@
 //! npm oidc-provider: certified, strict, and with every feature that a client credentials client can meet.
 
 mod assertions;
+pub mod discovery;
 mod refusals;
 mod strictness;
 mod tokens;
+
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -47,6 +49,7 @@ pub async fn all(world: &World, report: &mut Report) -> Check {
     issuer.refusals(&mut suite, report).await;
     issuer.assertions(&mut suite).await;
     issuer.bad_assertions(&mut suite, report).await?;
+    issuer.discovery(&mut suite).await;
     issuer.strictness(&mut suite).await;
     issuer.secrets(&mut suite, report).await;
     issuer.wrong(&mut suite).await;
@@ -132,7 +135,7 @@ pub fn seconds(time: SystemTime) -> u64 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "assertions are judged by the issuer's clock, which is this machine's")]
-fn now() -> SystemTime {
+pub fn now() -> SystemTime {
     SystemTime::now()
 }
 

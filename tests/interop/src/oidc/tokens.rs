@@ -165,15 +165,15 @@ impl Issuer<'_> {
 
     pub(super) async fn lifetimes(&self, suite: &mut Suite) {
         suite
-            .case("tokens of four seconds are renewed before they end, and none is refused", async {
-                let source = TokenSource::new(self.client("short").build()?);
+            .case("tokens of six seconds are renewed before they end, and none is refused", async {
+                let source = TokenSource::new(self.client("renewed").build()?);
                 let stack = stack(&source);
                 let issued = Since::now(self.facts, TOKEN).await?;
                 let at_api = Since::now(self.api, "/opaque").await?;
                 let begun = now();
                 let mut sent = 0;
-                // Until the issuer has counted a first token and three renewals.
-                while issued.count().await? < 4 {
+                // Until the issuer has counted a first token and two renewals.
+                while issued.count().await? < 3 {
                     let response = call(&stack, self.at_api("/opaque")?).await.map_err(boxed)?;
                     equal("the API's answer", response.status().as_u16(), 200)?;
                     sent += 1;
@@ -183,7 +183,7 @@ impl Issuer<'_> {
                 equal("sendings", statuses.len(), sent)?;
                 holds(statuses.iter().all(|status| *status == 200), "an ended token was sent")?;
                 // At most 1 + T / (lifetime - window) token requests, and the window is half of the lifetime.
-                holds(lasted >= 6.0, format!("three renewals within {lasted:.1} s"))?;
+                holds(lasted >= 6.0, format!("two renewals within {lasted:.1} s"))?;
                 holds(source.stats().flights_failed == 0, "a renewal failed")
             })
             .await;
