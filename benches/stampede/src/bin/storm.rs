@@ -1,8 +1,9 @@
 //! Many tasks that need a token at the same moment, of which there is none: token requests, the last answer, CPU.
 //!
-//! Real time, two worker threads. The clock starts before the first task is spawned; the requests are made before. A round in
-//! which somebody asked only after the issuer had answered was no storm, and is repeated: where other work kept the machine
-//! from spawning, who comes later is served from the cache, or finds the pause after a failure over.
+//! Real time, two worker threads, on each of which half of the tasks are spawned. The clock starts before the first of them;
+//! the requests are made before. A round in which somebody asked only after the issuer had answered was no storm: who comes
+//! later is served from the cache, or may find the pause after a failure over. Such a round is repeated, but for a machine that
+//! is too busy to do better, and then the table says so.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 const ROUNDS: usize = 5;
-const MOST_REPEATED: usize = 50;
+const MOST_TRIES: usize = 3 * ROUNDS;
 const MARK: Duration = Duration::from_millis(450);
 
 struct Storm {
@@ -53,26 +54,36 @@ fn cpu() -> Duration {
 }
 
 /// A task for each input, which awaits what `wait` makes of it.
-fn spawn_all<I, W>(runtime: &Runtime, inputs: Vec<I>, wait: impl Fn(I) -> W) -> Ran
+fn spawn_all<I, W>(runtime: &Runtime, mut inputs: Vec<I>, wait: impl Fn(I) -> W + Clone + Send + 'static) -> Ran
 where
+    I: Send + 'static,
     W: Future<Output = bool> + Send + 'static,
 {
     let (asked, answered) = (Latest::default(), Latest::default());
-    let mut tasks = Vec::with_capacity(inputs.len());
+    let half = inputs.split_off(inputs.len() / 2);
     let (begun, spent) = (Instant::now(), cpu());
+    let spawners = [inputs, half].map(|inputs| {
+        let (wait, asked, answered) = (wait.clone(), asked.clone(), answered.clone());
+        runtime.spawn(async move {
+            let mut tasks = Vec::with_capacity(inputs.len());
+            for input in inputs {
+                let (wait, asked, answered) = (wait(input), asked.clone(), answered.clone());
+                tasks.push(tokio::spawn(async move {
+                    asked.note(begun);
+                    let served = wait.await;
+                    answered.note(begun);
+                    u64::from(served)
+                }));
+            }
+            tasks
+        })
+    });
     let served = runtime.block_on(async {
-        for input in inputs {
-            let (wait, asked, answered) = (wait(input), asked.clone(), answered.clone());
-            tasks.push(tokio::spawn(async move {
-                asked.note(begun);
-                let served = wait.await;
-                answered.note(begun);
-                u64::from(served)
-            }));
-        }
         let mut served = 0;
-        for task in tasks {
-            served += task.await.expect("no panic");
+        for spawner in spawners {
+            for task in spawner.await.expect("no panic") {
+                served += task.await.expect("no panic");
+            }
         }
         served
     });
@@ -82,8 +93,9 @@ where
 fn source_alone(runtime: &Runtime, waiters: usize, up: bool) -> Storm {
     let issuer = Issuer::new(LATENCY, HALF_AN_HOUR, up);
     let source = TokenSource::new(issuer.clone());
-    let ran = spawn_all(runtime, vec![(); waiters], |()| {
-        let token = source.token();
+    let asked = source.clone();
+    let ran = spawn_all(runtime, vec![(); waiters], move |()| {
+        let token = asked.token();
         async move { token.await.is_ok() }
     });
     assert_eq!(source.stats().flights, issuer.requests(), "stats() says what the issuer counted");
@@ -95,7 +107,7 @@ fn through_the_layer(runtime: &Runtime, waiters: usize, up: bool) -> Storm {
     let source = TokenSource::new(issuer.clone());
     let service = stampede::layer(&source).layer(api.clone());
     let requests = (0..waiters).map(|_| stampede::request()).collect();
-    let ran = spawn_all(runtime, requests, |request| {
+    let ran = spawn_all(runtime, requests, move |request| {
         let mut service = service.clone();
         async move { service.call(request).await.is_ok() }
     });
@@ -127,29 +139,36 @@ fn main() {
         ("layer, success", through_the_layer, true, 1),
         ("layer, failure", through_the_layer, false, 1),
     ];
-    println!("| waiters | way | token requests | served | all had asked | last answer, median | best | worst | CPU a waiter |");
+    println!(
+        "| waiters | way | token requests | served | all had asked | last answer, median | best | worst | CPU a waiter |"
+    );
     println!("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
-    let (mut missed, mut repeated) = (Vec::new(), 0);
+    let (mut missed, mut with_latecomers) = (Vec::new(), 0);
     for waiters in [1_000, 10_000, 100_000] {
-        for (name, way, up, token_requests) in ways {
+        for (name, way, up, expected) in ways {
             let mut storms = Vec::new();
-            while storms.len() < ROUNDS {
+            for tried in 1.. {
                 // A runtime of its own, so that none inherits the threads or the timers of the last.
                 let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
                 let storm = way(&runtime, waiters, up);
-                if storm.ran.last_asked < LATENCY {
-                    assert_eq!(storm.token_requests, token_requests, "{name}: token requests");
-                    assert_eq!(storm.ran.served, if up { waiters as u64 } else { 0 }, "{name}: served");
-                    storms.push(storm.ran);
-                } else {
-                    repeated += 1;
-                    assert!(repeated <= MOST_REPEATED, "the machine is too busy for {waiters} tasks in {LATENCY:?}");
+                let late = storm.ran.last_asked >= LATENCY;
+                if late && tried <= MOST_TRIES - ROUNDS + storms.len() {
+                    continue;
+                }
+                with_latecomers += usize::from(late);
+                let token_requests = storm.token_requests;
+                assert!(token_requests == expected || (late && !up), "{name}: {token_requests} token requests");
+                assert_eq!(storm.ran.served, if up { waiters as u64 } else { 0 }, "{name}: served");
+                storms.push(storm);
+                if storms.len() == ROUNDS {
+                    break;
                 }
             }
-            storms.sort_by_key(|ran| ran.last_answered);
-            let (best, median, worst) = (&storms[0], &storms[ROUNDS / 2], &storms[ROUNDS - 1]);
+            storms.sort_by_key(|storm| storm.ran.last_answered);
+            let (best, median, worst) = (&storms[0].ran, &storms[ROUNDS / 2].ran, &storms[ROUNDS - 1].ran);
             println!(
-                "| {waiters} | {name} | {token_requests} | {} | {} | {} | {} | {} | {:.2} µs |",
+                "| {waiters} | {name} | {} | {} | {} | {} | {} | {} | {:.2} µs |",
+                storms.iter().map(|storm| storm.token_requests).max().unwrap_or(0),
                 median.served,
                 milliseconds(median.last_asked),
                 milliseconds(median.last_answered),
@@ -157,14 +176,14 @@ fn main() {
                 milliseconds(worst.last_answered),
                 median.cpu.as_secs_f64() * 1e6 / waiters as f64,
             );
-            if token_requests > 0 && median.last_answered > MARK {
+            if expected > 0 && median.last_answered > MARK {
                 missed.push(format!("{waiters} waiters, {name}"));
             }
         }
     }
     println!();
-    println!("{ROUNDS} rounds of each; {repeated} more were repeated");
-    println!("mark: one token request: met, or this would have stopped");
+    println!("{ROUNDS} rounds of each, {with_latecomers} of them with latecomers");
+    println!("mark: one token request: met where nobody came late, or this would have stopped");
     let verdict = if missed.is_empty() { "met".to_owned() } else { format!("missed by {}", missed.join("; ")) };
     println!("mark: the last answer, median, within {} ms: {verdict}", MARK.as_millis());
 }
