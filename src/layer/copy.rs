@@ -62,11 +62,11 @@ pub trait Room<C> {
 }
 
 impl<C> Room<C> for Option<C> {
-    fn put(copy: Option<C>) -> Self {
+    fn put(copy: Self) -> Self {
         copy
     }
 
-    fn take(self) -> Option<C> {
+    fn take(self) -> Self {
         self
     }
 }
