@@ -315,8 +315,10 @@ async fn nothing_of_the_request_that_sets_a_flight_off_reaches_the_flight() {
     let witness = Arc::clone(&seen);
     let clock = TestClock::new();
     let provider = from_fn(move || {
-        let span = || tracing::Span::current().metadata().map(tracing::Metadata::name);
-        let look = || (CALLER.try_with(|caller| *caller).ok(), span());
+        let look = || {
+            let span = tracing::Span::current().metadata().map(tracing::Metadata::name);
+            (CALLER.try_with(|caller| *caller).ok(), span)
+        };
         let (witness, before) = (Arc::clone(&witness), look());
         async move {
             sleep(ms(200)).await;
