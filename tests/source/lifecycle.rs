@@ -307,7 +307,7 @@ fn a_provider_that_blocks_its_thread_blocks_no_other_request() {
 
 tokio::task_local!(static CALLER: &'static str);
 
-// R12
+// R12: neither a task-local nor a span; the span that a flight is in is its own.
 #[tokio::test(start_paused = true)]
 async fn nothing_of_the_request_that_sets_a_flight_off_reaches_the_flight() {
     let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry());
@@ -315,7 +315,10 @@ async fn nothing_of_the_request_that_sets_a_flight_off_reaches_the_flight() {
     let witness = Arc::clone(&seen);
     let clock = TestClock::new();
     let provider = from_fn(move || {
-        let look = || (CALLER.try_with(|caller| *caller).ok(), tracing::Span::current().is_none());
+        let look = || {
+            let span = tracing::Span::current().metadata().map(tracing::Metadata::name);
+            (CALLER.try_with(|caller| *caller).ok(), span)
+        };
         let (witness, before) = (Arc::clone(&witness), look());
         async move {
             sleep(ms(200)).await;
@@ -343,7 +346,7 @@ async fn nothing_of_the_request_that_sets_a_flight_off_reaches_the_flight() {
     // After a refusal.
     api.revoke("token.4");
     assert_eq!(request(secs(1)).await.unwrap().unwrap().status(), 200);
-    assert_eq!(*seen.lock().unwrap(), vec![(None, true); 6]);
+    assert_eq!(*seen.lock().unwrap(), vec![(None, Some("token_request")); 6]);
 }
 
 // R12: the future of a token borrows nothing, so that a task may hold it, whatever the provider is made of.
