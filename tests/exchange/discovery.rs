@@ -50,7 +50,7 @@ impl Site {
                     let asked = format!("{} {}", request.method(), request.uri());
                     let page = have.lock().get(request.uri().path()).cloned();
                     keep.lock().push(asked);
-                    let (status, body) = page.unwrap_or((404, "<html>not here</html>".to_owned()));
+                    let (status, body) = page.unwrap_or_else(|| (404, "<html>not here</html>".to_owned()));
                     let answer = Response::builder().status(status).header("location", "/elsewhere");
                     async move { Ok::<_, Infallible>(answer.body(Full::<Bytes>::from(body)).unwrap()) }
                 });

@@ -148,6 +148,23 @@ async fn the_proxy_sees_host_and_port_and_nothing_of_the_token_request() {
     }
 }
 
+// A host that this machine cannot find is the proxy's to find; the port is that of https where none is written.
+#[tokio::test]
+async fn the_issuer_s_name_is_resolved_by_the_proxy() {
+    for (url, asked) in [
+        ("https://issuer.invalid/token?tenant=7", "issuer.invalid:443"),
+        ("https://Issuer.invalid:8443/token", "issuer.invalid:8443"),
+        ("https://[2001:db8::1]/token", "[2001:db8::1]:443"),
+    ] {
+        let proxy = ConnectProxy::start(Mood::Say("HTTP/1.1 403 Forbidden\r\n\r\n")).await;
+        let through = HttpClient::builder().proxy(proxy.url()).build().unwrap();
+        let error = client(url).http_client(through).build().unwrap().fetch(&()).await.unwrap_err();
+        assert!(error.to_string().to_ascii_lowercase().contains(asked), "{error}");
+        let (head, _) = proxy.bytes(0);
+        assert_eq!(head.to_ascii_lowercase(), format!("connect {asked} http/1.1\r\nhost: {asked}\r\n\r\n"));
+    }
+}
+
 #[tokio::test]
 async fn a_tunnel_is_used_again() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
