@@ -213,7 +213,7 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
     let signing = ClientCredentials::builder()
         .client_id("id")
         .private_key_jwt(signer)
-        .token_url("https://issuer.test/token")
+        .token_url(format!("https://issuer.test/token?{ELSEWHERE}"))
         .api_origin("https://api.test")
         .http_client(Issuer(ECHO));
     printed.add("ClientCredentialsBuilder", &signing);

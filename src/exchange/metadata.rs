@@ -73,8 +73,9 @@ impl Metadata {
         for named in std::iter::once(&token_url).chain(&alias) {
             let (named, https) = absolute_url(named).map_err(|_| malformed("names a token endpoint that is no URL"))?;
             // What came over TLS does not lead to clear text, to this machine either.
-            let loopback = |uri: &Uri| uri.host().is_some_and(is_loopback);
-            if !https && !(url.scheme_str() == Some("http") && loopback(&named)) {
+            let clear = url.scheme_str() == Some("http");
+            let safe = https || (clear && named.host().is_some_and(is_loopback));
+            if !safe {
                 return Err(answer.error(ErrorKind::InsecureUrl, "names a token endpoint in clear text"));
             }
         }
@@ -100,7 +101,8 @@ fn issuer_url(text: &str) -> Result<Uri, Error> {
 fn places(issuer: &Uri) -> [String; 2] {
     let scheme = issuer.scheme_str().unwrap_or_default();
     let authority = issuer.authority().map_or("", |authority| authority.as_str());
-    let path = issuer.path().strip_suffix('/').unwrap_or(issuer.path());
+    let path = issuer.path();
+    let path = path.strip_suffix('/').unwrap_or(path);
     [
         format!("{scheme}://{authority}/.well-known/oauth-authorization-server{path}"),
         format!("{scheme}://{authority}{path}/.well-known/openid-configuration"),

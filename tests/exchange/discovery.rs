@@ -50,7 +50,7 @@ impl Site {
                     let asked = format!("{} {}", request.method(), request.uri());
                     let page = have.lock().get(request.uri().path()).cloned();
                     keep.lock().push(asked);
-                    let (status, body) = page.unwrap_or((404, "<html>not here</html>".to_owned()));
+                    let (status, body) = page.unwrap_or_else(|| (404, "<html>not here</html>".to_owned()));
                     let answer = Response::builder().status(status).header("location", "/elsewhere");
                     async move { Ok::<_, Infallible>(answer.body(Full::<Bytes>::from(body)).unwrap()) }
                 });
@@ -134,6 +134,7 @@ async fn an_issuer_that_calls_itself_by_another_name_is_not_believed() {
     }
 }
 
+// R26, R41
 #[tokio::test]
 async fn what_is_no_metadata_is_an_error_that_says_so() {
     let site = Site::start().await;

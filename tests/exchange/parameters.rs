@@ -147,7 +147,7 @@ fn debug_shows_what_the_tokens_are_for_and_no_value_that_may_be_a_secret() {
 /// What makes the request of one source another one's.
 type Change = fn(ClientCredentialsBuilder) -> ClientCredentialsBuilder;
 
-// A token is for what it was asked for, and is stamped for nothing else.
+// R30: a token is for what it was asked for, and is stamped for nothing else.
 #[tokio::test]
 async fn two_sources_share_no_token_whatever_they_differ_in() {
     let issuer = StrictIssuer::start(|seen: &Seen| seen.one("client_secret").is_some()).await;

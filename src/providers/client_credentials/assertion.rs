@@ -75,6 +75,8 @@ pub struct PrivateKeyJwt {
     key: Secret,
     key_id: Option<String>,
     audience: Option<String>,
+    /// Whom it is for where nobody else is named.
+    token_url: String,
     lifetime: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -87,6 +89,7 @@ impl PrivateKeyJwt {
             key: key.into(),
             key_id: None,
             audience: None,
+            token_url: String::new(),
             lifetime: LIFETIME,
             clock: Arc::new(SystemClock),
         }
@@ -136,9 +139,9 @@ impl PrivateKeyJwt {
         }
     }
 
-    /// The token URL as it was set, character by character, is whom it is for unless somebody else was named.
+    /// Says what the token URL is, as it was set, character by character.
     pub(super) fn addressed_to(mut self, token_url: &str) -> Self {
-        self.audience.get_or_insert_with(|| token_url.to_owned());
+        token_url.clone_into(&mut self.token_url);
         self
     }
 
@@ -152,7 +155,7 @@ impl PrivateKeyJwt {
         let claims = Claims {
             iss: client_id,
             sub: client_id,
-            aud: self.audience.as_deref().unwrap_or_default(),
+            aud: self.audience.as_deref().unwrap_or(&self.token_url),
             jti: never_used(now),
             iat: issued,
             exp: issued.saturating_add(self.lifetime.as_secs()),
@@ -236,7 +239,7 @@ impl fmt::Debug for PrivateKeyJwt {
             .field("algorithm", &self.algorithm)
             .field("key", &self.key)
             .field("key_id", &self.key_id)
-            .field("audience", &self.audience)
+            .field("audience", &self.audience.as_deref().and_then(|audience| audience.split('?').next()))
             .field("lifetime", &self.lifetime)
             .finish_non_exhaustive()
     }

@@ -254,7 +254,7 @@ fn authentication(
     method: Method,
     client_id: &str,
     secret: Option<Secret>,
-    own_client: bool,
+    has_client: bool,
 ) -> Result<Authentication, Error> {
     let alone = |setting: &str, secret: Option<Secret>| match secret {
         Some(_) => Err(refused("client_secret", &format!("{setting} sends none; set one of the two"))),
@@ -282,7 +282,7 @@ fn authentication(
         }
         Method::MutualTls => {
             alone("mutual_tls", secret)?;
-            if !own_client {
+            if !has_client {
                 return Err(refused("mutual_tls", "the default HTTP client has no certificate to show")
                     .with_hint("set an http_client with an identity"));
             }

@@ -22,8 +22,8 @@ impl ClientCredentialsBuilder {
     /// | `PREFIX_PRIVATE_KEY_ID`, `PREFIX_ASSERTION_AUDIENCE` | its `kid`, and the assertion's `aud`; may be left out |
     ///
     /// Each may be given as `NAME`, or as `NAME_FILE`, the path of a file that holds the value; one trailing newline is
-    /// removed. Files are read here, which blocks; those of a secret and of a private key are read again at every fetch. Origins are added
-    /// to those that the builder has.
+    /// removed. Files are read here, which blocks; those of a secret and of a private key are read again at every fetch.
+    /// Origins are added to those that the builder has.
     ///
     /// # Errors
     ///
