@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use crate::experiments::Ended;
-use crate::experiments::cached::Cost;
 use crate::experiments::impatient::{Impatient, WINDOW};
 use crate::experiments::refusal::{Refused, Twice};
 use crate::experiments::runtime::{Ends, Later};
@@ -116,11 +115,10 @@ pub fn refused(repeats: &[Twice], of: fn(&Twice) -> &Refused) -> String {
     )
 }
 
-/// The ratio to this crate's cost, the median itself, and allocations.
-pub fn cost(cost: Option<&Cost>, ours: Option<&Cost>) -> String {
-    let (Some(cost), Some(ours)) = (cost, ours) else { return "not handed out".to_owned() };
-    let ratio = cost.nanoseconds / ours.nanoseconds;
+/// The ratio to this crate's time, the time itself, and allocations.
+pub fn cost(nanoseconds: f64, ours: f64, allocations: f64) -> String {
+    let ratio = nanoseconds / ours;
     // A whole number, unless something allocates now and then.
-    let allocations = (cost.allocations * 10.0).round() / 10.0;
-    format!("{ratio:.2} / {:.0} ns / {allocations}", cost.nanoseconds)
+    let allocations = (allocations * 10.0).round() / 10.0;
+    format!("{ratio:.2} / {nanoseconds:.0} ns / {allocations}")
 }

@@ -1,6 +1,11 @@
 //! The token is in the cache: what reading it and stamping a request with it cost one thread.
+//!
+//! Times and allocations are taken in two processes: an allocator that counts makes every allocation slower, and there are
+//! crates here with none and with many.
 
 use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
 
 use super::user_runtime;
 use crate::batch::Way;
@@ -12,93 +17,100 @@ const SAMPLES: usize = 201;
 
 /// What one way costs a call.
 pub struct Cost {
+    pub crate_name: &'static str,
     pub label: &'static str,
-    pub nanoseconds: f64,
-    pub allocations: f64,
+    pub is_read: bool,
+    /// Nanoseconds, or allocations.
+    pub value: f64,
 }
 
-pub struct Costs {
-    pub read: Option<Cost>,
-    pub stamped: Vec<Cost>,
-}
-
-/// All of them in turn, sample by sample, so that whatever else the machine does hits each of them.
-pub fn run(kinds: &[Kind]) -> Vec<Costs> {
-    let runtime = user_runtime();
-    let issuers: Vec<_> = kinds.iter().map(|_| Issuer::start(Answer::good(Duration::ZERO))).collect();
-    let peers: Vec<_> = runtime.block_on(async {
-        let mut peers = Vec::new();
-        for (kind, issuer) in kinds.iter().zip(&issuers) {
-            let peer = (kind.build)(issuer);
-            peer.token().await.expect("a token");
-            peers.push(peer);
-        }
-        peers
-    });
-    let _inside = runtime.enter();
-    let mut ways = Vec::new();
-    for (index, peer) in peers.iter().enumerate() {
-        let cached = peer.cached();
-        ways.extend(cached.read.map(|way| Measured::new(index, true, way)));
-        ways.extend(cached.stamped.into_iter().map(|way| Measured::new(index, false, way)));
-    }
-    for measured in &ways {
-        assert!(issuers[measured.peer].has_minted(&measured.way.token()), "{}: another token", measured.way.label);
-    }
+/// The median time of a call, in nanoseconds. All ways in turn, sample by sample, so that whatever else the machine does
+/// hits each of them.
+pub fn times(kinds: &[Kind]) -> Vec<Cost> {
+    let mut bench = Bench::new(kinds);
+    let _inside = bench.runtime.enter();
+    let mut times = vec![Vec::with_capacity(SAMPLES); bench.ways.len()];
     for sample in 0..=SAMPLES {
-        for measured in &mut ways {
+        for (known, times) in bench.ways.iter_mut().zip(&mut times) {
+            known.way.prepare(CALLS);
+            let begun = Instant::now();
+            known.way.run();
+            let took = begun.elapsed();
             // The first round warms up.
-            measured.sample(sample > 0);
+            if sample > 0 {
+                times.push(took);
+            }
         }
     }
-    let mut costs: Vec<_> = kinds.iter().map(|_| Costs { read: None, stamped: Vec::new() }).collect();
-    for mut measured in ways {
-        let (peer, is_read) = (measured.peer, measured.is_read);
-        let cost = measured.cost();
-        if is_read {
-            costs[peer].read = Some(cost);
-        } else {
-            costs[peer].stamped.push(cost);
-        }
+    bench.check_cached(kinds);
+    let medians = times.into_iter().map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2].as_nanos() as f64 / CALLS as f64
+    });
+    bench.ways.iter().zip(medians).map(|(known, value)| known.cost(value)).collect()
+}
+
+/// The allocations of a call; `count` runs what it is given and counts.
+pub fn allocations(kinds: &[Kind], count: impl Fn(&mut dyn FnMut()) -> u64) -> Vec<Cost> {
+    let mut bench = Bench::new(kinds);
+    let _inside = bench.runtime.enter();
+    let mut costs = Vec::new();
+    for known in &mut bench.ways {
+        known.way.prepare(CALLS);
+        known.way.run();
+        known.way.prepare(CALLS);
+        let counted = count(&mut || known.way.run());
+        costs.push(known.cost(counted as f64 / CALLS as f64));
     }
-    for (kind, issuer) in kinds.iter().zip(&issuers) {
-        assert_eq!(issuer.token_requests(), 1, "{} asked again: that was not the cached path", kind.name);
-    }
+    bench.check_cached(kinds);
     costs
 }
 
-struct Measured {
-    peer: usize,
-    is_read: bool,
-    way: Way,
-    times: Vec<Duration>,
+struct Bench {
+    runtime: Runtime,
+    issuers: Vec<Issuer>,
+    ways: Vec<Known>,
 }
 
-impl Measured {
-    fn new(peer: usize, is_read: bool, way: Way) -> Self {
-        Self { peer, is_read, way, times: Vec::with_capacity(SAMPLES) }
-    }
+struct Known {
+    crate_name: &'static str,
+    is_read: bool,
+    way: Way,
+}
 
-    fn sample(&mut self, kept: bool) {
-        self.way.prepare(CALLS);
-        let begun = Instant::now();
-        self.way.run();
-        let took = begun.elapsed();
-        if kept {
-            self.times.push(took);
+impl Known {
+    fn cost(&self, value: f64) -> Cost {
+        Cost { crate_name: self.crate_name, label: self.way.label, is_read: self.is_read, value }
+    }
+}
+
+impl Bench {
+    /// Every way, its token cached, after a first call that showed the token of its issuer.
+    fn new(kinds: &[Kind]) -> Self {
+        let runtime = user_runtime();
+        let (mut issuers, mut ways) = (Vec::new(), Vec::new());
+        for kind in kinds {
+            let issuer = Issuer::start(Answer::good(Duration::ZERO));
+            let peer = runtime.block_on(async {
+                let peer = (kind.build)(&issuer);
+                peer.token().await.expect("a token");
+                peer
+            });
+            let _inside = runtime.enter();
+            let cached = peer.cached();
+            let of_kind = cached.read.map(|way| (true, way)).into_iter();
+            for (is_read, way) in of_kind.chain(cached.stamped.into_iter().map(|way| (false, way))) {
+                assert!(issuer.has_minted(&way.token()), "{}, {}: another token", kind.name, way.label);
+                ways.push(Known { crate_name: kind.name, is_read, way });
+            }
+            issuers.push(issuer);
         }
+        Self { runtime, issuers, ways }
     }
 
-    fn cost(&mut self) -> Cost {
-        self.times.sort_unstable();
-        let median = self.times[self.times.len() / 2];
-        self.way.prepare(CALLS);
-        let counted = allocation_counter::measure(|| self.way.run());
-        let calls = CALLS as f64;
-        Cost {
-            label: self.way.label,
-            nanoseconds: median.as_nanos() as f64 / calls,
-            allocations: counted.count_total as f64 / calls,
+    fn check_cached(&self, kinds: &[Kind]) {
+        for (kind, issuer) in kinds.iter().zip(&self.issuers) {
+            assert_eq!(issuer.token_requests(), 1, "{} asked again: that was not the cached path", kind.name);
         }
     }
 }

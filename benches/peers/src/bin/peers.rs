@@ -4,23 +4,16 @@
 //!     peers                    everything
 //!     peers NAME ..            these crates alone, beside this one
 
-mod batch;
-mod experiments;
-mod issuer;
-mod peer;
-mod peers;
-mod sink;
-mod table;
-mod wire;
-
+use std::collections::HashMap;
 use std::io::Write as _;
+use std::process::Command;
 use std::time::Duration;
 
-use experiments::refusal::{Refused, Token, Twice};
-use experiments::{FETCH, cached, impatient, leader, refusal, runtime, storm};
-use issuer::Answer;
-use peer::{ALL, Kind};
-use table::Table;
+use peers::experiments::refusal::{Refused, Token, Twice};
+use peers::experiments::{FETCH, cached, impatient, leader, refusal, runtime, storm};
+use peers::issuer::Answer;
+use peers::peer::Kind;
+use peers::table::{self, Table};
 
 const REPEATS: usize = 3;
 const FEW: usize = 20;
@@ -31,10 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PATIENCE_OF_MANY: Duration = Duration::from_secs(5);
 
 fn main() {
-    // Where TLS is compiled in without a choice of cryptography, it wants one, even for clear text.
-    rustls::crypto::ring::default_provider().install_default().expect("the first to choose");
-    silence_panics_of_peers();
-    let kinds = chosen();
+    let kinds = peers::begin();
 
     // What is first used here is paid for here.
     for kind in &kinds {
@@ -45,26 +35,6 @@ fn main() {
     storm_rows(&mut table, &kinds);
     trouble_rows(&mut table, &kinds);
     table.print();
-}
-
-fn chosen() -> Vec<Kind> {
-    let names: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = names.iter().find(|name| !ALL.iter().any(|kind| kind.name == **name)) {
-        eprintln!("peers: there is no {unknown}");
-        std::process::exit(2);
-    }
-    let wanted = |kind: &Kind| names.is_empty() || kind.ours() || names.iter().any(|name| name == kind.name);
-    ALL.iter().copied().filter(wanted).collect()
-}
-
-/// A panic of a caller inside of a peer is an outcome here. One of this program is not.
-fn silence_panics_of_peers() {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if panic.location().is_some_and(|place| place.file().starts_with("src/")) {
-            hook(panic);
-        }
-    }));
 }
 
 fn repeat<T>(what: &str, kind: Kind, run: impl Fn() -> T) -> Vec<T> {
@@ -82,22 +52,50 @@ fn repeat<T>(what: &str, kind: Kind, run: impl Fn() -> T) -> Vec<T> {
 }
 
 fn cached_rows(table: &mut Table, kinds: &[Kind]) {
-    let costs = cached::run(kinds);
-    for (kind, of_kind) in kinds.iter().zip(&costs) {
-        for cost in of_kind.read.iter().chain(&of_kind.stamped) {
-            eprintln!("cached: {}, {}: {:.0} ns", kind.name, cost.label, cost.nanoseconds);
-        }
+    let times = cached::times(kinds);
+    let counted = allocations();
+    for cost in &times {
+        eprintln!("cached: {}, {}: {:.0} ns", cost.crate_name, cost.label, cost.value);
     }
-    let read: Vec<_> = costs.iter().map(|of_kind| of_kind.read.as_ref()).collect();
-    let whole: Vec<_> = costs.iter().map(|of_kind| of_kind.stamped.first()).collect();
-    let least: Vec<_> = costs.iter().map(|of_kind| of_kind.stamped.last()).collect();
+    let of = |kind: &Kind, is_read: bool| {
+        let name = kind.name;
+        times.iter().filter(move |cost| cost.crate_name == name && cost.is_read == is_read)
+    };
+    let read: Vec<_> = kinds.iter().map(|kind| of(kind, true).next()).collect();
+    let whole: Vec<_> = kinds.iter().map(|kind| of(kind, false).next()).collect();
+    let least: Vec<_> = kinds.iter().map(|kind| of(kind, false).last()).collect();
     for (what, of_kinds) in [
-        ("cached token read: ratio / time / allocations", read),
-        ("request stamped, as it comes: ratio / time / allocations", whole),
-        ("request stamped, nothing kept for a second sending: ratio / time / allocations", least),
+        ("cached token read", read),
+        ("request stamped, as it comes", whole),
+        ("request stamped, nothing kept for a second sending", least),
     ] {
-        table.row(what, of_kinds.iter().map(|cost| table::cost(*cost, of_kinds[0])));
+        let ours = of_kinds[0].expect("this crate has every way").value;
+        let cells = of_kinds.iter().map(|cost| match cost {
+            None => "not handed out".to_owned(),
+            Some(cost) => {
+                let key = (cost.crate_name.to_owned(), cost.label.to_owned());
+                let count = counted.get(&key).expect("both programs have the same ways");
+                table::cost(cost.value, ours, *count)
+            }
+        });
+        table.row(&format!("{what}: ratio / time / allocations"), cells);
     }
+}
+
+/// What the other program counts.
+fn allocations() -> HashMap<(String, String), f64> {
+    let program = std::env::current_exe().expect("a program").with_file_name("allocations");
+    let output =
+        Command::new(program).args(std::env::args().skip(1)).output().expect("the other program beside this one");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    let fields = text.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+    fields
+        .map(|fields| match fields[..] {
+            [name, label, count] => ((name.to_owned(), label.to_owned()), count.parse().expect("a number")),
+            _ => panic!("another line: {fields:?}"),
+        })
+        .collect()
 }
 
 fn storm_rows(table: &mut Table, kinds: &[Kind]) {
