@@ -29,7 +29,9 @@ pub use crate::providers::aeropay::{self, Aeropay, AeropayBuilder};
 #[cfg(feature = "access-psp")]
 pub use crate::providers::{AccessPsp, AccessPspBuilder};
 #[cfg(feature = "client-credentials")]
-pub use crate::providers::{ClientCredentials, ClientCredentialsBuilder};
+pub use crate::providers::{BasicEncoding, ClientCredentials, ClientCredentialsBuilder};
+#[cfg(feature = "private-key-jwt")]
+pub use crate::providers::{PrivateKeyJwt, SigningAlgorithm};
 pub use crate::refresh::RefreshPolicy;
 pub use crate::source::{State, Stats, Status, TokenFuture, TokenSource, TokenSourceBuilder};
 pub use crate::token::{IssuedToken, Token};

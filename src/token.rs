@@ -131,9 +131,7 @@ impl Token {
         let Deadlines { refresh, usable, .. } = deadlines;
         let fresh_until = refresh.map_or(usable, |refresh| refresh.earlier(usable));
         let (accepted, refused) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self {
-            inner: Arc::new(Inner { header, source, generation, deadlines, fresh_until, late, accepted, refused }),
-        }
+        Self { inner: Arc::new(Inner { header, source, generation, deadlines, fresh_until, late, accepted, refused }) }
     }
 
     /// The value for the `Authorization` header: `Bearer` and the token, marked sensitive.

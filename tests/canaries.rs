@@ -16,9 +16,9 @@ use tower::{Layer, Service, ServiceExt};
 use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::sandbox::{self, AccessPspSandbox, Fault};
 use tower_bearer_auth::{
-    AccessPsp, Aeropay, Audit, BearerAuthLayer, BoxError, ClientCredentials, Error, FromExtension, IssuedToken,
-    Origins, RequestHead, ResponseHead, Secret, Static, SystemClock, TokenProvider, TokenSource, aeropay, from_fn,
-    replay,
+    AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, Error, FromExtension,
+    IssuedToken, Origins, PrivateKeyJwt, RequestHead, ResponseHead, Secret, SigningAlgorithm, Static, SystemClock,
+    TokenProvider, TokenSource, aeropay, from_fn, replay,
 };
 
 #[path = "common/canary.rs"]
@@ -185,7 +185,7 @@ async fn print_the_core(printed: &mut Printed) {
     printed.error(&Origins::none().allow(&format!("https://{SECRET}@host")).unwrap_err());
 }
 
-fn print_the_rest_of_the_core(printed: &mut Printed) {
+async fn print_the_rest_of_the_core(printed: &mut Printed) {
     printed.add("Secret", &Secret::new(SECRET));
     printed.add("Secret", &Secret::from_fn(|| Ok(SECRET.into())));
     let file = std::env::temp_dir().join(format!("tower-bearer-auth-canary-{}", std::process::id()));
@@ -213,6 +213,45 @@ fn print_the_rest_of_the_core(printed: &mut Printed) {
         .http_client(Issuer(GOOD));
     printed.add("ClientCredentialsBuilder", &builder);
     printed.add("ClientCredentials", &builder.build().unwrap());
+    printed.add("BasicEncoding", &BasicEncoding::Percent);
+    let by_header = || {
+        ClientCredentials::builder()
+            .client_id("id")
+            .client_secret(SECRET)
+            .client_secret_basic(BasicEncoding::Form)
+            .resource(format!("https://api.test/?{ELSEWHERE}"))
+            .parameter("organization", ISSUER_KEY)
+            .token_url("https://issuer.test/token")
+            .api_origin("https://api.test")
+            .http_client(Issuer(ECHO))
+    };
+    printed.add("ClientCredentialsBuilder", &by_header());
+    printed.add("SigningAlgorithm", &SigningAlgorithm::Es256);
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let signer = PrivateKeyJwt::new(SigningAlgorithm::Es256, key.as_str());
+    printed.add("PrivateKeyJwt", &signer);
+    let signing = ClientCredentials::builder()
+        .client_id("id")
+        .private_key_jwt(signer)
+        .token_url(format!("https://issuer.test/token?{ELSEWHERE}"))
+        .api_origin("https://api.test")
+        .http_client(Issuer(ECHO));
+    printed.add("ClientCredentialsBuilder", &signing);
+    let signing = signing.build().unwrap();
+    printed.add("ClientCredentials", &signing);
+    printed.error(&signing.fetch(&()).await.unwrap_err());
+    let spoilt = key.replacen("MIG", "CAN", 1);
+    let spoilt = PrivateKeyJwt::new(SigningAlgorithm::Es256, spoilt);
+    printed.error(&by_header().private_key_jwt(spoilt.clone()).build().unwrap_err());
+    printed.add("PrivateKeyJwt", &spoilt);
+    let lines: Vec<&str> = key.lines().filter(|line| !line.starts_with('-')).collect();
+    for text in printed.0.values().flatten() {
+        assert_eq!(canary::shown_in(text, &lines), None, "{text}");
+    }
+    printed.add("ClientCredentials", &by_header().build().unwrap());
+    printed.error(&by_header().build().unwrap().fetch(&()).await.unwrap_err());
+    printed.error(&by_header().resource(format!("https://user:{ELSEWHERE}@host")).build().unwrap_err());
+    printed.error(&by_header().parameter("password", SECRET).build().unwrap_err());
 
     printed.add("replay::Off", &replay::Off);
     printed.add("replay::Empty", &replay::Empty);
@@ -299,6 +338,10 @@ async fn print_the_exchange(printed: &mut Printed) {
     printed.add("exchange::HttpClientBuilder", &builder);
     let mut client = builder.build().unwrap();
     printed.add("exchange::HttpClient", &client);
+    let proxied = |host: &str| HttpClient::builder().proxy(format!("http://user:{SECRET}@{host}"));
+    printed.add("exchange::HttpClientBuilder", &proxied("proxy.test"));
+    printed.add("exchange::HttpClient", &proxied("proxy.test").build().unwrap());
+    printed.error(&proxied("").build().unwrap_err());
     poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
     let form = "grant_type=client_credentials";
     let response = client.call(Request::post(sandbox.token_url()).body(Full::from(form)).unwrap()).await.unwrap();
@@ -335,7 +378,7 @@ fn print_the_sandbox(printed: &mut Printed, sandbox: &AccessPspSandbox) {
 async fn no_public_type_shows_a_secret_that_it_holds() {
     let mut printed = Printed::default();
     print_the_core(&mut printed).await;
-    print_the_rest_of_the_core(&mut printed);
+    print_the_rest_of_the_core(&mut printed).await;
     print_aeropay(&mut printed).await;
     print_the_exchange(&mut printed).await;
 

@@ -6,18 +6,32 @@
 mod access_psp;
 #[path = "exchange/answers.rs"]
 mod answers;
+#[path = "exchange/assertion.rs"]
+mod assertion;
+#[path = "exchange/basic.rs"]
+mod basic;
 #[path = "exchange/builders.rs"]
 mod builders;
 #[path = "exchange/canaries.rs"]
 mod canaries;
 #[path = "common/canary.rs"]
 mod canary;
+#[path = "exchange/discovery.rs"]
+mod discovery;
 #[path = "exchange/environment.rs"]
 mod environment;
+#[path = "exchange/parameters.rs"]
+mod parameters;
+#[path = "exchange/proxy.rs"]
+mod proxy;
 #[path = "exchange/requests.rs"]
 mod requests;
+#[path = "common/rsa_key.rs"]
+mod rsa_key;
 #[path = "exchange/services.rs"]
 mod services;
+#[path = "exchange/strict_issuer.rs"]
+mod strict_issuer;
 #[path = "exchange/tls.rs"]
 mod tls;
 #[path = "exchange/wire.rs"]

@@ -6,11 +6,12 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 
+use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::header::{CONTENT_LENGTH, LOCATION};
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Request, Uri};
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full};
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 use zeroize::Zeroizing;
@@ -47,8 +48,17 @@ impl TokenEndpoint {
     ///
     /// Dropping the future drops the HTTP request. The issuer may have handed out a token that nobody gets to see.
     pub async fn call(&self, request: TokenRequest) -> Result<Answer, Error> {
+        self.exchange(request.into_http(self.url.clone())).await
+    }
+
+    /// The same by `GET`: a document that the issuer keeps there.
+    #[cfg(feature = "client-credentials")]
+    pub(super) async fn get(&self) -> Result<Answer, Error> {
+        self.exchange(super::request::get(self.url.clone())).await
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
         let mut deadline = self.deadline()?;
-        let request = request.into_http(self.url.clone());
         let response = match within(deadline.as_mut(), self.client.send(request)).await {
             Some(Ok(response)) => response,
             Some(Err(error)) => return Err(self.broken("could not be reached", error)),
@@ -101,9 +111,7 @@ impl TokenEndpoint {
         if let Some(error) = Error::find(&*error) {
             return error.clone();
         }
-        let timed_out = chain(&*error)
-            .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut));
-        let kind = if timed_out { ErrorKind::Timeout } else { ErrorKind::Unavailable };
+        let kind = if timed_out(&*error) { ErrorKind::Timeout } else { ErrorKind::Unavailable };
         let outcome = Error::new(kind, format!("the issuer at {} {what}", self.origin));
         if self.shows_query(&*error) {
             return outcome;
@@ -125,6 +133,10 @@ pub(crate) fn require_runtime() -> Result<(), Error> {
     Handle::try_current()
         .map(drop)
         .map_err(|_| Error::new(ErrorKind::NoRuntime, "a token request needs a tokio runtime"))
+}
+
+pub(super) fn timed_out(error: &(dyn StdError + 'static)) -> bool {
+    chain(error).any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut))
 }
 
 fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

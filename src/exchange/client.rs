@@ -19,7 +19,9 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::runtime;
 use tower::Service;
+use zeroize::Zeroizing;
 
+use super::proxy::{Choice, Route};
 use super::service::AnswerBody;
 use super::tls::Tls;
 use crate::api::is_loopback;
@@ -37,8 +39,8 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 /// begins a new pool.
 ///
 /// TLS is rustls with ring and Mozilla's roots, compiled in, unless the builder is told otherwise. The process-wide
-/// default of rustls is neither read nor set. It follows no redirect, keeps no cookies, reads no proxy variable, and
-/// speaks clear text to loopback alone.
+/// default of rustls is neither read nor set. It follows no redirect, keeps no cookies, reads no proxy variable unless
+/// [`proxy_from_env`](HttpClientBuilder::proxy_from_env) says so, and speaks clear text to loopback alone.
 ///
 /// It is built outside of a runtime as well as inside, and outlives the runtimes that it was used in.
 #[derive(Clone)]
@@ -47,11 +49,11 @@ pub struct HttpClient {
 }
 
 struct Inner {
-    connector: HttpsConnector<HttpConnector>,
+    connector: HttpsConnector<Route>,
     pool: Mutex<Option<(runtime::Id, Pool)>>,
 }
 
-type Pool = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type Pool = Client<HttpsConnector<Route>, Full<Bytes>>;
 
 impl Inner {
     fn pool_of(&self, runtime: runtime::Id) -> Pool {
@@ -80,7 +82,7 @@ impl HttpClient {
 
     /// Starts from the same.
     pub fn builder() -> HttpClientBuilder {
-        HttpClientBuilder { tls: Tls::default(), connect_timeout: CONNECT_TIMEOUT }
+        HttpClientBuilder { tls: Tls::default(), proxy: Choice::default(), connect_timeout: CONNECT_TIMEOUT }
     }
 }
 
@@ -119,10 +121,11 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// Says whom an [`HttpClient`] trusts, and who it is.
+/// Says whom an [`HttpClient`] trusts, who it is, and by which way it goes.
 #[must_use]
 pub struct HttpClientBuilder {
     tls: Tls,
+    proxy: Choice,
     connect_timeout: Duration,
 }
 
@@ -162,7 +165,52 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Sets how long one TCP connection may take to come up. 5 seconds by default.
+    /// Reaches issuers through this proxy: `http://host:port`, or `http://user:password@host:port` with both
+    /// percent-encoded. The port is 80 where none is written.
+    ///
+    /// The proxy is asked for a tunnel (CONNECT, RFC 9110 section 9.3.6), in which TLS is spoken with the issuer. It sees
+    /// the issuer's host and port, and its own credentials in clear text. Clear text to loopback does not go through it.
+    /// A proxy that refuses is an [`ErrorKind::Config`] error, one that is down, closes or breaks off is
+    /// [`ErrorKind::Unavailable`], and one that does not answer within [`connect_timeout`](Self::connect_timeout) is
+    /// [`ErrorKind::Timeout`]. All of them name the proxy's host and port.
+    ///
+    /// ```
+    /// use tower_bearer_auth::AccessPsp;
+    /// use tower_bearer_auth::exchange::HttpClient;
+    ///
+    /// # fn main() -> Result<(), tower_bearer_auth::Error> {
+    /// let client = HttpClient::builder().proxy("http://proxy.example:3128").build()?;
+    /// let provider = AccessPsp::builder()
+    ///     .client_id("my-client-id")
+    ///     .client_secret("my-client-secret")
+    ///     .http_client(client)
+    ///     .build()?;
+    /// # drop(provider);
+    /// # Ok(()) }
+    /// ```
+    pub fn proxy(mut self, url: impl AsRef<str>) -> Self {
+        self.proxy.url = Some(Zeroizing::new(url.as_ref().to_owned()));
+        self
+    }
+
+    /// Takes the proxy from the process's environment, which is read in [`build`](Self::build): the first of
+    /// `HTTPS_PROXY`, `https_proxy`, `ALL_PROXY` and `all_proxy` that is set and not empty, as [`proxy`](Self::proxy) has
+    /// it, or as `host:port`. `NO_PROXY` or `no_proxy` are added to [`no_proxy`](Self::no_proxy). Without any, there is
+    /// no proxy; one that cannot be used is an error, and never passed over.
+    pub fn proxy_from_env(mut self) -> Self {
+        self.proxy.from_env = true;
+        self
+    }
+
+    /// Reaches these hosts without the proxy: names, with all that is below them, addresses, and networks
+    /// (`10.0.0.0/8`), with commas between them; `*` is every host. A port is not looked at and may not be written.
+    pub fn no_proxy(mut self, hosts: impl Into<String>) -> Self {
+        self.proxy.except = Some(hosts.into());
+        self
+    }
+
+    /// Sets how long one TCP connection may take to come up, and how long a proxy may take to open a tunnel. 5 seconds by
+    /// default.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -174,6 +222,7 @@ impl HttpClientBuilder {
     ///
     /// [`ErrorKind::Config`] that names the setting: PEM without a certificate or a key in it, a key that does not go with
     /// its certificate, a platform store that is empty, a timeout of zero, a
+    /// proxy that is none (the error begins with the variable's name where it comes from one), a
     /// [`rustls_config`](Self::rustls_config) beside settings that it would override.
     pub fn build(self) -> Result<HttpClient, Error> {
         if self.connect_timeout.is_zero() {
@@ -184,11 +233,12 @@ impl HttpClientBuilder {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(self.connect_timeout));
+        let proxy = self.proxy.into_proxy(&|name| std::env::var_os(name))?;
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(self.tls.into_config()?)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
+            .wrap_connector(Route::new(tcp, proxy, self.connect_timeout));
         Ok(HttpClient { inner: Arc::new(Inner { connector, pool: Mutex::new(None) }) })
     }
 }
@@ -197,6 +247,7 @@ impl fmt::Debug for HttpClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpClientBuilder")
             .field("tls", &self.tls)
+            .field("proxy", &self.proxy)
             .field("connect_timeout", &self.connect_timeout)
             .finish()
     }

@@ -36,7 +36,7 @@ const STANDARD: &[Documented] = &[
         "invalid_client",
         ErrorKind::InvalidCredentials,
         "does not accept the client's credentials",
-        "verify the client id and the client secret, and that they belong to this issuer",
+        "verify the client id, its secret or key and the way in which they are sent, and that they belong to this issuer",
     ),
     row(
         0,

@@ -46,6 +46,10 @@ mod client;
 mod endpoint;
 mod failure;
 mod lifetime;
+#[cfg(feature = "client-credentials")]
+mod metadata;
+#[cfg(feature = "client")]
+mod proxy;
 mod request;
 mod retry_after;
 mod service;
@@ -66,6 +70,8 @@ pub(crate) use self::call::require_runtime;
 pub(crate) use self::failure::Documented;
 #[cfg(feature = "aeropay")]
 pub(crate) use self::lifetime::lifetime;
+#[cfg(feature = "client-credentials")]
+pub(crate) use self::metadata::Metadata;
 #[cfg(feature = "aeropay")]
 pub(crate) use self::token::{object, text};
 

@@ -67,6 +67,16 @@ impl TokenRequest {
     }
 }
 
+/// A request for a document, with nothing in it.
+#[cfg(feature = "client-credentials")]
+pub(super) fn get(url: Uri) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = url;
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+    request.extensions_mut().insert(TokenCall);
+    request
+}
+
 fn encode(body: &mut Vec<u8>, text: &str) {
     for piece in form_urlencoded::byte_serialize(text.as_bytes()) {
         body.extend_from_slice(piece.as_bytes());

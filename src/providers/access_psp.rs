@@ -11,8 +11,7 @@ use secrecy::SecretString;
 use tower::Service;
 
 use super::check::refused;
-use super::client_credentials::ClientCredentials;
-use super::client_credentials_builder::ClientCredentialsBuilder;
+use super::client_credentials::{ClientCredentials, ClientCredentialsBuilder};
 use super::env::{Variables, process};
 use crate::api::{Origins, Refusal, ResponseHead};
 use crate::error::{BoxError, Error, ErrorKind};

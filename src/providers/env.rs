@@ -66,6 +66,24 @@ impl<'a> Variables<'a> {
         Ok(items)
     }
 
+    /// A choice, by one of its names.
+    #[cfg(feature = "client-credentials")]
+    pub(super) fn one_of<T: Copy>(&self, what: &str, choices: &[(&str, T)]) -> Result<Option<T>, Error> {
+        let Some(text) = self.text(what)? else {
+            return Ok(None);
+        };
+        let found = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
+        found.map(Some).ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            self.refused(what, &format!("it is none of {}", names.join(", ")))
+        })
+    }
+
+    #[cfg(feature = "client-credentials")]
+    pub(super) fn refused(&self, what: &str, why: &str) -> Error {
+        Error::new(ErrorKind::Config, format!("{}: {why}", self.name(what)))
+    }
+
     pub(super) fn missing(&self, what: &str) -> Error {
         let name = self.name(what);
         Error::new(ErrorKind::Config, format!("{name}: neither it nor {name}_FILE is set"))

@@ -4,21 +4,17 @@
 mod access_psp;
 #[cfg(feature = "aeropay")]
 pub mod aeropay;
-#[cfg(feature = "client-credentials")]
-mod authentication;
 mod check;
 #[cfg(feature = "client-credentials")]
 mod client_credentials;
-#[cfg(feature = "client-credentials")]
-mod client_credentials_builder;
 mod env;
 
 #[cfg(feature = "access-psp")]
 pub use self::access_psp::{AccessPsp, AccessPspBuilder};
 #[cfg(feature = "client-credentials")]
-pub use self::client_credentials::ClientCredentials;
-#[cfg(feature = "client-credentials")]
-pub use self::client_credentials_builder::ClientCredentialsBuilder;
+pub use self::client_credentials::{BasicEncoding, ClientCredentials, ClientCredentialsBuilder};
+#[cfg(feature = "private-key-jwt")]
+pub use self::client_credentials::{PrivateKeyJwt, SigningAlgorithm};
 
 use crate::error::Error;
 use crate::exchange::TokenClient;

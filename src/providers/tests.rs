@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use secrecy::ExposeSecret as _;
 
-use super::client_credentials_builder::ClientCredentialsBuilder;
+use super::client_credentials::{BasicEncoding, ClientCredentialsBuilder, PrivateKeyJwt, SigningAlgorithm};
 use super::env::Variables;
 use crate::error::{Error, ErrorKind};
 
@@ -127,7 +127,7 @@ fn every_setting_has_its_variable() {
     let read = |builder: ClientCredentialsBuilder| with(&all(), |v| builder.read(v));
     let built = read(ClientCredentialsBuilder::default()).unwrap().build().unwrap();
     assert_eq!(built.client_id, "id");
-    assert_eq!(built.scope.as_deref(), Some("read write"));
+    assert_eq!(built.parameters.scope.as_deref(), Some("read write"));
     assert_eq!(built.environment, "staging");
     assert_eq!(built.endpoint.origin(), "https://issuer.test");
     assert_eq!(format!("{:?}", built.origins), "[https://a.test, https://b.test]");
@@ -137,7 +137,7 @@ fn every_setting_has_its_variable() {
     let builder = ClientCredentialsBuilder::default().client_id("mine").scope("own");
     let built = with(&some, |v| builder.read(v)).unwrap().build().unwrap();
     assert_eq!(built.client_id, "mine");
-    assert_eq!(built.scope.as_deref(), Some("own"));
+    assert_eq!(built.parameters.scope.as_deref(), Some("own"));
 }
 
 #[test]
@@ -150,6 +150,96 @@ fn a_variable_that_is_needed_and_missing_is_named() {
         assert!(error.to_string().starts_with(&format!("{missing}: ")), "{error}");
         assert!(error.to_string().contains(&format!("{missing}_FILE")), "{error}");
     }
+}
+
+// The names are those of the registry of RFC 8414 section 2.
+#[test]
+fn the_way_of_proving_a_client_has_its_variables() {
+    let built = |extra: &[(&'static str, &str)], builder: ClientCredentialsBuilder| {
+        let mut variables = all();
+        variables.extend(extra.iter().map(|(name, value)| (*name, OsString::from(value))));
+        with(&variables, |v| builder.read_all(v)).and_then(ClientCredentialsBuilder::build)
+    };
+    let empty = ClientCredentialsBuilder::default;
+    let way = |extra: &[(&'static str, &str)], builder| format!("{:?}", built(extra, builder).unwrap());
+    const METHOD: &str = "P_CLIENT_AUTHENTICATION";
+    const ENCODING: &str = "P_BASIC_ENCODING";
+    for (extra, builder, shows) in [
+        (vec![], empty(), "Post(Secret(value))"),
+        (vec![(METHOD, "client_secret_post")], empty().client_secret_basic(BasicEncoding::Raw), "Post(Secret(value))"),
+        (vec![(METHOD, "client_secret_basic")], empty(), "Basic(Secret(value), Percent)"),
+        (vec![(METHOD, "client_secret_basic"), (ENCODING, "form")], empty(), "Basic(Secret(value), Form)"),
+        (vec![], empty().client_secret_basic(BasicEncoding::Raw), "Basic(Secret(value), Raw)"),
+        (vec![(METHOD, "client_secret_basic")], empty().client_secret_basic(BasicEncoding::Raw), "Secret(value), Raw)"),
+        (vec![(ENCODING, "percent")], empty().client_secret_basic(BasicEncoding::Raw), "Basic(Secret(value), Percent)"),
+        (vec![("P_AUDIENCE", "https://a.test/")], empty().audience("another"), "https://a.test/"),
+        (
+            vec![("P_RESOURCES", "urn:a:b, urn:c:d")],
+            empty().resource("urn:x:y"),
+            r#"["urn:x:y", "urn:a:b", "urn:c:d"]"#,
+        ),
+    ] {
+        let shown = way(&extra, builder);
+        assert!(shown.contains(shows), "{extra:?}: {shown}");
+    }
+    for (extra, begins) in [
+        (vec![(METHOD, "none")], "P_CLIENT_AUTHENTICATION: it is none of client_secret_post, "),
+        (vec![(ENCODING, "raw")], "P_BASIC_ENCODING: "),
+        (
+            vec![(METHOD, "client_secret_basic"), (ENCODING, "base64")],
+            "P_BASIC_ENCODING: it is none of percent, form, raw",
+        ),
+        // It is in the environment, and would not be sent.
+        (vec![(METHOD, "tls_client_auth")], "client_secret: "),
+    ] {
+        let error = built(&extra, empty()).unwrap_err();
+        assert!(error.to_string().starts_with(begins), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Config);
+    }
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let signed = (METHOD, "private_key_jwt");
+    let all_of_it = [
+        signed,
+        ("P_PRIVATE_KEY", key.as_str()),
+        ("P_PRIVATE_KEY_ALGORITHM", "ES256"),
+        ("P_PRIVATE_KEY_ID", "k7"),
+        ("P_ASSERTION_AUDIENCE", "https://issuer.test"),
+    ];
+    let signing = |extra: &[(&'static str, &str)], builder: ClientCredentialsBuilder| {
+        let mut variables = all();
+        variables.retain(|(name, _)| !name.ends_with("CLIENT_SECRET"));
+        variables.extend(extra.iter().map(|(name, value)| (*name, OsString::from(value))));
+        with(&variables, |v| builder.read_all(v)).and_then(ClientCredentialsBuilder::build)
+    };
+    let shown = format!("{:?}", signing(&all_of_it, empty()).unwrap());
+    for part in ["Es256", "Secret(value)", r#"Some("k7")"#, r#"Some("https://issuer.test")"#] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let own = || empty().private_key_jwt(PrivateKeyJwt::new(SigningAlgorithm::Es256, key.as_str()));
+    let shown = format!("{:?}", signing(&all_of_it[3..], own()).unwrap());
+    assert!(shown.contains("k7"), "{shown}");
+    for (extra, begins) in [
+        (&all_of_it[..1], "P_PRIVATE_KEY: "),
+        (&all_of_it[..2], "P_PRIVATE_KEY_ALGORITHM: "),
+        (&[signed, ("P_PRIVATE_KEY_ALGORITHM", "HS256")][..], "P_PRIVATE_KEY_ALGORITHM: it is none of RS256, "),
+    ] {
+        let error = signing(extra, empty()).unwrap_err();
+        assert!(error.to_string().starts_with(begins), "{error}");
+    }
+    for name in ["tls_client_auth", "self_signed_tls_client_auth"] {
+        let mut variables = all();
+        variables.retain(|(name, _)| !name.ends_with("CLIENT_SECRET"));
+        variables.push((METHOD, name.into()));
+        let read = with(&variables, |v| empty().read_all(v)).unwrap();
+        let client = read.http_client(crate::exchange::HttpClient::new().unwrap());
+        assert!(format!("{:?}", client.build().unwrap()).contains("MutualTls"));
+    }
+    // AccessPSP documents the form alone, and none of the rest.
+    let mut variables = all();
+    variables.extend([(METHOD, "client_secret_basic".into()), ("P_AUDIENCE", "a".into())]);
+    let psp = with(&variables, |v| empty().read(v)).unwrap().build().unwrap();
+    let shown = format!("{psp:?}");
+    assert!(shown.contains("Post(Secret(value))") && shown.contains("audience: None"), "{shown}");
 }
 
 // A secret that came from a file is read again, one that did not is not.

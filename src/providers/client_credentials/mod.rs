@@ -1,13 +1,27 @@
 //! RFC 6749 section 4.4: a client that acts for itself.
 
+#[cfg(feature = "private-key-jwt")]
+mod assertion;
+mod authentication;
+mod basic;
+mod builder;
+mod discovery;
+mod parameters;
+mod variables;
+
 use std::fmt;
 
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use secrecy::ExposeSecret as _;
 
-use super::authentication::Authentication;
+#[cfg(feature = "private-key-jwt")]
+pub use self::assertion::{PrivateKeyJwt, SigningAlgorithm};
+use self::authentication::Authentication;
+pub use self::basic::BasicEncoding;
+pub use self::builder::ClientCredentialsBuilder;
+use self::parameters::Parameters;
 use super::check;
-use super::client_credentials_builder::ClientCredentialsBuilder;
 use crate::api::Origins;
 use crate::error::Error;
 use crate::exchange::{Documented, TokenEndpoint, TokenRequest, require_runtime};
@@ -16,8 +30,25 @@ use crate::token::IssuedToken;
 
 /// Tokens by the client credentials grant (RFC 6749 section 4.4), from any issuer.
 ///
-/// The client id and secret go in the form of a `POST` (`client_secret_post`, RFC 6749 section 2.3.1). What the answer
-/// has to look like is on [`Answer::bearer_token`](crate::exchange::Answer::bearer_token).
+/// The request is a form, sent by `POST`. What the answer has to look like is on
+/// [`Answer::bearer_token`](crate::exchange::Answer::bearer_token).
+///
+/// # How the client proves who it is
+///
+/// | method (RFC 8414 section 2) | setting | what is sent |
+/// | --- | --- | --- |
+/// | `client_secret_post` | [`client_secret`](ClientCredentialsBuilder::client_secret) | id and secret in the form (RFC 6749 section 2.3.1) |
+/// | `client_secret_basic` | the same, and [`client_secret_basic`](ClientCredentialsBuilder::client_secret_basic) | both in an `Authorization` header, encoded as [`BasicEncoding`] says |
+/// | `private_key_jwt` | `private_key_jwt`, behind the feature of that name | an assertion that the client signed, in the form (RFC 7523 section 2.2) |
+/// | `tls_client_auth`, `self_signed_tls_client_auth` | [`mutual_tls`](ClientCredentialsBuilder::mutual_tls) | the id in the form; the client's certificate says the rest (RFC 8705 section 2) |
+///
+/// A provider uses one of them.
+///
+/// # Which tokens are the same
+///
+/// A token is what one provider asked for: its client, scope, resources, audience and further parameters are fixed when it
+/// is built. A cache belongs to one [`TokenSource`](crate::TokenSource) and its clones, and two sources share nothing, not
+/// even where their settings are equal. An API that wants another audience gets a source of its own.
 ///
 /// ```
 /// use tower_bearer_auth::ClientCredentials;
@@ -33,17 +64,18 @@ use crate::token::IssuedToken;
 /// # Ok(()) }
 /// ```
 ///
-/// `Debug` shows the environment's name and the origins.
+/// `Debug` shows the environment's name, the origins and what the tokens are asked for: scope, resources, audience, and of
+/// further parameters the names.
 pub struct ClientCredentials {
-    pub(super) endpoint: TokenEndpoint,
-    pub(super) client_id: String,
-    pub(super) authentication: Authentication,
-    pub(super) scope: Option<String>,
-    pub(super) environment: String,
-    pub(super) origins: Origins,
-    pub(super) token_headers: Vec<(HeaderName, Secret)>,
-    pub(super) api_headers: HeaderMap,
-    pub(super) documented: &'static [Documented],
+    pub(in crate::providers) endpoint: TokenEndpoint,
+    pub(in crate::providers) client_id: String,
+    authentication: Authentication,
+    pub(in crate::providers) parameters: Parameters,
+    pub(in crate::providers) environment: String,
+    pub(in crate::providers) origins: Origins,
+    pub(in crate::providers) token_headers: Vec<(HeaderName, Secret)>,
+    pub(in crate::providers) api_headers: HeaderMap,
+    pub(in crate::providers) documented: &'static [Documented],
 }
 
 impl ClientCredentials {
@@ -62,13 +94,14 @@ impl ClientCredentials {
     }
 
     async fn request(&self) -> Result<TokenRequest, Error> {
-        let proof = self.authentication.fields(&self.client_id).await?;
+        let proof = self.authentication.proof(&self.client_id).await?;
         let mut fields = vec![("grant_type", "client_credentials")];
-        fields.extend(proof.iter().map(|(name, value)| (*name, value.expose_secret())));
-        if let Some(scope) = &self.scope {
-            fields.push(("scope", scope));
-        }
+        fields.extend(proof.fields.iter().map(|(name, value)| (*name, value.expose_secret())));
+        fields.extend(self.parameters.fields());
         let mut request = TokenRequest::form(&fields);
+        if let Some(value) = proof.header {
+            request = request.header(AUTHORIZATION, value);
+        }
         for (name, value) in &self.token_headers {
             let value = check::header_value("token_header", &value.load().await?)?;
             request = request.header(name.clone(), value);
@@ -107,6 +140,7 @@ impl fmt::Debug for ClientCredentials {
             .field("issuer", &self.endpoint.origin())
             .field("origins", &self.origins)
             .field("authentication", &self.authentication)
+            .field("parameters", &self.parameters)
             .finish_non_exhaustive()
     }
 }

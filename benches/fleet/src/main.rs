@@ -1,0 +1,179 @@
+//! A day of 100 000 processes that share one issuer, in virtual time: token requests a second, as a table and a plot.
+//!
+//!     fleet [REPLICAS [FILE.svg]]
+//!
+//! Without REPLICAS 100 000. The plot is drawn only where a file is named.
+
+mod plot;
+mod world;
+
+use std::ops::Range;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use world::{Scenario, Settings};
+
+/// The rules of `RefreshPolicy` for tokens of 30 min: the window is 15 min, its start is drawn from its first tenth, and pauses
+/// grow to 30 s.
+const WINDOW_AT: u32 = 900;
+const JITTER: u32 = 90;
+const LONGEST_PAUSE: u32 = 30;
+
+/// From one renewal to the next, on average: half of the jitter, and a second until the next request.
+const RENEWAL: Duration = Duration::from_secs((WINDOW_AT + JITTER / 2 + 1) as u64);
+
+const HOUR: usize = 3_600;
+const SHORT_OUTAGE: Range<usize> = 12 * HOUR..12 * HOUR + 600;
+const LONG_OUTAGE: Range<usize> = 18 * HOUR..18 * HOUR + 1_800;
+
+/// What a scenario came to: token requests in each second of the day.
+struct Day {
+    scenario: Scenario,
+    seconds: Vec<u32>,
+}
+
+impl Day {
+    fn title(&self) -> String {
+        let start = if self.scenario.together { "started together" } else { "started at random" };
+        format!("{start}, {} jitter", if self.scenario.jitter { "with" } else { "without" })
+    }
+
+    fn busiest(&self, seconds: Range<usize>) -> u32 {
+        self.seconds[seconds].iter().copied().max().unwrap_or(0)
+    }
+
+    fn mean(&self, seconds: Range<usize>) -> f64 {
+        let length = seconds.len();
+        self.seconds[seconds].iter().map(|&requests| f64::from(requests)).sum::<f64>() / length as f64
+    }
+
+    /// The `number`-th renewal of a fleet that started together, counted from 1.
+    fn wave(&self, number: usize) -> u32 {
+        let (first, spread) = (number * WINDOW_AT as usize, number * JITTER as usize);
+        self.busiest(first..first + spread + 60)
+    }
+}
+
+/// Quiet hours, long after the start and before the outages.
+const QUIET: Range<usize> = HOUR..12 * HOUR;
+
+fn after(outage: &Range<usize>) -> Range<usize> {
+    outage.end..outage.end + 60
+}
+
+/// The waves that an outage leaves behind.
+fn later(outage: &Range<usize>) -> Range<usize> {
+    outage.end + 60..outage.end + 2 * HOUR
+}
+
+fn simulate(settings: &Settings) -> Vec<Day> {
+    let scenarios = [(true, true), (false, true), (true, false), (false, false)];
+    let mut todo: Vec<_> =
+        scenarios.map(|(together, jitter)| Scenario { together, jitter }).into_iter().rev().collect();
+    let order = |scenario: &Scenario| (!scenario.jitter, !scenario.together);
+    let done = Mutex::new(Vec::new());
+    let next = Mutex::new(&mut todo);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let Some(scenario) = next.lock().expect("no panic").pop() else { break };
+                    let seconds = world::run(settings, scenario);
+                    done.lock().expect("no panic").push(Day { scenario, seconds });
+                }
+            });
+        }
+    });
+    let mut days = done.into_inner().expect("no panic");
+    days.sort_by_key(|day| order(&day.scenario));
+    days
+}
+
+fn tables(days: &[Day], replicas: u32) {
+    println!("{replicas} processes, tokens of 30 min, one request a second each; token requests a second:");
+    println!();
+    println!(
+        "| | cold start, busiest | waves 1 to 4, busiest | 1 h to 12 h, mean | busiest | busiest / mean | the day's mean | total |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for day in days {
+        let waves = if day.scenario.together {
+            (1..=4).map(|number| day.wave(number).to_string()).collect::<Vec<_>>().join(", ")
+        } else {
+            "none".to_owned()
+        };
+        let (mean, busiest, whole) = (day.mean(QUIET), day.busiest(QUIET), 0..day.seconds.len());
+        let total: u64 = day.seconds.iter().map(|&requests| u64::from(requests)).sum();
+        let start = day.busiest(0..WINDOW_AT as usize / 2);
+        let ratio = f64::from(busiest) / mean;
+        println!(
+            "| {} | {start} | {waves} | {mean:.1} | {busiest} | {ratio:.2} | {:.1} | {total} |",
+            day.title(),
+            day.mean(whole)
+        );
+    }
+    println!();
+    println!(
+        "| | 10 min outage: busiest, mean | the minute after: busiest | the 2 h after that: busiest | 30 min outage: busiest, mean | the minute after: busiest | the 2 h after that: busiest |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for day in days {
+        print!("| {} |", day.title());
+        for outage in [&SHORT_OUTAGE, &LONG_OUTAGE] {
+            let (busiest, mean) = (day.busiest(outage.clone()), day.mean(outage.clone()));
+            print!(" {busiest}, {mean:.0} | {} | {} |", day.busiest(after(outage)), day.busiest(later(outage)));
+        }
+        println!();
+    }
+}
+
+fn marks(days: &[Day], replicas: u32) {
+    let held = |what: &str, value: f64, most: f64| {
+        println!("| {what} | {value:.2} | {most:.2} | {} |", if value <= most { "met" } else { "**missed**" });
+    };
+    let most = |width: u32| 1.2 * f64::from(replicas) / f64::from(width);
+    println!();
+    println!("| mark, with jitter | | at most | |");
+    println!("| --- | ---: | ---: | --- |");
+    for day in days.iter().filter(|day| day.scenario.jitter) {
+        if day.scenario.together {
+            for number in 1..=4 {
+                held(&format!("started together, wave {number}"), f64::from(day.wave(number)), most(JITTER));
+            }
+        } else {
+            held("started at random, busiest / mean", f64::from(day.busiest(QUIET)) / day.mean(QUIET), 1.5);
+        }
+        for (outage, minutes) in [(&SHORT_OUTAGE, 10), (&LONG_OUTAGE, 30)] {
+            let what = format!("{}, after {minutes} min of outage", day.title());
+            held(&what, f64::from(day.busiest(after(outage))), most(LONGEST_PAUSE));
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let Ok(replicas) = words.next().map_or(Ok(100_000), |replicas| replicas.parse()) else {
+        eprintln!("fleet [REPLICAS [FILE.svg]]");
+        return ExitCode::from(2);
+    };
+    let seconds =
+        |outage: Range<usize>| (Duration::from_secs(outage.start as u64), Duration::from_secs(outage.end as u64));
+    let settings = Settings {
+        replicas,
+        day: Duration::from_secs(24 * HOUR as u64),
+        starts_within: RENEWAL,
+        outages: vec![seconds(SHORT_OUTAGE), seconds(LONG_OUTAGE)],
+    };
+    let days = simulate(&settings);
+    tables(&days, replicas);
+    marks(&days, replicas);
+    if let Some(file) = words.next() {
+        if let Err(error) = plot::draw(&file, &days, replicas) {
+            eprintln!("fleet: {file}: {error}");
+            return ExitCode::FAILURE;
+        }
+        println!("\nthe plot is in {file}");
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,221 @@
+//! A fleet of real [`TokenSource`]s on one issuer, in virtual time.
+//!
+//! Each process sends requests at random moments, one a second on average. Nearly all of them find a token and change nothing,
+//! so they are left out: after each answer of the issuer the source itself is asked, by its `status()` at later and later
+//! times, from when on a request would start a token request. The arrivals have no memory, so the first request after that
+//! moment comes one exponential draw later. Of one process in a thousand the last request before that moment is sent as well,
+//! and must start nothing.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Context;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::FutureExt as _;
+use futures_util::task::noop_waker_ref;
+use tokio::sync::{mpsc, oneshot};
+use tower_bearer_auth::{Clock, Error, IssuedToken, Now, State, TokenProvider, TokenSource};
+
+pub const LIFETIME: Duration = Duration::from_secs(1_800);
+const LATENCY: Duration = Duration::from_millis(200);
+const BETWEEN_REQUESTS: Duration = Duration::from_secs(1);
+/// To this the moment is found from which on a request would start a token request.
+const EXACT_TO: Duration = Duration::from_millis(1);
+
+/// Both clocks of the whole fleet.
+#[derive(Clone)]
+struct Virtual {
+    nanos: Arc<AtomicU64>,
+    start: Instant,
+}
+
+impl Virtual {
+    fn set(&self, at: Duration) {
+        self.nanos.store(u64::try_from(at.as_nanos()).expect("some days"), Ordering::Relaxed);
+    }
+}
+
+impl Clock for Virtual {
+    fn now(&self) -> Now {
+        let passed = Duration::from_nanos(self.nanos.load(Ordering::Relaxed));
+        Now { mono: self.start + passed, wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30) + passed }
+    }
+}
+
+type Answer = oneshot::Sender<Result<IssuedToken, Error>>;
+
+/// One process's way to the issuer: its token requests arrive at the [`World`], which answers them.
+struct Line(mpsc::UnboundedSender<Answer>);
+
+impl TokenProvider for Line {
+    type Key = ();
+
+    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer).map_err(Error::transient)?;
+        answered.await.map_err(Error::transient)?
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub together: bool,
+    pub jitter: bool,
+}
+
+pub struct Settings {
+    pub replicas: u32,
+    pub day: Duration,
+    /// Those that start at random do so within this.
+    pub starts_within: Duration,
+    pub outages: Vec<(Duration, Duration)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// A request that must start nothing.
+    Probe,
+    Request,
+    Answer,
+}
+
+struct World<'a> {
+    settings: &'a Settings,
+    clock: Virtual,
+    replicas: Vec<Replica>,
+    arrivals: mpsc::UnboundedReceiver<Answer>,
+    events: BinaryHeap<Reverse<(Duration, Event, u32)>>,
+    rng: fastrand::Rng,
+    seconds: Vec<u32>,
+    probes: u64,
+    tokens: u64,
+}
+
+struct Replica {
+    source: TokenSource<Line>,
+    asked: Option<Answer>,
+}
+
+/// How many token requests arrived at the issuer in each second of the day.
+pub fn run(settings: &Settings, scenario: Scenario) -> Vec<u32> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut world = World::new(settings, scenario);
+        world.live().await;
+        world.seconds
+    })
+}
+
+impl<'a> World<'a> {
+    fn new(settings: &'a Settings, scenario: Scenario) -> Self {
+        let clock = Virtual { nanos: Arc::default(), start: Instant::now() };
+        let (line, arrivals) = mpsc::unbounded_channel();
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut events = BinaryHeap::new();
+        let replicas = (0..settings.replicas)
+            .map(|number| {
+                // Without jitter all of them draw the same numbers.
+                let seed = if scenario.jitter { u64::from(number) } else { 0 };
+                let start = if scenario.together { Duration::ZERO } else { settings.starts_within.mul_f64(rng.f64()) };
+                events.push(Reverse((start + until_next_request(&mut rng), Event::Request, number)));
+                let source = TokenSource::builder(Line(line.clone()))
+                    .clock(clock.clone())
+                    .jitter_seed(seed)
+                    // Real time, of which any amount may pass while the issuer takes its virtual 200 ms.
+                    .fetch_timeout(Duration::from_secs(3_600))
+                    .build();
+                Replica { source, asked: None }
+            })
+            .collect();
+        let seconds = vec![0; usize::try_from(settings.day.as_secs()).expect("a day")];
+        Self { settings, clock, replicas, arrivals, events, rng, seconds, probes: 0, tokens: 0 }
+    }
+
+    async fn live(&mut self) {
+        while let Some(Reverse((at, event, number))) = self.events.pop() {
+            if at >= self.settings.day {
+                break;
+            }
+            self.clock.set(at);
+            match event {
+                Event::Probe => {
+                    self.probes += 1;
+                    self.request(number);
+                    tokio::task::yield_now().await;
+                    assert!(self.arrivals.try_recv().is_err(), "a token request at {at:?}, too early");
+                }
+                Event::Request => {
+                    self.request(number);
+                    let answer = self.arrivals.recv().await.expect("a token request");
+                    assert!(self.arrivals.try_recv().is_err(), "two token requests");
+                    self.replicas[number as usize].asked = Some(answer);
+                    self.seconds[usize::try_from(at.as_secs()).expect("a day")] += 1;
+                    self.events.push(Reverse((at + LATENCY, Event::Answer, number)));
+                }
+                Event::Answer => {
+                    self.answer(number, at).await;
+                    self.plan(number, at);
+                }
+            }
+        }
+        assert!(self.probes > 0 || self.settings.replicas < 1_000, "nothing was probed");
+    }
+
+    /// A request of this process, whose answer is nobody's business.
+    fn request(&self, number: u32) {
+        let mut token = self.replicas[number as usize].source.token();
+        let _ = token.poll_unpin(&mut Context::from_waker(noop_waker_ref()));
+    }
+
+    async fn answer(&mut self, number: u32, at: Duration) {
+        let asked_at = at - LATENCY;
+        let down = self.settings.outages.iter().any(|(from, until)| (*from..*until).contains(&asked_at));
+        let answer = if down {
+            Err(Error::transient("the issuer is down"))
+        } else {
+            self.tokens += 1;
+            IssuedToken::bearer(format!("token-{}", self.tokens)).map(|token| token.expires_in(LIFETIME))
+        };
+        let replica = &mut self.replicas[number as usize];
+        let landed = replica.asked.take().expect("it has asked").send(answer);
+        assert!(landed.is_ok(), "nobody waits for the answer");
+        while self.replicas[number as usize].source.stats().flights_running > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Finds out when this process's next request is that starts a token request.
+    fn plan(&mut self, number: u32, now: Duration) {
+        let source = &self.replicas[number as usize].source;
+        let starts_one = |at: Duration| {
+            self.clock.set(at);
+            let status = source.status();
+            matches!(status.state, State::Missing | State::Stale) && status.next_try.is_none()
+        };
+        // Time alone makes a request start one, and never the other way round.
+        let (mut too_early, mut late_enough) = (now, now + LIFETIME);
+        assert!(
+            !starts_one(too_early) && starts_one(late_enough),
+            "neither a token nor a pause, or one without an end"
+        );
+        while late_enough - too_early > EXACT_TO {
+            let middle = too_early + (late_enough - too_early) / 2;
+            if starts_one(middle) {
+                late_enough = middle;
+            } else {
+                too_early = middle;
+            }
+        }
+        self.clock.set(now);
+        if number % 1_000 == 0 {
+            self.events.push(Reverse((too_early, Event::Probe, number)));
+        }
+        self.events.push(Reverse((late_enough + until_next_request(&mut self.rng), Event::Request, number)));
+    }
+}
+
+fn until_next_request(rng: &mut fastrand::Rng) -> Duration {
+    BETWEEN_REQUESTS.mul_f64(-(1.0 - rng.f64()).ln())
+}

@@ -1,0 +1,53 @@
+//! The service below a layer that is measured: it drops the request and answers 200. Its twin shows the header.
+
+use std::future::{Ready, ready};
+use std::hint::black_box;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use http_body_util::Full;
+use tower::Service;
+
+pub struct Sink<E> {
+    seen: Option<Arc<Mutex<String>>>,
+    error: PhantomData<fn() -> E>,
+}
+
+impl<E> Clone for Sink<E> {
+    fn clone(&self) -> Self {
+        Self { seen: self.seen.clone(), error: PhantomData }
+    }
+}
+
+impl<E> Sink<E> {
+    pub fn silent() -> Self {
+        Self { seen: None, error: PhantomData }
+    }
+
+    pub fn seeing(seen: &Arc<Mutex<String>>) -> Self {
+        Self { seen: Some(Arc::clone(seen)), error: PhantomData }
+    }
+}
+
+impl<E> Service<Request<Full<Bytes>>> for Sink<E> {
+    type Response = Response<Full<Bytes>>;
+    type Error = E;
+    type Future = Ready<Result<Self::Response, E>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), E>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        if let Some(seen) = &self.seen {
+            let header = request.headers().get(AUTHORIZATION).expect("a stamp");
+            *seen.lock().expect("no panic") = header.to_str().expect("text").to_owned();
+        }
+        drop(black_box(request));
+        ready(Ok(Response::new(Full::default())))
+    }
+}

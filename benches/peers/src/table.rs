@@ -1,0 +1,126 @@
+//! Cells and rows. A figure that was not the same in every repeat is shown as a range.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use crate::experiments::Ended;
+use crate::experiments::cached::Cost;
+use crate::experiments::impatient::{Impatient, WINDOW};
+use crate::experiments::refusal::{Refused, Twice};
+use crate::experiments::runtime::{Ends, Later};
+use crate::experiments::storm::Storm;
+use crate::peer::Kind;
+
+/// Experiments down, crates across.
+pub struct Table {
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub fn new(kinds: &[Kind]) -> Self {
+        let head = kinds.iter().map(|kind| format!("{} {}", kind.name, kind.version())).collect();
+        Self { head, rows: Vec::new() }
+    }
+
+    pub fn row(&mut self, what: &str, cells: impl IntoIterator<Item = String>) {
+        let row: Vec<_> = [what.to_owned()].into_iter().chain(cells).collect();
+        assert_eq!(row.len(), self.head.len() + 1, "a cell for each crate");
+        self.rows.push(row);
+    }
+
+    pub fn print(&self) {
+        println!("| | {} |", self.head.join(" | "));
+        println!("|{}", " --- |".repeat(self.head.len() + 1));
+        for row in &self.rows {
+            println!("| {} |", row.join(" | "));
+        }
+    }
+}
+
+fn range<T: Ord + Display>(values: impl IntoIterator<Item = T>) -> String {
+    let mut values: Vec<_> = values.into_iter().collect();
+    values.sort_unstable();
+    match values.as_slice() {
+        [] => String::new(),
+        [first, .., last] if first != last => format!("{first}–{last}"),
+        [first, ..] => first.to_string(),
+    }
+}
+
+/// Times differ from run to run: the middle one.
+fn median(times: impl IntoIterator<Item = Duration>) -> String {
+    let mut times: Vec<_> = times.into_iter().collect();
+    times.sort_unstable();
+    let middle = times[times.len() / 2];
+    if middle < Duration::from_secs(1) {
+        format!("{} ms", middle.as_millis())
+    } else {
+        format!("{:.1} s", middle.as_secs_f64())
+    }
+}
+
+/// Token requests / callers with a token / wall time.
+pub fn storm(repeats: &[Storm]) -> String {
+    let requests = range(repeats.iter().map(|storm| storm.token_requests));
+    let served = range(repeats.iter().map(|storm| storm.served));
+    let wall = median(repeats.iter().map(|storm| storm.wall));
+    if repeats.iter().any(|storm| storm.waiting > 0) {
+        let waiting = range(repeats.iter().map(|storm| storm.waiting));
+        return format!("{requests} / {served} / {waiting} still waiting after {wall}");
+    }
+    format!("{requests} / {served} / {wall}")
+}
+
+/// Token requests / when somebody first had a token.
+pub fn impatient(repeats: &[Impatient]) -> String {
+    let requests = range(repeats.iter().map(|outcome| outcome.token_requests));
+    let firsts: Vec<_> = repeats.iter().filter_map(|outcome| outcome.first_success).collect();
+    let first = if firsts.is_empty() {
+        format!("nobody within {} s", WINDOW.as_secs())
+    } else if firsts.len() < repeats.len() {
+        format!("{} of {} times, {}", firsts.len(), repeats.len(), median(firsts.clone()))
+    } else {
+        median(firsts)
+    };
+    format!("{requests} / {first}")
+}
+
+/// What a call came to, and the token requests so far.
+pub fn ends(repeats: &[Ends], of: fn(&Ends) -> &Later) -> String {
+    let mut outcomes: Vec<_> = repeats.iter().map(|ends| later(of(ends))).collect();
+    outcomes.sort_unstable();
+    outcomes.dedup();
+    outcomes.join(" or ")
+}
+
+fn later(later: &Later) -> String {
+    let ended = match &later.ended {
+        Some(Ended::Ok) => "a token".to_owned(),
+        Some(Ended::Failed(error)) => format!("error: {error}"),
+        Some(Ended::Panicked) => "**panic in the caller**".to_owned(),
+        Some(Ended::Gone) => "the task was gone".to_owned(),
+        None => "**hangs**".to_owned(),
+    };
+    format!("{} / {ended}", later.token_requests)
+}
+
+/// Recovered / token requests / sends / wall time.
+pub fn refused(repeats: &[Twice], of: fn(&Twice) -> &Refused) -> String {
+    format!(
+        "{} / {} / {} / {}",
+        range(repeats.iter().map(|twice| of(twice).recovered)),
+        range(repeats.iter().map(|twice| of(twice).token_requests)),
+        range(repeats.iter().map(|twice| of(twice).sends)),
+        median(repeats.iter().map(|twice| of(twice).wall)),
+    )
+}
+
+/// The ratio to this crate's cost, the median itself, and allocations.
+pub fn cost(cost: Option<&Cost>, ours: Option<&Cost>) -> String {
+    let (Some(cost), Some(ours)) = (cost, ours) else { return "not handed out".to_owned() };
+    let ratio = cost.nanoseconds / ours.nanoseconds;
+    // A whole number, unless something allocates now and then.
+    let allocations = (cost.allocations * 10.0).round() / 10.0;
+    format!("{ratio:.2} / {:.0} ns / {allocations}", cost.nanoseconds)
+}

@@ -1,0 +1,62 @@
+//! How those peers speak HTTP that leave it to their user: a pooled client, a token request, a request to the API.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub type Http = Client<HttpConnector, Full<Bytes>>;
+
+pub const CLIENT_ID: &str = "client";
+pub const CLIENT_SECRET: &str = "secret";
+
+pub fn http() -> Http {
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+pub struct Minted {
+    pub token: String,
+    pub lives: Duration,
+}
+
+/// The client credentials grant, RFC 6749 section 4.4.
+pub async fn fetch(http: &Http, token_url: &str) -> Result<Minted, BoxError> {
+    let form = format!("grant_type=client_credentials&client_id={CLIENT_ID}&client_secret={CLIENT_SECRET}");
+    let request =
+        Request::post(token_url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(Full::from(form))?;
+    let response = http.request(request).await?;
+    if response.status() != StatusCode::OK {
+        return Err(format!("the token endpoint answered {}", response.status()).into());
+    }
+    let body = response.into_body().collect().await?.to_bytes();
+    let answer: serde_json::Value = serde_json::from_slice(&body)?;
+    let token = answer["access_token"].as_str().ok_or("no access_token")?.to_owned();
+    let lives = Duration::from_secs(answer["expires_in"].as_u64().ok_or("no expires_in")?);
+    Ok(Minted { token, lives })
+}
+
+/// The headers that every request to the API has before it is stamped, as the other benchmarks' have.
+pub const HEADERS: [(&str, &str); 2] = [("accept", "application/json"), ("user-agent", "peers")];
+
+/// A request as users of the API make it.
+pub fn things(api_origin: &str) -> Request<Full<Bytes>> {
+    let request = HEADERS
+        .into_iter()
+        .fold(Request::get(format!("{api_origin}/things")), |request, (name, value)| request.header(name, value));
+    request.body(Full::default()).expect("a request")
+}
+
+/// Sends it with the headers that a peer made, and reads the answer to its end.
+pub async fn send(http: &Http, api_origin: &str, stamp: HeaderMap) -> Result<(StatusCode, HeaderMap), BoxError> {
+    let mut request = things(api_origin);
+    request.headers_mut().extend(stamp);
+    let (head, body) = http.request(request).await?.into_parts();
+    body.collect().await?;
+    Ok((head.status, head.headers))
+}

@@ -1,0 +1,125 @@
+//! An issuer and an API that count, for the loads in `src/bin/`.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::hash::Hash;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, USER_AGENT};
+use http::{Request, Response};
+use http_body_util::{Empty, Full};
+use tower_bearer_auth::{BearerAuthLayer, Error, FromExtension, IssuedToken, TokenProvider, TokenSource};
+use tower_service::Service;
+
+pub const LATENCY: Duration = Duration::from_millis(200);
+pub const HALF_AN_HOUR: Duration = Duration::from_secs(1_800);
+
+/// Makes tokens of 43 characters, each another one, or fails; after its latency.
+#[derive(Clone)]
+pub struct Issuer {
+    requests: Arc<AtomicU64>,
+    latency: Duration,
+    lifetime: Duration,
+    up: bool,
+}
+
+impl Issuer {
+    pub fn new(latency: Duration, lifetime: Duration, up: bool) -> Self {
+        Self { requests: Arc::default(), latency, lifetime, up }
+    }
+
+    /// How many token requests it has seen.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// The token of the `number`-th token request.
+pub fn token(number: u64) -> String {
+    format!("opaque-token-of-43-characters-{number:013}")
+}
+
+impl TokenProvider for Issuer {
+    type Key = ();
+
+    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(self.latency).await;
+        if !self.up {
+            return Err(Error::transient("the issuer is down"));
+        }
+        Ok(IssuedToken::bearer(token(number))?.expires_in(self.lifetime))
+    }
+}
+
+pub fn layer(source: &TokenSource<Issuer>) -> BearerAuthLayer<Issuer> {
+    source.layer().allow_origin("https://api.example.com").expect("an origin")
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct User(pub u64);
+
+/// An issuer of one token for each user, at once.
+pub struct Users;
+
+impl TokenProvider for Users {
+    type Key = FromExtension<User>;
+
+    async fn fetch(&self, FromExtension(User(number)): &FromExtension<User>) -> Result<IssuedToken, Error> {
+        Ok(IssuedToken::bearer(token(*number))?.expires_in(24 * 2 * HALF_AN_HOUR))
+    }
+}
+
+/// The service below: it looks at the header, counts, and answers 200.
+#[derive(Clone, Default)]
+pub struct Api {
+    seen: Arc<AtomicU64>,
+    newest: Arc<AtomicU64>,
+}
+
+impl Api {
+    pub fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Relaxed)
+    }
+
+    /// The number of the newest token that has arrived.
+    pub fn newest(&self) -> u64 {
+        self.newest.load(Ordering::Relaxed)
+    }
+}
+
+pub type Answer = Response<Empty<Bytes>>;
+pub type Plain = Full<Bytes>;
+
+impl<B> Service<Request<B>> for Api {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Ready<Result<Answer, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let number = header.and_then(|header| header.strip_prefix("Bearer opaque-token-of-43-characters-"));
+        let number = number.and_then(|number| number.parse().ok()).expect("no token of ours arrived");
+        self.newest.fetch_max(number, Ordering::Relaxed);
+        self.seen.fetch_add(1, Ordering::Relaxed);
+        drop(black_box(request));
+        ready(Ok(Response::new(Empty::new())))
+    }
+}
+
+pub fn request() -> Request<Plain> {
+    Request::get("https://api.example.com/things?page=2")
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, "stampede")
+        .body(Full::default())
+        .expect("a request")
+}

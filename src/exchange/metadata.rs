@@ -1,0 +1,112 @@
+//! What an issuer says of itself: its metadata document (RFC 8414), by one explicit request.
+
+use std::time::Duration;
+
+use http::Uri;
+use serde::Deserialize;
+
+use super::answer::Answer;
+use super::endpoint::TokenEndpoint;
+use super::service::TokenClient;
+use crate::api::{absolute_url, is_loopback};
+use crate::error::{Error, ErrorKind};
+
+/// The part of the document that a token request needs.
+pub(crate) struct Metadata {
+    pub(crate) token_url: String,
+    /// The token endpoint for clients that show a certificate, where it is another one (RFC 8705 section 5).
+    pub(crate) mutual_tls_token_url: Option<String>,
+    /// Ways in which a client may prove itself; `None` where the issuer does not say.
+    pub(crate) methods: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    issuer: Option<String>,
+    token_endpoint: Option<String>,
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    mtls_endpoint_aliases: Option<Aliases>,
+}
+
+#[derive(Deserialize)]
+struct Aliases {
+    token_endpoint: Option<String>,
+}
+
+impl Metadata {
+    /// Asks for the document of `issuer`: at RFC 8414's path, and at OpenID Connect's where the first is refused.
+    pub(crate) async fn of(issuer: &str, client: &TokenClient, timeout: Option<Duration>) -> Result<Self, Error> {
+        let url = issuer_url(issuer)?;
+        let mut last = None;
+        for place in places(&url) {
+            let mut endpoint = TokenEndpoint::new(&place, client.clone())?;
+            if let Some(timeout) = timeout {
+                endpoint = endpoint.timeout(timeout)?;
+            }
+            let answer = endpoint.get().await?;
+            if answer.status().is_success() {
+                return Self::read(&answer, issuer, &url).map_err(|error| error.with_status(answer.status()));
+            }
+            last = Some(answer);
+        }
+        let none = "has no metadata, neither as RFC 8414 nor as OpenID Connect has it";
+        let error = last.map_or_else(|| config("issuer: it has no metadata"), |a| a.error(ErrorKind::Config, none));
+        Err(error.with_hint("set the token URL that the issuer documents"))
+    }
+
+    fn read(answer: &Answer, issuer: &str, url: &Uri) -> Result<Self, Error> {
+        let malformed = |what: &str| answer.error(ErrorKind::MalformedAnswer, what);
+        let document: Document = super::token::object(answer.body())
+            .ok_or_else(|| malformed("answered with what is no metadata document, or a torn one"))?;
+        let name = document.issuer.ok_or_else(|| malformed("does not name itself in its metadata"))?;
+        // RFC 8414 section 3.3: identical, or else anybody's document would do.
+        if name != issuer {
+            let hint = match name.trim_end_matches('/') == issuer.trim_end_matches('/') {
+                true => "write the issuer as it does itself: with the slash at its end, or without",
+                false => "set the issuer's own identifier, character by character (RFC 8414 section 3.3)",
+            };
+            let error = answer.error(ErrorKind::Config, "calls itself by another name in its metadata");
+            return Err(error.with_hint(hint));
+        }
+        let token_url = document.token_endpoint.ok_or_else(|| malformed("names no token endpoint"))?;
+        let alias = document.mtls_endpoint_aliases.and_then(|aliases| aliases.token_endpoint);
+        for named in std::iter::once(&token_url).chain(&alias) {
+            let (named, https) = absolute_url(named).map_err(|_| malformed("names a token endpoint that is no URL"))?;
+            // What came over TLS does not lead to clear text, to this machine either.
+            let loopback = |uri: &Uri| uri.host().is_some_and(is_loopback);
+            if !https && !(url.scheme_str() == Some("http") && loopback(&named)) {
+                return Err(answer.error(ErrorKind::InsecureUrl, "names a token endpoint in clear text"));
+            }
+        }
+        let methods = document.token_endpoint_auth_methods_supported;
+        Ok(Self { token_url, mutual_tls_token_url: alias, methods })
+    }
+}
+
+/// RFC 8414 section 2: https, no query and no fragment.
+fn issuer_url(text: &str) -> Result<Uri, Error> {
+    let (url, https) = absolute_url(text).map_err(|why| config(format!("issuer: {why}")))?;
+    if url.query().is_some() {
+        return Err(config("issuer: it has a query"));
+    }
+    if !https && !url.host().is_some_and(is_loopback) {
+        return Err(Error::new(ErrorKind::InsecureUrl, "issuer: its metadata would come in clear text")
+            .with_hint("use https; http is for loopback alone"));
+    }
+    Ok(url)
+}
+
+/// RFC 8414 section 3.1 puts the well-known part before the issuer's path, OpenID Connect Discovery section 4 behind it.
+fn places(issuer: &Uri) -> [String; 2] {
+    let scheme = issuer.scheme_str().unwrap_or_default();
+    let authority = issuer.authority().map_or("", |authority| authority.as_str());
+    let path = issuer.path().strip_suffix('/').unwrap_or(issuer.path());
+    [
+        format!("{scheme}://{authority}/.well-known/oauth-authorization-server{path}"),
+        format!("{scheme}://{authority}{path}/.well-known/openid-configuration"),
+    ]
+}
+
+fn config(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Config, message)
+}

@@ -1,0 +1,104 @@
+//! How a client proves to the issuer who it is (RFC 6749 section 2.3).
+
+use std::fmt;
+
+use http::HeaderValue;
+use secrecy::{ExposeSecret as _, SecretString};
+
+#[cfg(feature = "private-key-jwt")]
+use super::assertion::{ASSERTION_TYPE, PrivateKeyJwt};
+use super::basic::BasicEncoding;
+use crate::error::Error;
+use crate::provider::Secret;
+use crate::providers::check;
+
+pub(super) enum Authentication {
+    /// `client_secret_post`: both in the form (RFC 6749 section 2.3.1).
+    Post(Secret),
+    /// `client_secret_basic`: both in a header (RFC 6749 section 2.3.1).
+    Basic(Secret, BasicEncoding),
+    /// `private_key_jwt`: an assertion that the client signs (RFC 7523 section 2.2).
+    #[cfg(feature = "private-key-jwt")]
+    PrivateKeyJwt(PrivateKeyJwt),
+    /// `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705 section 2): the connection says who it is.
+    MutualTls,
+}
+
+/// What a token request carries for one attempt. A client uses one method in each (RFC 6749 section 2.3), so that there
+/// is a header or there are fields.
+#[derive(Default)]
+pub(super) struct Proof {
+    pub(super) header: Option<HeaderValue>,
+    pub(super) fields: Vec<(&'static str, SecretString)>,
+}
+
+impl Authentication {
+    /// Says what the token URL is, for a method that signs whom its proof is for.
+    #[cfg(feature = "private-key-jwt")]
+    pub(super) fn addressed_to(self, token_url: &str) -> Self {
+        match self {
+            Self::PrivateKeyJwt(signer) => Self::PrivateKeyJwt(signer.addressed_to(token_url)),
+            other => other,
+        }
+    }
+
+    #[cfg(not(feature = "private-key-jwt"))]
+    pub(super) fn addressed_to(self, _: &str) -> Self {
+        self
+    }
+
+    /// The proof for one attempt. Asked anew at every fetch, since secrets rotate.
+    pub(super) async fn proof(&self, client_id: &str) -> Result<Proof, Error> {
+        let id = || ("client_id", SecretString::from(client_id));
+        match self {
+            Self::Post(secret) => {
+                let secret = load(secret).await?;
+                Ok(Proof { fields: vec![id(), ("client_secret", secret)], ..Proof::default() })
+            }
+            Self::Basic(secret, encoding) => {
+                let secret = load(secret).await?;
+                let header = encoding.header(client_id, secret.expose_secret())?;
+                Ok(Proof { header: Some(header), ..Proof::default() })
+            }
+            // RFC 7521 section 4.2: the id may be there as well, and some issuers look for it.
+            #[cfg(feature = "private-key-jwt")]
+            Self::PrivateKeyJwt(signer) => {
+                let assertion = signer.assertion(client_id).await?;
+                let kind = SecretString::from(ASSERTION_TYPE);
+                let fields = vec![id(), ("client_assertion_type", kind), ("client_assertion", assertion)];
+                Ok(Proof { fields, ..Proof::default() })
+            }
+            // RFC 8705 section 2: without a secret the id says whose certificate it is.
+            Self::MutualTls => Ok(Proof { fields: vec![id()], ..Proof::default() }),
+        }
+    }
+
+    /// Its name in the registry of RFC 8414 section 2; for mutual TLS, both of them.
+    pub(super) fn names(&self) -> &'static [&'static str] {
+        match self {
+            Self::Post(_) => &["client_secret_post"],
+            #[cfg(feature = "private-key-jwt")]
+            Self::PrivateKeyJwt(_) => &["private_key_jwt"],
+            Self::Basic(..) => &["client_secret_basic"],
+            Self::MutualTls => &["tls_client_auth", "self_signed_tls_client_auth"],
+        }
+    }
+}
+
+async fn load(secret: &Secret) -> Result<SecretString, Error> {
+    let secret = secret.load().await?;
+    check::secret("client_secret", &secret)?;
+    Ok(secret)
+}
+
+impl fmt::Debug for Authentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Post(secret) => f.debug_tuple("Post").field(secret).finish(),
+            Self::Basic(secret, encoding) => f.debug_tuple("Basic").field(secret).field(encoding).finish(),
+            #[cfg(feature = "private-key-jwt")]
+            Self::PrivateKeyJwt(signer) => signer.fmt(f),
+            Self::MutualTls => f.write_str("MutualTls"),
+        }
+    }
+}

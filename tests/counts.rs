@@ -1,0 +1,285 @@
+//! What can be counted of a request, a storm and an idle user, held against a committed baseline.
+//!
+//! `tests/golden/counts.txt` is changed by hand alone: a failing test prints the lines as they are now. The benchmarks show the
+//! same figures at full size, see `BENCHMARKS.md`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use allocation_counter::{AllocationInfo, measure};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::task::noop_waker_ref;
+use http::header::{ACCEPT, AUTHORIZATION, USER_AGENT};
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full};
+use tokio::runtime::{Builder, Runtime};
+use tower::{Layer, Service};
+use tower_bearer_auth::{
+    BearerAuthLayer, BoxError, Error, FromExtension, IssuedToken, TokenProvider, TokenSource, replay,
+};
+use tower_http::auth::AddAuthorizationLayer;
+
+const BASELINE: &str = include_str!("golden/counts.txt");
+const ORIGIN: &str = "https://api.example.com";
+const TOKEN: &str = "opaque-token-of-43-characters-0123456789abc";
+
+/// Fails unless the lines of the baseline that begin with `section` say what was counted. Bytes may be fewer: how large a thing
+/// is, is the compiler's affair as well. Allocations and token requests are the same everywhere, so they are equal.
+fn hold(section: &str, counted: &[(String, u64)]) {
+    let baseline: Vec<(&str, u64)> = BASELINE
+        .lines()
+        .filter(|line| line.starts_with(&format!("{section}: ")))
+        .map(|line| {
+            let (name, number) = line.rsplit_once(" = ").expect("`NAME = NUMBER`");
+            (name.trim_end(), number.parse().expect("a number"))
+        })
+        .collect();
+    let mut worse = Vec::new();
+    for (name, now) in counted {
+        println!("{name:68} = {now}");
+        match baseline.iter().find(|(known, _)| known == name) {
+            None => worse.push(format!("{name}: {now}, and the baseline has no such line")),
+            Some((_, then)) if now > then => worse.push(format!("{name}: {now}, more than the {then} of the baseline")),
+            Some((_, then)) if now < then && !name.contains(" bytes") => {
+                worse.push(format!("{name}: {now}, fewer than the {then} of the baseline: commit the better one"));
+            }
+            Some(_) => {}
+        }
+    }
+    for (name, _) in &baseline {
+        if !counted.iter().any(|(now, _)| now == name) {
+            worse.push(format!("{name}: it is in the baseline, and nobody counts it"));
+        }
+    }
+    assert!(worse.is_empty(), "{}", worse.join("\n"));
+}
+
+/// Asserts that the header arrives, and answers 200.
+#[derive(Clone, Default)]
+struct Api {
+    seen: Arc<AtomicU64>,
+}
+
+impl<B> Service<Request<B>> for Api {
+    type Response = Response<Empty<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let header = request.headers().get(AUTHORIZATION).expect("the header did not arrive");
+        assert_eq!(header.as_bytes().strip_prefix(b"Bearer "), Some(TOKEN.as_bytes()));
+        self.seen.fetch_add(1, Ordering::Relaxed);
+        ready(Ok(Response::new(Empty::new())))
+    }
+}
+
+/// Counts token requests, and answers each after 200 ms: with the same token for everybody, or with a failure.
+#[derive(Clone)]
+struct Issuer<K> {
+    requests: Arc<AtomicU64>,
+    latency: Duration,
+    up: bool,
+    key: std::marker::PhantomData<fn(K)>,
+}
+
+impl<K> Issuer<K> {
+    fn new(latency: Duration, up: bool) -> Self {
+        Self { requests: Arc::default(), latency, up, key: std::marker::PhantomData }
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+impl<K: tower_bearer_auth::RequestKey> TokenProvider for Issuer<K> {
+    type Key = K;
+
+    async fn fetch(&self, _: &K) -> Result<IssuedToken, Error> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
+        if !self.up {
+            return Err(Error::transient("down"));
+        }
+        Ok(IssuedToken::bearer(TOKEN)?.expires_in(Duration::from_secs(1_800)))
+    }
+}
+
+const LATENCY: Duration = Duration::from_millis(200);
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+fn request<B>(body: B) -> Request<B> {
+    Request::get("https://api.example.com/things?page=2")
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, "counts")
+        .body(body)
+        .unwrap()
+}
+
+/// Of the second request through `layer`: the first one marks the token as accepted.
+fn second<L, S, B>(layer: &L, request: impl Fn() -> Request<B>) -> AllocationInfo
+where
+    L: Layer<Api, Service = S>,
+    S: Service<Request<B>>,
+{
+    let api = Api::default();
+    let mut service = layer.layer(api.clone());
+    let mut send = |request| {
+        let ready = service.poll_ready(&mut Context::from_waker(noop_waker_ref()));
+        assert!(matches!(ready, Poll::Ready(Ok(()))));
+        assert!(service.call(request).now_or_never().expect("nothing to wait for").is_ok());
+    };
+    send(request());
+    let request = request();
+    let counted = measure(|| send(request));
+    assert_eq!(api.seen.load(Ordering::Relaxed), 2);
+    counted
+}
+
+fn warm<K: tower_bearer_auth::RequestKey>(keys: impl IntoIterator<Item = K>) -> BearerAuthLayer<Issuer<K>> {
+    let source = TokenSource::builder(Issuer::<K>::new(Duration::ZERO, true)).build();
+    runtime().block_on(async {
+        for key in keys {
+            source.warm_up(&key).await.unwrap();
+        }
+    });
+    source.layer().allow_origin(ORIGIN).unwrap()
+}
+
+type Boxed = UnsyncBoxBody<Bytes, BoxError>;
+
+#[test]
+fn a_stamped_request_allocates_no_more_than_the_baseline_says() {
+    let empty = || request(Full::<Bytes>::default());
+    let small = || request(Full::<Bytes>::from("sixteen bytes it"));
+    let boxed = || small().map(|body| -> Boxed { body.map_err(|never| match never {}).boxed_unsync() });
+    let user = || {
+        let mut request = empty();
+        request.extensions_mut().insert(7_u64);
+        request
+    };
+    let wrap: fn(replay::ReplayBody<Boxed>) -> Boxed = |body| body.boxed_unsync();
+    let one = warm([()]);
+    let many = warm((0..1_000).map(FromExtension::<u64>));
+    let counted = [
+        ("static header", second(&AddAuthorizationLayer::bearer(TOKEN), empty)),
+        ("off", second(&one.clone().bodies(replay::Off), empty)),
+        ("keyed, off", second(&many.bodies(replay::Off), user)),
+        ("empty", second(&one, empty)),
+        ("cloned", second(&one.clone().bodies(replay::Cloned), small)),
+        ("buffered", second(&one.bodies(replay::Buffered::new(64 * 1024, wrap)), boxed)),
+    ];
+    let rows = counted.map(|(way, counted)| {
+        [
+            (format!("stamped: {way}, allocations"), counted.count_total),
+            (format!("stamped: {way}, bytes"), counted.bytes_total),
+        ]
+    });
+    hold("stamped", rows.as_flattened());
+}
+
+const WAITERS: u64 = 1_000;
+
+/// What a thousand futures hold that have each been polled once, and how many of them are served in the end.
+fn storm<F, T, E>(issuer: &Issuer<()>, begin: impl FnMut() -> F) -> (u64, u64, u64)
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut begin = begin;
+    let mut waiting: Vec<Pin<Box<F>>> = Vec::with_capacity(WAITERS as usize);
+    let (mut held, mut served) = (AllocationInfo::default(), 0);
+    // All in one poll: tokio would otherwise make its timers wait their turn.
+    runtime().block_on(tokio::task::unconstrained(async {
+        held = measure(|| {
+            for _ in 0..WAITERS {
+                let mut future = Box::pin(begin());
+                assert!(future.as_mut().poll(&mut Context::from_waker(noop_waker_ref())).is_pending());
+                waiting.push(future);
+            }
+        });
+        for future in waiting {
+            served += u64::from(future.await.is_ok());
+        }
+    }));
+    (issuer.requests(), served, held.bytes_current as u64 / WAITERS)
+}
+
+#[test]
+fn a_storm_on_a_cold_key_costs_no_more_than_the_baseline_says() {
+    let mut rows = Vec::new();
+    for (up, outcome) in [(true, "success"), (false, "failure")] {
+        let issuer = Issuer::<()>::new(LATENCY, up);
+        let source = TokenSource::new(issuer.clone());
+        let (alone, served, a_waiter) = storm(&issuer, || source.token());
+        assert_eq!(served, if up { WAITERS } else { 0 });
+        rows.push((format!("storm: {WAITERS} on a source, {outcome}, token requests"), alone));
+        if up {
+            rows.push((format!("storm: {WAITERS} on a source, bytes a waiter"), a_waiter));
+        }
+
+        let (issuer, api) = (Issuer::<()>::new(LATENCY, up), Api::default());
+        let service = TokenSource::new(issuer.clone()).layer().allow_origin(ORIGIN).unwrap().layer(api.clone());
+        let mut requests: Vec<_> = (0..WAITERS).map(|_| request(Full::<Bytes>::default())).collect();
+        let (layered, served, a_waiter) = storm(&issuer, || service.clone().call(requests.pop().unwrap()));
+        assert_eq!(served, if up { WAITERS } else { 0 });
+        assert_eq!(api.seen.load(Ordering::Relaxed), served);
+        rows.push((format!("storm: {WAITERS} through the layer, {outcome}, token requests"), layered));
+        if up {
+            rows.push((format!("storm: {WAITERS} through the layer, bytes a waiter"), a_waiter));
+        }
+        assert!(a_waiter <= 1_024, "{a_waiter} bytes a waiter");
+    }
+    hold("storm", &rows);
+}
+
+/// As many as leave each of the map's 64 shards far from the size at which it doubles, wherever the keys' hashes fall.
+const USERS: u64 = 64 * 325;
+
+// R31
+#[test]
+fn an_idle_user_takes_no_more_than_the_baseline_says() {
+    let issuer = Issuer::<FromExtension<u64>>::new(Duration::ZERO, true);
+    let source = TokenSource::builder(issuer.clone()).max_keys(USERS as usize).build();
+    let runtime = runtime();
+    runtime.block_on(source.warm_up(&FromExtension(USERS))).unwrap();
+    let held = measure(|| {
+        runtime.block_on(async {
+            for user in 1..USERS {
+                source.warm_up(&FromExtension(user)).await.unwrap();
+            }
+        });
+    });
+    assert_eq!((issuer.requests(), source.stats().keys), (USERS, USERS));
+    let token = measure(|| std::mem::forget(IssuedToken::bearer(TOKEN).unwrap()));
+    let (user, token) = (held.bytes_current as u64 / (USERS - 1), token.bytes_current as u64);
+    assert!(user - token <= 1_024, "{user} bytes a user, {token} of them the token");
+    let rows =
+        [("idle: a user, bytes beside the token".to_owned(), user - token), ("idle: a token, bytes".to_owned(), token)];
+    hold("idle", &rows);
+}
+
+#[test]
+fn every_line_of_the_baseline_is_counted_by_somebody() {
+    for line in BASELINE.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let section = line.split_once(": ").map(|(section, _)| section);
+        assert!(matches!(section, Some("stamped" | "storm" | "idle")), "nobody counts `{line}`");
+    }
+}

@@ -1,0 +1,315 @@
+//! Issuer metadata (RFC 8414): where it is looked for, what is believed of it, and what is not.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tower_bearer_auth::exchange::HttpClient;
+use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer, Fault};
+use tower_bearer_auth::{
+    BasicEncoding, ClientCredentials, ClientCredentialsBuilder, Error, ErrorKind, PrivateKeyJwt, SigningAlgorithm,
+    TokenProvider as _,
+};
+
+use crate::canary::shown_in;
+use crate::wire::GOOD;
+
+const OAUTH: &str = "/.well-known/oauth-authorization-server";
+const OPENID: &str = "/.well-known/openid-configuration";
+
+type Pages = HashMap<String, (u16, String)>;
+
+/// A server of a few pages, that keeps what was asked for. What it has not is a 404.
+struct Site {
+    address: SocketAddr,
+    pages: Arc<Mutex<Pages>>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (pages, asked): (Arc<Mutex<Pages>>, Arc<Mutex<Vec<String>>>) = Default::default();
+        let (have, keep) = (Arc::clone(&pages), Arc::clone(&asked));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (have, keep) = (Arc::clone(&have), Arc::clone(&keep));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let asked = format!("{} {}", request.method(), request.uri());
+                    let page = have.lock().get(request.uri().path()).cloned();
+                    keep.lock().push(asked);
+                    let (status, body) = page.unwrap_or((404, "<html>not here</html>".to_owned()));
+                    let answer = Response::builder().status(status).header("location", "/elsewhere");
+                    async move { Ok::<_, Infallible>(answer.body(Full::<Bytes>::from(body)).unwrap()) }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { address, pages, asked }
+    }
+
+    fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn page(&self, path: &str, status: u16, body: impl ToString) {
+        self.pages.lock().insert(path.to_owned(), (status, body.to_string()));
+    }
+
+    /// What was asked for since the last look.
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock())
+    }
+
+    fn document(&self, path: &str) -> Value {
+        json!({ "issuer": format!("{}{path}", self.origin()), "token_endpoint": format!("{}/token", self.origin()) })
+    }
+}
+
+async fn discover(issuer: &str) -> Result<ClientCredentialsBuilder, Error> {
+    ClientCredentials::builder().client_id("id").api_origin("https://api.test").discover(issuer).await
+}
+
+async fn refused(issuer: &str) -> Error {
+    discover(issuer).await.map(drop).unwrap_err()
+}
+
+// RFC 8414 section 3.1, OpenID Connect Discovery section 4.
+#[tokio::test]
+async fn the_document_is_asked_for_once_where_the_standards_put_it() {
+    for (path, found, expected) in [
+        ("", OAUTH.to_owned(), vec![OAUTH.to_owned()]),
+        ("/", OAUTH.to_owned(), vec![OAUTH.to_owned()]),
+        ("/tenant/7", format!("{OAUTH}/tenant/7"), vec![format!("{OAUTH}/tenant/7")]),
+        ("/tenant/7/", format!("{OAUTH}/tenant/7"), vec![format!("{OAUTH}/tenant/7")]),
+        ("", OPENID.to_owned(), vec![OAUTH.to_owned(), OPENID.to_owned()]),
+        ("/a", format!("/a{OPENID}"), vec![format!("{OAUTH}/a"), format!("/a{OPENID}")]),
+    ] {
+        let site = Site::start().await;
+        site.page(&found, 200, site.document(path));
+        site.page("/token", 200, GOOD);
+        let builder = discover(&format!("{}{path}", site.origin())).await.unwrap();
+        let asked: Vec<String> = expected.iter().map(|path| format!("GET {path}")).collect();
+        assert_eq!(site.asked(), asked, "{path}");
+        let provider = builder.client_secret("secret").build().unwrap();
+        provider.fetch(&()).await.unwrap();
+        provider.fetch(&()).await.unwrap();
+        // Never again.
+        assert_eq!(site.asked(), ["POST /token", "POST /token"]);
+    }
+}
+
+// RFC 8414 section 3.3.
+#[tokio::test]
+async fn an_issuer_that_calls_itself_by_another_name_is_not_believed() {
+    let site = Site::start().await;
+    let origin = site.origin();
+    for (name, asked, hint) in [
+        (json!("https://evil.test/CANARY"), origin.clone(), "character by character"),
+        (json!(format!("{origin}/")), origin.clone(), "slash"),
+        (json!(origin), format!("{origin}/"), "slash"),
+        (json!(origin.to_uppercase()), origin.clone(), "character by character"),
+        (json!(format!("{origin}/CANARY")), origin.clone(), "character by character"),
+    ] {
+        site.page(OAUTH, 200, json!({ "issuer": name, "token_endpoint": format!("{origin}/token") }));
+        // The other place would do, and is not asked: the first has answered.
+        site.page(OPENID, 200, site.document(""));
+        let error = refused(&asked).await;
+        assert_eq!(error.kind(), ErrorKind::Config, "{name}");
+        assert!(error.hint().unwrap().contains(hint), "{error}");
+        assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
+        assert_eq!(site.asked(), [format!("GET {OAUTH}")]);
+    }
+}
+
+// R26, R41
+#[tokio::test]
+async fn what_is_no_metadata_is_an_error_that_says_so() {
+    let site = Site::start().await;
+    let origin = site.origin();
+    let token = format!("{origin}/token");
+    let malformed = ErrorKind::MalformedAnswer;
+    for (status, body, kind) in [
+        (200, String::new(), malformed),
+        (200, "<html>CANARY</html>".to_owned(), malformed),
+        (200, "[]".to_owned(), malformed),
+        (200, site.document("").to_string().replace('}', ""), malformed),
+        (200, json!({ "token_endpoint": token }).to_string(), malformed),
+        (200, json!({ "issuer": origin }).to_string(), malformed),
+        (200, json!({ "issuer": 7, "token_endpoint": token }).to_string(), malformed),
+        (200, json!({ "issuer": origin, "token_endpoint": "CANARY" }).to_string(), malformed),
+        (200, json!({ "issuer": origin, "token_endpoint": "https://u:CANARY@a.test" }).to_string(), malformed),
+        (200, json!({ "issuer": origin, "token_endpoint": "http://a.test/CANARY" }).to_string(), ErrorKind::InsecureUrl),
+        (
+            200,
+            json!({ "issuer": origin, "token_endpoint": token, "mtls_endpoint_aliases": { "token_endpoint": "http://a.test" } })
+                .to_string(),
+            ErrorKind::InsecureUrl,
+        ),
+        (200, format!("{}{}", site.document(""), " ".repeat(64 * 1024)), malformed),
+        (302, site.document("").to_string(), ErrorKind::Config),
+        (307, site.document("").to_string(), ErrorKind::Config),
+        (429, String::new(), ErrorKind::Throttled),
+        (500, site.document("").to_string(), ErrorKind::Unavailable),
+        (503, String::new(), ErrorKind::Unavailable),
+    ] {
+        site.page(OAUTH, status, &body);
+        site.page("/elsewhere", 200, site.document(""));
+        let error = refused(&origin).await;
+        assert_eq!(error.kind(), kind, "{status} {body:.80}: {error}");
+        assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
+        // Neither the place behind it nor the one that a redirect names.
+        assert_eq!(site.asked(), [format!("GET {OAUTH}")], "{status} {body:.80}");
+    }
+    // No metadata at all: what an issuer answers on paths that it does not know.
+    for status in [400, 401, 403, 404, 405, 410] {
+        site.page(OAUTH, status, "CANARY");
+        let error = refused(&origin).await;
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(error.status(), Some(StatusCode::NOT_FOUND));
+        assert!(error.hint().unwrap().contains("token URL"), "{error}");
+        assert_eq!(site.asked().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn an_identifier_that_is_no_issuer_s_is_refused_before_anything_is_sent() {
+    let config = ErrorKind::Config;
+    for (issuer, kind) in [
+        ("", config),
+        ("CANARY", config),
+        ("issuer.test", config),
+        ("https://issuer.test/?CANARY", config),
+        ("https://issuer.test/#CANARY", config),
+        ("https://user:CANARY@issuer.test", config),
+        ("ftp://issuer.test", config),
+        ("http://issuer.test/CANARY", ErrorKind::InsecureUrl),
+    ] {
+        let error = refused(issuer).await;
+        assert_eq!(error.kind(), kind, "{issuer}");
+        assert!(error.to_string().starts_with("issuer: "), "{error}");
+        assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
+    }
+    let builder = ClientCredentials::builder().token_url("https://issuer.test/token");
+    let error = builder.discover("https://issuer.test").await.map(drop).unwrap_err();
+    assert!(error.to_string().starts_with("token_url: "), "{error}");
+}
+
+#[test]
+fn discovery_outside_of_a_runtime_says_so() {
+    let error = futures::executor::block_on(refused("https://issuer.test"));
+    assert_eq!(error.kind(), ErrorKind::NoRuntime);
+}
+
+// What came over TLS leads to TLS, and through the client that the builder was given.
+#[tokio::test]
+async fn an_https_issuer_does_not_lead_to_clear_text_on_this_machine() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let issuer = sandbox.issuer_origin();
+    let document = |token_url: &str| {
+        let text = json!({ "issuer": issuer, "token_endpoint": token_url }).to_string();
+        sandbox.script(Fault::Answer(Answer::new(StatusCode::OK).json(text)));
+    };
+    let asking = || {
+        let client = HttpClient::builder().roots_pem(sandbox.ca_pem()).build().unwrap();
+        ClientCredentials::builder().http_client(client).discover(&issuer)
+    };
+    document("http://127.0.0.1:1/token");
+    assert_eq!(asking().await.map(drop).unwrap_err().kind(), ErrorKind::InsecureUrl);
+    document(&sandbox.token_url());
+    let found = asking().await.unwrap();
+    let provider = found
+        .client_id(sandbox.client_id())
+        .client_secret(sandbox.client_secret())
+        .api_origin(sandbox.api_origin())
+        .build()
+        .unwrap();
+    provider.fetch(&()).await.unwrap();
+    assert_eq!(
+        sandbox.token_requests().iter().map(|r| r.path.as_str()).collect::<Vec<_>>(),
+        [OAUTH, OAUTH, "/oauth/token"]
+    );
+}
+
+#[tokio::test]
+async fn a_method_that_the_issuer_does_not_list_is_refused_and_those_that_it_lists_are_named() {
+    let site = Site::start().await;
+    let listing = async |methods: Value| {
+        let mut document = site.document("");
+        document["token_endpoint_auth_methods_supported"] = methods;
+        site.page(OAUTH, 200, document);
+        discover(&site.origin()).await.unwrap()
+    };
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let signer = || PrivateKeyJwt::new(SigningAlgorithm::Es256, key.as_str());
+    let post = |b: ClientCredentialsBuilder| b.client_secret("s").build();
+    let basic = |b: ClientCredentialsBuilder| b.client_secret("s").client_secret_basic(BasicEncoding::Form).build();
+    let signed = |b: ClientCredentialsBuilder| b.private_key_jwt(signer()).build();
+    let tls = |b: ClientCredentialsBuilder| b.mutual_tls().http_client(HttpClient::new().unwrap()).build();
+    post(listing(json!(["client_secret_basic", "client_secret_post"])).await).unwrap();
+    basic(listing(json!(["client_secret_basic"])).await).unwrap();
+    signed(listing(json!(["private_key_jwt"])).await).unwrap();
+    tls(listing(json!(["tls_client_auth"])).await).unwrap();
+    tls(listing(json!(["self_signed_tls_client_auth"])).await).unwrap();
+    // The standard's default for a missing list is Basic alone; issuers that leave it out do not mean it.
+    post(listing(Value::Null).await).unwrap();
+    for error in [
+        post(listing(json!(["private_key_jwt", "CANARY", "client_secret_basic"])).await).unwrap_err(),
+        tls(listing(json!(["private_key_jwt", "client_secret_basic"])).await).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().starts_with("client_authentication: "), "{error}");
+        assert_eq!(error.hint(), Some("it lists client_secret_basic, private_key_jwt"));
+        assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
+    }
+    basic(listing(json!(["private_key_jwt"])).await).unwrap_err();
+    signed(listing(json!(["client_secret_post"])).await).unwrap_err();
+    post(listing(json!([])).await).unwrap_err();
+    // Another token URL is not what was discovered, and its list does not count.
+    post(listing(json!([])).await.token_url("https://other.test/token")).unwrap();
+}
+
+// RFC 8705 section 5.
+#[tokio::test]
+async fn mutual_tls_goes_to_the_issuer_s_alias_for_it_and_other_methods_do_not() {
+    let site = Site::start().await;
+    let mut document = site.document("");
+    document["mtls_endpoint_aliases"] = json!({ "token_endpoint": format!("{}/mtls/token", site.origin()) });
+    site.page(OAUTH, 200, document);
+    site.page("/token", 200, GOOD);
+    site.page("/mtls/token", 200, GOOD);
+    let by_certificate = discover(&site.origin()).await.unwrap().mutual_tls().http_client(HttpClient::new().unwrap());
+    by_certificate.build().unwrap().fetch(&()).await.unwrap();
+    let by_secret = discover(&site.origin()).await.unwrap().client_secret("s");
+    by_secret.build().unwrap().fetch(&()).await.unwrap();
+    let asked = site.asked();
+    assert_eq!((asked[1].as_str(), asked[3].as_str()), ("POST /mtls/token", "POST /token"));
+}
+
+// R48: the document is the issuer's to write, and nothing of it is repeated.
+#[tokio::test]
+async fn nothing_of_the_document_is_in_what_is_printed() {
+    const CANARY: &str = "gT5fV3sE-canary.of/the+issuer";
+    let site = Site::start().await;
+    let mut document = site.document("");
+    document["token_endpoint"] = json!(format!("{}/token?{CANARY}", site.origin()));
+    document["token_endpoint_auth_methods_supported"] = json!([CANARY]);
+    site.page(OAUTH, 200, document);
+    let builder = discover(&site.origin()).await.unwrap().client_secret("s");
+    let mut shown = format!("{builder:?} {builder:#?}");
+    let error = builder.build().unwrap_err();
+    shown.push_str(&format!("{error} {error:?} {error:#?}"));
+    assert_eq!(shown_in(&shown, &[CANARY]), None, "{shown}");
+}

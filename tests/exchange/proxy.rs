@@ -1,0 +1,331 @@
+//! An egress proxy by CONNECT: what it sees, what it may refuse, and who goes around it.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tower_bearer_auth::exchange::{HttpClient, HttpClientBuilder};
+use tower_bearer_auth::sandbox::AccessPspSandbox;
+use tower_bearer_auth::{BasicEncoding, ClientCredentials, Error, ErrorKind, TokenProvider as _};
+
+use crate::access_psp::settings;
+use crate::canary::shown_in;
+use crate::wire::{GOOD, Wire, answer, client};
+
+const PASSWORD: &str = "cZ7kQ9vX:proxy/pass word";
+
+#[derive(Clone)]
+enum Mood {
+    /// Does its work.
+    Open,
+    /// Says this, and closes.
+    Say(&'static str),
+    /// Says this, and no more.
+    Hang(&'static str),
+}
+
+/// A proxy that keeps every byte that a client sends it, in and before the tunnel.
+struct ConnectProxy {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl ConnectProxy {
+    async fn start(mood: Mood) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+        let keep = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let at = keep.lock().len();
+                keep.lock().push(Vec::new());
+                tokio::spawn(serve(stream, mood.clone(), Arc::clone(&keep), at));
+            }
+        });
+        Self { address, seen }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn with_password(&self) -> String {
+        format!("http://us%2Der:cZ7kQ9vX%3Aproxy%2Fpass%20word@{}/", self.address)
+    }
+
+    fn connections(&self) -> usize {
+        self.seen.lock().len()
+    }
+
+    /// What came before the tunnel, and what went into it.
+    fn bytes(&self, connection: usize) -> (String, Vec<u8>) {
+        let seen = self.seen.lock()[connection].clone();
+        let end = seen.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        (String::from_utf8(seen[..end].to_vec()).unwrap(), seen[end..].to_vec())
+    }
+}
+
+async fn serve(mut stream: TcpStream, mood: Mood, keep: Arc<Mutex<Vec<Vec<u8>>>>, at: usize) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = stream.read_u8().await else { return };
+        head.push(byte);
+        keep.lock()[at].push(byte);
+    }
+    match mood {
+        Mood::Open => {}
+        Mood::Say(text) => {
+            // The client may be gone.
+            let _ = stream.write_all(text.as_bytes()).await;
+            return;
+        }
+        Mood::Hang(text) => {
+            let _ = stream.write_all(text.as_bytes()).await;
+            return std::future::pending().await;
+        }
+    }
+    let head = String::from_utf8(head).unwrap();
+    let target = head.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap();
+    let upstream = TcpStream::connect(target).await.unwrap();
+    stream.write_all(b"HTTP/1.1 200 Connection established\r\nX-Via: test\r\n\r\n").await.unwrap();
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (stream.into_split(), upstream.into_split());
+    tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+    let mut chunk = [0; 4096];
+    while let Ok(read) = from_client.read(&mut chunk).await {
+        keep.lock()[at].extend_from_slice(&chunk[..read]);
+        if read == 0 || to_server.write_all(&chunk[..read]).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn trusting(sandbox: &AccessPspSandbox) -> HttpClientBuilder {
+    HttpClient::builder().roots_pem(sandbox.ca_pem())
+}
+
+async fn fetch(sandbox: &AccessPspSandbox, client: HttpClientBuilder) -> Result<(), Error> {
+    settings(sandbox).http_client(client.build()?).build()?.fetch(&()).await.map(drop)
+}
+
+// RFC 9110 section 9.3.6: the proxy sees host and port, and its own credentials.
+#[tokio::test]
+async fn the_proxy_sees_host_and_port_and_nothing_of_the_token_request() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let proxy = ConnectProxy::start(Mood::Open).await;
+    fetch(&sandbox, trusting(&sandbox).proxy(proxy.url())).await.unwrap();
+    fetch(&sandbox, trusting(&sandbox).proxy(proxy.with_password())).await.unwrap();
+    // A secret in a header of the request is no header of the tunnel's.
+    let basic = ClientCredentials::builder()
+        .client_id(sandbox.client_id())
+        .client_secret(sandbox.client_secret())
+        .client_secret_basic(BasicEncoding::Percent)
+        .token_header("x-api-key", "for-the-issuer")
+        .token_url(sandbox.token_url())
+        .api_origin(sandbox.api_origin())
+        .http_client(trusting(&sandbox).proxy(proxy.url()).build().unwrap());
+    basic.build().unwrap().fetch(&()).await.unwrap_err();
+    assert_eq!((proxy.connections(), sandbox.token_request_count()), (3, 3));
+    let issuer = sandbox.issuer_origin().replace("https://", "");
+    let authorization = format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(format!("us-er:{PASSWORD}")));
+    for (connection, credentials) in ["", &authorization, ""].into_iter().enumerate() {
+        let (head, tunnel) = proxy.bytes(connection);
+        assert_eq!(head, format!("CONNECT {issuer} HTTP/1.1\r\nHost: {issuer}\r\n{credentials}\r\n"));
+        // A TLS handshake, and then what nobody reads without its key.
+        assert_eq!(tunnel[0], 0x16);
+        let text = String::from_utf8_lossy(&tunnel);
+        assert!(!["POST", "oauth/token", "client_credentials", "x-api-key"].iter().any(|part| text.contains(part)));
+        let secrets = [sandbox.client_secret(), sandbox.client_id()];
+        assert_eq!(shown_in(&text, &secrets), None);
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_is_used_again() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let proxy = ConnectProxy::start(Mood::Open).await;
+    let client = trusting(&sandbox).proxy(proxy.url()).build().unwrap();
+    let provider = settings(&sandbox).http_client(client).build().unwrap();
+    for _ in 0..5 {
+        provider.fetch(&()).await.unwrap();
+    }
+    assert_eq!((proxy.connections(), sandbox.token_request_count()), (1, 5));
+}
+
+#[tokio::test]
+async fn a_proxy_that_opens_no_tunnel_is_named_and_the_issuer_is_not_asked() {
+    const SOON: Duration = Duration::from_millis(200);
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let table = [
+        (
+            Mood::Say("HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n"),
+            ErrorKind::Config,
+            "407",
+        ),
+        (Mood::Say("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nCANARY"), ErrorKind::Config, "403"),
+        (Mood::Say("HTTP/1.1 302 Found\r\nLocation: https://CANARY.test\r\n\r\n"), ErrorKind::Config, "302"),
+        (Mood::Say("HTTP/1.0 502 Bad Gateway CANARY\r\n\r\n"), ErrorKind::Unavailable, "502"),
+        (Mood::Say("HTTP/1.1 429 Slow down\r\n\r\n"), ErrorKind::Unavailable, "429"),
+        (Mood::Say(""), ErrorKind::Unavailable, "closed the connection"),
+        (Mood::Say("HTTP/1.1 200 OK\r\n"), ErrorKind::Unavailable, "closed the connection"),
+        (Mood::Say("SSH-2.0-CANARY\r\n\r\n"), ErrorKind::MalformedAnswer, "does not speak HTTP"),
+        (Mood::Say("HTTP/1.1 2000 CANARY\r\n\r\n"), ErrorKind::MalformedAnswer, "does not speak HTTP"),
+        (Mood::Say("HTTP/1.1 200 OK\r\n\r\nCANARY"), ErrorKind::MalformedAnswer, "speaks for itself"),
+        (Mood::Hang(""), ErrorKind::Timeout, "within 200ms"),
+        (Mood::Hang("HTTP/1.1 200 OK\r\n"), ErrorKind::Timeout, "within 200ms"),
+    ];
+    for (mood, kind, what) in table {
+        let proxy = ConnectProxy::start(mood).await;
+        let client = trusting(&sandbox).proxy(proxy.with_password()).connect_timeout(SOON);
+        let error = fetch(&sandbox, client).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!(error.is_transient(), kind != ErrorKind::Config, "{error}");
+        let shown = format!("{error} {error:?} {:?}", error.hint());
+        assert!(shown.contains(&format!("the proxy at {}", proxy.address)), "{shown}");
+        assert!(shown.contains(what), "{what}: {shown}");
+        assert!(!shown.contains("CANARY"), "{shown}");
+        assert_eq!(shown_in(&shown, &[PASSWORD]), None, "{shown}");
+    }
+    let endless =
+        ConnectProxy::start(Mood::Hang(Box::leak(format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(9000)).into()))).await;
+    let error = fetch(&sandbox, trusting(&sandbox).proxy(endless.url())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::MalformedAnswer, "{error}");
+    // Nobody listens there.
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let error = fetch(&sandbox, trusting(&sandbox).proxy(format!("http://{gone}"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains(&gone.to_string()), "{error}");
+    assert_eq!(sandbox.token_request_count(), 0);
+}
+
+// The certificate that counts is the issuer's: a proxy that answers in its place is found out.
+#[tokio::test]
+async fn a_proxy_that_answers_in_the_issuer_s_place_is_not_believed() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let impostor = AccessPspSandbox::start().await.unwrap();
+    let proxy = ConnectProxy::start(Mood::Open).await;
+    let client = HttpClient::builder().roots_pem(impostor.ca_pem()).proxy(proxy.url());
+    let error = fetch(&sandbox, client).await.unwrap_err();
+    assert!(format!("{error:?}").contains("UnknownIssuer"), "{error:?}");
+    assert_eq!(proxy.connections(), 1);
+    assert_eq!(sandbox.token_request_count(), 0);
+}
+
+#[tokio::test]
+async fn clear_text_to_loopback_and_hosts_that_are_listed_go_around_the_proxy() {
+    let proxy = ConnectProxy::start(Mood::Open).await;
+    let wire = Wire::answering(answer(200, &[], GOOD)).await;
+    let through = HttpClient::builder().proxy(proxy.url()).build().unwrap();
+    client(&wire.token_url()).http_client(through).build().unwrap().fetch(&()).await.unwrap();
+    assert_eq!((proxy.connections(), wire.connections()), (0, 1));
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    for list in ["127.0.0.1", "issuer.test, 127.0.0.0/8", "*", " *,x"] {
+        fetch(&sandbox, trusting(&sandbox).proxy(proxy.url()).no_proxy(list)).await.unwrap();
+    }
+    assert_eq!((proxy.connections(), sandbox.token_request_count()), (0, 4));
+    for list in ["127.0.0.2", "issuer.test", ""] {
+        fetch(&sandbox, trusting(&sandbox).proxy(proxy.url()).no_proxy(list)).await.unwrap();
+    }
+    assert_eq!((proxy.connections(), sandbox.token_request_count()), (3, 7));
+}
+
+#[test]
+fn a_proxy_that_is_none_is_refused_by_name_and_never_shown() {
+    for url in [
+        "",
+        "http://",
+        "http://user:CANARY@",
+        "https://CANARY.test:3128",
+        "socks5://user:CANARY@proxy.test:1080",
+        "http://proxy.test/CANARY",
+        "http://proxy.test:99999",
+        "http://proxy.test:",
+        "http://proxy.test?CANARY",
+        "http://us\u{0}er:CANARY@proxy.test",
+        "http://us%3Aer:CANARY@proxy.test",
+        "http://user:CANARY%0D%0A@proxy.test",
+        "http://pro xy.test",
+    ] {
+        let builder = HttpClient::builder().proxy(url);
+        let shown = format!("{builder:?}");
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+        assert!(error.to_string().starts_with("proxy: "), "{url}: {error}");
+        assert!(!format!("{shown} {error} {error:?}").contains("CANARY"), "{error}");
+    }
+    for url in
+        ["http://proxy.test", "HTTP://proxy.test:3128/", "proxy.test:3128", "http://u@[::1]:3128", " http://p:1 "]
+    {
+        HttpClient::builder().proxy(url).build().unwrap();
+    }
+    let both = HttpClient::builder().proxy("http://proxy.test").proxy_from_env().build().unwrap_err();
+    assert!(both.to_string().starts_with("proxy: "), "{both}");
+    let alone = HttpClient::builder().no_proxy("issuer.test").build().unwrap_err();
+    assert!(alone.to_string().starts_with("no_proxy: "), "{alone}");
+}
+
+const CHILD: &str = "TBA_PROXY_CHILD";
+
+/// A child of this test binary, under no proxy variables but these.
+fn under(variables: &[(&str, &str)]) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"] {
+        command.env_remove(name);
+    }
+    let test = "proxy::proxy_variables_count_where_they_were_asked_for_and_nowhere_else";
+    let variables = variables.iter().map(|(name, value)| (*name, OsString::from(value)));
+    let output = command.args(["--exact", test, "--nocapture"]).envs(variables).env(CHILD, "1").output().unwrap();
+    let shown = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{shown}");
+    shown
+}
+
+async fn report() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    for (name, client) in [("asked", trusting(&sandbox).proxy_from_env()), ("not asked", trusting(&sandbox))] {
+        match fetch(&sandbox, client).await {
+            Ok(()) => println!("child, {name}: straight"),
+            Err(error) => println!("child, {name}: {error}"),
+        }
+    }
+}
+
+// Which way a request went is read from who refuses it: the proxies are ports on which nobody listens.
+#[test]
+fn proxy_variables_count_where_they_were_asked_for_and_nowhere_else() {
+    if std::env::var_os(CHILD).is_some() {
+        return tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(report());
+    }
+    let (one, two) = ("http://user:CANARY@127.0.0.1:1", "127.0.0.1:2");
+    let through = |port| format!("child, asked: the proxy at 127.0.0.1:{port} could not be reached");
+    let straight = String::from("child, asked: straight");
+    for (variables, expected) in [
+        (vec![], straight.clone()),
+        (vec![("HTTPS_PROXY", one)], through(1)),
+        (vec![("https_proxy", two)], through(2)),
+        (vec![("ALL_PROXY", one)], through(1)),
+        (vec![("all_proxy", two)], through(2)),
+        (vec![("HTTPS_PROXY", one), ("https_proxy", two), ("ALL_PROXY", two)], through(1)),
+        (vec![("HTTPS_PROXY", ""), ("ALL_PROXY", two)], through(2)),
+        // That one is for clear text.
+        (vec![("HTTP_PROXY", one), ("http_proxy", one)], straight.clone()),
+        (vec![("HTTPS_PROXY", one), ("NO_PROXY", "issuer.test,127.0.0.1")], straight.clone()),
+        (vec![("HTTPS_PROXY", one), ("no_proxy", "*")], straight.clone()),
+        (vec![("HTTPS_PROXY", one), ("NO_PROXY", "issuer.test")], through(1)),
+        (vec![("HTTPS_PROXY", "socks5://user:CANARY@127.0.0.1:1")], "child, asked: HTTPS_PROXY: ".into()),
+        (vec![("ALL_PROXY", "http://")], "child, asked: ALL_PROXY: ".into()),
+    ] {
+        let shown = under(&variables);
+        assert!(shown.contains(&expected), "{variables:?}: {shown}");
+        assert!(shown.contains("child, not asked: straight"), "{variables:?}: {shown}");
+        assert!(!shown.contains("CANARY"), "{shown}");
+    }
+}

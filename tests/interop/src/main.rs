@@ -1,0 +1,98 @@
+//! Drives `tower-bearer-auth` against servers that were written by others. `tests/interop/run` starts them.
+//!
+//!     interop certificates DIRECTORY
+//!     interop cases DIRECTORY FLOOR PAGE [--fill]
+//!
+//! `cases` reads what the servers said in DIRECTORY/*.ready, and exits with 1 where a case failed, where there are fewer
+//! than FLOOR says, or where PAGE does not have the tables that were observed.
+
+mod django;
+mod encodings;
+mod express;
+mod faults;
+mod issuer;
+mod oidc;
+mod plain;
+mod report;
+mod suite;
+mod tls;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::{env, fs};
+
+use serde::Deserialize;
+
+use crate::report::Report;
+use crate::suite::{Check, Facts, Failure, fail};
+
+/// What all of them know: the servers, and the secrets of the clients that they were given.
+pub struct World {
+    servers: BTreeMap<String, Facts>,
+    secrets: Vec<(String, String)>,
+    pub certificates: tls::Certificates,
+}
+
+impl World {
+    fn read(directory: &Path) -> Check<Self> {
+        #[derive(Deserialize)]
+        struct Clients {
+            secrets: Vec<(String, String)>,
+        }
+        let mut servers = BTreeMap::new();
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "ready") {
+                let facts: Facts = serde_json::from_str(&fs::read_to_string(path)?)?;
+                servers.insert(facts.server.clone(), facts);
+            }
+        }
+        let Clients { secrets } = serde_json::from_str(include_str!("../clients.json"))?;
+        Ok(Self { servers, secrets, certificates: tls::Certificates::read(directory)? })
+    }
+
+    pub fn server(&self, name: &str) -> Check<&Facts> {
+        self.servers.get(name).ok_or_else(|| Failure(format!("{name} was not started")))
+    }
+
+    /// The secret of most clients.
+    pub fn secret(&self) -> &str {
+        self.odd_secrets().find(|(name, _)| *name == "plain").map_or("", |(_, secret)| secret)
+    }
+
+    /// Secrets with odd characters in them, by the name of their kind.
+    pub fn odd_secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.secrets.iter().map(|(name, secret)| (name.as_str(), secret.as_str()))
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments[..] {
+        ["certificates", directory] => tls::write(Path::new(directory)).map(|()| true),
+        ["cases", directory, floor, page] => cases(directory, floor, page, false).await,
+        ["cases", directory, floor, page, "--fill"] => cases(directory, floor, page, true).await,
+        _ => fail("usage: interop certificates DIRECTORY | interop cases DIRECTORY FLOOR PAGE [--fill]"),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(Failure(why)) => {
+            eprintln!("interop: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn cases(directory: &str, floor: &str, page: &str, fill: bool) -> Check<bool> {
+    let world = World::read(Path::new(directory))?;
+    let mut report = Report::default();
+    oidc::all(&world, &mut report).await?;
+    tls::all(&world, &mut report).await?;
+    django::all(&world, &mut report).await?;
+    express::all(&world, &mut report).await?;
+    faults::all(&world, &mut report).await?;
+    report.finish(Path::new(floor), Path::new(page), fill)
+}

@@ -1,0 +1,109 @@
+//! Cases, how they are run, and what they left behind.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use serde::Deserialize;
+
+/// A server that hangs ends its case, and not the whole run.
+const CASE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a case failed.
+#[derive(Debug)]
+pub struct Failure(pub String);
+
+pub type Check<T = ()> = Result<T, Failure>;
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let mut text = error.to_string();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            text = format!("{text}: {cause}");
+            next = cause.source();
+        }
+        Self(text)
+    }
+}
+
+pub fn boxed(error: tower_bearer_auth::BoxError) -> Failure {
+    Failure(error.to_string())
+}
+
+pub fn fail<T>(why: impl fmt::Display) -> Check<T> {
+    Err(Failure(why.to_string()))
+}
+
+pub fn holds(condition: bool, what: impl fmt::Display) -> Check {
+    if condition { Ok(()) } else { fail(what) }
+}
+
+pub fn equal<A: PartialEq<B> + fmt::Debug, B: fmt::Debug>(what: &str, found: A, wanted: B) -> Check {
+    if found == wanted { Ok(()) } else { fail(format!("{what}: found {found:?}, wanted {wanted:?}")) }
+}
+
+/// What a server says of itself when it is ready.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Facts {
+    pub server: String,
+    pub version: String,
+    pub url: String,
+    pub control: String,
+}
+
+/// The cases against one server.
+pub struct Suite {
+    pub facts: Facts,
+    pub cases: usize,
+    pub passed: usize,
+    pub wrong_ones: usize,
+    /// Requests at this server, by its own count.
+    pub counted: usize,
+    /// Tokens that it issued, by its own count, where it is an issuer that has one.
+    pub issued: Option<usize>,
+}
+
+impl Suite {
+    pub fn new(facts: &Facts) -> Self {
+        println!("\n{} {}", facts.server, facts.version);
+        Self { facts: facts.clone(), cases: 0, passed: 0, wrong_ones: 0, counted: 0, issued: None }
+    }
+
+    pub async fn case(&mut self, name: &str, work: impl Future<Output = Check>) {
+        let outcome = run(work).await;
+        self.note(name, outcome);
+    }
+
+    /// A case that is wrong on purpose: passed if it fails, and for the reason that it should.
+    pub async fn wrong(&mut self, name: &str, reason: &str, work: impl Future<Output = Check>) {
+        self.wrong_ones += 1;
+        let outcome = match run(work).await {
+            Ok(()) => fail("it passed, so nothing here can be believed"),
+            Err(Failure(why)) if why.contains(reason) => Ok(()),
+            Err(Failure(why)) => fail(format!("it failed for another reason than {reason:?}: {why}")),
+        };
+        self.note(&format!("wrong on purpose, and refused: {name}"), outcome);
+    }
+
+    fn note(&mut self, name: &str, outcome: Check) {
+        self.cases += 1;
+        match outcome {
+            Ok(()) => {
+                self.passed += 1;
+                println!("  ok    {name}");
+            }
+            Err(Failure(why)) => println!("  FAIL  {name}\n        {why}"),
+        }
+    }
+}
+
+async fn run(work: impl Future<Output = Check>) -> Check {
+    match tokio::time::timeout(CASE_LIMIT, AssertUnwindSafe(work).catch_unwind()).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => fail("it panicked"),
+        Err(_) => fail(format!("it did not end within {CASE_LIMIT:?}")),
+    }
+}
