@@ -21,6 +21,7 @@ page!(how_it_works, "how-it-works.md");
 page!(refresh, "refresh.md");
 page!(outage, "outage.md");
 page!(provider, "provider.md");
+page!(issuers, "issuers.md");
 page!(replay, "replay.md");
 page!(testing, "testing.md");
 page!(errors, "errors.md");
