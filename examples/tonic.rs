@@ -64,6 +64,8 @@ fn serve(sandbox: &Arc<AccessPspSandbox>, refused: &Arc<AtomicUsize>) -> Result<
         refused.fetch_add(1, Ordering::SeqCst);
         Err(Status::unauthenticated("the token is not accepted"))
     };
+    // tonic's server, not its client, wants a process default where more than one cryptography is compiled in.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let (reporter, health) = health_reporter();
     let incoming = TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let origin = format!("https://{}", incoming.local_addr()?).parse()?;

@@ -139,6 +139,12 @@ where
     }
     let stats = source.stats();
     assert_eq!((stats.flights, stats.refusals, stats.replays), (4, 2 * CALLS as u64, 2 * CALLS as u64));
+    no_process_default();
+}
+
+/// That nothing here needs rustls' process default, or has installed one: with two providers compiled in there is none.
+fn no_process_default() {
+    assert!(rustls::crypto::CryptoProvider::get_default().is_none());
 }
 
 /// What a stack has to be for a server to hold it in its state.

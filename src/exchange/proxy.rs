@@ -67,7 +67,7 @@ impl Choice {
     }
 }
 
-/// The first of these that is set and not empty: an empty one switches a proxy off.
+/// The first of these that is set. An empty one counts as none.
 fn first<'a>(
     names: &[&'a str],
     variable: &dyn Fn(&str) -> Option<OsString>,

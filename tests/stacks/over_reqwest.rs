@@ -91,5 +91,6 @@ async fn a_source_alone_beside_reqwest_goes_through_an_expiry_and_a_revocation()
         assert_eq!(stage.sandbox.api_request_count(), 4 * CALLS);
         assert!(stage.sandbox.api_requests().iter().all(|request| request.version == version_of(http)));
         assert_eq!(stage.source.stats().flights, 3);
+        no_process_default();
     }
 }

@@ -52,20 +52,7 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) async fn start(sandbox: &AccessPspSandbox, http: Http) -> Self {
-        let (certificate, key) = sandbox.server_identity_pem().unwrap();
-        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
-        config.alpn_protocols = match http {
-            Http::One => vec!["http/1.1".into()],
-            Http::Two => vec!["h2".into()],
-        };
-        let tls = TlsAcceptor::from(Arc::new(config));
+        let tls = acceptor(sandbox, http);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let origin = format!("https://{}", listener.local_addr().unwrap());
         let (arrive, arrivals) = mpsc::channel(16);
@@ -95,6 +82,24 @@ impl Upstream {
         exchange.answer.send(head).unwrap();
         exchange.head
     }
+}
+
+/// TLS by the sandbox's authority. The cryptography is named: two may be compiled in, and none be the default.
+pub(crate) fn acceptor(sandbox: &AccessPspSandbox, http: Http) -> TlsAcceptor {
+    let (certificate, key) = sandbox.server_identity_pem().unwrap();
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    config.alpn_protocols = match http {
+        Http::One => vec!["http/1.1".into()],
+        Http::Two => vec!["h2".into()],
+    };
+    TlsAcceptor::from(Arc::new(config))
 }
 
 async fn converse(

@@ -1,6 +1,8 @@
 //! Time and allocations of one stamped request, from `poll_ready` to the answer. The request is made outside of what is
 //! measured, and a first one has shown that the header arrives.
 
+use std::any::Any;
+use std::cell::RefCell;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,15 +28,42 @@ where
     bencher.with_inputs(request).bench_local_values(|request| hot_path::send(&mut service, request));
 }
 
-/// Each thread has clones of one service.
-fn together<L, B>(bencher: Bencher<'_, '_>, layer: L, expected: &'static str, request: impl Fn() -> Request<B> + Sync)
-where
+/// Each request goes through a clone of its own of one service.
+fn cloned_each<L, B>(
+    bencher: Bencher<'_, '_>,
+    layer: L,
+    expected: &'static str,
+    request: impl Fn() -> Request<B> + Sync,
+) where
     L: Layer<Sink, Service: Service<Request<B>, Response = Answer, Error: Debug> + Clone + Sync>,
 {
     let service = hot_path::checked(&layer, request(), Some(expected));
     bencher.with_inputs(|| (service.clone(), Some(request()))).bench_refs(|(service, request)| {
         let request = request.take().expect("each is sent once");
         hot_path::send(service, request)
+    });
+}
+
+thread_local! {
+    /// The clone that this thread uses, and in which run.
+    static KEPT: RefCell<(u64, Box<dyn Any>)> = RefCell::new((0, Box::new(())));
+}
+
+/// Each thread has one clone of the service, and uses it again and again.
+fn together<L, B>(bencher: Bencher<'_, '_>, layer: L, expected: &'static str, request: impl Fn() -> Request<B> + Sync)
+where
+    L: Layer<Sink, Service: Service<Request<B>, Response = Answer, Error: Debug> + Clone + Sync + 'static>,
+{
+    static RUNS: AtomicU64 = AtomicU64::new(1);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let service = hot_path::checked(&layer, request(), Some(expected));
+    bencher.with_inputs(request).bench_values(|request| {
+        KEPT.with_borrow_mut(|(of, kept)| {
+            if *of != run {
+                (*of, *kept) = (run, Box::new(service.clone()));
+            }
+            hot_path::send(kept.downcast_mut::<L::Service>().expect("this run's own"), request)
+        })
     });
 }
 
@@ -115,5 +144,20 @@ mod threads {
     #[divan::bench(args = [1_000])]
     fn h_keyed(bencher: Bencher<'_, '_>, count: u64) {
         together(bencher, hot_path::keyed(count).bodies(replay::Off), USER_STAMP, users(count));
+    }
+}
+
+#[divan::bench_group(threads = [1, 2])]
+mod threads_that_clone_for_each_request {
+    use super::*;
+
+    #[divan::bench]
+    fn b_static(bencher: Bencher<'_, '_>) {
+        cloned_each(bencher, hot_path::fixed(), STAMP, hot_path::empty);
+    }
+
+    #[divan::bench]
+    fn d_off(bencher: Bencher<'_, '_>) {
+        cloned_each(bencher, hot_path::ours().bodies(replay::Off), STAMP, hot_path::empty);
     }
 }

@@ -196,7 +196,8 @@ impl Tls<'_> {
             .case("a wrong secret is told as such over TLS", async {
                 let client = self.client(self.trusting().build()?).client_secret("wrong-7fQ2");
                 let error = TokenSource::new(client.build()?).token().await.err();
-                let expected = permanent(ErrorKind::InvalidCredentials, 401, Some("invalid_client"), "client secret");
+                let expected =
+                    permanent(ErrorKind::InvalidCredentials, 401, Some("invalid_client"), "its secret or key");
                 error.map_or_else(|| fail("there is a token"), |error| says(&error, expected))
             })
             .await;
@@ -229,7 +230,7 @@ impl Tls<'_> {
                 equal("requests for the metadata", asked.statuses().await?, [200])
             })
             .await;
-        let refused = permanent(ErrorKind::InvalidCredentials, 401, Some("invalid_client"), "client secret");
+        let refused = permanent(ErrorKind::InvalidCredentials, 401, Some("invalid_client"), "its secret or key");
         let (chain, key) = &self.world.certificates.stranger;
         for (name, http) in [
             ("another client's certificate is refused", self.trusting().identity_pem(chain, key).build()),

@@ -12,7 +12,7 @@ use tower_bearer_auth::replay;
 use tower_layer::Layer;
 use tower_service::Service;
 
-const WAYS: &str = "bare static by-hand off empty cloned buffered keyed-USERS";
+const WAYS: &str = "bare static by-hand off off-clones empty cloned buffered keyed-USERS";
 
 #[inline(never)]
 fn counted_section<S, B>(service: &mut S, requests: Vec<Request<B>>)
@@ -22,6 +22,18 @@ where
 {
     for request in requests {
         black_box(hot_path::send(service, request));
+    }
+}
+
+/// Each request through a service that nothing was sent through before.
+#[inline(never)]
+fn counted_section_of_clones<S, B>(services: Vec<S>, requests: Vec<Request<B>>)
+where
+    S: Service<Request<B>, Response = Answer>,
+    S::Error: Debug,
+{
+    for (mut service, request) in services.into_iter().zip(requests) {
+        black_box(hot_path::send(&mut service, request));
     }
 }
 
@@ -46,6 +58,10 @@ fn main() -> ExitCode {
         "static" => run(hot_path::fixed(), Some(STAMP), n, empty),
         "by-hand" => run(hot_path::by_hand(), Some(STAMP), n, empty),
         "off" => run(hot_path::ours().bodies(replay::Off), Some(STAMP), n, empty),
+        "off-clones" => {
+            let service = hot_path::checked(&hot_path::ours().bodies(replay::Off), empty(0), Some(STAMP));
+            counted_section_of_clones(vec![service; n as usize], (0..n).map(empty).collect());
+        }
         "empty" => run(hot_path::ours(), Some(STAMP), n, empty),
         "cloned" => run(hot_path::ours().bodies(replay::Cloned), Some(STAMP), n, small),
         "buffered" => run(hot_path::ours().bodies(hot_path::buffered()), Some(STAMP), n, boxed),

@@ -63,7 +63,7 @@ fn cached_rows(table: &mut Table, kinds: &[Kind]) {
     };
     let read: Vec<_> = kinds.iter().map(|kind| of(kind, true).next()).collect();
     let whole: Vec<_> = kinds.iter().map(|kind| of(kind, false).next()).collect();
-    let least: Vec<_> = kinds.iter().map(|kind| of(kind, false).last()).collect();
+    let least: Vec<_> = kinds.iter().map(|kind| of(kind, false).next_back()).collect();
     for (what, of_kinds) in [
         ("cached token read", read),
         ("request stamped, as it comes", whole),

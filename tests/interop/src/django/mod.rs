@@ -22,7 +22,7 @@ use crate::report::Report;
 use crate::suite::{Check, Facts, Suite, boxed, equal, fail, holds};
 
 const TOKEN: &str = "/o/token/";
-const CREDENTIALS: &str = "verify the client id and the client secret";
+const CREDENTIALS: &str = "verify the client id, its secret or key";
 
 pub async fn all(world: &World, report: &mut Report) -> Check {
     let facts = world.server("django-oauth-toolkit")?;

@@ -72,7 +72,7 @@ impl Mock<'_> {
             (
                 "401 with a page of HTML",
                 json!({"status": 401, "body": "<html>"}),
-                said(InvalidCredentials, 401, None, "client secret"),
+                said(InvalidCredentials, 401, None, "its secret or key"),
             ),
             (
                 "403 of a gateway",
@@ -84,7 +84,7 @@ impl Mock<'_> {
             (
                 "an error inside of a 200",
                 json!({"status": 200, "jsonBody": {"error": "invalid_client"}}),
-                said(InvalidCredentials, 200, Some("invalid_client"), "client secret"),
+                said(InvalidCredentials, 200, Some("invalid_client"), "its secret or key"),
             ),
             (
                 "a code that repeats the secret",

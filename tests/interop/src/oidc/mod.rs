@@ -25,7 +25,7 @@ use crate::report::Report;
 use crate::suite::{Check, Facts, Suite, equal};
 
 pub const TOKEN: &str = "/token";
-const CREDENTIALS: &str = "verify the client id and the client secret";
+const CREDENTIALS: &str = "verify the client id, its secret or key";
 const PARAMETERS: &str = "check the parameters";
 
 /// A key that the issuer's side made at its start.
