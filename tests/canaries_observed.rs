@@ -21,13 +21,15 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer as _, Service, ServiceExt as _};
 use tower_bearer_auth::exchange::HttpClient;
 use tower_bearer_auth::sandbox::{AccessPspSandbox, AeropaySandbox, Answer, Fault};
 use tower_bearer_auth::{
-    Aeropay, BearerAuthLayer, BoxError, ClientCredentials, Error, IssuedToken, Static, TokenProvider, TokenSource,
-    aeropay, from_fn, replay,
+    Aeropay, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, Error, IssuedToken, PrivateKeyJwt,
+    SigningAlgorithm, Static, TokenProvider, TokenSource, aeropay, from_fn, replay,
 };
 
 #[path = "common/canary.rs"]
@@ -36,9 +38,12 @@ mod canary;
 mod https;
 #[path = "common/observed.rs"]
 mod observed;
+#[path = "common/strict_issuer.rs"]
+mod strict_issuer;
 
 use https::Http;
 use observed::Watch;
+use strict_issuer::{Seen, StrictIssuer};
 
 /// What no server knows of: in URLs, bodies, panics and errors.
 const SECRET: &str = "cZ7kQ9vX-client/secret+1";
@@ -81,17 +86,23 @@ impl log::Log for Log {
 struct Servers {
     psp: AccessPspSandbox,
     aeropay: AeropaySandbox,
+    /// It takes every second client at its word, and echoes the others.
+    strict: StrictIssuer,
+    /// It opens no tunnel, and echoes what it was asked.
+    proxy: String,
     _runtime: Runtime,
 }
 
 impl Servers {
     fn start() -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (psp, aeropay) = runtime.block_on(async {
+        let turn = AtomicUsize::new(0);
+        let (psp, aeropay, strict, proxy) = runtime.block_on(async {
             let psp = AccessPspSandbox::builder().require_token_api_key().start().await.unwrap();
-            (psp, AeropaySandbox::start().await.unwrap())
+            let strict = StrictIssuer::start(move |_| turn.fetch_add(1, Ordering::SeqCst) % 2 == 0).await;
+            (psp, AeropaySandbox::start().await.unwrap(), strict, closed_proxy().await)
         });
-        Self { psp, aeropay, _runtime: runtime }
+        Self { psp, aeropay, strict, proxy, _runtime: runtime }
     }
 
     /// What the sandboxes drew, and every token that reached an API.
@@ -106,8 +117,31 @@ impl Servers {
         let tokens: Vec<_> = tokens.flatten().collect();
         // Of a JWT what is its own: the parts before its signature are much the same in all of them.
         let signatures = tokens.iter().filter_map(|token| token.to_str().unwrap().rsplit('.').next());
-        keys.chain(signatures).map(str::to_owned).collect()
+        let proofs = self.strict.seen().into_iter().flat_map(|seen| proofs_in(&seen));
+        keys.chain(signatures).map(str::to_owned).chain(proofs).collect()
     }
+}
+
+/// What a client proved itself by: what stands behind `Basic`, or the signature of an assertion.
+fn proofs_in(seen: &Seen) -> Vec<String> {
+    let basic = seen.authorization.iter().filter_map(|value| value.strip_prefix("Basic "));
+    let signed = seen.one("client_assertion").and_then(|assertion| assertion.rsplit('.').next());
+    basic.chain(signed).map(str::to_owned).collect()
+}
+
+async fn closed_proxy() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = vec![0; 4096];
+            let read = stream.read(&mut head).await.unwrap_or_default();
+            let head = String::from_utf8_lossy(&head[..read]).replace("\r\n", " ");
+            let answer = format!("HTTP/1.1 407 {head}\r\nproxy-authenticate: Basic {head}\r\n\r\n{head}");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    address.to_string()
 }
 
 /// A form of a secret that was drawn at random, if `text` shows one. In pieces of 12: the log has so many random digits that
@@ -210,6 +244,30 @@ async fn drive<P: TokenProvider<Key = ()>>(source: &TokenSource<P>, sandbox: &Ac
     let url = format!("{}/{ELSEWHERE}?key={ELSEWHERE}", foreign.origin());
     let client = source.layer().layer(https::client(sandbox, Http::One));
     client.oneshot(request(Method::GET, url)).await.unwrap();
+}
+
+/// Each proof that a client can give of itself, taken and refused, and a proxy on the way.
+async fn drive_proofs(servers: &Servers) {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap().serialize_pem();
+    let client = || ClientCredentials::builder().client_id("orders").api_origin("https://api.test");
+    let basic = |encoding| client().client_secret(SECRET).client_secret_basic(encoding);
+    let ways = [
+        basic(BasicEncoding::Percent),
+        basic(BasicEncoding::Form),
+        basic(BasicEncoding::Raw),
+        client().private_key_jwt(PrivateKeyJwt::new(SigningAlgorithm::Es256, key)),
+    ];
+    for way in ways {
+        let source = TokenSource::new(way.token_url(servers.strict.token_url()).build().unwrap());
+        source.token().await.unwrap();
+        source.rotate();
+        assert_eq!(source.token().await.unwrap_err().code(), Some("invalid_client"));
+    }
+    let proxy = HttpClient::builder()
+        .roots_pem(servers.psp.ca_pem())
+        .proxy(format!("http://user:{ELSEWHERE}@{}", servers.proxy));
+    let way = basic(BasicEncoding::Percent).token_url(servers.psp.token_url()).http_client(proxy.build().unwrap());
+    TokenSource::new(way.build().unwrap()).token().await.unwrap_err();
 }
 
 async fn drive_aeropay(sandbox: &AeropaySandbox, version: aeropay::ApiVersion) {
@@ -348,6 +406,7 @@ fn drive_everything() -> (Watch, Servers) {
         for version in [aeropay::ApiVersion::V1, aeropay::ApiVersion::V2] {
             drive_aeropay(&servers.aeropay, version).await;
         }
+        drive_proofs(&servers).await;
         drive_the_small_ones().await;
     });
     drop(runtime);
@@ -393,6 +452,9 @@ fn no_provider_shows_a_secret_or_a_token_at_trace() {
     }
     assert!(Log::text().contains("rustls"), "the log was not heard");
     assert!(drawn.len() > 10, "{}", drawn.len());
+    // Three encodings of one secret, of which two are alike, and two signatures.
+    let proofs: BTreeSet<_> = servers.strict.seen().iter().flat_map(proofs_in).collect();
+    assert!(proofs.len() >= 4 && proofs.is_subset(&drawn), "{} proofs", proofs.len());
     for secret in &drawn {
         assert!(drawn_in(&format!("x{secret}y"), &drawn).is_some(), "{secret}");
     }

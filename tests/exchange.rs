@@ -30,7 +30,7 @@ mod requests;
 mod rsa_key;
 #[path = "exchange/services.rs"]
 mod services;
-#[path = "exchange/strict_issuer.rs"]
+#[path = "common/strict_issuer.rs"]
 mod strict_issuer;
 #[path = "exchange/tls.rs"]
 mod tls;

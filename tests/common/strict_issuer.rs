@@ -1,5 +1,6 @@
 //! A token endpoint of plain hyper that takes nothing on trust: the request as RFC 6749 sections 3.2 and 4.4.2 have it, and
 //! the client's proof as the test says. It echoes what it was sent into every refusal, as a hostile one would.
+#![allow(dead_code, reason = "not every test asks for all of it")]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
