@@ -23,6 +23,8 @@ pub struct IssuedToken {
     lifetime: Option<Duration>,
     /// Which token source asked for it; 0 before one has it.
     source: u64,
+    /// How often that source's credentials had been rotated when it asked.
+    rotation: u64,
 }
 
 impl IssuedToken {
@@ -48,7 +50,7 @@ impl IssuedToken {
             return Err(Error::new(ErrorKind::MalformedAnswer, "the access token does not fit into a header"));
         };
         header.set_sensitive(true);
-        Ok(Self { header, lifetime: None, source: 0 })
+        Ok(Self { header, lifetime: None, source: 0, rotation: 0 })
     }
 
     /// Sets how long the token lives, counted from the moment at which it was asked for.
@@ -65,9 +67,8 @@ impl IssuedToken {
         self.lifetime
     }
 
-    pub(crate) fn for_source(mut self, id: u64) -> Self {
-        self.source = id;
-        self
+    pub(crate) fn for_source(self, source: u64, rotation: u64) -> Self {
+        Self { source, rotation, ..self }
     }
 
     pub(crate) fn same_secret(&self, token: &Token) -> bool {
@@ -107,6 +108,7 @@ pub struct Token {
 pub(crate) struct Inner {
     header: HeaderValue,
     source: u64,
+    rotation: u64,
     generation: u64,
     deadlines: Deadlines,
     /// The earlier of the window's beginning and the usable end, by each clock.
@@ -127,11 +129,23 @@ impl AsRef<[u8]> for HeaderBytes {
 
 impl Token {
     pub(crate) fn new(issued: IssuedToken, generation: u64, deadlines: Deadlines, late: bool) -> Self {
-        let IssuedToken { header, lifetime: _, source } = issued;
+        let IssuedToken { header, lifetime: _, source, rotation } = issued;
         let Deadlines { refresh, usable, .. } = deadlines;
         let fresh_until = refresh.map_or(usable, |refresh| refresh.earlier(usable));
         let (accepted, refused) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { inner: Arc::new(Inner { header, source, generation, deadlines, fresh_until, late, accepted, refused }) }
+        Self {
+            inner: Arc::new(Inner {
+                header,
+                source,
+                rotation,
+                generation,
+                deadlines,
+                fresh_until,
+                late,
+                accepted,
+                refused,
+            }),
+        }
     }
 
     /// The value for the `Authorization` header: `Bearer` and the token, marked sensitive.
@@ -171,6 +185,11 @@ impl Token {
 
     pub(crate) fn source(&self) -> u64 {
         self.inner.source
+    }
+
+    /// How often its source's credentials had been rotated when it was asked for.
+    pub(crate) fn rotation(&self) -> u64 {
+        self.inner.rotation
     }
 
     pub(crate) fn deadlines(&self) -> &Deadlines {

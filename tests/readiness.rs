@@ -210,6 +210,32 @@ async fn a_second_sending_that_waits_for_readiness_longer_than_its_token_lives_h
     }
 }
 
+// R50: what was asked for with the old credentials is sent to nobody, even where there is nothing else to send.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_rotated_away_during_readiness_is_not_sent_and_the_error_does_not_say_that_nothing_was() {
+    let (provider, asked) = issuer(|n| async move {
+        match n {
+            1 | 2 => token(n),
+            _ => Err(Error::permanent("the new secret is not known yet")),
+        }
+    });
+    let source = TokenSource::new(provider);
+    let api = Api::new(|_| refused(INVALID_TOKEN));
+    let strict = Strict::new(api.clone());
+    let gate = strict.gate.clone();
+    gate.send_replace(false);
+    let call = tokio::spawn(source.layer().allow_origin(API).unwrap().layer(strict).oneshot(get()));
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!(asked.count(), 2, "the second sending waits for the service");
+    source.rotate();
+    gate.send_replace(true);
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(asked.count(), 3);
+    assert!(Error::find(&*error).is_none(), "an error of this crate's says that nothing was sent");
+    assert!(error.to_string().contains("rotated"), "{error}");
+    assert_eq!(api.sends().iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["token-1"]);
+}
+
 // After the first sending there is an answer of the server's or an error of the inner service's, and never one of ours.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_ends_during_readiness_while_the_issuer_is_down_is_judged_by_the_server() {

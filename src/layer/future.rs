@@ -152,7 +152,14 @@ where
                     this.state.set(State::Sent { response, sent: Some(Sent { held, again }) });
                 }
                 StateProj::Sent { response, sent } => {
-                    let response = ready!(response.poll(cx)).map_err(Into::into)?;
+                    let response = match ready!(response.poll(cx)) {
+                        Ok(response) => response,
+                        Err(error) => {
+                            // The copy goes, whoever keeps the future.
+                            *sent = None;
+                            return Poll::Ready(Err(error.into()));
+                        }
+                    };
                     let Some(Sent { held, .. }) = sent.as_ref() else {
                         return Poll::Pending;
                     };

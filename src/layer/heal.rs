@@ -1,5 +1,6 @@
 //! Between a refusal and the second sending.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -162,9 +163,16 @@ impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
                     Newest::Usable(grant) => return Poll::Ready(resend(shared, grant, service, request)),
                     Newest::Ended(grant, acquire) => Step::Restamping { acquire, grant, service, request },
                 },
-                // The first answer is gone: without a new token the server judges the old one.
                 (Step::Restamping { grant, service, request, .. }, renewed) => {
-                    let grant = renewed.and_then(Result::ok).unwrap_or(grant);
+                    let grant = match renewed {
+                        Some(Ok(newer)) => newer,
+                        // What was asked for with the old credentials is not sent, whatever becomes of the call.
+                        _ if shared.source.is_withdrawn(&grant) => {
+                            return Poll::Ready(Healed::Failed(NotSentAgain.into()));
+                        }
+                        // The first answer is gone: without a new token the server judges the old one.
+                        _ => grant,
+                    };
                     return Poll::Ready(resend(shared, grant, service, request));
                 }
                 (step, _) => step,
@@ -187,6 +195,21 @@ where
     shared.source.count_replay();
     Healed::Resent(service.call(request), grant)
 }
+
+/// The request was refused, its answer is gone, and its credentials with it. No [`Error`](crate::Error) of this crate's, which
+/// would say that nothing was sent.
+#[derive(Debug)]
+struct NotSentAgain;
+
+impl fmt::Display for NotSentAgain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the request was refused, and was not sent again: the credentials were rotated meanwhile, and there is no new token",
+        )
+    }
+}
+
+impl std::error::Error for NotSentAgain {}
 
 struct Drain<T> {
     body: Pin<Box<T>>,

@@ -33,15 +33,20 @@ pub(super) enum Held<P: TokenProvider> {
 }
 
 impl<P: TokenProvider> Leased<P> {
-    /// The lease, if what it holds is still to be stamped.
-    pub(super) fn current(&self) -> Option<&Arc<Lease<P>>> {
-        match self {
-            Self::Held(lease) if lease.shared.source.ask_for_same(lease.grant.token()) => Some(lease),
-            _ => None,
+    /// The lease, if what it holds is still to be stamped. Otherwise it ends here: a token that was withdrawn must not stay in
+    /// memory until another one comes.
+    pub(super) fn current(&mut self) -> Option<Arc<Lease<P>>> {
+        let Self::Held(lease) = self else {
+            return None;
+        };
+        if lease.shared.source.ask_for_same(lease.grant.token()) {
+            return Some(Arc::clone(lease));
         }
+        *self = Self::Used;
+        None
     }
 
-    /// Takes note of a request that was granted a token.
+    /// Takes note of a request that was granted a fresh token.
     pub(super) fn granted(&mut self, shared: &Arc<Shared<P>>, grant: &Grant<P::Key>) {
         // Where there are many keys, the next request is another one's.
         if size_of::<P::Key>() > 0 {

@@ -75,12 +75,15 @@ where
             Route::Refuse(error) => return self.fail(error),
         };
         if let Some(lease) = self.leased.current() {
-            let held = Held::Lease(Arc::clone(lease));
-            return self.send(request, held);
+            return self.send(request, Held::Lease(lease));
         }
         match shared.source.ask(key) {
-            Asked::Granted(grant) => {
+            Asked::Fresh(grant) => {
                 self.leased.granted(shared, &grant);
+                let held = Held::Granted(Arc::clone(shared), grant);
+                self.send(request, held)
+            }
+            Asked::Granted(grant) => {
                 let held = Held::Granted(Arc::clone(shared), grant);
                 self.send(request, held)
             }

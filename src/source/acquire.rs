@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::thread::panicking;
 
 use tokio::time::Sleep;
 
@@ -102,7 +103,9 @@ impl<P: TokenProvider> Future for Acquire<P> {
             match Pin::new(&mut wait.arrival).poll(cx) {
                 Poll::Ready(Ok(Outcome::Landed(Ok(token)))) => {
                     let now = this.source.inner.clock.now();
-                    let good = if token.is_late() {
+                    let good = if this.source.inner.is_withdrawn(&token) {
+                        false
+                    } else if token.is_late() {
                         !now.reached(&token.deadlines().nominal)
                     } else {
                         is_usable(&token, now) && wait.entry.is_current(&token)
@@ -147,7 +150,10 @@ impl<P: TokenProvider> Drop for Acquire<P> {
                 stats.waiting -= 1;
                 stats.waits_abandoned += 1;
             });
-            self.source.inner.tell_wait("abandoned", &wait.since);
+            // A panic of a subscriber's, while another unwinds, would end the process.
+            if !panicking() {
+                self.source.inner.tell_wait("abandoned", &wait.since);
+            }
         }
     }
 }

@@ -102,6 +102,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
                 rng: Mutex::new(rng),
                 id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
                 generations: AtomicU64::new(0),
+                rotations: AtomicU64::new(0),
                 flights: AtomicU64::new(0),
                 max_wait: self.max_wait,
                 fetch_timeout: self.fetch_timeout,

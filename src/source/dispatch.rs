@@ -29,6 +29,8 @@ pub(crate) struct Grant<K> {
 
 /// What asking for a token comes to at once.
 pub(crate) enum Asked<P: TokenProvider> {
+    /// Nothing but time will change it for a while.
+    Fresh(Grant<P::Key>),
     Granted(Grant<P::Key>),
     Wait(Acquire<P>),
     Failed(Error),
@@ -71,7 +73,7 @@ impl<P: TokenProvider> TokenSource<P> {
         if let Some(token) = entry.fresh(now) {
             entry.touch(now);
             self.inner.stats.hit();
-            return Asked::Granted(Grant { key, token });
+            return Asked::Fresh(Grant { key, token });
         }
         match self.enter(entry, now) {
             Entered::Granted(grant) => Asked::Granted(grant),
@@ -224,11 +226,17 @@ impl<P: TokenProvider> TokenSource<P> {
         if let Some(token) = self.inner.map.get(&grant.key).and_then(|entry| entry.usable(now)) {
             return Newest::Usable(Grant { token, ..grant });
         }
-        if grant.token.is_late() && !now.reached(&grant.token.deadlines().nominal) {
+        let late = grant.token.is_late() && !self.inner.is_withdrawn(&grant.token);
+        if late && !now.reached(&grant.token.deadlines().nominal) {
             return Newest::Usable(grant);
         }
         let acquire = self.acquire(grant.key.clone());
         Newest::Ended(grant, acquire)
+    }
+
+    /// Whether the credentials were rotated since the token of `grant` was asked for.
+    pub(crate) fn is_withdrawn(&self, grant: &Grant<P::Key>) -> bool {
+        self.inner.is_withdrawn(&grant.token)
     }
 
     /// The server refused the token of `grant`. With `wait` off the renewal starts and nobody waits for it.
@@ -260,7 +268,10 @@ impl<P: TokenProvider> TokenSource<P> {
                 self.count_refusal(grant, refusal, accepted, "declined", now);
                 return Renewal::Exhausted;
             }
-            Verdict::CoolingDown(error) => Entered::Failed(error),
+            Verdict::CoolingDown(error) => {
+                drop(slot);
+                Entered::Failed(error)
+            }
         };
         self.count_refusal(grant, refusal, accepted, word_for(&entered), now);
         match entered {

@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::thread::panicking;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, Shared, select};
@@ -32,12 +34,19 @@ pub(super) enum Outcome {
 pub(super) struct Handle {
     outcome: oneshot::Sender<Outcome>,
     arrival: Arrival,
+    /// Under which credentials it asks: how often they had been rotated.
+    rotation: AtomicU64,
     _alive: oneshot::Sender<()>,
 }
 
 impl Handle {
     pub(super) fn arrival(&self) -> Arrival {
         self.arrival.clone()
+    }
+
+    /// Its provider rotates while it fetches, and so asks under what is current now.
+    pub(super) fn follow(&self, rotation: u64) {
+        self.rotation.store(rotation, Ordering::Relaxed);
     }
 
     pub(super) fn finish(self, outcome: Outcome) {
@@ -85,7 +94,8 @@ pub(super) fn prepare<P: TokenProvider>(
         entry: Arc::downgrade(entry),
         ended,
     };
-    (Handle { outcome, arrival: arrival.shared(), _alive: alive }, flight)
+    let rotation = AtomicU64::new(source.rotation());
+    (Handle { outcome, arrival: arrival.shared(), rotation, _alive: alive }, flight)
 }
 
 impl<P: TokenProvider> Flight<P> {
@@ -125,7 +135,8 @@ impl<P: TokenProvider> Flight<P> {
         let Some(handle) = slot.end_flight(self.id) else {
             return;
         };
-        let result = result.map(|issued| issued.for_source(source.id));
+        let rotation = handle.rotation.load(Ordering::Relaxed);
+        let result = result.map(|issued| issued.for_source(source.id, rotation));
         let generation = source.next_generation();
         let landed = slot.land(result, &source.policy, began, now, generation);
         let in_hand = slot.usable(now).cloned();
@@ -158,6 +169,10 @@ impl<P: TokenProvider> Drop for Flight<P> {
                 stats.flights_lost += 1;
             });
             source.sweep(now);
+            // Where a subscriber's panic is what ends the flight, its next one would end the process.
+            if panicking() {
+                return;
+            }
             source.eyes.saw(Event::Lost { whose: Whose::key(&self.key), reason: "runtime_ended" });
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use super::acquire::Acquire;
@@ -133,6 +134,7 @@ impl<P: TokenProvider> TokenSource<P> {
     /// provider when it was made, an API key say, stays as it is. Called by the provider from within `fetch`, that fetch
     /// counts as one with the new credentials.
     pub fn rotate(&self) {
+        self.inner.rotations.fetch_add(1, Ordering::AcqRel);
         self.inner.map.for_each(|entry| self.inner.forget(entry, true));
         self.inner.eyes.saw(Event::Rotated { keys: self.inner.map.len() });
     }

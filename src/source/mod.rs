@@ -55,6 +55,7 @@ use crate::error::{Error, ErrorKind};
 use crate::observe::{Event, Eyes, Whose};
 use crate::provider::TokenProvider;
 use crate::refresh::RefreshPolicy;
+use crate::token::Token;
 
 /// What all clones of a source share.
 pub(crate) struct Inner<P: TokenProvider> {
@@ -68,6 +69,7 @@ pub(crate) struct Inner<P: TokenProvider> {
     eyes: Eyes,
     rng: Mutex<fastrand::Rng>,
     generations: AtomicU64,
+    rotations: AtomicU64,
     flights: AtomicU64,
     max_wait: Duration,
     fetch_timeout: Duration,
@@ -87,6 +89,9 @@ impl<P: TokenProvider> Inner<P> {
         // A provider that does this while it fetches has seen the change: its own flight is none of the stale ones.
         let stale = if flight::is_fetching(entry) {
             slot.forget_tokens(credentials_changed, now);
+            if let Some(flight) = slot.flight() {
+                flight.handle.follow(self.rotation());
+            }
             None
         } else {
             slot.forget(credentials_changed, now)
@@ -116,6 +121,17 @@ impl<P: TokenProvider> Inner<P> {
             self.stats.record(|stats| stats.evicted += evicted as u64);
             self.eyes.saw(Event::Evicted { keys: evicted });
         }
+    }
+
+    /// How often the credentials were rotated.
+    fn rotation(&self) -> u64 {
+        self.rotations.load(Ordering::Acquire)
+    }
+
+    /// Whether `token` was asked for under credentials that were rotated since. A key's slot knows that of its own tokens; who
+    /// holds one that is in no slot any more, or never was, asks here.
+    fn is_withdrawn(&self, token: &Token) -> bool {
+        token.rotation() != self.rotation()
     }
 
     fn next_generation(&self) -> u64 {

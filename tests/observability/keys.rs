@@ -119,5 +119,44 @@ async fn a_subscriber_may_ask_the_source() {
     source.token_for(&ANN).await.unwrap_err();
     source.token_for(&ANN).await.unwrap_err();
     source.invalidate_for(&ANN);
-    assert!(curious.asked.load(Ordering::SeqCst) >= 6);
+    // A refusal while the issuer is left alone, and a token is in hand.
+    source.rotate();
+    let token = source.token_for(&ANN).await.unwrap();
+    issuer.next(|| Err(tower_bearer_auth::Error::permanent("wrong secret")));
+    tokio::time::advance(Duration::from_secs(1200)).await;
+    source.token_for(&ANN).await.unwrap();
+    tokio::time::sleep(crate::users::LATENCY).await;
+    tokio::task::yield_now().await;
+    assert!(source.status_for(&ANN).last_error.is_some());
+    let before = curious.asked.load(Ordering::SeqCst);
+    assert!(!source.reject(&ANN, &token));
+    assert!(curious.asked.load(Ordering::SeqCst) > before.max(6));
+}
+
+/// What a subscriber panics with ends no process: it is never called while its own panic unwinds.
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_panics_costs_a_token_request_and_no_process() {
+    use futures::FutureExt as _;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    struct Bomb;
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Bomb {
+        fn on_new_span(
+            &self,
+            _: &tracing::span::Attributes<'_>,
+            _: &tracing::span::Id,
+            _: tracing_subscriber::layer::Context<'_, S>,
+        ) {
+            panic!("the subscriber fails");
+        }
+
+        fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            panic!("the subscriber fails");
+        }
+    }
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(Bomb));
+    let source = Issuer::default().builder().build();
+    let ended = std::panic::AssertUnwindSafe(source.token_for(&ANN)).catch_unwind().await;
+    assert!(!matches!(ended, Ok(Ok(_))), "the flight was never watched");
+    assert_eq!(source.stats().flights_running, 0);
 }

@@ -13,7 +13,7 @@ use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::{Error, ErrorKind, FromExtension, IssuedToken, Secret, TokenProvider, TokenSource, from_fn};
 
 use crate::common::{
-    Api, Does, Issuer, Stopwatch, TestClock, assert_reconciles, get, layer, ms, secs, settle, unavailable,
+    Api, Does, Issuer, ORIGIN, Stopwatch, TestClock, assert_reconciles, get, layer, ms, secs, settle, unavailable,
 };
 use crate::eventually::eventually;
 
@@ -55,6 +55,47 @@ async fn a_token_that_landed_just_before_a_rotation_is_not_handed_to_who_has_not
     assert!(waiter.poll().is_pending());
     assert_eq!(waiter.await.unwrap().expose_secret(), "second.2");
     assert_reconciles(&source);
+}
+
+// R50: its key was thrown out as it landed, so a rotation does not come by it.
+#[tokio::test(start_paused = true)]
+async fn a_token_of_a_key_that_was_thrown_out_is_not_handed_out_after_a_rotation() {
+    let (issuer, clock, api) = (Issuer::for_users(), TestClock::new(), Api::new(0));
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).max_keys(1).build();
+    let of = |user: u32| {
+        let mut request = get();
+        request.extensions_mut().insert(user);
+        request
+    };
+    source.warm_up(&FromExtension(2)).await.unwrap();
+    let mut waiting =
+        tokio_test::task::spawn(source.layer().allow_origin(ORIGIN).unwrap().layer(api.clone()).oneshot(of(1)));
+    assert!(waiting.poll().is_pending());
+    clock.mono_forward(secs(2));
+    source.warm_up(&FromExtension(2)).await.unwrap();
+    sleep(ms(201)).await;
+    assert_eq!((source.stats().evicted, source.stats().flights_succeeded), (1, 2));
+    issuer.credential("second");
+    source.rotate();
+    waiting.await.unwrap();
+    assert_eq!(api.seen(), ["Bearer second.1.3"]);
+}
+
+// R50: a token that landed late is in no slot, so a rotation does not come by it either.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_landed_late_is_not_handed_out_after_a_rotation() {
+    let (issuer, clock) = (Issuer::new(), TestClock::new());
+    issuer.lifetime(secs(10));
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+    let mut waiter = tokio_test::task::spawn(source.token());
+    assert!(waiter.poll().is_pending());
+    settle().await;
+    clock.mono_forward(secs(8));
+    sleep(ms(201)).await;
+    assert!(waiter.is_woken() && source.peek().is_none(), "it landed, and is late");
+    issuer.credential("second");
+    source.rotate();
+    assert_eq!(waiter.await.unwrap().expose_secret(), "second.2");
 }
 
 // R50
