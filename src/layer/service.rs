@@ -22,7 +22,7 @@ use crate::source::{Asked, TokenSource};
 
 /// The service that [`BearerAuthLayer`](crate::BearerAuthLayer) makes.
 ///
-/// Its error is [`Error`] where no byte of the request reached the inner service, and the inner service's own error
+/// Its error is [`Error`] where no byte of the request reached the inner service, and otherwise the inner service's own error
 /// otherwise; [`Error::find`] tells them apart. (An inner service whose own errors are of this type, such as a second layer of
 /// this crate below, speaks for itself alone.)
 #[must_use]
