@@ -1,4 +1,5 @@
-//! What can be counted of a request, a storm and an idle user, held against a committed baseline.
+//! What can be counted of a request, a storm and an idle user, held against a committed baseline; a request against tower-http's
+//! static header as well.
 //!
 //! `tests/golden/counts.txt` is changed by hand alone: a failing test prints the lines as they are now. The benchmarks show the
 //! same figures at full size, see `BENCHMARKS.md`.
@@ -198,6 +199,30 @@ fn a_stamped_request_allocates_no_more_than_the_baseline_says() {
         ]
     });
     hold("stamped", rows.as_flattened());
+}
+
+#[test]
+fn a_stamped_request_allocates_no_more_than_a_static_header_and_a_copy_of_the_head() {
+    let empty = || request(Full::<Bytes>::default());
+    let small = || request(Full::<Bytes>::from("sixteen bytes it"));
+    let one = warm([()]);
+    let count = |counted: AllocationInfo| counted.count_total;
+    let fixed = count(after(2, &AddAuthorizationLayer::bearer(TOKEN), empty));
+    let off = count(after(2, &one.clone().bodies(replay::Off), empty));
+    assert!(off <= fixed, "{off} > {fixed}");
+
+    let sample = request(());
+    let copy = count(measure(|| {
+        drop((sample.method().clone(), sample.uri().clone(), sample.headers().clone(), sample.extensions().clone()));
+    }));
+    for (way, kept) in [
+        ("empty", count(after(2, &one, empty))),
+        ("cloned", count(after(2, &one.clone().bodies(replay::Cloned), small))),
+    ] {
+        assert!(kept <= off + copy, "{way}: {kept} > {off} + {copy}");
+    }
+    // A body that `Empty` cannot keep costs no copy.
+    assert_eq!(count(after(2, &one, small)), off);
 }
 
 const WAITERS: u64 = 1_000;

@@ -27,23 +27,14 @@ use tower::timeout::error::Elapsed;
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _};
 use tower_bearer_auth::{BearerAuthLayer, BoxError, Error, ErrorKind, Static, TokenProvider, from_fn, replay};
 
+#[path = "common/variants.rs"]
+mod variants;
+
+use variants::{names_after, variants};
+
 type Body = Full<Bytes>;
 
 const API: &str = "https://api.example.com";
-
-/// The words that begin with a capital letter in the first pair of braces after `start`, but for comments and attributes.
-fn names_after<'a>(source: &'a str, start: &str) -> Vec<&'a str> {
-    let (_, rest) = source.split_once(start).unwrap();
-    let (_, block) = rest.split_once('{').unwrap();
-    let (block, _) = block.split_once('}').unwrap();
-    let code = block.lines().map(str::trim).filter(|line| !line.starts_with("//") && !line.starts_with('#'));
-    let words = code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
-    words.filter(|word| word.starts_with(char::is_uppercase)).collect()
-}
-
-fn variants(source: &str) -> Vec<&str> {
-    names_after(source, "pub enum ErrorKind")
-}
 
 struct Row<'a> {
     kind: &'a str,

@@ -180,7 +180,7 @@ async fn five_revocations_in_a_minute_heal_for_all_that_were_in_flight() {
     }
 }
 
-// REFRESH.md 12: an explicitly refused token is gone; a barely refused one outlives an issuer that is down.
+// An explicitly refused token is gone; a barely refused one outlives an issuer that is down.
 #[tokio::test(start_paused = true)]
 async fn a_failed_renewal_puts_a_barely_refused_token_back_and_no_other() {
     for (challenge, put_back) in [("", true), (INVALID_TOKEN, false)] {

@@ -27,6 +27,8 @@ mod refusals;
 mod runbook;
 #[path = "observability/users.rs"]
 mod users;
+#[path = "common/variants.rs"]
+mod variants;
 #[path = "common/virtual_time.rs"]
 mod virtual_time;
 

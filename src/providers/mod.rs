@@ -31,5 +31,5 @@ fn own_client() -> Result<TokenClient, Error> {
 }
 
 #[cfg(feature = "client-credentials")]
-#[cfg(test)]
+#[cfg(all(test, feature = "private-key-jwt", feature = "sandbox"))]
 mod tests;

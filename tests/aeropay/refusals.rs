@@ -1,4 +1,4 @@
-//! Refusals inside of bodies (PROVIDERS.md 2.6 to 2.8): what is marked, what is not, and that nothing is changed.
+//! Refusals inside of bodies (Aeropay's pages, the error bodies): what is marked, what is not, and that nothing is changed.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! Which requests may be sent twice (PROVIDERS.md 2.11).
+//! Which requests may be sent twice (Aeropay's pages: the endpoints that move money, and idempotency).
 
 use http::{Method, Request};
 use tower_bearer_auth::aeropay::ApiVersion;

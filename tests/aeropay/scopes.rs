@@ -1,4 +1,4 @@
-//! As whom each endpoint is called: PROVIDERS.md 2.12 and 2.13, row for row, and everything that is not in them.
+//! As whom each endpoint is called: Aeropay's lists of endpoints and scopes, row for row, and everything that is not in them.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The token call in both versions: what goes out, and what every documented answer becomes (PROVIDERS.md 2.3 to 2.7).
+//! The token call in both versions: what goes out, and what every documented answer becomes, as Aeropay's pages have it.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn sent(version: ApiVersion, form: Option<MerchantIdForm>, key: &Identity)
     call.body
 }
 
-// PROVIDERS.md 2.3
+// Aeropay's page of the token call: the body's fields.
 #[tokio::test]
 async fn each_version_spells_the_token_call_in_its_own_way() {
     let secret = serde_json::to_string(SECRET).unwrap();

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Subscriber, subscriber};
+use tracing::{Dispatch, Event, Level, Subscriber, subscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
@@ -62,6 +62,13 @@ pub(crate) struct Metric {
 
 type Metrics = BTreeMap<(String, BTreeMap<String, String>), Metric>;
 
+/// Keeps a second dispatcher, who wants everything, for as long as the process lives. Beside a single one tracing asks the
+/// thread that comes by a callsite first, and a thread that nobody watches would switch it off for those that are watched.
+pub(crate) fn hear_every_thread() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| std::mem::forget(Dispatch::new(Registry::default())));
+}
+
 /// Sees as long as it lives, on the thread that made it.
 pub(crate) struct Watch {
     seen: Lens,
@@ -73,6 +80,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn start() -> Self {
+        hear_every_thread();
         let recorder = Box::leak(Box::new(DebuggingRecorder::new()));
         let seen = Lens::default();
         Self {

@@ -1,4 +1,4 @@
-//! AccessPSP as its page has it (PROVIDERS.md 1.2, 1.4, 1.5, 1.8), at the sandbox's issuer over TLS.
+//! AccessPSP as its page has it, at the sandbox's issuer over TLS.
 
 use http::{HeaderValue, Response, StatusCode};
 use tower_bearer_auth::exchange::HttpClient;
@@ -25,7 +25,7 @@ async fn failure(provider: &AccessPsp) -> Error {
     provider.fetch(&()).await.unwrap_err()
 }
 
-// PROVIDERS.md 1.2: the form's fields; no scope and no x-api-key unless told so.
+// AccessPSP's page, the token request: the form's fields; no scope and no x-api-key unless told so.
 #[tokio::test]
 async fn the_issuer_sees_the_documented_form_and_its_token_is_good() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
@@ -75,7 +75,7 @@ async fn scope_and_the_token_call_s_api_key_go_out_where_they_are_set() {
     assert!(headers["x-api-key"].is_sensitive());
 }
 
-// The page's error table, PROVIDERS.md 1.2: code, status, and the fix that it names.
+// AccessPSP's page, the error table: code, status, and the fix that it names.
 const PAGE: [(u16, &str, ErrorKind, &str); 3] = [
     (400, "invalid_request", ErrorKind::InvalidRequest, "body fields"),
     (401, "invalid_client", ErrorKind::InvalidCredentials, "verify the client_id and client_secret"),
@@ -155,7 +155,7 @@ async fn wrong_credentials_and_overload_are_told_apart() {
     provider.fetch(&()).await.unwrap();
 }
 
-// PROVIDERS.md 1.4: production is the default, and its hosts are these.
+// AccessPSP's page, the environments: production is the default, and its hosts are these.
 #[test]
 fn production_is_the_default_environment() {
     let provider = AccessPsp::new("id", "secret").unwrap();
@@ -190,7 +190,7 @@ async fn production_s_token_url_is_the_documented_one() {
     assert_eq!(urls.recv().await.unwrap(), "https://accesspsp.aerahost.com/oauth/token");
 }
 
-// PROVIDERS.md 1.8: the page's one signal is a 401. R16: what a new token does not cure is no refusal.
+// AccessPSP's page: its one signal is a 401. R16: what a new token does not cure is no refusal.
 #[test]
 fn the_api_s_401_is_explicit_but_for_what_a_new_token_does_not_cure() {
     let provider = AccessPsp::new("id", "secret").unwrap();

@@ -281,7 +281,7 @@ async fn a_token_that_is_not_a_bearer_token_is_refused_by_name() {
     }
 }
 
-// PROVIDERS.md 1.10: what is added to an answer breaks nothing.
+// Aera's pages differ in the fields of an answer: what is added to it breaks nothing.
 #[tokio::test]
 async fn unknown_fields_and_another_content_type_are_no_matter() {
     let body = r#"{"a":1,"a":{"b":[null]},"access_token":"abc","scope":"x","refresh_token":"r","token_type":"Bearer","expires_in":60}"#;

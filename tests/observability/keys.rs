@@ -106,6 +106,7 @@ async fn a_subscriber_may_ask_the_source() {
         }
     }
     let curious = Curious::default();
+    crate::observed::hear_every_thread();
     let subscriber = tracing_subscriber::registry().with(curious.clone());
     let _guard = tracing::subscriber::set_default(subscriber);
     let issuer = Issuer::default();

@@ -16,6 +16,7 @@ use crate::issuer::token;
 use crate::observed::{Kind, Watch};
 use crate::refusals::{Revoked, layer, request};
 use crate::users::{ANN, BOB, Issuer, User};
+use crate::variants::variants;
 
 const PAGE: &str = include_str!("../../docs/observability.md");
 const API: &str = "https://api.example.com";
@@ -291,6 +292,14 @@ fn no_alert_is_about_something_that_there_is_not() {
     assert!(told >= 6, "{told}");
 }
 
+#[test]
+fn every_kind_of_error_has_its_word() {
+    let there = variants(include_str!("../../src/error.rs"));
+    assert_eq!(KINDS.map(|(kind, _)| format!("{kind:?}")).to_vec(), there, "the variants of ErrorKind, in their order");
+    let words: BTreeSet<_> = KINDS.iter().map(|(_, word)| word).collect();
+    assert_eq!(words.len(), KINDS.len());
+}
+
 /// What alerts look at with `increase` is there before anything has happened.
 #[test]
 fn rare_counters_begin_at_zero() {
@@ -310,7 +319,8 @@ fn rare_counters_begin_at_zero() {
         assert_eq!(there, words.into_iter().collect(), "{name}");
     }
     let failed = metrics.keys().filter(|(_, labels)| labels.get("outcome").is_some_and(|outcome| outcome == "failed"));
-    assert_eq!(failed.map(|(_, labels)| labels["error"].as_str()).collect::<BTreeSet<_>>().len(), KINDS.len());
+    let words: BTreeSet<_> = failed.map(|(_, labels)| labels["error"].as_str()).collect();
+    assert_eq!(words, KINDS.iter().map(|(_, word)| *word).collect());
     assert_eq!(watch.lines(), [""; 0]);
     drop(source);
 }

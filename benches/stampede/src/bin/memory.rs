@@ -52,6 +52,23 @@ fn wait_with<I, F: Future>(inputs: Vec<I>, issuer: &Issuer, begin: impl FnMut(I)
     Waiting { counted, size: size_of::<F>() }
 }
 
+/// Sends one request through a layer of its own and reads what arrives, before anything is counted.
+fn first_arrives<R>(bodies: R)
+where
+    R: replay::Bodies<Plain>,
+{
+    let (issuer, api) = (Issuer::new(LATENCY, HALF_AN_HOUR, true), Api::default());
+    let mut service = stampede::layer(&TokenSource::new(issuer.clone())).bodies(bodies).layer(api.clone());
+    // The API panics where the header does not hold a token of the issuer.
+    let answer = runtime().block_on(service.call(stampede::request()));
+    assert!(answer.is_ok_and(|answer| answer.status().is_success()), "the request failed");
+    assert_eq!(
+        (issuer.requests(), api.seen(), api.newest()),
+        (1, 1, 0),
+        "token requests, requests with a token, which token"
+    );
+}
+
 fn waiters_of_a_source(count: usize) -> Waiting {
     let issuer = Issuer::new(LATENCY, HALF_AN_HOUR, true);
     let source = TokenSource::new(issuer.clone());
@@ -63,6 +80,7 @@ fn waiters_of_a_layer<R>(count: usize, bodies: R) -> Waiting
 where
     R: replay::Bodies<Plain> + Clone,
 {
+    first_arrives(bodies.clone());
     let issuer = Issuer::new(LATENCY, HALF_AN_HOUR, true);
     let service = stampede::layer(&TokenSource::new(issuer.clone())).bodies(bodies).layer(Api::default());
     let requests: Vec<Request<Plain>> = (0..count).map(|_| stampede::request()).collect();
