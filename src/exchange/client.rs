@@ -25,7 +25,7 @@ use super::proxy::{Choice, Route};
 use super::service::AnswerBody;
 use super::tls::Tls;
 use crate::api::is_loopback;
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind, refused};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -229,7 +229,7 @@ impl HttpClientBuilder {
     /// [`rustls_config`](Self::rustls_config) beside settings that it would override.
     pub fn build(self) -> Result<HttpClient, Error> {
         if self.connect_timeout.is_zero() {
-            return Err(Error::new(ErrorKind::Config, "connect_timeout: it has to be longer than zero"));
+            return Err(refused("connect_timeout", "it has to be longer than zero"));
         }
         let mut tcp = HttpConnector::new();
         // It is TLS that is spoken over it.

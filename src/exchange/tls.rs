@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, refused};
 
 #[derive(Default)]
 pub(super) struct Tls {
@@ -148,10 +148,6 @@ fn certificates(field: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
         // As above: somebody may have passed the key here.
         Err(_) => Err(refused(field, "it is not PEM")),
     }
-}
-
-fn refused(field: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("{field}: {why}"))
 }
 
 impl fmt::Debug for Tls {

@@ -18,10 +18,10 @@ use super::authentication::Authentication;
 use super::basic::BasicEncoding;
 use super::discovery;
 use super::parameters::Parameters;
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, refused};
 use crate::exchange::{Metadata, TokenClient, TokenEndpoint};
 use crate::provider::Secret;
-use crate::providers::check::{self, refused};
+use crate::providers::check;
 use crate::providers::own_client;
 
 /// Settings of a [`ClientCredentials`]. They are checked in [`build`](Self::build).
