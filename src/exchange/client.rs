@@ -153,8 +153,9 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Uses a whole rustls configuration, with its own roots, identity and cryptography, in place of every other choice
-    /// here. Its ALPN list is emptied: the token call is HTTP/1.1.
+    /// Uses a whole rustls configuration, with its own roots, identity and cryptography; a choice of those beside it is an
+    /// error of [`build`](Self::build). The proxy and [`connect_timeout`](Self::connect_timeout) apply as they do without it.
+    /// Its ALPN list is emptied: the token call is HTTP/1.1.
     pub fn rustls_config(mut self, config: ClientConfig) -> Self {
         self.tls.set_config(config);
         self
@@ -226,7 +227,7 @@ impl HttpClientBuilder {
     /// its certificate, a platform store that is empty, a timeout of zero, no
     /// cryptography (neither the feature `ring` nor `aws-lc-rs` is on, and no [`rustls_config`](Self::rustls_config) was given), a
     /// proxy that is none (the error begins with the variable's name where it comes from one), a
-    /// [`rustls_config`](Self::rustls_config) beside settings that it would override.
+    /// [`rustls_config`](Self::rustls_config) beside roots, an identity or a choice of cryptography.
     pub fn build(self) -> Result<HttpClient, Error> {
         if self.connect_timeout.is_zero() {
             return Err(refused("connect_timeout", "it has to be longer than zero"));
