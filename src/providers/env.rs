@@ -47,6 +47,13 @@ impl<'a> Variables<'a> {
         }
     }
 
+    /// Whether it is there at all, usable or not.
+    #[cfg(feature = "client-credentials")]
+    pub(super) fn is_set(&self, what: &str) -> bool {
+        let name = self.name(what);
+        (self.lookup)(&name).is_some() || (self.lookup)(&format!("{name}_FILE")).is_some()
+    }
+
     /// What is no secret, and is read once.
     pub(super) fn text(&self, what: &str) -> Result<Option<String>, Error> {
         Ok(self.secret(what)?.and_then(|value| value.known()).map(|value| value.expose_secret().to_owned()))

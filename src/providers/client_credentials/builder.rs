@@ -53,6 +53,15 @@ pub(super) enum Method {
     MutualTls,
 }
 
+impl Method {
+    pub(super) fn signs(&self) -> bool {
+        #[cfg(feature = "private-key-jwt")]
+        return matches!(self, Self::PrivateKeyJwt(_));
+        #[cfg(not(feature = "private-key-jwt"))]
+        false
+    }
+}
+
 impl ClientCredentialsBuilder {
     /// Sets the client's id.
     pub fn client_id(mut self, id: impl Into<String>) -> Self {
