@@ -93,9 +93,6 @@ fn report(what: &str, sandbox: &AccessPspSandbox, expected_refusals: usize) -> R
     let version = requests[0].version;
     println!("{what}: {sessions} sessions over {version:?}, {refused} refused on the way, {tokens} token request");
     sandbox.reset_records();
-    if (sessions, refused, tokens) == (SESSIONS, expected_refusals, 1) {
-        Ok(())
-    } else {
-        Err("not as it should be".into())
-    }
+    let right = (sessions, refused, tokens) == (SESSIONS, expected_refusals, 1);
+    if right { Ok(()) } else { Err("not as it should be".into()) }
 }

@@ -241,6 +241,11 @@ impl Error {
     }
 }
 
+/// A setting that was refused: its name, and what is wrong with it, never its value.
+pub(crate) fn refused(setting: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("{setting}: {why}"))
+}
+
 impl ErrorKind {
     fn is_transient_by_default(self) -> bool {
         matches!(

@@ -87,12 +87,17 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// 503 where there is no token and nothing was sent, 502 where the upstream failed.
+/// By the table of docs/errors.md: 502 where the upstream failed. Where there is no token, nothing was sent: 503 if that may
+/// pass, 500 if a setting has to change. Why is for the log: it names the issuer, and the caller can mend nothing.
 fn refusal(error: &BoxError) -> Response {
     let Some(ours) = Error::find(&**error) else {
         return StatusCode::BAD_GATEWAY.into_response();
     };
-    let mut answer = (StatusCode::SERVICE_UNAVAILABLE, ours.to_string()).into_response();
+    eprintln!("no token: {ours}");
+    if !ours.is_transient() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let mut answer = StatusCode::SERVICE_UNAVAILABLE.into_response();
     if let Some(wait) = ours.retry_after() {
         // Rounded up: a caller that comes too early is told the same once more.
         answer.headers_mut().insert(header::RETRY_AFTER, (wait.as_secs() + 1).into());

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use http::Uri;
 use http::uri::{Authority, Scheme};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, refused};
 
 /// The origins that may receive a token.
 ///
@@ -135,8 +135,7 @@ impl Origin {
     fn parse(text: &str) -> Result<Self, Error> {
         let refused = |why: &'static str| {
             // The text itself may hold a user name and a password, so it is not repeated.
-            Error::new(ErrorKind::Config, format!("origin: {why}"))
-                .with_hint("write it as https://host or https://host:port")
+            refused("origin", why).with_hint("write it as https://host or https://host:port")
         };
         let (uri, https) = absolute_url(text).map_err(refused)?;
         if uri.query().is_some() || !matches!(uri.path(), "" | "/") {

@@ -25,7 +25,7 @@ use super::proxy::{Choice, Route};
 use super::service::AnswerBody;
 use super::tls::Tls;
 use crate::api::is_loopback;
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind, refused};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,8 +38,10 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 /// leave its connections without an answer. The pool is that of the runtime that called last; a call from another one
 /// begins a new pool.
 ///
-/// TLS is rustls with ring and Mozilla's roots, compiled in, unless the builder is told otherwise. The process-wide
-/// default of rustls is neither read nor set. It follows no redirect, keeps no cookies, reads no proxy variable unless
+/// TLS is rustls with Mozilla's roots, compiled in, unless the builder is told otherwise. Its cryptography is ring under
+/// the feature `ring`, aws-lc-rs under the feature `aws-lc-rs` alone, and under neither that of a
+/// [`rustls_config`](HttpClientBuilder::rustls_config), which has to be given then. The process-wide default of rustls is
+/// neither read nor set. It follows no redirect, keeps no cookies, reads no proxy variable unless
 /// [`proxy_from_env`](HttpClientBuilder::proxy_from_env) says so, and speaks clear text to loopback alone.
 ///
 /// It is built outside of a runtime as well as inside, and outlives the runtimes that it was used in.
@@ -71,7 +73,7 @@ impl Inner {
 }
 
 impl HttpClient {
-    /// A client with bundled roots, ring, and no client certificate.
+    /// A client with bundled roots, the cryptography that is compiled in, and no client certificate.
     ///
     /// # Errors
     ///
@@ -151,14 +153,15 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Uses a whole rustls configuration, with its own roots, identity and cryptography, in place of every other choice
-    /// here. Its ALPN list is emptied: the token call is HTTP/1.1.
+    /// Uses a whole rustls configuration, with its own roots, identity and cryptography; a choice of those beside it is an
+    /// error of [`build`](Self::build). The proxy and [`connect_timeout`](Self::connect_timeout) apply as they do without it.
+    /// Its ALPN list is emptied: the token call is HTTP/1.1.
     pub fn rustls_config(mut self, config: ClientConfig) -> Self {
         self.tls.set_config(config);
         self
     }
 
-    /// Uses aws-lc-rs for the cryptography instead of ring.
+    /// Uses aws-lc-rs for the cryptography, where ring is compiled in as well and would be taken.
     #[cfg(feature = "aws-lc-rs")]
     pub fn aws_lc_rs(mut self) -> Self {
         self.tls.use_aws_lc_rs();
@@ -221,12 +224,13 @@ impl HttpClientBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::Config`] that names the setting: PEM without a certificate or a key in it, a key that does not go with
-    /// its certificate, a platform store that is empty, a timeout of zero, a
+    /// its certificate, a platform store that is empty, a timeout of zero, no
+    /// cryptography (neither the feature `ring` nor `aws-lc-rs` is on, and no [`rustls_config`](Self::rustls_config) was given), a
     /// proxy that is none (the error begins with the variable's name where it comes from one), a
-    /// [`rustls_config`](Self::rustls_config) beside settings that it would override.
+    /// [`rustls_config`](Self::rustls_config) beside roots, an identity or a choice of cryptography.
     pub fn build(self) -> Result<HttpClient, Error> {
         if self.connect_timeout.is_zero() {
-            return Err(Error::new(ErrorKind::Config, "connect_timeout: it has to be longer than zero"));
+            return Err(refused("connect_timeout", "it has to be longer than zero"));
         }
         let mut tcp = HttpConnector::new();
         // It is TLS that is spoken over it.

@@ -8,7 +8,7 @@ use http::Uri;
 
 use super::service::TokenClient;
 use crate::api::{absolute_url, is_loopback};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, refused};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,7 +45,7 @@ impl TokenEndpoint {
     /// [`ErrorKind::Config`] for zero.
     pub fn timeout(mut self, timeout: Duration) -> Result<Self, Error> {
         if timeout.is_zero() {
-            return Err(Error::new(ErrorKind::Config, "timeout: it has to be longer than zero"));
+            return Err(refused("timeout", "it has to be longer than zero"));
         }
         self.timeout = timeout;
         Ok(self)
@@ -59,7 +59,7 @@ impl TokenEndpoint {
 }
 
 fn parse(text: &str) -> Result<(Uri, String), Error> {
-    let (url, https) = absolute_url(text).map_err(|why| Error::new(ErrorKind::Config, format!("token_url: {why}")))?;
+    let (url, https) = absolute_url(text).map_err(|why| refused("token_url", why))?;
     if !https && !url.host().is_some_and(is_loopback) {
         return Err(Error::new(ErrorKind::InsecureUrl, "token_url: it would send the secret in clear text")
             .with_hint("use https; http is for loopback alone"));

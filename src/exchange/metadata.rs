@@ -9,7 +9,7 @@ use super::answer::Answer;
 use super::endpoint::TokenEndpoint;
 use super::service::TokenClient;
 use crate::api::{absolute_url, is_loopback};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, refused};
 
 /// The part of the document that a token request needs.
 pub(crate) struct Metadata {
@@ -50,7 +50,7 @@ impl Metadata {
             last = Some(answer);
         }
         let none = "has no metadata, neither as RFC 8414 nor as OpenID Connect has it";
-        let error = last.map_or_else(|| config("issuer: it has no metadata"), |a| a.error(ErrorKind::Config, none));
+        let error = last.map_or_else(|| refused("issuer", "it has no metadata"), |a| a.error(ErrorKind::Config, none));
         Err(error.with_hint("set the token URL that the issuer documents"))
     }
 
@@ -86,9 +86,9 @@ impl Metadata {
 
 /// RFC 8414 section 2: https, no query and no fragment.
 fn issuer_url(text: &str) -> Result<Uri, Error> {
-    let (url, https) = absolute_url(text).map_err(|why| config(format!("issuer: {why}")))?;
+    let (url, https) = absolute_url(text).map_err(|why| refused("issuer", why))?;
     if url.query().is_some() {
-        return Err(config("issuer: it has a query"));
+        return Err(refused("issuer", "it has a query"));
     }
     if !https && !url.host().is_some_and(is_loopback) {
         return Err(Error::new(ErrorKind::InsecureUrl, "issuer: its metadata would come in clear text")
@@ -107,8 +107,4 @@ fn places(issuer: &Uri) -> [String; 2] {
         format!("{scheme}://{authority}/.well-known/oauth-authorization-server{path}"),
         format!("{scheme}://{authority}{path}/.well-known/openid-configuration"),
     ]
-}
-
-fn config(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Config, message)
 }

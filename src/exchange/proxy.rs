@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tower::{Service, ServiceExt as _};
 use zeroize::Zeroizing;
 
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind, refused};
 
 /// No proxy says more before the tunnel is open.
 const MAX_HEAD: usize = 8 * 1024;
@@ -207,10 +207,6 @@ fn status(head: &[u8]) -> Option<u16> {
         return None;
     }
     std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-fn refused(field: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("{field}: {why}"))
 }
 
 /// Connects to the issuer: straight, or through the proxy.

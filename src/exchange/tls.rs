@@ -3,19 +3,19 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, refused};
 
 #[derive(Default)]
 pub(super) struct Tls {
     roots: Roots,
     identity: Option<Identity>,
-    cryptography: Cryptography,
+    cryptography: Option<fn() -> CryptoProvider>,
     whole: Option<ClientConfig>,
 }
 
@@ -28,13 +28,13 @@ enum Roots {
     Native,
 }
 
-#[derive(Default)]
-enum Cryptography {
-    #[default]
-    Ring,
-    #[cfg(feature = "aws-lc-rs")]
-    AwsLc,
-}
+/// What the builder takes unless it is told otherwise: ring where it is there, so that aws-lc-rs beside it changes nothing.
+#[cfg(feature = "ring")]
+const UNASKED: Option<fn() -> CryptoProvider> = Some(rustls::crypto::ring::default_provider);
+#[cfg(all(feature = "aws-lc-rs", not(feature = "ring")))]
+const UNASKED: Option<fn() -> CryptoProvider> = Some(rustls::crypto::aws_lc_rs::default_provider);
+#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
+const UNASKED: Option<fn() -> CryptoProvider> = None;
 
 struct Identity {
     chain: Vec<u8>,
@@ -63,7 +63,7 @@ impl Tls {
 
     #[cfg(feature = "aws-lc-rs")]
     pub(super) fn use_aws_lc_rs(&mut self) {
-        self.cryptography = Cryptography::AwsLc;
+        self.cryptography = Some(rustls::crypto::aws_lc_rs::default_provider);
     }
 
     pub(super) fn set_config(&mut self, config: ClientConfig) {
@@ -73,7 +73,7 @@ impl Tls {
     pub(super) fn into_config(self) -> Result<ClientConfig, Error> {
         let Self { roots, identity, cryptography, whole } = self;
         if let Some(mut config) = whole {
-            let alone = matches!((&roots, &identity, &cryptography), (Roots::Bundled, None, Cryptography::Ring));
+            let alone = matches!((&roots, &identity, &cryptography), (Roots::Bundled, None, None));
             if !alone {
                 return Err(refused(
                     "rustls_config",
@@ -84,7 +84,11 @@ impl Tls {
             config.alpn_protocols.clear();
             return Ok(config);
         }
-        let builder = ClientConfig::builder_with_provider(Arc::new(cryptography.provider()))
+        let Some(provider) = cryptography.or(UNASKED) else {
+            return Err(refused("cryptography", "none is compiled in")
+                .with_hint("switch on the feature `ring` or `aws-lc-rs`, or give `rustls_config`"));
+        };
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| refused("tls", "the cryptography offers no TLS version").with_source(error))?
             .with_root_certificates(roots.store()?);
@@ -126,16 +130,6 @@ impl Roots {
     }
 }
 
-impl Cryptography {
-    fn provider(&self) -> CryptoProvider {
-        match self {
-            Self::Ring => ring::default_provider(),
-            #[cfg(feature = "aws-lc-rs")]
-            Self::AwsLc => rustls::crypto::aws_lc_rs::default_provider(),
-        }
-    }
-}
-
 impl Identity {
     fn parse(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
         let chain = certificates("identity_pem", &self.chain)?;
@@ -154,10 +148,6 @@ fn certificates(field: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
         // As above: somebody may have passed the key here.
         Err(_) => Err(refused(field, "it is not PEM")),
     }
-}
-
-fn refused(field: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("{field}: {why}"))
 }
 
 impl fmt::Debug for Tls {

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use secrecy::SecretString;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, refused};
 
 /// No secret is larger; a path that names something else is noticed before it is read whole.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -76,7 +76,7 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`], naming the path and never the content, if the file is unreadable, too large, empty or not
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the path and never the content, if the file is unreadable, too large, empty or not
     /// UTF-8.
     pub fn file(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
@@ -195,7 +195,7 @@ fn read(path: &Path) -> Result<SecretString, Error> {
 }
 
 fn unreadable(path: &Path, why: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("secret file {}: {why}", path.display()))
+    refused(&format!("secret file {}", path.display()), why)
 }
 
 impl From<String> for Secret {

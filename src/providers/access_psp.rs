@@ -10,11 +10,10 @@ use http_body_util::Full;
 use secrecy::SecretString;
 use tower::Service;
 
-use super::check::refused;
 use super::client_credentials::{ClientCredentials, ClientCredentialsBuilder};
 use super::env::{Variables, process};
 use crate::api::{Origins, Refusal, ResponseHead};
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind, refused};
 use crate::exchange::Documented;
 use crate::provider::{Secret, TokenProvider};
 use crate::token::IssuedToken;

@@ -8,15 +8,11 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "client-credentials")]
 use crate::api::Origins;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, refused};
 
 /// Headers that HTTP itself or this crate sets.
 const RESERVED: [HeaderName; 9] =
     [CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-
-pub(super) fn refused(field: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("{field}: {why}"))
-}
 
 pub(super) fn text(field: &str, value: &str) -> Result<(), Error> {
     if value.is_empty() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use secrecy::ExposeSecret as _;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, refused};
 use crate::provider::Secret;
 
 /// The variables that begin with one prefix, and where to look them up.
@@ -17,7 +17,7 @@ pub(super) struct Variables<'a> {
 impl<'a> Variables<'a> {
     pub(super) fn new(prefix: &'a str, lookup: &'a dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
         if prefix.is_empty() || prefix.contains(['=', '\0']) {
-            return Err(Error::new(ErrorKind::Config, "prefix: no variable's name begins like this"));
+            return Err(refused("prefix", "no variable's name begins like this"));
         }
         Ok(Self { prefix, lookup })
     }
@@ -31,7 +31,6 @@ impl<'a> Variables<'a> {
     pub(super) fn secret(&self, what: &str) -> Result<Option<Secret>, Error> {
         let name = self.name(what);
         let name_file = format!("{name}_FILE");
-        let refused = |name: &str, why: &str| Error::new(ErrorKind::Config, format!("{name}: {why}"));
         match ((self.lookup)(&name), (self.lookup)(&name_file)) {
             (None, None) => Ok(None),
             (Some(_), Some(_)) => Err(refused(&name, &format!("{name_file} is set as well; set one of them"))),
@@ -48,6 +47,13 @@ impl<'a> Variables<'a> {
         }
     }
 
+    /// Whether it is there at all, usable or not.
+    #[cfg(feature = "client-credentials")]
+    pub(super) fn is_set(&self, what: &str) -> bool {
+        let name = self.name(what);
+        (self.lookup)(&name).is_some() || (self.lookup)(&format!("{name}_FILE")).is_some()
+    }
+
     /// What is no secret, and is read once.
     pub(super) fn text(&self, what: &str) -> Result<Option<String>, Error> {
         Ok(self.secret(what)?.and_then(|value| value.known()).map(|value| value.expose_secret().to_owned()))
@@ -61,7 +67,7 @@ impl<'a> Variables<'a> {
         };
         let items: Vec<String> = text.split(',').map(|item| item.trim().to_owned()).collect();
         if items.iter().any(String::is_empty) {
-            return Err(Error::new(ErrorKind::Config, format!("{}: an item in it is empty", self.name(what))));
+            return Err(self.refused(what, "an item in it is empty"));
         }
         Ok(items)
     }
@@ -81,12 +87,12 @@ impl<'a> Variables<'a> {
 
     #[cfg(feature = "client-credentials")]
     pub(super) fn refused(&self, what: &str, why: &str) -> Error {
-        Error::new(ErrorKind::Config, format!("{}: {why}", self.name(what)))
+        refused(&self.name(what), why)
     }
 
     pub(super) fn missing(&self, what: &str) -> Error {
         let name = self.name(what);
-        Error::new(ErrorKind::Config, format!("{name}: neither it nor {name}_FILE is set"))
+        refused(&name, &format!("neither it nor {name}_FILE is set"))
     }
 }
 

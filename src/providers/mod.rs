@@ -27,7 +27,7 @@ fn own_client() -> Result<TokenClient, Error> {
 
 #[cfg(not(feature = "client"))]
 fn own_client() -> Result<TokenClient, Error> {
-    Err(check::refused("http_client", "it is missing, and the feature `client`, which has one, is off"))
+    Err(crate::error::refused("http_client", "it is missing, and the feature `client`, which has one, is off"))
 }
 
 #[cfg(feature = "client-credentials")]

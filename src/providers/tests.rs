@@ -226,6 +226,23 @@ fn the_way_of_proving_a_client_has_its_variables() {
         let error = signing(extra, empty()).unwrap_err();
         assert!(error.to_string().starts_with(begins), "{error}");
     }
+    // The weaker proof would go out, and nobody would know. The key may be a file, and it is not read.
+    for (name, value) in [
+        ("P_PRIVATE_KEY", key.as_str()),
+        ("P_PRIVATE_KEY_FILE", "/none/such"),
+        ("P_PRIVATE_KEY_ALGORITHM", "ES256"),
+        ("P_PRIVATE_KEY_ID", "k7"),
+        ("P_ASSERTION_AUDIENCE", "https://issuer.test"),
+    ] {
+        let what = name.trim_end_matches("_FILE");
+        for method in ["client_secret_post", "client_secret_basic", "tls_client_auth"] {
+            let error = built(&[(METHOD, method), (name, value)], empty()).unwrap_err();
+            let expected = format!("{what}: it is for private_key_jwt, which is not chosen");
+            assert_eq!((error.kind(), error.to_string()), (ErrorKind::Config, expected), "{method}");
+        }
+        let error = built(&[(name, value)], empty()).unwrap_err();
+        assert!(error.to_string().starts_with(what), "{error}");
+    }
     for name in ["tls_client_auth", "self_signed_tls_client_auth"] {
         let mut variables = all();
         variables.retain(|(name, _)| !name.ends_with("CLIENT_SECRET"));

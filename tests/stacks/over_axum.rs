@@ -296,6 +296,30 @@ async fn readiness_follows_the_token_and_not_the_issuer() {
     assert_eq!(local.get("/livez").await.status(), 200);
 }
 
+// The table of docs/errors.md. Nothing here is the caller's fault, and the issuer's words are not for the caller.
+#[tokio::test]
+async fn what_is_not_transient_is_a_500_and_what_is_a_503_and_neither_says_why() {
+    use tower_bearer_auth::ErrorKind::{Config, Disabled, InvalidCredentials, MalformedAnswer, Throttled, Unavailable};
+    let elsewhere = HeaderValue::from_static("https://elsewhere.test/token");
+    for (fault, kind, expected) in [
+        (Fault::disabled_client(), Disabled, 500),
+        (Fault::status(StatusCode::UNAUTHORIZED), InvalidCredentials, 500),
+        (Fault::redirect(StatusCode::FOUND, elsewhere), Config, 500),
+        (Fault::retry_after(StatusCode::TOO_MANY_REQUESTS, HeaderValue::from_static("7")), Throttled, 503),
+        (Fault::status(StatusCode::BAD_GATEWAY), Unavailable, 503),
+        (Fault::body(HeaderValue::from_static("text/html"), "<p>log in</p>"), MalformedAnswer, 503),
+    ] {
+        let stage = Stage::set().await;
+        let local = in_front_of_the_api(&stage, (Http::One, Http::One)).await;
+        stage.sandbox.script_always(fault);
+        let (head, body) = local.get("/echo").await.into_parts();
+        assert_eq!(stage.source.status().last_error, Some(kind));
+        assert_eq!((head.status.as_u16(), stage.sandbox.api_request_count()), (expected, 0), "{kind:?}");
+        assert_eq!(head.headers.contains_key("retry-after"), expected == 503, "{kind:?}");
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "", "{kind:?}");
+    }
+}
+
 // 502 is the upstream's failure, and 503 the issuer's.
 #[tokio::test]
 async fn an_upstream_that_is_gone_is_a_502() {

@@ -16,10 +16,10 @@ use super::key::{MerchantId, TokenScope};
 use super::token::is_number;
 use super::version::{ApiVersion, MerchantIdForm};
 use crate::api::Origins;
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, refused};
 use crate::exchange::{TokenClient, TokenEndpoint};
 use crate::provider::Secret;
-use crate::providers::check::{self, refused};
+use crate::providers::check;
 use crate::providers::env::{Variables, process};
 
 /// One of Aeropay's own environments: a token endpoint, and the API that its tokens are for.

@@ -6,8 +6,7 @@ use std::cmp::Reverse;
 use http::Method;
 
 use super::key::TokenScope;
-use crate::error::Error;
-use crate::providers::check::refused;
+use crate::error::{Error, refused};
 
 /// One row of a version's table.
 pub(super) type Row = (Method, &'static str, Option<TokenScope>);

@@ -11,7 +11,7 @@ use super::key::{Identity, MerchantId, Scope, TokenScope, user_of};
 use super::token::{self, Ask, is_number};
 use super::version::{ApiVersion, MerchantIdForm};
 use crate::api::{Origins, RequestHead};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, refused};
 use crate::exchange::{TokenEndpoint, TokenRequest, require_runtime};
 use crate::provider::{Secret, TokenProvider, is_idempotent};
 use crate::providers::check;
@@ -145,7 +145,7 @@ impl Aeropay {
     async fn request(&self, identity: &Identity) -> Result<TokenRequest, Error> {
         let (merchant, credentials) = self.credentials(identity)?;
         if self.id_form == MerchantIdForm::Number && !is_number(&merchant) {
-            return Err(check::refused("merchant_id", "it cannot be sent as a JSON number")
+            return Err(refused("merchant_id", "it cannot be sent as a JSON number")
                 .with_hint("set merchant_id_form to MerchantIdForm::String"));
         }
         let api_key = credentials.api_key.load().await?;
@@ -160,8 +160,7 @@ impl Aeropay {
             form: self.id_form,
             scope: identity.scope(),
         };
-        let mut request =
-            ask.request().ok_or_else(|| check::refused("token request", "it cannot be written as JSON"))?;
+        let mut request = ask.request().ok_or_else(|| refused("token request", "it cannot be written as JSON"))?;
         for (name, value) in &self.token_headers {
             let value = check::header_value("token_header", &value.load().await?)?;
             request = request.header(name.clone(), value);

@@ -7,8 +7,7 @@ use http::HeaderValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use zeroize::Zeroizing;
 
-use crate::error::Error;
-use crate::providers::check::refused;
+use crate::error::{Error, refused};
 
 /// How a client's id and secret are written before they go into an HTTP Basic header.
 ///

@@ -18,10 +18,10 @@ use super::authentication::Authentication;
 use super::basic::BasicEncoding;
 use super::discovery;
 use super::parameters::Parameters;
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, refused};
 use crate::exchange::{Metadata, TokenClient, TokenEndpoint};
 use crate::provider::Secret;
-use crate::providers::check::{self, refused};
+use crate::providers::check;
 use crate::providers::own_client;
 
 /// Settings of a [`ClientCredentials`]. They are checked in [`build`](Self::build).
@@ -51,6 +51,15 @@ pub(super) enum Method {
     #[cfg(feature = "private-key-jwt")]
     PrivateKeyJwt(PrivateKeyJwt),
     MutualTls,
+}
+
+impl Method {
+    pub(super) fn signs(&self) -> bool {
+        #[cfg(feature = "private-key-jwt")]
+        return matches!(self, Self::PrivateKeyJwt(_));
+        #[cfg(not(feature = "private-key-jwt"))]
+        false
+    }
 }
 
 impl ClientCredentialsBuilder {

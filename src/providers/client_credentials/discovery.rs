@@ -2,9 +2,8 @@
 
 use super::authentication::Authentication;
 use super::builder::ClientCredentialsBuilder;
-use crate::error::Error;
+use crate::error::{Error, refused};
 use crate::exchange::{Metadata, require_runtime};
-use crate::providers::check::refused;
 use crate::providers::own_client;
 
 /// The registry of RFC 8414 section 2: what an error may repeat of an issuer's list.

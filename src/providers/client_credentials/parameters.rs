@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::error::Error;
-use crate::providers::check::{self, refused};
+use crate::error::{Error, refused};
+use crate::providers::check;
 
 /// The parameters of a token request beside the grant and the client's proof.
 #[derive(Clone, Default)]

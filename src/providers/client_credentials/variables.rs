@@ -29,7 +29,7 @@ impl ClientCredentialsBuilder {
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) that names the variable, and the path where there is one, and never
     /// the content: `NAME` beside `NAME_FILE`, a value that is empty or not UTF-8, a file that cannot be read, a variable
-    /// that is missing.
+    /// that is missing, one of a method that is not chosen.
     pub fn from_env(self, prefix: &str) -> Result<Self, Error> {
         let variables = Variables::new(prefix, &process)?;
         let read = self.read_all(&variables)?;
@@ -96,6 +96,14 @@ fn method(variables: &Variables<'_>, given: Method) -> Result<Method, Error> {
         (Some(Named::PrivateKeyJwt), given) => private_key_jwt(variables, given)?,
         (Some(Named::MutualTls), _) => Method::MutualTls,
     };
+    if !method.signs() {
+        // Whoever set one means to sign; a weaker proof would go out in its place.
+        for what in ["PRIVATE_KEY", "PRIVATE_KEY_ALGORITHM", "PRIVATE_KEY_ID", "ASSERTION_AUDIENCE"] {
+            if variables.is_set(what) {
+                return Err(variables.refused(what, "it is for private_key_jwt, which is not chosen"));
+            }
+        }
+    }
     match (method, encoding) {
         (Method::Basic(_), Some(encoding)) => Ok(Method::Basic(encoding)),
         (_, Some(_)) => Err(variables.refused("BASIC_ENCODING", "it is for client_secret_basic, which is not chosen")),
