@@ -152,7 +152,7 @@ fn debug_shows_what_the_tokens_are_for_and_no_value_that_may_be_a_secret() {
         .environment("blue")
         .scope("read")
         .resource("https://api.test/v2?key=CANARY")
-        .audience("the-audience")
+        .audience("https://api.test/the-audience?key=CANARY")
         .parameter("organization", "CANARY");
     let shown = format!("{builder:?}");
     let provider = builder.build().unwrap();

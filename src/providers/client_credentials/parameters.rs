@@ -117,7 +117,8 @@ fn absolute_uri(field: &str, text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Further parameters are shown by name alone, and resources without a query: nobody knows what an issuer wants in them.
+/// Further parameters are shown by name alone, resources and the audience without a query: nobody knows what an issuer
+/// wants in them.
 impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let resources: Vec<&str> = self.resources.iter().filter_map(|resource| resource.split('?').next()).collect();
@@ -125,7 +126,7 @@ impl fmt::Debug for Parameters {
         f.debug_struct("Parameters")
             .field("scope", &self.scope)
             .field("resources", &resources)
-            .field("audience", &self.audience)
+            .field("audience", &self.audience.as_deref().and_then(|audience| audience.split('?').next()))
             .field("further", &names)
             .finish()
     }
