@@ -205,8 +205,18 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Reaches these hosts without the proxy: names, with all that is below them, addresses, and networks
-    /// (`10.0.0.0/8`), with commas between them; `*` is every host. A port is not looked at and may not be written.
+    /// Reaches these issuers without the proxy, by a list with commas or spaces between its entries:
+    ///
+    /// | entry | what it is |
+    /// | --- | --- |
+    /// | `corp.example`, `.corp.example`, `*.corp.example` | this name and all that is below it, without regard to case or a dot at the end |
+    /// | `10.0.0.1`, `::1`, `[::1]` | an address, where the issuer's URL has an address |
+    /// | `10.0.0.0/8`, `fd00::/8` | the addresses of a network, likewise |
+    /// | `corp.example:8443`, `[::1]:443` | the same, on this port alone; 443 is that of a URL without one |
+    /// | `*` | every issuer |
+    ///
+    /// No name is looked up. Any other entry is an error, `10.0.0.*` for instance: passed over, it would send requests
+    /// to the proxy that are not meant for it.
     pub fn no_proxy(mut self, hosts: impl Into<String>) -> Self {
         self.proxy.except = Some(hosts.into());
         self
@@ -224,9 +234,9 @@ impl HttpClientBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::Config`] that names the setting: PEM without a certificate or a key in it, a key that does not go with
-    /// its certificate, a platform store that is empty, a timeout of zero, no
-    /// cryptography (neither the feature `ring` nor `aws-lc-rs` is on, and no [`rustls_config`](Self::rustls_config) was given), a
-    /// proxy that is none (the error begins with the variable's name where it comes from one), a
+    /// its certificate, a platform store that is empty, a timeout of zero, no cryptography (neither the feature `ring` nor
+    /// `aws-lc-rs` is on, and no [`rustls_config`](Self::rustls_config) was given), a proxy that is none or an entry of
+    /// [`no_proxy`](Self::no_proxy) that is none (the error begins with the variable's name where it comes from one), a
     /// [`rustls_config`](Self::rustls_config) beside roots, an identity or a choice of cryptography.
     pub fn build(self) -> Result<HttpClient, Error> {
         if self.connect_timeout.is_zero() {

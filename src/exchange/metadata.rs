@@ -11,11 +11,14 @@ use super::service::TokenClient;
 use crate::api::{absolute_url, is_loopback};
 use crate::error::{Error, ErrorKind, refused};
 
+const NO_DOCUMENT: &str = "answered with what is no metadata document, or a torn one";
+
 /// The part of the document that a token request needs.
 pub(crate) struct Metadata {
     pub(crate) token_url: String,
     /// The token endpoint for clients that show a certificate, where it is another one (RFC 8705 section 5).
-    pub(crate) mutual_tls_token_url: Option<String>,
+    /// One that cannot be used is an error for those clients alone.
+    pub(crate) mutual_tls_token_url: Option<Result<String, Error>>,
     /// Ways in which a client may prove itself; `None` where the issuer does not say.
     pub(crate) methods: Option<Vec<String>>,
 }
@@ -34,10 +37,11 @@ struct Aliases {
 }
 
 impl Metadata {
-    /// Asks for the document of `issuer`: at RFC 8414's path, and at OpenID Connect's where the first is refused.
+    /// Asks for the document of `issuer`: at RFC 8414's path, and at OpenID Connect's where the first is refused or a page.
     pub(crate) async fn of(issuer: &str, client: &TokenClient, timeout: Option<Duration>) -> Result<Self, Error> {
         let url = issuer_url(issuer)?;
         let mut last = None;
+        let mut page = None;
         for place in places(&url) {
             let mut endpoint = TokenEndpoint::new(&place, client.clone())?;
             if let Some(timeout) = timeout {
@@ -45,9 +49,18 @@ impl Metadata {
             }
             let answer = endpoint.get().await?;
             if answer.status().is_success() {
-                return Self::read(&answer, issuer, &url).map_err(|error| error.with_status(answer.status()));
+                // Sites that know no wrong path answer with their start page: it is no document, and says nothing of one.
+                if answer.body().trim_ascii_start().first() == Some(&b'{') {
+                    return Self::read(&answer, issuer, &url).map_err(|error| error.with_status(answer.status()));
+                }
+                page = Some(answer);
+                continue;
             }
             last = Some(answer);
+        }
+        if let Some(page) = page {
+            let error = page.error(ErrorKind::MalformedAnswer, NO_DOCUMENT).with_status(page.status());
+            return Err(error.with_hint("set the token URL that the issuer documents"));
         }
         let none = "has no metadata, neither as RFC 8414 nor as OpenID Connect has it";
         let error = last.map_or_else(|| refused("issuer", "it has no metadata"), |a| a.error(ErrorKind::Config, none));
@@ -56,8 +69,7 @@ impl Metadata {
 
     fn read(answer: &Answer, issuer: &str, url: &Uri) -> Result<Self, Error> {
         let malformed = |what: &str| answer.error(ErrorKind::MalformedAnswer, what);
-        let document: Document = super::token::object(answer.body())
-            .ok_or_else(|| malformed("answered with what is no metadata document, or a torn one"))?;
+        let document: Document = super::token::object(answer.body()).ok_or_else(|| malformed(NO_DOCUMENT))?;
         let name = document.issuer.ok_or_else(|| malformed("does not name itself in its metadata"))?;
         // RFC 8414 section 3.3: identical, or else anybody's document would do.
         if name != issuer {
@@ -69,16 +81,18 @@ impl Metadata {
             return Err(error.with_hint(hint));
         }
         let token_url = document.token_endpoint.ok_or_else(|| malformed("names no token endpoint"))?;
-        let alias = document.mtls_endpoint_aliases.and_then(|aliases| aliases.token_endpoint);
-        for named in std::iter::once(&token_url).chain(&alias) {
-            let (named, https) = absolute_url(named).map_err(|_| malformed("names a token endpoint that is no URL"))?;
+        let safe = |named: String| {
+            let (parsed, https) =
+                absolute_url(&named).map_err(|_| malformed("names a token endpoint that is no URL"))?;
             // What came over TLS does not lead to clear text, to this machine either.
             let clear = url.scheme_str() == Some("http");
-            let safe = https || (clear && named.host().is_some_and(is_loopback));
-            if !safe {
-                return Err(answer.error(ErrorKind::InsecureUrl, "names a token endpoint in clear text"));
+            match https || (clear && parsed.host().is_some_and(is_loopback)) {
+                true => Ok(named),
+                false => Err(answer.error(ErrorKind::InsecureUrl, "names a token endpoint in clear text")),
             }
-        }
+        };
+        let token_url = safe(token_url)?;
+        let alias = document.mtls_endpoint_aliases.and_then(|aliases| aliases.token_endpoint).map(safe);
         let methods = document.token_endpoint_auth_methods_supported;
         Ok(Self { token_url, mutual_tls_token_url: alias, methods })
     }

@@ -49,6 +49,8 @@ mod lifetime;
 #[cfg(feature = "client-credentials")]
 mod metadata;
 #[cfg(feature = "client")]
+mod no_proxy;
+#[cfg(feature = "client")]
 mod proxy;
 mod request;
 mod retry_after;

@@ -14,7 +14,6 @@ use base64::engine::general_purpose::STANDARD;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,6 +21,7 @@ use tokio::net::TcpStream;
 use tower::{Service, ServiceExt as _};
 use zeroize::Zeroizing;
 
+use super::no_proxy::NoProxy;
 use crate::error::{BoxError, Error, ErrorKind, refused};
 
 /// No proxy says more before the tunnel is open.
@@ -40,8 +40,7 @@ pub(super) struct Proxy {
     address: Authority,
     /// `user:password`, in base64.
     credentials: Option<Zeroizing<String>>,
-    rules: Matcher,
-    everything_direct: bool,
+    without: NoProxy,
 }
 
 impl Choice {
@@ -50,18 +49,22 @@ impl Choice {
         let Self { url, from_env, except } = self;
         match (url, from_env) {
             (Some(_), true) => Err(refused("proxy", "proxy_from_env is set as well; set one of the two")),
-            (Some(url), false) => Proxy::new("proxy", &url, except.as_deref().unwrap_or_default()).map(Some),
+            (Some(url), false) => {
+                let without = NoProxy::default().add("no_proxy", except.as_deref().unwrap_or_default())?;
+                Proxy::new("proxy", &url, without).map(Some)
+            }
             (None, false) if except.is_some() => Err(refused("no_proxy", "there is no proxy beside it")),
             (None, false) => Ok(None),
             (None, true) => {
+                let mut without = NoProxy::default().add("no_proxy", except.as_deref().unwrap_or_default())?;
                 let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
                 let Some((name, url)) = first(&names, variable)? else {
                     return Ok(None);
                 };
-                let listed = first(&["NO_PROXY", "no_proxy"], variable)?.map(|(_, list)| list);
-                let listed = listed.as_deref().map(String::as_str).unwrap_or_default();
-                let except = except.map_or_else(|| listed.to_owned(), |own| format!("{own},{listed}"));
-                Proxy::new(name, &url, &except).map(Some)
+                if let Some((name, list)) = first(&["NO_PROXY", "no_proxy"], variable)? {
+                    without = without.add(name, &list)?;
+                }
+                Proxy::new(name, &url, without).map(Some)
             }
         }
     }
@@ -85,7 +88,7 @@ fn first<'a>(
 
 impl Proxy {
     /// Reads `http://host:port` or `http://user:password@host:port`. `field` is what errors begin with.
-    fn new(field: &str, url: &str, except: &str) -> Result<Self, Error> {
+    fn new(field: &str, url: &str, without: NoProxy) -> Result<Self, Error> {
         let url = url.trim();
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         if !scheme.eq_ignore_ascii_case("http") {
@@ -106,16 +109,13 @@ impl Proxy {
             return Err(none());
         }
         let address = with_port(&address, Some(address.port_u16().unwrap_or(80))).parse().map_err(|_| none())?;
-        let everything_direct = except.split(',').any(|host| host.trim() == "*");
-        // The rules alone are of interest: where to go is known.
-        let rules = Matcher::builder().all("http://proxy.invalid").no(except).build();
         let credentials = user.map(|user| credentials(field, user)).transpose()?;
-        Ok(Self { address, credentials, rules, everything_direct })
+        Ok(Self { address, credentials, without })
     }
 
     /// Clear text is for loopback, and would be another machine's loopback behind a proxy.
     fn serves(&self, issuer: &Uri) -> bool {
-        issuer.scheme() == Some(&Scheme::HTTPS) && !self.everything_direct && self.rules.intercept(issuer).is_some()
+        issuer.scheme() == Some(&Scheme::HTTPS) && !self.without.lists(issuer)
     }
 
     fn error(&self, kind: ErrorKind, issuer: &str, what: &str) -> Error {
@@ -186,13 +186,19 @@ impl Proxy {
 /// RFC 7617: `user:password`, which a URL percent-encodes.
 fn credentials(field: &str, user: &str) -> Result<Zeroizing<String>, Error> {
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
-    let decoded = |text| Zeroizing::new(percent_decode_str(text).collect::<Vec<u8>>());
     let (name, password) = (decoded(name), decoded(password));
     if name.contains(&b':') || name.iter().chain(password.iter()).any(u8::is_ascii_control) {
         return Err(refused(field, "the user name or the password has a character that HTTP Basic cannot carry"));
     }
     let pair = Zeroizing::new([name.as_slice(), b":", password.as_slice()].concat());
     Ok(Zeroizing::new(STANDARD.encode(pair.as_slice())))
+}
+
+/// Sized for the case that nothing is encoded: a buffer that grows leaves unwiped copies behind.
+pub(super) fn decoded(text: &str) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+    bytes.extend(percent_decode_str(text));
+    bytes
 }
 
 fn with_port(address: &Authority, port: Option<u16>) -> String {

@@ -3,6 +3,10 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::lifetime::lifetime;
+#[cfg(feature = "client")]
+use super::no_proxy::NoProxy;
+#[cfg(feature = "client")]
+use super::proxy::decoded;
 use super::retry_after::retry_after;
 
 // R32, row for row.
@@ -79,4 +83,67 @@ fn retry_after_counts_a_date_from_the_answer_s_own_date() {
         assert_eq!(retry_after(&headers), seconds.map(Duration::from_secs), "{value} {date:?}");
     }
     assert_eq!(retry_after(&HeaderMap::new()), None);
+}
+
+#[cfg(feature = "client")]
+#[test]
+fn who_goes_around_the_proxy_is_what_the_list_says() {
+    let (names, below) = ("https://issuer.test/t", "https://a.b.issuer.test/t");
+    let (own_port, v4, v6) = ("https://issuer.test:8443/t", "https://10.1.2.3/t", "https://[fd00::1]:8443/t");
+    for (list, urls) in [
+        ("", vec![]),
+        (" ,, ", vec![]),
+        ("*", vec![names, below, own_port, v4, v6]),
+        ("issuer.test", vec![names, below, own_port]),
+        (".issuer.test", vec![names, below, own_port]),
+        ("*.issuer.test", vec![names, below, own_port]),
+        ("ISSUER.test.", vec![names, below, own_port]),
+        ("b.issuer.test", vec![below]),
+        ("suer.test", vec![]),
+        ("other.test", vec![]),
+        ("issuer.test:443", vec![names, below]),
+        ("*.Issuer.Test.:8443", vec![own_port]),
+        ("issuer.test:80", vec![]),
+        ("10.1.2.3", vec![v4]),
+        ("10.1.2.3.", vec![v4]),
+        ("::ffff:10.1.2.3", vec![v4]),
+        ("10.1.2.3:8443", vec![]),
+        ("10.1.0.0/16", vec![v4]),
+        ("10.1.2.2/31:443", vec![v4]),
+        ("10.1.2.4/31", vec![]),
+        ("0.0.0.0/0", vec![v4]),
+        ("::/0", vec![v6]),
+        ("fd00::/8", vec![v6]),
+        ("fe00::/8", vec![]),
+        ("fd00::1", vec![v6]),
+        ("[FD00::1]", vec![v6]),
+        ("[fd00::1]:8443", vec![v6]),
+        ("[fd00::1]:443", vec![]),
+        ("other.test 10.0.0.0/8\tb.issuer.test,fd00::/16", vec![below, v4, v6]),
+    ] {
+        let without = NoProxy::default().add("no_proxy", list).unwrap();
+        for url in [names, below, own_port, v4, v6] {
+            for url in [url.to_owned(), url.replace("issuer.test", "Issuer.TEST."), url.to_uppercase()] {
+                let expected = urls.iter().any(|listed| {
+                    listed.eq_ignore_ascii_case(&url) || listed.eq_ignore_ascii_case(&url.replace("TEST.", "test"))
+                });
+                assert_eq!(without.lists(&url.parse().unwrap()), expected, "{list}: {url}");
+            }
+        }
+    }
+    let dressed = NoProxy::default().add("no_proxy", "10.0.0.0/8").unwrap();
+    assert!(dressed.lists(&"https://[::ffff:10.1.2.3]/".parse().unwrap()));
+}
+
+#[cfg(feature = "client")]
+#[test]
+fn a_proxy_s_password_is_decoded_without_leaving_pieces_behind() {
+    for (text, bytes) in
+        [("", ""), ("plain-and-long-enough-to-grow", "plain-and-long-enough-to-grow"), ("a%3Ab%20c", "a:b c")]
+    {
+        let decoded = decoded(text);
+        assert_eq!(decoded.as_slice(), bytes.as_bytes());
+        // Never more than the buffer that it began with.
+        assert_eq!(decoded.capacity(), text.len());
+    }
 }

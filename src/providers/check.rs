@@ -1,7 +1,6 @@
 //! What a setting has to look like. Every error names the setting, and none repeats its value.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
@@ -10,9 +9,24 @@ use zeroize::Zeroizing;
 use crate::api::Origins;
 use crate::error::{Error, refused};
 
-/// Headers that HTTP itself or this crate sets.
-const RESERVED: [HeaderName; 9] =
-    [CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+/// Headers that HTTP itself, this crate or its proxy's tunnel sets, and what would have an answer that nobody decodes.
+const RESERVED: [&str; 15] = [
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 pub(super) fn text(field: &str, value: &str) -> Result<(), Error> {
     if value.is_empty() {
@@ -30,7 +44,7 @@ pub(super) fn secret(field: &str, value: &SecretString) -> Result<(), Error> {
 
 pub(super) fn header_name(field: &str, name: &str) -> Result<HeaderName, Error> {
     let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refused(field, "the name is no header name"))?;
-    if RESERVED.contains(&name) {
+    if RESERVED.contains(&name.as_str()) {
         return Err(refused(field, "the name is one that HTTP or this crate sets itself"));
     }
     Ok(name)

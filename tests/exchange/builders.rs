@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint};
-use tower_bearer_auth::{AccessPsp, AccessPspBuilder, ClientCredentials, ClientCredentialsBuilder, Error, ErrorKind};
+use tower_bearer_auth::{
+    AccessPsp, AccessPspBuilder, BasicEncoding, ClientCredentials, ClientCredentialsBuilder, Error, ErrorKind,
+    PrivateKeyJwt, SigningAlgorithm,
+};
 
 fn named(outcome: Result<(), Error>, field: &str, kind: ErrorKind) {
     let error = outcome.unwrap_err();
@@ -126,12 +129,54 @@ fn ids_secrets_and_texts_that_are_empty_or_hold_control_characters_are_refused()
 #[test]
 fn headers_that_would_change_the_message_are_refused() {
     let config = ErrorKind::Config;
-    for name in ["", "x y", "x\r\nCANARY", "x:", "Content-Length", "host", "Transfer-Encoding", "content-type"] {
-        named(general(|b| b.token_header(name, "v")), "token_header", config);
-        named(general(|b| b.api_header(name, "v")), "api_header", config);
+    for name in [
+        "",
+        "x y",
+        "x\r\nCANARY",
+        "x:",
+        "Accept-Encoding",
+        "connection",
+        "content-encoding",
+        "Content-Length",
+        "content-type",
+        "expect",
+        "host",
+        "HTTP2-Settings",
+        "keep-alive",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "te",
+        "trailer",
+        "Transfer-Encoding",
+        "upgrade",
+    ] {
+        named(general(|b| b.token_header(name, "CANARY")), "token_header", config);
+        named(general(|b| b.api_header(name, "CANARY")), "api_header", config);
     }
     named(general(|b| b.api_header("Authorization", "CANARY")), "api_header", config);
-    general(|b| b.token_header("authorization", "v")).unwrap();
+    for name in ["x-api-key", "accept", "user-agent", "DPoP"] {
+        general(|b| b.token_header(name, "v").api_header(name, "v")).unwrap();
+    }
+}
+
+// RFC 6749 section 2.3: one method in each request, whichever it is.
+#[test]
+fn an_authorization_header_beside_the_client_s_own_proof_is_refused() {
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let bare = || {
+        ClientCredentials::builder().client_id("id").token_url("https://issuer.test/t").api_origin("https://api.test")
+    };
+    let methods: [fn(ClientCredentialsBuilder, &str) -> ClientCredentialsBuilder; 4] = [
+        |b, _| b.client_secret("secret"),
+        |b, _| b.client_secret("secret").client_secret_basic(BasicEncoding::Percent),
+        |b, key| b.private_key_jwt(PrivateKeyJwt::new(SigningAlgorithm::Es256, key)),
+        |b, _| b.mutual_tls().http_client(HttpClient::new().unwrap()),
+    ];
+    for method in methods {
+        method(bare(), &key).build().unwrap();
+        let both = method(bare(), &key).token_header("Authorization", "Basic CANARY").build();
+        named(both.map(drop), "token_header", ErrorKind::Config);
+    }
 }
 
 #[test]

@@ -142,20 +142,15 @@ async fn what_is_no_metadata_is_an_error_that_says_so() {
     let token = format!("{origin}/token");
     let malformed = ErrorKind::MalformedAnswer;
     for (status, body, kind) in [
-        (200, String::new(), malformed),
-        (200, "<html>CANARY</html>".to_owned(), malformed),
-        (200, "[]".to_owned(), malformed),
         (200, site.document("").to_string().replace('}', ""), malformed),
         (200, json!({ "token_endpoint": token }).to_string(), malformed),
         (200, json!({ "issuer": origin }).to_string(), malformed),
         (200, json!({ "issuer": 7, "token_endpoint": token }).to_string(), malformed),
         (200, json!({ "issuer": origin, "token_endpoint": "CANARY" }).to_string(), malformed),
         (200, json!({ "issuer": origin, "token_endpoint": "https://u:CANARY@a.test" }).to_string(), malformed),
-        (200, json!({ "issuer": origin, "token_endpoint": "http://a.test/CANARY" }).to_string(), ErrorKind::InsecureUrl),
         (
             200,
-            json!({ "issuer": origin, "token_endpoint": token, "mtls_endpoint_aliases": { "token_endpoint": "http://a.test" } })
-                .to_string(),
+            json!({ "issuer": origin, "token_endpoint": "http://a.test/CANARY" }).to_string(),
             ErrorKind::InsecureUrl,
         ),
         (200, format!("{}{}", site.document(""), " ".repeat(64 * 1024)), malformed),
@@ -181,6 +176,34 @@ async fn what_is_no_metadata_is_an_error_that_says_so() {
         assert_eq!(error.status(), Some(StatusCode::NOT_FOUND));
         assert!(error.hint().unwrap().contains("token URL"), "{error}");
         assert_eq!(site.asked().len(), 2);
+    }
+}
+
+// A site of one page has it for every path, the standard's too.
+#[tokio::test]
+async fn a_page_in_the_document_s_place_does_not_hide_the_other_place() {
+    let site = Site::start().await;
+    let origin = site.origin();
+    let both = [format!("GET {OAUTH}"), format!("GET {OPENID}")];
+    for page in ["<!doctype html><title>CANARY</title>", "", "[]", "\"CANARY\"", "null"] {
+        site.page(OAUTH, 200, page);
+        site.page(OPENID, 200, site.document(""));
+        site.page("/token", 200, GOOD);
+        let provider = discover(&origin).await.unwrap().client_secret("s").build().unwrap();
+        provider.fetch(&()).await.unwrap();
+        assert_eq!(site.asked(), [&both[..], &["POST /token".to_owned()]].concat(), "{page}");
+        for (status, other, kind) in [
+            (200, page.to_owned(), ErrorKind::MalformedAnswer),
+            (404, page.to_owned(), ErrorKind::MalformedAnswer),
+            (503, page.to_owned(), ErrorKind::Unavailable),
+            (200, json!({ "issuer": "https://CANARY.test" }).to_string(), ErrorKind::Config),
+        ] {
+            site.page(OPENID, status, other);
+            let error = refused(&origin).await;
+            assert_eq!(error.kind(), kind, "{status} {page}: {error}");
+            assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
+            assert_eq!(site.asked(), both, "{status} {page}");
+        }
     }
 }
 
@@ -296,6 +319,29 @@ async fn mutual_tls_goes_to_the_issuer_s_alias_for_it_and_other_methods_do_not()
     by_secret.build().unwrap().fetch(&()).await.unwrap();
     let asked = site.asked();
     assert_eq!((asked[1].as_str(), asked[3].as_str()), ("POST /mtls/token", "POST /token"));
+}
+
+// RFC 8705 section 5 is for clients that show a certificate, and for nobody else.
+#[tokio::test]
+async fn an_alias_for_mutual_tls_that_cannot_be_used_is_an_error_for_mutual_tls_alone() {
+    let site = Site::start().await;
+    for (alias, kind) in [
+        ("http://issuer.test/CANARY", ErrorKind::InsecureUrl),
+        ("CANARY", ErrorKind::MalformedAnswer),
+        ("https://user:CANARY@issuer.test", ErrorKind::MalformedAnswer),
+    ] {
+        let mut document = site.document("");
+        document["mtls_endpoint_aliases"] = json!({ "token_endpoint": alias });
+        site.page(OAUTH, 200, document);
+        site.page("/token", 200, GOOD);
+        let by_secret = discover(&site.origin()).await.unwrap().client_secret("s");
+        by_secret.build().unwrap().fetch(&()).await.unwrap();
+        let by_certificate = discover(&site.origin()).await.unwrap().mutual_tls();
+        let error = by_certificate.http_client(HttpClient::new().unwrap()).build().unwrap_err();
+        assert_eq!(error.kind(), kind, "{alias}: {error}");
+        assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
+        assert_eq!(site.asked().iter().filter(|asked| asked.starts_with("POST")).count(), 1);
+    }
 }
 
 // R48: the document is the issuer's to write, and nothing of it is repeated.

@@ -108,11 +108,31 @@ fn a_parameter_that_this_provider_or_another_grant_sets_is_refused() {
         "audience",
         "assertion",
         "code",
+        "code_verifier",
+        "device_code",
+        "redirect_uri",
         "refresh_token",
         "username",
         "password",
+        "subject_token",
+        "subject_token_type",
+        "actor_token",
+        "actor_token_type",
+        "requested_token_type",
+        "auth_req_id",
+        "request",
+        "request_uri",
     ] {
         named(base(url).parameter(reserved, "CANARY"), "parameter");
+        // An issuer that compares without case would find it there twice, or take it for its own.
+        named(base(url).parameter(reserved.to_uppercase(), "CANARY"), "parameter");
+        named(
+            base(url).parameter(format!("{}{}", reserved[..1].to_uppercase(), &reserved[1..]), "CANARY"),
+            "parameter",
+        );
+    }
+    for good in ["organization", "response_type", "request_id"] {
+        base(url).parameter(good, "7").build().unwrap();
     }
     for name in ["", "a b", "CANARY=", "a&CANARY", "\u{fc}", "a\n"] {
         named(base(url).parameter(name, "v"), "parameter");
@@ -132,7 +152,7 @@ fn debug_shows_what_the_tokens_are_for_and_no_value_that_may_be_a_secret() {
         .environment("blue")
         .scope("read")
         .resource("https://api.test/v2?key=CANARY")
-        .audience("the-audience")
+        .audience("https://api.test/the-audience?key=CANARY")
         .parameter("organization", "CANARY");
     let shown = format!("{builder:?}");
     let provider = builder.build().unwrap();

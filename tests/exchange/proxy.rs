@@ -244,14 +244,16 @@ async fn clear_text_to_loopback_and_hosts_that_are_listed_go_around_the_proxy() 
     client(&wire.token_url()).http_client(through).build().unwrap().fetch(&()).await.unwrap();
     assert_eq!((proxy.connections(), wire.connections()), (0, 1));
     let sandbox = AccessPspSandbox::start().await.unwrap();
-    for list in ["127.0.0.1", "issuer.test, 127.0.0.0/8", "*", " *,x"] {
+    let port = sandbox.issuer_origin().rsplit_once(':').unwrap().1.to_owned();
+    let around = ["127.0.0.1", "issuer.test, 127.0.0.0/8", "*", " *,x", &format!("127.0.0.1:{port}"), "127.0.0.1."];
+    for list in around {
         fetch(&sandbox, trusting(&sandbox).proxy(proxy.url()).no_proxy(list)).await.unwrap();
     }
-    assert_eq!((proxy.connections(), sandbox.token_request_count()), (0, 4));
-    for list in ["127.0.0.2", "issuer.test", ""] {
+    assert_eq!((proxy.connections(), sandbox.token_request_count()), (0, 6));
+    for list in ["127.0.0.2", "issuer.test", "", "127.0.0.1:443"] {
         fetch(&sandbox, trusting(&sandbox).proxy(proxy.url()).no_proxy(list)).await.unwrap();
     }
-    assert_eq!((proxy.connections(), sandbox.token_request_count()), (3, 7));
+    assert_eq!((proxy.connections(), sandbox.token_request_count()), (4, 10));
 }
 
 #[test]
@@ -287,6 +289,48 @@ fn a_proxy_that_is_none_is_refused_by_name_and_never_shown() {
     assert!(both.to_string().starts_with("proxy: "), "{both}");
     let alone = HttpClient::builder().no_proxy("issuer.test").build().unwrap_err();
     assert!(alone.to_string().starts_with("no_proxy: "), "{alone}");
+}
+
+// Passed over, it would send to the proxy what is not meant for it.
+#[test]
+fn an_entry_of_no_proxy_that_is_not_understood_is_refused_by_name_and_never_shown() {
+    for entry in [
+        "10.0.0.*",
+        "*CANARY",
+        "CANARY.*",
+        "*.*.test",
+        "*:443",
+        "*.",
+        ".",
+        "a..b",
+        "http://CANARY.test",
+        "/CANARY",
+        "user@CANARY.test",
+        "CANARY.test:",
+        "CANARY.test:https",
+        "CANARY.test:99999",
+        "CANARY.test:+443",
+        "10.0.0.0/33",
+        "fd00::/129",
+        "10.0.0.0/+8",
+        "10.0.0.0/CANARY",
+        "10.0.",
+        "*.0.0.1",
+        "[10.0.0.1]",
+        "[CANARY]",
+        "fe80::1%CANARY",
+        "b\u{fc}cher.test",
+    ] {
+        for list in [entry.to_owned(), format!("issuer.test, {entry}")] {
+            let builder = || HttpClient::builder().no_proxy(list.as_str());
+            for builder in [builder().proxy("http://proxy.test"), builder().proxy_from_env()] {
+                let error = builder.build().unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Config, "{entry}");
+                assert!(error.to_string().starts_with("no_proxy: entry "), "{entry}: {error}");
+                assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
+            }
+        }
+    }
 }
 
 /// A child of this test binary, which runs the test below under no proxy variables but these.
@@ -337,6 +381,10 @@ fn proxy_variables_count_where_they_were_asked_for() {
         (vec![("HTTPS_PROXY", one), ("NO_PROXY", "issuer.test,127.0.0.1")], straight.clone()),
         (vec![("HTTPS_PROXY", one), ("no_proxy", "*")], straight.clone()),
         (vec![("HTTPS_PROXY", one), ("NO_PROXY", "issuer.test")], through(1)),
+        (vec![("HTTPS_PROXY", one), ("NO_PROXY", "issuer.test 127.0.0.1.")], straight.clone()),
+        (vec![("HTTPS_PROXY", one), ("NO_PROXY", "127.0.0.1:443")], through(1)),
+        (vec![("HTTPS_PROXY", one), ("NO_PROXY", "issuer.test,127.0.0.*")], "asked: NO_PROXY: entry 2 ".into()),
+        (vec![("HTTPS_PROXY", one), ("no_proxy", "http://CANARY")], "asked: no_proxy: entry 1 ".into()),
         (vec![("HTTPS_PROXY", "socks5://user:CANARY@127.0.0.1:1")], "asked: HTTPS_PROXY: ".into()),
         (vec![("ALL_PROXY", "http://")], "asked: ALL_PROXY: ".into()),
     ] {

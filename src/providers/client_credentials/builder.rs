@@ -149,8 +149,15 @@ impl ClientCredentialsBuilder {
 
     /// Adds a parameter that the issuer documents beside the standard's (RFC 6749 section 8.2). It is sent in the form.
     ///
-    /// The names that this provider or another grant sets (`grant_type`, `client_id`, `scope`, `assertion` and the like)
-    /// are refused in [`build`](Self::build), and so is a name that is there already.
+    /// [`build`](Self::build) refuses a name that is there already, and, in upper case or lower, those that have no place in
+    /// this request or a setting of their own:
+    ///
+    /// - of this grant and its client: `grant_type`, `client_id`, `client_secret`, `client_assertion`,
+    ///   `client_assertion_type`, `scope`, `resource`, `audience`;
+    /// - of other grants: `code`, `code_verifier`, `redirect_uri`, `username`, `password`, `refresh_token` (RFC 6749, RFC
+    ///   7636), `assertion` (RFC 7521), `device_code` (RFC 8628), `auth_req_id` (OpenID Connect CIBA), and token exchange's
+    ///   `subject_token`, `subject_token_type`, `actor_token`, `actor_token_type`, `requested_token_type` (RFC 8693);
+    /// - of the authorization endpoint: `request` and `request_uri` (RFC 9101).
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameters.further.push((name.into(), value.into()));
         self
@@ -163,12 +170,18 @@ impl ClientCredentialsBuilder {
     }
 
     /// Adds a header to the token call, marked sensitive. It goes to the issuer and nowhere else.
+    ///
+    /// [`build`](Self::build) refuses `Authorization`, whatever the method is: a client proves itself in one way in each
+    /// request (RFC 6749 section 2.3), and [`client_secret_basic`](Self::client_secret_basic) is the setting for that one.
+    /// It refuses what is the connection's, the message's or a proxy's to say as well: `Connection`, `Content-Type`,
+    /// `Accept-Encoding`, `Proxy-Authorization` and the like.
     pub fn token_header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.token_headers.push((name.into(), value.into()));
         self
     }
 
-    /// Adds a header to the API's requests, marked sensitive. It goes where the token goes and nowhere else.
+    /// Adds a header to the API's requests, marked sensitive. It goes where the token goes and nowhere else. The names that
+    /// [`token_header`](Self::token_header) refuses are refused.
     pub fn api_header(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
         self.api_headers.push((name.into(), value.into()));
         self
@@ -226,8 +239,9 @@ impl ClientCredentialsBuilder {
         let mut token_headers = Vec::with_capacity(self.token_headers.len());
         for (name, value) in self.token_headers {
             let name = check::header_name("token_header", &name)?;
-            if name == AUTHORIZATION && matches!(authentication, Authentication::Basic(..)) {
-                return Err(refused("token_header", "client_secret_basic sets that header itself"));
+            if name == AUTHORIZATION {
+                return Err(refused("token_header", "that header is a way of its own to prove the client")
+                    .with_hint("client_secret_basic is the setting for HTTP Basic"));
             }
             if let Some(known) = value.known() {
                 check::header_value("token_header", &known)?;

@@ -23,12 +23,13 @@ impl ClientCredentialsBuilder {
     /// This is the one request, made now and never again: a token URL that changes later is found at the next start. It
     /// goes through [`http_client`](Self::http_client), within [`timeout`](Self::timeout), so that both are set first. The
     /// document is looked for at `/.well-known/oauth-authorization-server`, before the issuer's path, and where that is
-    /// answered with a status of 4xx, at `/.well-known/openid-configuration` behind it. It has to name `issuer` character
-    /// by character (section 3.3). Redirects are not followed, and no more than 64 KiB are read.
+    /// answered with a status of 4xx, or with what is no JSON object, at `/.well-known/openid-configuration` behind it. It
+    /// has to name `issuer` character by character (section 3.3). Redirects are not followed, and no more than 64 KiB are
+    /// read.
     ///
     /// Where the document lists `token_endpoint_auth_methods_supported`, [`build`](Self::build) refuses a method that is
     /// not in the list. With [`mutual_tls`](Self::mutual_tls) the token URL is the issuer's alias for such clients, where it
-    /// has one (RFC 8705 section 5). The API's origins are not in the document, and are set as ever.
+    /// has one (RFC 8705 section 5), and no other client minds what that alias is. The API's origins are not in the document, and are set as ever.
     ///
     /// ```no_run
     /// use tower_bearer_auth::ClientCredentials;
@@ -85,7 +86,7 @@ pub(super) fn token_url(metadata: Metadata, authentication: &Authentication) -> 
         }
     }
     match (authentication, metadata.mutual_tls_token_url) {
-        (Authentication::MutualTls, Some(alias)) => Ok(alias),
+        (Authentication::MutualTls, Some(alias)) => alias,
         _ => Ok(metadata.token_url),
     }
 }

@@ -14,8 +14,8 @@ pub(in crate::providers) struct Parameters {
     pub(super) further: Vec<(String, String)>,
 }
 
-/// Names that belong to a setting of their own, or to other grants: sent beside ours they would make another request of it.
-const RESERVED: [&str; 17] = [
+/// Names that belong to a setting of their own, or to another request: sent beside ours they would make another one of it.
+const RESERVED: [&str; 24] = [
     "grant_type",
     "client_id",
     "client_secret",
@@ -24,15 +24,26 @@ const RESERVED: [&str; 17] = [
     "scope",
     "resource",
     "audience",
-    "assertion",
+    // The other grants of RFC 6749, and PKCE's (RFC 7636).
     "code",
     "code_verifier",
-    "device_code",
     "password",
     "redirect_uri",
     "refresh_token",
-    "subject_token",
     "username",
+    // RFC 7521, RFC 8628 and CIBA.
+    "assertion",
+    "auth_req_id",
+    "device_code",
+    // Token exchange (RFC 8693), where the token is somebody else's.
+    "actor_token",
+    "actor_token_type",
+    "requested_token_type",
+    "subject_token",
+    "subject_token_type",
+    // RFC 9101: a whole authorization request, in one parameter.
+    "request",
+    "request_uri",
 ];
 
 impl Parameters {
@@ -54,7 +65,8 @@ impl Parameters {
             if name.is_empty() || !name.bytes().all(plain) {
                 return Err(refused("parameter", "a name is made of letters, digits, `-`, `.` and `_`"));
             }
-            if RESERVED.contains(&name.as_str()) {
+            // Names are case-sensitive, but not every issuer knows.
+            if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
                 return Err(refused("parameter", "the name is one that this provider, or another grant, sets itself")
                     .with_hint("use the builder's own setting for it"));
             }
@@ -105,7 +117,8 @@ fn absolute_uri(field: &str, text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Further parameters are shown by name alone, and resources without a query: nobody knows what an issuer wants in them.
+/// Further parameters are shown by name alone, resources and the audience without a query: nobody knows what an issuer
+/// wants in them.
 impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let resources: Vec<&str> = self.resources.iter().filter_map(|resource| resource.split('?').next()).collect();
@@ -113,7 +126,7 @@ impl fmt::Debug for Parameters {
         f.debug_struct("Parameters")
             .field("scope", &self.scope)
             .field("resources", &resources)
-            .field("audience", &self.audience)
+            .field("audience", &self.audience.as_deref().and_then(|audience| audience.split('?').next()))
             .field("further", &names)
             .finish()
     }
