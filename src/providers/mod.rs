@@ -30,6 +30,6 @@ fn own_client() -> Result<TokenClient, Error> {
     Err(crate::error::refused("http_client", "it is missing, and the feature `client`, which has one, is off"))
 }
 
-#[cfg(feature = "client-credentials")]
-#[cfg(all(test, feature = "private-key-jwt", feature = "sandbox"))]
+#[cfg(all(feature = "private-key-jwt", feature = "sandbox"))]
+#[cfg(test)]
 mod tests;
