@@ -76,8 +76,8 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the path and never the content, if the file is unreadable, too large, empty or not
-    /// UTF-8.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the path and never the content, if the file is unreadable,
+    /// too large, empty or not UTF-8.
     pub fn file(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         let last_good = read(&path)?;
