@@ -45,6 +45,7 @@ impl Now {
 
     /// Whether either clock has reached the deadline.
     #[must_use]
+    #[inline]
     pub fn reached(&self, deadline: &Self) -> bool {
         self.mono >= deadline.mono || self.wall >= deadline.wall
     }
@@ -63,9 +64,27 @@ impl Now {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[inline]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that asks for the time")]
     fn now(&self) -> Now {
         Now { mono: tokio::time::Instant::now().into_std(), wall: SystemTime::now() }
+    }
+}
+
+/// The clock of a source. The system's is called by its name, since it is asked for every request.
+#[derive(Clone)]
+pub(crate) enum Chosen {
+    System,
+    Given(Arc<dyn Clock>),
+}
+
+impl Chosen {
+    #[inline]
+    pub(crate) fn now(&self) -> Now {
+        match self {
+            Self::System => SystemClock.now(),
+            Self::Given(clock) => clock.now(),
+        }
     }
 }
 

@@ -175,6 +175,7 @@ pub(crate) fn remaining(since: Instant, length: Duration, now: Instant) -> Durat
     length.saturating_sub(now.saturating_duration_since(since))
 }
 
+#[inline]
 pub(crate) fn went_back(since: Instant, now: Instant) -> bool {
     // Two readings are compared sooner than subtracted, and this is asked for every request.
     since > now && since.saturating_duration_since(now) > GONE_BACK

@@ -213,6 +213,7 @@ impl Token {
         }
     }
 
+    #[inline]
     pub(crate) fn is_accepted(&self) -> bool {
         self.inner.accepted.load(Ordering::Relaxed)
     }

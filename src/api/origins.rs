@@ -90,6 +90,7 @@ impl Origins {
         }
     }
 
+    #[inline]
     pub(crate) fn check(&self, uri: &Uri) -> Destination {
         let Some(authority) = uri.authority() else {
             return Destination::Allowed;
@@ -106,6 +107,11 @@ impl Origins {
         if self.allowed.iter().any(|o| o.https == https && o.authority == authority.as_str()) {
             return Destination::Allowed;
         }
+        self.check_parts(authority, https)
+    }
+
+    /// The same for a URI that does not write its origin as the list does.
+    fn check_parts(&self, authority: &Authority, https: bool) -> Destination {
         // A user name in the authority is how one host is dressed up as another; no API needs it.
         if authority.as_str().contains('@') {
             return Destination::Foreign;

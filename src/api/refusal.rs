@@ -35,13 +35,18 @@ impl Refusal {
     /// `insufficient_scope` (RFC 6750) or `insufficient_user_authentication` (RFC 9470) is no refusal of the token: a new one would fare no better. Every
     /// other 401 is bare, and every other status, 403 among them, is no refusal.
     #[must_use]
+    #[inline]
     pub fn standard(response: &ResponseHead<'_>) -> Self {
         match response.status() {
             StatusCode::UNAUTHORIZED => Self::of_challenges(response),
-            StatusCode::OK if is_grpc(response) => match response.headers().get(&GRPC_STATUS) {
-                Some(status) if status == GRPC_UNAUTHENTICATED => Self::Explicit,
-                _ => Self::NotRefused,
-            },
+            StatusCode::OK if is_grpc(response) => Self::of_grpc_status(response),
+            _ => Self::NotRefused,
+        }
+    }
+
+    fn of_grpc_status(response: &ResponseHead<'_>) -> Self {
+        match response.headers().get(&GRPC_STATUS) {
+            Some(status) if status == GRPC_UNAUTHENTICATED => Self::Explicit,
             _ => Self::NotRefused,
         }
     }
@@ -62,6 +67,7 @@ impl Refusal {
 }
 
 /// Each gRPC answer has such a type, also one of trailers alone (gRPC over HTTP/2, `Trailers-Only`).
+#[inline]
 fn is_grpc(response: &ResponseHead<'_>) -> bool {
     let content = response.headers().get(CONTENT_TYPE).map(|value| value.as_bytes());
     content

@@ -26,6 +26,7 @@ pub(super) struct Head {
 }
 
 impl Head {
+    #[inline(always)]
     pub(super) fn of<B>(request: &Request<B>) -> Self {
         Self {
             method: request.method().clone(),
@@ -54,16 +55,25 @@ impl Head {
 /// Where a copy waits for the answer.
 #[expect(unnameable_types, reason = "only the settings of `replay` choose it")]
 pub trait Room<C> {
-    /// Keeps a copy, or drops it.
-    fn put(copy: Option<C>) -> Self;
+    /// Nothing was kept.
+    fn empty() -> Self;
+
+    /// Keeps a copy.
+    fn with(copy: C) -> Self;
 
     /// The copy, if there is one.
     fn take(self) -> Option<C>;
 }
 
 impl<C> Room<C> for Option<C> {
-    fn put(copy: Self) -> Self {
-        copy
+    #[inline(always)]
+    fn empty() -> Self {
+        None
+    }
+
+    #[inline(always)]
+    fn with(copy: C) -> Self {
+        Some(copy)
     }
 
     fn take(self) -> Self {
@@ -77,7 +87,13 @@ impl<C> Room<C> for Option<C> {
 pub struct NoRoom;
 
 impl<C> Room<C> for NoRoom {
-    fn put(_: Option<C>) -> Self {
+    #[inline(always)]
+    fn empty() -> Self {
+        Self
+    }
+
+    #[inline(always)]
+    fn with(_: C) -> Self {
         Self
     }
 

@@ -11,17 +11,17 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::audit::{Audit, Replay};
+use super::answer::Read;
+use super::audit::Replay;
 use super::copy::{Again, Copied, Head, Room};
 use super::heal::{Healed, Healing};
 use super::layer::Shared;
 use super::lease::Held;
-use super::replay::{Bodies, When};
-use crate::api::{Refusal, ResponseHead};
+use super::replay::{self, Bodies};
+use crate::api::Refusal;
 use crate::error::{BoxError, Error};
 use crate::provider::TokenProvider;
-use crate::source::{Acquire, Grant, Renewal};
-use crate::token::Token;
+use crate::source::{Acquire, Grant};
 
 pin_project! {
     /// The future of a [`BearerAuth`](crate::BearerAuth) call.
@@ -37,7 +37,6 @@ pin_project! {
         P: TokenProvider,
         R: Bodies<B>,
     {
-        bodies: Option<R>,
         #[pin]
         state: State<S, P, R, B, T>,
     }
@@ -45,32 +44,37 @@ pin_project! {
 
 pin_project! {
     #[project = StateProj]
+    #[project_replace = StateReplace]
     enum State<S, P, R, B, T>
     where
         S: Service<Request<B>>,
         P: TokenProvider,
         R: Bodies<B>,
     {
-        /// Nothing was sent.
-        Failed { error: Option<Error> },
+        /// Nothing was sent, and the error is still to be told; or the answer was given.
+        Ended { error: Option<Error> },
         /// Sent without a token of ours.
-        Passing { #[pin] response: S::Future, shared: Arc<Shared<P>> },
-        Waiting { waiting: Option<Box<Waiting<S, P, B>>> },
-        Sent { #[pin] response: S::Future, sent: Option<Sent<P, R::Room<Again<S, R::Kept>>>> },
-        Healing { healing: Box<Healing<S, P, R::Kept, B, T>>, shared: Arc<Shared<P>> },
-        Resent { #[pin] response: S::Future, grant: Option<Grant<P::Key>>, shared: Arc<Shared<P>> },
+        Passing { response: Pin<Box<S::Future>>, shared: Arc<Shared<P>> },
+        Waiting { waiting: Option<Box<Waiting<S, P, R, B>>> },
+        /// Only here is the response future in place: with two such states there would be a tag beside them, and no request is
+        /// moved about for nothing.
+        Sent { #[pin] response: S::Future, sent: Sent<P, R, R::Room<Again<S, R::Kept>>> },
+        Healing { healing: Box<Healing<S, P, R, B, T>> },
+        Resent { response: Pin<Box<S::Future>>, grant: Option<Grant<P::Key>>, shared: Arc<Shared<P>> },
     }
 }
 
-struct Waiting<S, P: TokenProvider, B> {
+struct Waiting<S, P: TokenProvider, R, B> {
     shared: Arc<Shared<P>>,
+    bodies: R,
     acquire: Acquire<P>,
     service: S,
     request: Request<B>,
 }
 
-struct Sent<P: TokenProvider, A> {
+struct Sent<P: TokenProvider, R, A> {
     held: Held<P>,
+    bodies: R,
     again: A,
 }
 
@@ -81,11 +85,11 @@ where
     R: Bodies<B>,
 {
     pub(super) fn failed(error: Error) -> Self {
-        Self { bodies: None, state: State::Failed { error: Some(error) } }
+        Self { state: State::Ended { error: Some(error) } }
     }
 
     pub(super) fn passing(shared: Arc<Shared<P>>, response: S::Future) -> Self {
-        Self { bodies: None, state: State::Passing { response, shared } }
+        Self { state: State::Passing { response: Box::pin(response), shared } }
     }
 
     pub(super) fn waiting(
@@ -95,20 +99,24 @@ where
         request: Request<B>,
         acquire: Acquire<P>,
     ) -> Self {
-        let waiting = Some(Box::new(Waiting { shared, acquire, service, request }));
-        Self { bodies: Some(bodies), state: State::Waiting { waiting } }
+        let waiting = Some(Box::new(Waiting { shared, bodies, acquire, service, request }));
+        Self { state: State::Waiting { waiting } }
     }
 
-    pub(super) fn sent(held: Held<P>, bodies: R, response: S::Future, again: Option<Again<S, R::Kept>>) -> Self {
-        let sent = Some(Sent { held, again: R::Room::put(again) });
-        Self { bodies: Some(bodies), state: State::Sent { response, sent } }
+    #[inline(always)]
+    pub(super) fn sent(held: Held<P>, bodies: R, response: S::Future) -> Self {
+        Self { state: State::Sent { response, sent: Sent { held, bodies, again: R::Room::empty() } } }
     }
-}
 
-/// What an answer comes to.
-enum Read<S, P: TokenProvider, K, B, T> {
-    Return(Response<T>),
-    Heal(Box<Healing<S, P, K, B, T>>),
+    #[inline(always)]
+    pub(super) fn kept(held: Held<P>, bodies: R, response: S::Future, service: S, head: Head, kept: R::Kept) -> Self {
+        Self {
+            state: State::Sent {
+                response,
+                sent: Sent { held, bodies, again: R::Room::with(Again { service, copy: Copied { head, kept } }) },
+            },
+        }
+    }
 }
 
 impl<S, P, R, B, T> Future for ResponseFuture<S, P, R, B, T>
@@ -121,178 +129,141 @@ where
 {
     type Output = Result<Response<T>, BoxError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+    // Only what every request passes through. The rest is in `step`, so that this stays small.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match this.state.as_mut().project() {
-                StateProj::Failed { error } => match error.take() {
-                    Some(error) => return Poll::Ready(Err(error.into())),
-                    None => return Poll::Pending,
-                },
-                StateProj::Passing { response, shared } => {
-                    let response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    return Poll::Ready(Ok(shared.passed(response)));
+            let StateProj::Sent { response, sent } = self.as_mut().project().state.project() else {
+                match ready!(self.as_mut().step(cx)) {
+                    Some(output) => return Poll::Ready(output),
+                    None => continue,
                 }
-                StateProj::Waiting { waiting } => {
-                    let Some(wait) = waiting else {
-                        return Poll::Pending;
-                    };
-                    let grant = ready!(Pin::new(&mut wait.acquire).poll(cx));
-                    let (Some(wait), Some(bodies)) = (waiting.take(), this.bodies.as_ref()) else {
-                        return Poll::Pending;
-                    };
-                    let grant = grant?;
-                    let Waiting { shared, acquire: _, mut service, request } = *wait;
-                    let (mut request, kept) = shared.keep(bodies, request);
-                    let copy = kept.map(|kept| Copied { head: Head::of(&request), kept });
-                    shared.stamp(request.headers_mut(), grant.token().header_value())?;
-                    let response = service.call(request);
-                    let again = R::Room::put(copy.map(|copy| Again { service, copy }));
-                    let held = Held::Granted(shared, grant);
-                    this.state.set(State::Sent { response, sent: Some(Sent { held, again }) });
+            };
+            let mut response = match ready!(response.poll(cx)) {
+                Ok(response) => response,
+                Err(error) => {
+                    self.end();
+                    return Poll::Ready(Err(error.into()));
                 }
-                StateProj::Sent { response, sent } => {
-                    let response = match ready!(response.poll(cx)) {
-                        Ok(response) => response,
-                        Err(error) => {
-                            // The copy goes, whoever keeps the future.
-                            *sent = None;
-                            return Poll::Ready(Err(error.into()));
-                        }
-                    };
-                    let Some(Sent { held, .. }) = sent.as_ref() else {
-                        return Poll::Pending;
-                    };
-                    let refusal = held.shared().refusal(&response, held.grant().token());
-                    if refusal == Refusal::NotRefused {
-                        let response = held.shared().taken(response, held.grant());
-                        // Dropped where it is: taken out, the copy would be moved for nothing.
-                        *sent = None;
-                        return Poll::Ready(Ok(response));
-                    }
-                    let (Some(Sent { held, again }), Some(bodies)) = (sent.take(), this.bodies.as_ref()) else {
-                        return Poll::Pending;
-                    };
-                    let shared = held.shared();
-                    match shared.refused(bodies, response, refusal, held.grant().clone(), again.take()) {
-                        Read::Return(response) => return Poll::Ready(Ok(response)),
-                        // Sets the first response future free before anything else happens.
-                        Read::Heal(healing) => {
-                            let shared = Arc::clone(shared);
-                            this.state.set(State::Healing { healing, shared });
-                        }
-                    }
+            };
+            let held = &sent.held;
+            let refusal = held.shared().refusal(&response, held.grant().token());
+            if refusal == Refusal::NotRefused {
+                if held.shared().audit {
+                    held.shared().add_audit(&mut response, held.grant(), 1, Replay::NotNeeded);
                 }
-                StateProj::Healing { healing, shared } => {
-                    let Some(bodies) = this.bodies.as_ref() else {
-                        return Poll::Pending;
-                    };
-                    match ready!(healing.poll(shared, bodies, cx)) {
-                        Healed::Keep(response) => return Poll::Ready(Ok(response)),
-                        Healed::Failed(error) => return Poll::Ready(Err(error)),
-                        Healed::Resent(response, grant) => {
-                            let shared = Arc::clone(shared);
-                            this.state.set(State::Resent { response, grant: Some(grant), shared });
-                        }
-                    }
-                }
-                StateProj::Resent { response, grant, shared } => {
-                    let response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    let Some(grant) = grant.take() else {
-                        return Poll::Pending;
-                    };
-                    return Poll::Ready(Ok(shared.read_second(response, &grant)));
-                }
+                self.end();
+                return Poll::Ready(Ok(response));
+            }
+            if let Some(response) = self.as_mut().refused(response, refusal) {
+                return Poll::Ready(Ok(response));
             }
         }
     }
 }
 
-impl<P: TokenProvider> Shared<P> {
-    /// What the answer says of `token`, which is marked where the server took it.
-    fn refusal<T>(&self, response: &Response<T>, token: &Token) -> Refusal {
-        let head = ResponseHead::of(response);
-        let refusal = response.extensions().get::<Refusal>().copied();
-        let refusal = refusal.unwrap_or_else(|| self.source.provider().refusal(&head));
-        if refusal == Refusal::NotRefused && !token.is_accepted() && head.accepts() {
-            token.accept();
+impl<S, P, R, B, T> ResponseFuture<S, P, R, B, T>
+where
+    S: Service<Request<B>, Response = Response<T>>,
+    S::Error: Into<BoxError>,
+    P: TokenProvider,
+    R: Bodies<B>,
+    T: Body,
+{
+    /// The answer is there: token and copy go, whoever keeps the future.
+    fn end(self: Pin<&mut Self>) {
+        self.project().state.set(State::Ended { error: None });
+    }
+
+    /// Goes on in any state but `Sent`. `None` where the state has changed.
+    #[cold]
+    fn step(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Response<T>, BoxError>>> {
+        let mut this = self.project();
+        match this.state.as_mut().project() {
+            StateProj::Ended { error } => match error.take() {
+                Some(error) => Poll::Ready(Some(Err(error.into()))),
+                None => Poll::Pending,
+            },
+            StateProj::Passing { response, shared } => {
+                let response = ready!(response.as_mut().poll(cx)).map(|response| shared.passed(response));
+                Poll::Ready(Some(response.map_err(Into::into)))
+            }
+            StateProj::Waiting { waiting } => {
+                let Some(wait) = waiting else {
+                    return Poll::Pending;
+                };
+                let grant = ready!(Pin::new(&mut wait.acquire).poll(cx));
+                let Some(wait) = waiting.take() else {
+                    return Poll::Pending;
+                };
+                match wait.send(grant) {
+                    Ok(sent) => this.state.set(sent),
+                    Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                }
+                Poll::Ready(None)
+            }
+            StateProj::Sent { .. } => Poll::Ready(None),
+            StateProj::Healing { healing } => {
+                match ready!(healing.poll(cx)) {
+                    Healed::Keep(response) => return Poll::Ready(Some(Ok(response))),
+                    Healed::Failed(error) => return Poll::Ready(Some(Err(error))),
+                    Healed::Resent(response, grant) => {
+                        let shared = Arc::clone(healing.shared());
+                        let response = Box::pin(response);
+                        this.state.set(State::Resent { response, grant: Some(grant), shared });
+                    }
+                }
+                Poll::Ready(None)
+            }
+            StateProj::Resent { response, grant, shared } => {
+                let response = ready!(response.as_mut().poll(cx));
+                let Some(grant) = grant.take() else {
+                    return Poll::Pending;
+                };
+                Poll::Ready(Some(response.map(|response| shared.read_second(response, &grant)).map_err(Into::into)))
+            }
         }
-        refusal
     }
 
-    fn passed<T>(&self, mut response: Response<T>) -> Response<T> {
-        if self.audit {
-            let audit = Audit::<P::Key> { generation: None, key: None, sends: 1, replay: Replay::NotStamped };
-            response.extensions_mut().insert(audit);
+    /// The token of a first sending was refused. The answer is the caller's, or `None` where healing has begun.
+    #[cold]
+    fn refused(self: Pin<&mut Self>, response: Response<T>, refusal: Refusal) -> Option<Response<T>> {
+        let mut state = self.project().state;
+        // Sets the first response future free before anything else happens.
+        let StateReplace::Sent { sent, .. } = state.as_mut().project_replace(State::Ended { error: None }) else {
+            return Some(response);
+        };
+        let Sent { held, bodies, again } = sent;
+        match held.shared().refused(bodies, response, refusal, held.grant().clone(), again.take()) {
+            Read::Return(response) => Some(response),
+            Read::Heal(healing) => {
+                state.set(State::Healing { healing });
+                None
+            }
         }
-        response
     }
+}
 
-    /// The answer to a first sending, whose token was not refused.
-    fn taken<T>(&self, response: Response<T>, grant: &Grant<P::Key>) -> Response<T> {
-        if self.audit { self.audited(response, grant, 1, Replay::NotNeeded) } else { response }
-    }
-
-    /// What to do where the token of a first sending was refused.
-    fn refused<S, R, B, T>(
-        &self,
-        bodies: &R,
-        response: Response<T>,
-        refusal: Refusal,
-        grant: Grant<P::Key>,
-        again: Option<Again<S, R::Kept>>,
-    ) -> Read<S, P, R::Kept, B, T>
+impl<S, P: TokenProvider, R: Bodies<B>, B> Waiting<S, P, R, B> {
+    /// Sends the request that waited for a token.
+    fn send<T>(self, grant: Result<Grant<P::Key>, Error>) -> Result<State<S, P, R, B, T>, Error>
     where
-        R: Bodies<B>,
+        S: Service<Request<B>>,
     {
-        let (again, why_not) = match again {
-            None if self.when == When::Never || R::OFF => (None, Replay::Off),
-            None => (None, Replay::NoCopy),
-            Some(again) if !bodies.is_whole(&again.copy.kept) => (None, Replay::NoCopy),
-            Some(again) if self.when.allows(refusal, || self.is_idempotent(&again.copy.head)) => {
-                (Some(again), Replay::Made)
+        let grant = grant?;
+        let Self { shared, bodies, acquire: _, mut service, mut request } = self;
+        let mut kept = None;
+        if shared.keeps() {
+            if R::WRAPS {
+                (request, kept) = replay::wrap(&bodies, request);
+            } else {
+                kept = bodies.look(request.body());
             }
-            Some(_) => (None, Replay::NotSafe),
-        };
-        let renewal = self.source.refuse(&grant, refusal, again.is_some());
-        let Some(again) = again else {
-            return Read::Return(self.audited(response, &grant, 1, why_not));
-        };
-        match renewal {
-            Renewal::Exhausted => Read::Return(self.audited(response, &grant, 1, Replay::BudgetExhausted)),
-            Renewal::Failed(error) => {
-                Read::Return(self.audited(response, &grant, 1, Replay::RenewalFailed(error.kind())))
-            }
-            Renewal::Ready(newer) => Read::Heal(Box::new(Healing::renewed(response, grant, again, newer))),
-            Renewal::Wait(acquire) => Read::Heal(Box::new(Healing::renewing(response, grant, again, acquire))),
         }
-    }
-
-    /// Reads the answer to the second sending. A refusal spends nothing and rejects nothing: it is shown.
-    fn read_second<T>(&self, response: Response<T>, grant: &Grant<P::Key>) -> Response<T> {
-        let refusal = self.refusal(&response, grant.token());
-        if refusal == Refusal::NotRefused {
-            return self.audited(response, grant, 2, Replay::Made);
-        }
-        self.source.refused_again(grant, refusal);
-        self.audited(response, grant, 2, Replay::RefusedAgain)
-    }
-
-    fn is_idempotent(&self, head: &Head) -> bool {
-        self.source.provider().idempotent(&head.borrowed())
-    }
-
-    pub(super) fn audited<T>(
-        &self,
-        mut response: Response<T>,
-        grant: &Grant<P::Key>,
-        sends: u8,
-        replay: Replay,
-    ) -> Response<T> {
-        replay.tell(&self.source, grant);
-        let generation = Some(grant.token().generation());
-        response.extensions_mut().insert(Audit { generation, key: Some(grant.key().clone()), sends, replay });
-        response
+        let copy = kept.map(|kept| Copied { head: Head::of(&request), kept });
+        shared.stamp(request.headers_mut(), grant.token().header_value())?;
+        let response = service.call(request);
+        let again = copy.map_or_else(R::Room::empty, |copy| R::Room::with(Again { service, copy }));
+        Ok(State::Sent { response, sent: Sent { held: Held::Granted(shared, grant), bodies, again } })
     }
 }
 

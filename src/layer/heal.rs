@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -24,9 +25,11 @@ use crate::source::{Acquire, Grant, Newest, is_over};
 const DRAIN_BYTES: usize = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_millis(100);
 
-pub(super) struct Healing<S, P: TokenProvider, K, B, T> {
+pub(super) struct Healing<S, P: TokenProvider, R: Bodies<B>, B, T> {
+    shared: Arc<Shared<P>>,
+    bodies: R,
     refused: Grant<P::Key>,
-    step: Step<S, P, K, B, T>,
+    step: Step<S, P, R::Kept, B, T>,
 }
 
 enum Step<S, P: TokenProvider, K, B, T> {
@@ -77,37 +80,42 @@ pub(super) enum Healed<F, P: TokenProvider, T, E> {
     Resent(F, Grant<P::Key>),
 }
 
-impl<S, P: TokenProvider, K, B, T> Healing<S, P, K, B, T> {
+impl<S, P: TokenProvider, R: Bodies<B>, B, T> Healing<S, P, R, B, T> {
+    /// The token is being renewed.
     pub(super) fn renewing(
+        shared: Arc<Shared<P>>,
+        bodies: R,
         answer: Response<T>,
         refused: Grant<P::Key>,
-        again: Again<S, K>,
+        again: Again<S, R::Kept>,
         acquire: Acquire<P>,
     ) -> Self {
-        Self { refused, step: Step::Renewing { acquire, answer, again } }
+        Self { shared, bodies, refused, step: Step::Renewing { acquire, answer, again } }
     }
 
+    /// There is a new token already.
     pub(super) fn renewed(
+        shared: Arc<Shared<P>>,
+        bodies: R,
         answer: Response<T>,
         refused: Grant<P::Key>,
-        again: Again<S, K>,
+        again: Again<S, R::Kept>,
         grant: Grant<P::Key>,
     ) -> Self {
-        Self { refused, step: Step::Renewed { grant, answer, again } }
+        Self { shared, bodies, refused, step: Step::Renewed { grant, answer, again } }
     }
 
-    pub(super) fn poll<R>(
-        &mut self,
-        shared: &Shared<P>,
-        bodies: &R,
-        cx: &mut Context<'_>,
-    ) -> Poll<Healed<S::Future, P, T, BoxError>>
+    pub(super) fn shared(&self) -> &Arc<Shared<P>> {
+        &self.shared
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Healed<S::Future, P, T, BoxError>>
     where
         S: Service<Request<B>, Response = Response<T>>,
         S::Error: Into<BoxError>,
-        R: Bodies<B, Kept = K>,
         T: Body,
     {
+        let (shared, bodies) = (&self.shared, &self.bodies);
         loop {
             let renewed = match &mut self.step {
                 Step::Renewing { acquire, .. } | Step::Restamping { acquire, .. } => {

@@ -5,12 +5,14 @@
 //! | `layer` | settings |
 //! | `service` | from a request to its first sending |
 //! | `lease` | the token that a service stamped last |
-//! | `future` | from there to the answer |
+//! | `future` | the states from there on |
+//! | `answer` | what an answer says, and what a refusal comes to |
 //! | `heal` | between a refusal and the second sending |
 //! | `replay`, `buffered` | faithful copies of bodies |
 //! | `copy` | the copy of a request that waits for its answer |
 //! | `audit` | what a response says of how it came about |
 
+mod answer;
 mod audit;
 mod buffered;
 mod copy;

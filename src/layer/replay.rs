@@ -13,6 +13,7 @@
 
 use std::convert::Infallible;
 
+use http::Request;
 use http_body::Body;
 
 #[doc(hidden)]
@@ -90,6 +91,13 @@ pub trait Bodies<B>: Clone + sealed::Sealed {
     /// The body of the second sending, if the copy is whole.
     #[doc(hidden)]
     fn remake(&self, kept: Self::Kept) -> Option<B>;
+}
+
+/// A request whose body is kept while it passes through.
+pub(super) fn wrap<B, R: Bodies<B>>(bodies: &R, request: Request<B>) -> (Request<B>, Option<R::Kept>) {
+    let (head, body) = request.into_parts();
+    let (body, kept) = bodies.wrap(body);
+    (Request::from_parts(head, body), kept)
 }
 
 pub(super) mod sealed {

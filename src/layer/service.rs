@@ -5,16 +5,16 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::MaxSizeReached;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::header::{AUTHORIZATION, MaxSizeReached};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use http_body::Body;
 use tower_service::Service;
 
-use super::copy::{Again, Copied, Head};
+use super::copy::Head;
 use super::future::ResponseFuture;
 use super::layer::Shared;
 use super::lease::{Held, Leased};
-use super::replay::{Bodies, Empty, When};
+use super::replay::{self, Bodies, Empty, When};
 use crate::api::{Destination, RequestHead, TokenCall};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::provider::TokenProvider;
@@ -22,7 +22,7 @@ use crate::source::{Asked, TokenSource};
 
 /// The service that [`BearerAuthLayer`](crate::BearerAuthLayer) makes.
 ///
-/// Its error is [`Error`] where no byte of the request reached the inner service, and otherwise the inner service's own error
+/// Its error is [`Error`] where no byte of the request reached the inner service, and the inner service's own error
 /// otherwise; [`Error::find`] tells them apart. (An inner service whose own errors are of this type, such as a second layer of
 /// this crate below, speaks for itself alone.)
 #[must_use]
@@ -67,60 +67,54 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let shared = &self.shared;
         let key = match shared.route(&request) {
             Route::Stamp(key) => key,
             Route::Pass => return ResponseFuture::passing(Arc::clone(shared), self.inner.call(request)),
             Route::Refuse(error) => return self.fail(error),
         };
-        if let Some(lease) = self.leased.current() {
-            return self.send(request, Held::Lease(lease));
+        let held = match self.leased.current() {
+            Some(lease) => Held::Lease(lease),
+            None => match shared.source.ask(key) {
+                Asked::Fresh(grant) => {
+                    self.leased.granted(shared, &grant);
+                    Held::Granted(Arc::clone(shared), grant)
+                }
+                Asked::Granted(grant) => Held::Granted(Arc::clone(shared), grant),
+                Asked::Wait(acquire) => {
+                    let shared = Arc::clone(shared);
+                    return ResponseFuture::waiting(shared, self.bodies.clone(), self.take_ready(), request, acquire);
+                }
+                Asked::Failed(error) => return self.fail(error),
+            },
+        };
+        let mut kept = None;
+        if shared.keeps() {
+            // A request whose body is only looked at is not moved.
+            if R::WRAPS {
+                (request, kept) = replay::wrap(&self.bodies, request);
+            } else {
+                kept = self.bodies.look(request.body());
+            }
         }
-        match shared.source.ask(key) {
-            Asked::Fresh(grant) => {
-                self.leased.granted(shared, &grant);
-                let held = Held::Granted(Arc::clone(shared), grant);
-                self.send(request, held)
-            }
-            Asked::Granted(grant) => {
-                let held = Held::Granted(Arc::clone(shared), grant);
-                self.send(request, held)
-            }
-            Asked::Wait(acquire) => {
-                let shared = Arc::clone(shared);
-                ResponseFuture::waiting(shared, self.bodies.clone(), self.take_ready(), request, acquire)
-            }
-            Asked::Failed(error) => self.fail(error),
-        }
-    }
-}
-
-impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
-    // Not inlined, it would cost each request one more move.
-    #[inline(always)]
-    fn send<B, T>(&mut self, request: Request<B>, held: Held<P>) -> ResponseFuture<S, P, R, B, T>
-    where
-        S: Service<Request<B>, Response = Response<T>> + Clone,
-        R: Bodies<B>,
-    {
-        let (mut request, kept) = self.shared.keep(&self.bodies, request);
         let Some(kept) = kept else {
-            if let Err(error) = self.shared.stamp(request.headers_mut(), held.header()) {
+            if let Err(error) = shared.stamp(request.headers_mut(), held.header()) {
                 return self.fail(error);
             }
-            return ResponseFuture::sent(held, self.bodies.clone(), self.inner.call(request), None);
+            return ResponseFuture::sent(held, self.bodies.clone(), self.inner.call(request));
         };
         let head = Head::of(&request);
-        if let Err(error) = self.shared.stamp(request.headers_mut(), held.header()) {
+        if let Err(error) = shared.stamp(request.headers_mut(), held.header()) {
             return self.fail(error);
         }
         let mut service = self.take_ready();
         let response = service.call(request);
-        let again = Again { service, copy: Copied { head, kept } };
-        ResponseFuture::sent(held, self.bodies.clone(), response, Some(again))
+        ResponseFuture::kept(held, self.bodies.clone(), response, service, head, kept)
     }
+}
 
+impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
     fn fail<B, T>(&mut self, error: Error) -> ResponseFuture<S, P, R, B, T>
     where
         S: Service<Request<B>, Response = Response<T>> + Clone,
@@ -142,6 +136,7 @@ impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
 }
 
 impl<P: TokenProvider> Shared<P> {
+    #[inline(always)]
     fn route<B>(&self, request: &Request<B>) -> Route<P::Key> {
         let head = RequestHead::of(request);
         if head.extensions().get::<TokenCall>().is_some() {
@@ -149,22 +144,7 @@ impl<P: TokenProvider> Shared<P> {
         }
         match self.origins.check(head.uri()) {
             Destination::Allowed => {}
-            Destination::Foreign => {
-                self.source.pass_foreign(head.uri().host().unwrap_or_default());
-                return Route::Pass;
-            }
-            Destination::NothingAllowed => {
-                return Route::Refuse(
-                    Error::new(ErrorKind::NoOrigin, "no origin is allowed to receive the token")
-                        .with_hint("name the API's origin with allow_origin"),
-                );
-            }
-            Destination::Insecure => {
-                return Route::Refuse(
-                    Error::new(ErrorKind::InsecureUrl, "the token would go out in clear text to a host that has https")
-                        .with_hint("ask for the https URL"),
-                );
-            }
+            elsewhere => return self.elsewhere(elsewhere, head.uri()),
         }
         if self.if_not_present && head.headers().contains_key(&self.header) {
             return Route::Pass;
@@ -175,30 +155,50 @@ impl<P: TokenProvider> Shared<P> {
         }
     }
 
-    /// Keeps what a second sending needs, if there may be one. A request that is not kept is not moved.
-    #[inline(always)]
-    pub(super) fn keep<B, R: Bodies<B>>(&self, bodies: &R, request: Request<B>) -> (Request<B>, Option<R::Kept>) {
-        let off = R::OFF || self.when == When::Never;
-        if R::WRAPS && !off {
-            let (head, body) = request.into_parts();
-            let (body, kept) = bodies.wrap(body);
-            return (Request::from_parts(head, body), kept);
-        }
-        let kept = if off { None } else { bodies.look(request.body()) };
-        (request, kept)
+    /// Of a request that the token does not go with.
+    #[cold]
+    fn elsewhere(&self, destination: Destination, uri: &Uri) -> Route<P::Key> {
+        let error = match destination {
+            // An allowed one does not come here.
+            Destination::Foreign | Destination::Allowed => {
+                self.source.pass_foreign(uri.host().unwrap_or_default());
+                return Route::Pass;
+            }
+            Destination::NothingAllowed => Error::new(ErrorKind::NoOrigin, "no origin is allowed to receive the token")
+                .with_hint("name the API's origin with allow_origin"),
+            Destination::Insecure => {
+                Error::new(ErrorKind::InsecureUrl, "the token would go out in clear text to a host that has https")
+                    .with_hint("ask for the https URL")
+            }
+        };
+        Route::Refuse(error)
+    }
+
+    /// Whether there may be a second sending, for which something has to be kept.
+    pub(super) fn keeps(&self) -> bool {
+        self.when != When::Never
     }
 
     /// A map of headers holds some ten thousand, and panics past that unless it is asked first.
+    #[inline(always)]
     pub(super) fn stamp(&self, headers: &mut HeaderMap, value: &HeaderValue) -> Result<(), Error> {
         if !self.api_headers.is_empty() {
             self.stamp_api_headers(headers)?;
         }
-        if headers.try_insert(self.header.clone(), value.clone()).is_err() {
-            // Even what replaces a value needs room for one more.
-            headers.remove(&self.header);
-            headers.try_insert(self.header.clone(), value.clone()).map_err(no_room)?;
-        }
-        Ok(())
+        // Named here, it is hashed by the compiler.
+        let stamped = if self.header == AUTHORIZATION {
+            headers.try_insert(AUTHORIZATION, value.clone())
+        } else {
+            headers.try_insert(&self.header, value.clone())
+        };
+        if stamped.is_ok() { Ok(()) } else { self.replace(headers, value) }
+    }
+
+    /// Even what replaces a value needs room for one more.
+    #[cold]
+    fn replace(&self, headers: &mut HeaderMap, value: &HeaderValue) -> Result<(), Error> {
+        headers.remove(&self.header);
+        headers.try_insert(&self.header, value.clone()).map(drop).map_err(no_room)
     }
 
     fn stamp_api_headers(&self, headers: &mut HeaderMap) -> Result<(), Error> {

@@ -111,7 +111,7 @@ impl<P: TokenProvider> Flight<P> {
     }
 
     async fn fly(mut self, span: Span) {
-        let Some((clock, timeout)) = self.source.upgrade().map(|s| (Arc::clone(&s.clock), s.fetch_timeout)) else {
+        let Some((clock, timeout)) = self.source.upgrade().map(|s| (s.clock.clone(), s.fetch_timeout)) else {
             return;
         };
         let began = clock.now();

@@ -333,6 +333,7 @@ pub(super) fn is_usable(token: &Token, now: Now) -> bool {
 }
 
 /// Whether a token may be stamped without asking the slot: usable, and not due for renewal.
+#[inline]
 pub(super) fn is_fresh(token: &Token, now: Now) -> bool {
     !now.reached(token.fresh_until()) && !refresh::went_back(token.deadlines().began.mono, now.mono)
 }

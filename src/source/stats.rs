@@ -1,5 +1,6 @@
 //! What a source has done so far.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -59,16 +60,17 @@ const CELLS: usize = 8;
 
 #[derive(Default)]
 #[repr(align(128))]
-struct Cell(AtomicU64);
+struct Padded(AtomicU64);
 
 #[derive(Default)]
 pub(crate) struct Recorder {
-    hits: [Cell; CELLS],
-    not_stamped: [Cell; CELLS],
+    hits: [Padded; CELLS],
+    not_stamped: [Padded; CELLS],
     rare: Mutex<Stats>,
 }
 
 impl Recorder {
+    #[inline]
     pub(crate) fn hit(&self) {
         increment(&self.hits);
     }
@@ -92,18 +94,25 @@ impl Recorder {
     }
 }
 
-fn increment(cells: &[Cell; CELLS]) {
-    if let Some(Cell(count)) = cells.get(cell_of_this_thread()) {
+fn increment(cells: &[Padded; CELLS]) {
+    if let Some(Padded(count)) = cells.get(cell_of_this_thread()) {
         count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-fn sum(cells: &[Cell; CELLS]) -> u64 {
-    cells.iter().map(|Cell(count)| count.load(Ordering::Relaxed)).sum()
+fn sum(cells: &[Padded; CELLS]) -> u64 {
+    cells.iter().map(|Padded(count)| count.load(Ordering::Relaxed)).sum()
 }
 
 fn cell_of_this_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static CELL: usize = NEXT.fetch_add(1, Ordering::Relaxed) % CELLS);
-    CELL.try_with(|cell| *cell).unwrap_or(0)
+    thread_local!(static CELL: Cell<Option<usize>> = const { Cell::new(None) });
+    CELL.try_with(|cell| {
+        cell.get().unwrap_or_else(|| {
+            let drawn = NEXT.fetch_add(1, Ordering::Relaxed) % CELLS;
+            cell.set(Some(drawn));
+            drawn
+        })
+    })
+    .unwrap_or(0)
 }
