@@ -95,23 +95,27 @@ impl Origins {
         let Some(authority) = uri.authority() else {
             return Destination::Allowed;
         };
-        if self.allowed.is_empty() {
-            return Destination::NothingAllowed;
-        }
         let https = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            _ => return Destination::Foreign,
+            Some(scheme) if *scheme == Scheme::HTTPS => Some(true),
+            Some(scheme) if *scheme == Scheme::HTTP => Some(false),
+            _ => None,
         };
         // What is written exactly so needs no taking apart.
-        if self.allowed.iter().any(|o| o.https == https && o.authority == authority.as_str()) {
+        if self.allowed.iter().any(|o| Some(o.https) == https && o.authority == authority.as_str()) {
             return Destination::Allowed;
         }
         self.check_parts(authority, https)
     }
 
     /// The same for a URI that does not write its origin as the list does.
-    fn check_parts(&self, authority: &Authority, https: bool) -> Destination {
+    #[cold]
+    fn check_parts(&self, authority: &Authority, https: Option<bool>) -> Destination {
+        if self.allowed.is_empty() {
+            return Destination::NothingAllowed;
+        }
+        let Some(https) = https else {
+            return Destination::Foreign;
+        };
         // A user name in the authority is how one host is dressed up as another; no API needs it.
         if authority.as_str().contains('@') {
             return Destination::Foreign;

@@ -6,8 +6,9 @@ use http::{HeaderName, StatusCode};
 use super::ResponseHead;
 use super::challenge::bearer_errors;
 
-/// Made once: a name that is a string is parsed at every look.
+// Made once: a name that is a string is parsed at every look, and one that is a constant made and dropped.
 pub(super) static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static CONTENT: HeaderName = CONTENT_TYPE;
 const GRPC_CONTENT: &[u8] = b"application/grpc";
 
 /// gRPC's `UNAUTHENTICATED`.
@@ -69,7 +70,7 @@ impl Refusal {
 /// Each gRPC answer has such a type, also one of trailers alone (gRPC over HTTP/2, `Trailers-Only`).
 #[inline]
 fn is_grpc(response: &ResponseHead<'_>) -> bool {
-    let content = response.headers().get(CONTENT_TYPE).map(|value| value.as_bytes());
+    let content = response.headers().get(&CONTENT).map(|value| value.as_bytes());
     content
         .and_then(|value| value.get(..GRPC_CONTENT.len()))
         .is_some_and(|start| start.eq_ignore_ascii_case(GRPC_CONTENT))

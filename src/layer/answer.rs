@@ -24,7 +24,9 @@ impl<P: TokenProvider> Shared<P> {
     /// What the answer says of `token`, which is marked where the server took it.
     pub(super) fn refusal<T>(&self, response: &Response<T>, token: &Token) -> Refusal {
         let head = ResponseHead::of(response);
-        let refusal = response.extensions().get::<Refusal>().copied();
+        // Most answers have none, and that is known without a call.
+        let below = response.extensions();
+        let refusal = if below.is_empty() { None } else { below.get::<Refusal>().copied() };
         let refusal = refusal.unwrap_or_else(|| self.source.provider().refusal(&head));
         if refusal == Refusal::NotRefused && !token.is_accepted() && head.accepts() {
             token.accept();

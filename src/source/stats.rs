@@ -94,8 +94,9 @@ impl Recorder {
     }
 }
 
+#[inline]
 fn increment(cells: &[Padded; CELLS]) {
-    if let Some(Padded(count)) = cells.get(cell_of_this_thread()) {
+    if let Some(Padded(count)) = cells.get(number_of_this_thread() % CELLS) {
         count.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -104,15 +105,16 @@ fn sum(cells: &[Padded; CELLS]) -> u64 {
     cells.iter().map(|Padded(count)| count.load(Ordering::Relaxed)).sum()
 }
 
-fn cell_of_this_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static CELL: Cell<Option<usize>> = const { Cell::new(None) });
-    CELL.try_with(|cell| {
-        cell.get().unwrap_or_else(|| {
-            let drawn = NEXT.fetch_add(1, Ordering::Relaxed) % CELLS;
-            cell.set(Some(drawn));
-            drawn
-        })
-    })
-    .unwrap_or(0)
+#[inline]
+fn number_of_this_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    // Without anything to initialise or to drop there is no call on the way to it.
+    thread_local!(static NUMBER: Cell<usize> = const { Cell::new(0) });
+    let number = NUMBER.get();
+    if number != 0 {
+        return number;
+    }
+    let drawn = NEXT.fetch_add(1, Ordering::Relaxed);
+    NUMBER.set(drawn);
+    drawn
 }

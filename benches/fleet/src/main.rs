@@ -19,6 +19,8 @@ use world::{Scenario, Settings};
 const WINDOW_AT: u32 = 900;
 const JITTER: u32 = 90;
 const LONGEST_PAUSE: u32 = 30;
+/// What an issuer may ask for while it is down.
+const RETRY_AFTER: Duration = Duration::from_secs(LONGEST_PAUSE as u64);
 
 /// From one renewal to the next, on average: half of the jitter, and a second until the next request.
 const RENEWAL: Duration = Duration::from_secs((WINDOW_AT + JITTER / 2 + 1) as u64);
@@ -36,7 +38,9 @@ struct Day {
 impl Day {
     fn title(&self) -> String {
         let start = if self.scenario.together { "started together" } else { "started at random" };
-        format!("{start}, {} jitter", if self.scenario.jitter { "with" } else { "without" })
+        let jitter = if self.scenario.jitter { "with" } else { "without" };
+        let said = self.scenario.retry_after.map(|delay| format!(", `Retry-After: {}`", delay.as_secs()));
+        format!("{start}, {jitter} jitter{}", said.unwrap_or_default())
     }
 
     fn busiest(&self, seconds: Range<usize>) -> u32 {
@@ -68,10 +72,17 @@ fn later(outage: &Range<usize>) -> Range<usize> {
 }
 
 fn simulate(settings: &Settings) -> Vec<Day> {
-    let scenarios = [(true, true), (false, true), (true, false), (false, false)];
-    let mut todo: Vec<_> =
-        scenarios.map(|(together, jitter)| Scenario { together, jitter }).into_iter().rev().collect();
-    let order = |scenario: &Scenario| (!scenario.jitter, !scenario.together);
+    let scenarios = [
+        (true, true, None),
+        (false, true, None),
+        (true, false, None),
+        (false, false, None),
+        (true, true, Some(RETRY_AFTER)),
+        (false, true, Some(RETRY_AFTER)),
+    ];
+    let scenarios = scenarios.map(|(together, jitter, retry_after)| Scenario { together, jitter, retry_after });
+    let mut todo: Vec<_> = scenarios.into_iter().rev().collect();
+    let order = |scenario: &Scenario| (scenario.retry_after, !scenario.jitter, !scenario.together);
     let done = Mutex::new(Vec::new());
     let next = Mutex::new(&mut todo);
     std::thread::scope(|scope| {
@@ -137,12 +148,17 @@ fn marks(days: &[Day], replicas: u32) {
     println!("| mark, with jitter | | at most | |");
     println!("| --- | ---: | ---: | --- |");
     for day in days.iter().filter(|day| day.scenario.jitter) {
-        if day.scenario.together {
-            for number in 1..=4 {
-                held(&format!("started together, wave {number}"), f64::from(day.wave(number)), most(JITTER));
+        // The issuer's word changes outages alone.
+        match (day.scenario.retry_after, day.scenario.together) {
+            (Some(_), _) => {}
+            (None, true) => {
+                for number in 1..=4 {
+                    held(&format!("started together, wave {number}"), f64::from(day.wave(number)), most(JITTER));
+                }
             }
-        } else {
-            held("started at random, busiest / mean", f64::from(day.busiest(QUIET)) / day.mean(QUIET), 1.5);
+            (None, false) => {
+                held("started at random, busiest / mean", f64::from(day.busiest(QUIET)) / day.mean(QUIET), 1.5);
+            }
         }
         for (outage, minutes) in [(&SHORT_OUTAGE, 10), (&LONG_OUTAGE, 30)] {
             let what = format!("{}, after {minutes} min of outage", day.title());

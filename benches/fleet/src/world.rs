@@ -63,6 +63,8 @@ impl TokenProvider for Line {
 pub struct Scenario {
     pub together: bool,
     pub jitter: bool,
+    /// What the issuer says while it is down; nothing where it is `None`.
+    pub retry_after: Option<Duration>,
 }
 
 pub struct Settings {
@@ -83,6 +85,7 @@ enum Event {
 
 struct World<'a> {
     settings: &'a Settings,
+    retry_after: Option<Duration>,
     clock: Virtual,
     replicas: Vec<Replica>,
     arrivals: mpsc::UnboundedReceiver<Answer>,
@@ -130,7 +133,8 @@ impl<'a> World<'a> {
             })
             .collect();
         let seconds = vec![0; usize::try_from(settings.day.as_secs()).expect("a day")];
-        Self { settings, clock, replicas, arrivals, events, rng, seconds, probes: 0, tokens: 0 }
+        let retry_after = scenario.retry_after;
+        Self { settings, retry_after, clock, replicas, arrivals, events, rng, seconds, probes: 0, tokens: 0 }
     }
 
     async fn live(&mut self) {
@@ -173,7 +177,8 @@ impl<'a> World<'a> {
         let asked_at = at - LATENCY;
         let down = self.settings.outages.iter().any(|(from, until)| (*from..*until).contains(&asked_at));
         let answer = if down {
-            Err(Error::transient("the issuer is down"))
+            let error = Error::transient("the issuer is down");
+            Err(self.retry_after.map_or(error.clone(), |delay| error.with_retry_after(delay)))
         } else {
             self.tokens += 1;
             IssuedToken::bearer(format!("token-{}", self.tokens)).map(|token| token.expires_in(LIFETIME))

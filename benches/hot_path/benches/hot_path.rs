@@ -117,7 +117,7 @@ mod one_thread {
     }
 }
 
-#[divan::bench_group(threads = [1, 2])]
+#[divan::bench_group(threads = [1, 2, 4])]
 mod threads {
     use super::*;
 
@@ -147,7 +147,7 @@ mod threads {
     }
 }
 
-#[divan::bench_group(threads = [1, 2])]
+#[divan::bench_group(threads = [1, 2, 4])]
 mod threads_that_clone_for_each_request {
     use super::*;
 
