@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use tokio::sync::RwLock;
 use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::replay::Cloned;
 use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer, Verdict};
@@ -27,6 +28,9 @@ use https::{Http, client, provider};
 use within::within;
 
 type Body = Full<Bytes>;
+
+/// A hundred connections have two hundred ends: beside other tests they do not fit into 256 open files.
+static FILES: RwLock<()> = RwLock::const_new(());
 
 /// A payment that needs no idempotency key: the sandbox counts how often it is applied.
 fn session(sandbox: &AccessPspSandbox, reference: usize) -> Request<Body> {
@@ -48,6 +52,7 @@ fn sends(response: &Response<Incoming>) -> Option<u8> {
 #[tokio::test]
 async fn a_hundred_in_flight_at_each_of_five_revocations_all_succeed_with_one_token_request() {
     const CALLS: usize = 100;
+    let _files = FILES.write().await;
     for version in [Http::One, Http::Two] {
         let sandbox = AccessPspSandbox::start().await.unwrap();
         let layer = BearerAuthLayer::new(provider(&sandbox).build().unwrap()).bodies(Cloned);
@@ -99,6 +104,7 @@ impl Clock for Ahead {
 async fn a_thousand_healed_requests_open_no_more_connections_than_there_are_tasks() {
     const TASKS: usize = 8;
     const ROUNDS: usize = 125;
+    let _files = FILES.read().await;
     let sandbox = AccessPspSandbox::builder().token_lifetime(Duration::from_secs(86_400)).start().await.unwrap();
     // More than hyper reads by itself when a body is dropped.
     sandbox.refuse_with(Answer::unauthorized().body(vec![b'x'; 60 * 1024]));

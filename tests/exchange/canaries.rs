@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
-use tower_bearer_auth::{AccessPsp, Error, Secret, TokenProvider as _};
+use tower_bearer_auth::{AccessPsp, AccessPspBuilder, Error, Secret, TokenProvider as _};
 
 use crate::canary::shown_in;
 use crate::wire::{Then, Wire, answer};
@@ -30,7 +30,7 @@ fn assert_silent(text: &str) {
     assert_eq!(shown_in(text, &ALL), None, "in: {text}");
 }
 
-fn provider(token_url: &str) -> AccessPsp {
+fn builder(token_url: &str) -> AccessPspBuilder {
     let [secret, issuer_key, api_key] = SENT;
     AccessPsp::builder()
         .client_id("id")
@@ -39,9 +39,10 @@ fn provider(token_url: &str) -> AccessPsp {
         .api_key(api_key)
         .token_url(token_url)
         .api_origin("https://api.test")
-        .timeout(Duration::from_millis(200))
-        .build()
-        .unwrap()
+}
+
+fn provider(token_url: &str) -> AccessPsp {
+    builder(token_url).build().unwrap()
 }
 
 // R48
@@ -78,12 +79,14 @@ async fn an_issuer_that_echoes_what_it_was_sent_finds_it_in_no_error() {
                 ];
                 let wire = Wire::answering(answer(status, &headers, body)).await;
                 let error = provider(&wire.token_url()).fetch(&()).await.unwrap_err();
+                assert_eq!(wire.requests().len(), 1, "{error:?}");
                 assert_silent(&everything(&error));
             }
         }
         for location in &locations {
             let wire = Wire::answering(answer(307, &[("Location", location)], "")).await;
             let error = provider(&wire.token_url()).fetch(&()).await.unwrap_err();
+            assert_eq!(wire.requests().len(), 1, "{error:?}");
             assert_silent(&everything(&error));
         }
         for raw in [
@@ -96,11 +99,13 @@ async fn an_issuer_that_echoes_what_it_was_sent_finds_it_in_no_error() {
         ] {
             let wire = Wire::answering(raw.clone().into_bytes()).await;
             let error = provider(&wire.token_url()).fetch(&()).await.unwrap_err();
+            assert_eq!(wire.requests().len(), 1, "{error:?}");
             assert_silent(&everything(&error));
         }
     }
     let hanging = Wire::start(Then::Hang(Vec::new())).await;
-    let error = provider(&hanging.token_url()).fetch(&()).await.unwrap_err();
+    let impatient = builder(&hanging.token_url()).timeout(Duration::from_millis(200)).build().unwrap();
+    let error = impatient.fetch(&()).await.unwrap_err();
     assert_silent(&everything(&error));
     let error = provider("http://127.0.0.1:1/").fetch(&()).await.unwrap_err();
     assert_silent(&everything(&error));

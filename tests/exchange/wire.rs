@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
 use tower_bearer_auth::{ClientCredentials, ClientCredentialsBuilder};
 
 pub(crate) const ID: &str = "the-client";
@@ -26,6 +27,14 @@ pub(crate) struct Wire {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Vec<u8>>>>,
     connections: Arc<AtomicUsize>,
+    accepting: AbortHandle,
+}
+
+/// A test that starts hundreds of them must do with 256 open files.
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
 }
 
 impl Wire {
@@ -35,13 +44,13 @@ impl Wire {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
         let (keep, count) = (Arc::clone(&seen), Arc::clone(&connections));
-        tokio::spawn(async move {
+        let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(converse(stream, then.clone(), Arc::clone(&keep)));
             }
         });
-        Self { address, seen, connections }
+        Self { address, seen, connections, accepting: accepting.abort_handle() }
     }
 
     pub(crate) async fn answering(answer: Vec<u8>) -> Self {

@@ -90,6 +90,7 @@ async fn answer(request: Request<Incoming>, bodies: Arc<Bodies>) -> Result<Respo
 // R19: the first connection never delivers a short body as a whole one, with and without a length announced.
 #[tokio::test]
 async fn an_early_refusal_breaks_the_first_sending_off_and_the_second_is_whole() {
+    let _files = crate::FILES.read().await;
     for version in [Http::One, Http::Two] {
         for announced in [false, true] {
             let sandbox = AccessPspSandbox::start().await.unwrap();
@@ -125,6 +126,7 @@ async fn an_early_refusal_breaks_the_first_sending_off_and_the_second_is_whole()
 // R19: the sandbox refuses as soon as it has the head; nothing is applied twice.
 #[tokio::test]
 async fn an_api_that_refuses_before_it_reads_is_healed() {
+    let _files = crate::FILES.read().await;
     for version in [Http::One, Http::Two] {
         let sandbox = AccessPspSandbox::start().await.unwrap();
         let layer = BearerAuthLayer::new(provider(&sandbox).build().unwrap()).bodies(buffered());

@@ -58,6 +58,7 @@ fn get(url: &str) -> Request<Body> {
 // R25, R28: followers above the layer. Each hop passes the layer, which looks at where it goes.
 #[tokio::test]
 async fn above_the_layer_no_redirect_takes_a_secret_along() {
+    let _files = crate::FILES.read().await;
     let sandbox = AccessPspSandbox::start().await.unwrap();
     for header in HEADERS {
         let api = sandbox.recorder().await.unwrap();
@@ -112,6 +113,7 @@ fn carries_token(request: &[u8]) -> bool {
 // A redirect within the API is stamped at each hop, also under a token that was renewed on the way.
 #[tokio::test]
 async fn above_the_layer_a_redirect_within_the_api_is_stamped_and_healed() {
+    let _files = crate::FILES.read().await;
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let layer = BearerAuthLayer::new(provider(&sandbox).api_key(KEY).build().unwrap());
     layer.source().warm_up(&()).await.unwrap();
@@ -135,6 +137,7 @@ fn leaks(foreign: &Recorder) -> [bool; 2] {
 // R25: below the layer a follower repeats what was stamped. It takes Authorization off; it knows no other secret.
 #[tokio::test]
 async fn below_the_layer_a_follower_leaks_every_header_but_authorization() {
+    let _files = crate::FILES.read().await;
     let sandbox = AccessPspSandbox::start().await.unwrap();
     for (header, expected) in HEADERS.into_iter().zip([[false, true], [true, true]]) {
         let api = sandbox.recorder().await.unwrap();
@@ -150,6 +153,7 @@ async fn below_the_layer_a_follower_leaks_every_header_but_authorization() {
 // R25: reqwest follows redirects by itself, and stands below the layer: it has to be told not to.
 #[tokio::test]
 async fn reqwest_below_the_layer_leaks_every_header_but_authorization_unless_it_follows_nothing() {
+    let _files = crate::FILES.read().await;
     for (header, expected) in HEADERS.into_iter().zip([[false, true], [true, true]]) {
         for follows in [true, false] {
             let api = Recorder::start().await.unwrap();
