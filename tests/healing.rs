@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use http::{Request, Response, StatusCode};
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use tokio::sync::watch;
 use tokio::time::{advance, sleep};
@@ -218,4 +219,41 @@ async fn the_refused_token_handed_out_again_is_not_sent_again() {
     let response = client.oneshot(get()).await.unwrap();
     assert_eq!(audit_of(&response).replay, Replay::RenewalFailed(ErrorKind::Unavailable));
     assert_eq!((response.status(), asked.count(), api.sends().len()), (StatusCode::UNAUTHORIZED, 2, 2));
+}
+
+// R19, R20: what goes out again is what went out, in its order, but for the token.
+#[tokio::test(start_paused = true)]
+async fn the_head_of_a_second_sending_is_the_first_ones_but_for_the_token() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Order(u32);
+
+    let (provider, _) = issuer(|n| async move { token(n) });
+    let (api, revoked) = revocable(INVALID_TOKEN);
+    revoked.up_to(1);
+    let mut request = Request::put("https://api.example.com/orders/17?part=2&part=1").version(Version::HTTP_2);
+    let sent =
+        [("x-part", "2"), ("accept", "text/plain"), ("X-Part", "1"), ("accept", "*/*"), ("x-part", ""), ("te", "")];
+    for (name, value) in sent {
+        request = request.header(name, value);
+    }
+    let mut secret = HeaderValue::from_static("a key");
+    secret.set_sensitive(true);
+    let request = request.header("x-key", secret).extension(Order(17)).body(Body::default()).unwrap();
+    let response = layer(provider).layer(api.clone()).oneshot(request).await.unwrap();
+    assert_eq!((response.status(), audit_of(&response).replay), (StatusCode::OK, Replay::Made));
+
+    let sends = api.sends();
+    let [first, second] = &sends[..] else { panic!("{} sends", sends.len()) };
+    assert_eq!((bearer(first), bearer(second)), ("token-1", "token-2"));
+    let headers = |request: &Request<Bytes>| -> Vec<_> {
+        let others = request.headers().iter().filter(|(name, _)| **name != AUTHORIZATION);
+        others.map(|(name, value)| (name.clone(), value.clone(), value.is_sensitive())).collect()
+    };
+    assert_eq!(headers(first), headers(second));
+    assert_eq!(headers(second).len(), sent.len() + 1);
+    for request in [first, second] {
+        assert_eq!((request.method(), request.version()), (&Method::PUT, Version::HTTP_2));
+        assert_eq!(*request.uri(), "https://api.example.com/orders/17?part=2&part=1");
+        assert_eq!(request.extensions().get::<Order>(), Some(&Order(17)));
+    }
 }

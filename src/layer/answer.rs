@@ -92,7 +92,7 @@ impl<P: TokenProvider> Shared<P> {
     }
 
     fn is_idempotent(&self, head: &Head) -> bool {
-        self.source.provider().idempotent(&head.borrowed())
+        head.headers().is_some_and(|headers| self.source.provider().idempotent(&head.borrowed(&headers)))
     }
 
     pub(super) fn audited<T>(

@@ -1,6 +1,6 @@
 //! What a second sending is made from.
 
-use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use crate::api::RequestHead;
 
@@ -16,37 +16,50 @@ pub(super) struct Copied<K> {
     pub(super) kept: K,
 }
 
-/// `http::request::Parts` cannot be made but by way of a whole request, which is one more move on the cached path.
+/// The copy of a head, smaller than `http::request::Parts` and cheaper to make: hardly any is ever used. Its headers are a list,
+/// in the order in which they go out, and become a map again where they are.
 pub(super) struct Head {
     method: Method,
     uri: Uri,
     version: Version,
-    pub(super) headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
     extensions: Extensions,
 }
 
 impl Head {
     #[inline(always)]
     pub(super) fn of<B>(request: &Request<B>) -> Self {
+        let mut headers = Vec::with_capacity(request.headers().len());
+        headers.extend(request.headers().iter().map(|(name, value)| (name.clone(), value.clone())));
         Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            headers: request.headers().clone(),
+            headers,
             extensions: request.extensions().clone(),
         }
     }
 
-    pub(super) fn borrowed(&self) -> RequestHead<'_> {
-        RequestHead::from_fields(&self.method, &self.uri, self.version, &self.headers, &self.extensions)
+    /// The headers as they came. (What a map had has room in a map: they are never `None`.)
+    pub(super) fn headers(&self) -> Option<HeaderMap> {
+        let mut map = HeaderMap::new();
+        for (name, value) in &self.headers {
+            map.try_append(name, value.clone()).ok()?;
+        }
+        Some(map)
     }
 
-    pub(super) fn with_body<B>(self, body: B) -> Request<B> {
+    /// This head, with `headers` in the place of its own.
+    pub(super) fn borrowed<'a>(&'a self, headers: &'a HeaderMap) -> RequestHead<'a> {
+        RequestHead::from_fields(&self.method, &self.uri, self.version, headers, &self.extensions)
+    }
+
+    pub(super) fn into_request<B>(self, headers: HeaderMap, body: B) -> Request<B> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers;
+        *request.headers_mut() = headers;
         *request.extensions_mut() = self.extensions;
         request
     }

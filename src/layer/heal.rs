@@ -151,14 +151,17 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Healing<S, P, R, B, T> {
                         let why = Replay::RenewalFailed(ErrorKind::Other);
                         return Poll::Ready(Healed::Keep(shared.audited(answer, &self.refused, 1, why)));
                     }
-                    let Again { service, copy: Copied { mut head, kept } } = again;
+                    let Again { service, copy: Copied { head, kept } } = again;
                     // Before the answer is let go: a head that has no room for the token is not sent.
-                    let stamped = shared.stamp(&mut head.headers, grant.token().header_value());
-                    let Some(body) = stamped.ok().and_then(|()| bodies.remake(kept)) else {
+                    let headers = head.headers().and_then(|mut headers| {
+                        shared.stamp(&mut headers, grant.token().header_value()).is_ok().then_some(headers)
+                    });
+                    let Some((headers, body)) = headers.and_then(|headers| Some((headers, bodies.remake(kept)?)))
+                    else {
                         let kept = shared.audited(answer, &self.refused, 1, Replay::NoCopy);
                         return Poll::Ready(Healed::Keep(kept));
                     };
-                    let request = head.with_body(body);
+                    let request = head.into_request(headers, body);
                     Step::Draining { drain: Drain::new(answer.into_body()), grant, service, request }
                 }
                 (Step::Draining { drain, grant, service, request }, _) => {
