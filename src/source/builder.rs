@@ -53,7 +53,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
         self
     }
 
-    /// Where the time comes from. By default [`SystemClock`]. Timeouts are tokio's in any case.
+    /// Where the time comes from. By default [`SystemClock`](crate::SystemClock). Timeouts are tokio's in any case.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Chosen::Given(Arc::new(clock));
         self
