@@ -5,7 +5,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing};
 use futures::FutureExt;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header;
 use http::{Method, StatusCode, Uri, Version};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
@@ -13,23 +13,13 @@ use tower::{Layer, Service, ServiceExt};
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
 use tower_bearer_auth::{BearerAuthLayer, BoxError, Error, TokenProvider, TokenSource};
 
+#[path = "headers.rs"]
+mod headers;
+
 pub(crate) type Https = Client<HttpsConnector<HttpConnector>, Body>;
 
 /// Up to this size a request can be sent again after a refusal. Longer ones pass through just the same.
 const KEPT: usize = 64 * 1024;
-
-/// What one connection has to say to its next neighbour alone (RFC 9110 section 7.6.1), whether `Connection` names it or not.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 /// `/livez` and `/readyz` are the gateway's own. Everything else goes to `upstream`, a scheme and an authority.
 pub(crate) fn router<P: TokenProvider<Key = ()>>(upstream: Uri, layer: BearerAuthLayer<P>, https: Https) -> Router {
@@ -64,26 +54,21 @@ where
     *request.uri_mut() = target;
     // Each side has a version of its own; the client's connection decides about this one.
     *request.version_mut() = Version::HTTP_11;
-    drop_hop_by_hop(request.headers_mut());
+    headers::drop_hop_by_hop(request.headers_mut());
+    headers::join_cookies(request.headers_mut());
+    headers::frame_body(&mut request);
     request.headers_mut().remove(header::HOST);
     // The layer replaces it where it stamps. It does not stamp what goes to an origin that is not allowed.
     request.headers_mut().remove(header::AUTHORIZATION);
     match client.oneshot(request).await {
+        // It was our token that was refused, and no credentials of the caller's.
+        Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => StatusCode::BAD_GATEWAY.into_response(),
         Ok(answer) => {
             let (mut head, body) = answer.into_parts();
-            drop_hop_by_hop(&mut head.headers);
+            headers::drop_hop_by_hop(&mut head.headers);
             Response::from_parts(head, Body::new(body))
         }
         Err(error) => refusal(&error),
-    }
-}
-
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    let named = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named: Vec<HeaderName> =
-        named.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
     }
 }
 

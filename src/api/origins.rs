@@ -156,6 +156,10 @@ impl Origin {
         if host.is_empty() {
             return Err(refused(NO_HOST));
         }
+        // It would match no request, and every one would go out without the token.
+        if host.contains('*') {
+            return Err(refused("it has a wildcard; each host is named"));
+        }
         let port = port_of(authority, https).ok_or_else(|| refused(NO_PORT))?;
         let written = if port == default_port(https) { host.clone() } else { format!("{host}:{port}") };
         Ok(Self { https, host, port, authority: written })

@@ -143,6 +143,7 @@ fn what_is_no_origin_is_refused_and_not_repeated() {
         ("https://h\r\nost", ErrorKind::Config),
         ("https://b\u{fc}cher.test", ErrorKind::Config),
         ("ws://host", ErrorKind::Config),
+        ("https://*.host", ErrorKind::Config),
         ("http://host", ErrorKind::InsecureUrl),
         ("http://127.0.0.1.evil.test", ErrorKind::InsecureUrl),
     ] {

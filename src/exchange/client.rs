@@ -138,7 +138,9 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Trusts the platform's store instead of the bundled roots. It is read in [`build`](Self::build), which blocks.
+    /// Trusts the platform's store and nothing else; what [`roots_pem`](Self::roots_pem) set before is replaced, and the
+    /// reverse. The store is read in [`build`](Self::build), which blocks. Where `SSL_CERT_FILE` or `SSL_CERT_DIR` is set, it is
+    /// what they name.
     #[cfg(feature = "native-roots")]
     pub fn native_roots(mut self) -> Self {
         self.tls.use_native_roots();

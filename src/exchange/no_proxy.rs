@@ -81,8 +81,14 @@ impl Entry {
 impl Hosts {
     fn numeric(text: &str) -> Option<Self> {
         if let Some((network, bits)) = text.split_once('/') {
-            let (network, bits) = (network.parse().ok()?, number(bits)?);
-            return (bits <= width(network)).then_some(Self::Within(network, bits));
+            let (network, bits): (IpAddr, u8) = (network.parse().ok()?, number(bits)?);
+            if bits > width(network) {
+                return None;
+            }
+            // An address is looked at as IPv4 where it is one that is dressed as IPv6.
+            let bare = network.to_canonical();
+            let bits = if bare.is_ipv4() == network.is_ipv4() { bits } else { bits.checked_sub(96)? };
+            return Some(Self::Within(bare, bits));
         }
         address(&canonical(text)).map(|address| Self::Within(address, width(address)))
     }

@@ -134,7 +134,10 @@ where
         loop {
             let StateProj::Sent { response, sent } = self.as_mut().project().state.project() else {
                 match ready!(self.as_mut().step(cx)) {
-                    Some(output) => return Poll::Ready(output),
+                    Some(output) => {
+                        self.end();
+                        return Poll::Ready(output);
+                    }
                     None => continue,
                 }
             };

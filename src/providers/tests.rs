@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
@@ -218,6 +219,13 @@ fn the_way_of_proving_a_client_has_its_variables() {
     let own = || empty().private_key_jwt(PrivateKeyJwt::new(SigningAlgorithm::Es256, key.as_str()));
     let shown = format!("{:?}", signing(&all_of_it[3..], own()).unwrap());
     assert!(shown.contains("k7"), "{shown}");
+    // A key from the environment takes its name along, and leaves what the program says of assertions.
+    let told = PrivateKeyJwt::new(SigningAlgorithm::Rs256, "another").key_id("k1");
+    let told = empty().private_key_jwt(told.audience("https://issuer.test/a").lifetime(Duration::from_secs(300)));
+    let shown = format!("{:?}", signing(&all_of_it[..3], told).unwrap());
+    for part in ["Es256", "key_id: None", r#"Some("https://issuer.test/a")"#, "lifetime: 300s"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
     for (extra, begins) in [
         (&all_of_it[..1], "P_PRIVATE_KEY: "),
         (&all_of_it[..2], "P_PRIVATE_KEY_ALGORITHM: "),

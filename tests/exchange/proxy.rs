@@ -25,6 +25,8 @@ const PASSWORD: &str = "cZ7kQ9vX:proxy/pass word";
 enum Mood {
     /// Does its work.
     Open,
+    /// Does its work, once it has said this.
+    OpenAfter(&'static str),
     /// Says this, and closes.
     Say(&'static str),
     /// Says this, and no more.
@@ -82,6 +84,7 @@ async fn serve(mut stream: TcpStream, mood: Mood, keep: Arc<Mutex<Vec<Vec<u8>>>>
     }
     match mood {
         Mood::Open => {}
+        Mood::OpenAfter(text) => stream.write_all(text.as_bytes()).await.unwrap(),
         Mood::Say(text) => {
             // The client may be gone.
             let _ = stream.write_all(text.as_bytes()).await;
@@ -163,6 +166,16 @@ async fn the_issuer_s_name_is_resolved_by_the_proxy() {
         let (head, _) = proxy.bytes(0);
         assert_eq!(head.to_ascii_lowercase(), format!("connect {asked} http/1.1\r\nhost: {asked}\r\n\r\n"));
     }
+}
+
+// RFC 9110 section 15.2: any number of them may come before the answer, in one piece with it or not.
+#[tokio::test]
+async fn interim_answers_of_a_proxy_are_read_over() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+    let proxy = ConnectProxy::start(Mood::OpenAfter(interim)).await;
+    fetch(&sandbox, trusting(&sandbox).proxy(proxy.url())).await.unwrap();
+    assert_eq!((proxy.connections(), sandbox.token_request_count()), (1, 1));
 }
 
 #[tokio::test]
@@ -312,6 +325,7 @@ fn an_entry_of_no_proxy_that_is_not_understood_is_refused_by_name_and_never_show
         "CANARY.test:+443",
         "10.0.0.0/33",
         "fd00::/129",
+        "::ffff:10.0.0.0/95",
         "10.0.0.0/+8",
         "10.0.0.0/CANARY",
         "10.0.",

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::SinkExt as _;
 use futures::channel::{mpsc, oneshot};
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, SinkExt as _};
 use http::HeaderMap;
 use http_body::SizeHint;
 use parking_lot::Mutex;
@@ -392,5 +392,53 @@ struct Owned(Arc<Vec<u8>>);
 impl AsRef<[u8]> for Owned {
     fn as_ref(&self) -> &[u8] {
         &self.0
+    }
+}
+
+// R14: whoever keeps a future that has ended, a completed member of a join for instance, keeps no token and no source with it.
+#[tokio::test(start_paused = true)]
+async fn a_future_that_has_ended_holds_nothing() {
+    struct Issuer {
+        asked: AtomicUsize,
+        fails: bool,
+        _alive: Arc<()>,
+    }
+
+    impl TokenProvider for Issuer {
+        type Key = ();
+
+        async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+            match self.asked.fetch_add(1, Ordering::SeqCst) {
+                0 => IssuedToken::bearer("first"),
+                _ if self.fails => Err(Error::permanent("no more")),
+                _ => IssuedToken::bearer("second"),
+            }
+        }
+    }
+
+    let elsewhere = "https://elsewhere.example.com";
+    for (what, uri, refuses, fails, sends) in [
+        ("accepted", API, false, false, 1),
+        ("foreign", elsewhere, true, false, 1),
+        ("healed", API, true, false, 2),
+        ("not renewed", API, true, true, 1),
+        ("no token", API, true, true, 0),
+    ] {
+        let alive = Arc::new(());
+        let asked = AtomicUsize::new(usize::from(sends == 0));
+        let issuer = Issuer { asked, fails, _alive: Arc::clone(&alive) };
+        let layer = BearerAuthLayer::new(issuer).allow_origin(API).unwrap();
+        let api = Api::new(move |request| {
+            if refuses && bearer(request) == "first" { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) }
+        });
+        let request = Request::get(uri).body(Full::<Bytes>::default()).unwrap();
+        let mut future = Box::pin(layer.layer(api.clone()).call(request));
+        drop(layer);
+        assert_eq!((&mut future).await.is_ok(), sends > 0, "{what}");
+        assert_eq!(api.sends().len(), sends, "{what}");
+        // What was spawned for it ends with it.
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&alive), 1, "{what}");
+        assert!(future.as_mut().now_or_never().is_none(), "{what}: polled again it says nothing");
     }
 }

@@ -12,12 +12,13 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tower_bearer_auth::sandbox::Fault;
 use tower_bearer_auth::{BearerAuthLayer, Error, IssuedToken, TokenProvider};
 
-use super::upstream::Upstream;
+use super::upstream::{Upstream, acceptor};
 use super::*;
 
 type Body = BoxBody<Bytes, std::convert::Infallible>;
@@ -332,4 +333,77 @@ async fn an_upstream_that_is_gone_is_a_502() {
     assert_eq!(local.get("/x").await.status(), 502);
     let answer: AxumBody = AxumBody::new(local.get("/x").await.into_body());
     assert_eq!(answer.collect().await.unwrap().to_bytes(), "", "and says nothing of it to the caller");
+}
+
+// hyper sends a GET without its body, unless it is told how that one ends.
+#[tokio::test]
+async fn a_get_keeps_a_body_of_unknown_length() {
+    for versions in BOTH_WAYS {
+        let stage = Stage::set().await;
+        let local = in_front_of_the_api(&stage, versions).await;
+        let body = StreamBody::new(futures::stream::iter([Ok(Frame::data(Bytes::from("query")))]));
+        let request = local.request(Method::GET, "/echo").header("transfer-encoding", "chunked");
+        let request = request.body(BodyExt::boxed(body)).unwrap();
+        assert_eq!(local.send(request).await.status(), 200);
+        assert_eq!(&*stage.sandbox.api_requests()[0].body, b"query", "{versions:?}");
+    }
+}
+
+// RFC 9112 section 6.3: the length is an error or an attack, and the chunks say where the answer ends.
+#[tokio::test]
+async fn an_answer_with_a_length_beside_its_chunks_arrives_whole() {
+    let stage = Stage::set().await;
+    let (tls, listener) =
+        (acceptor(&stage.sandbox, Http::One), TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+    let origin = format!("https://{}", listener.local_addr().unwrap());
+    let upstream = tokio::spawn(async move {
+        let mut stream = tls.accept(listener.accept().await.unwrap().0).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let answer =
+            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        stream
+    });
+    let layer = stage.source.layer().allow_origin(&origin).unwrap();
+    let local = Local::start(&stage.sandbox, &origin, layer, (Http::One, Http::One)).await;
+    let answer = local.get("/x").await;
+    assert_eq!(answer.headers().get("content-length"), None);
+    assert_eq!(answer.collect().await.unwrap().to_bytes(), "hello");
+    drop(upstream.await.unwrap());
+}
+
+// RFC 9113 section 8.2.3
+#[tokio::test]
+async fn a_cookie_that_http_2_cut_into_pieces_is_whole_again() {
+    let stage = Stage::set().await;
+    let mut upstream = Upstream::start(&stage.sandbox, Http::One).await;
+    let layer = stage.source.layer().allow_origin(&upstream.origin).unwrap();
+    let local = Local::start(&stage.sandbox, &upstream.origin, layer, (Http::Two, Http::One)).await;
+    let request = local.request(Method::GET, "/x").header("cookie", "a=1").header("cookie", "b=2; c=3");
+    let request = request.body(Empty::new().boxed()).unwrap();
+    let (seen, _) = tokio::join!(upstream.answer(HeaderMap::new()), local.send(request));
+    let cookies: Vec<_> = seen.headers.get_all("cookie").iter().collect();
+    assert_eq!(cookies, ["a=1; b=2; c=3"]);
+}
+
+// It says something of the gateway's credentials: the caller would take its own for wrong.
+#[tokio::test]
+async fn the_apis_own_401_is_a_502_without_its_challenge() {
+    let stage = Stage::set().await;
+    let mut upstream = Upstream::start(&stage.sandbox, Http::Two).await;
+    let layer = stage.source.layer().allow_origin(&upstream.origin).unwrap();
+    let local = Local::start(&stage.sandbox, &upstream.origin, layer, (Http::One, Http::Two)).await;
+    let refuse = async {
+        // Under the second token as well.
+        for _ in 0..2 {
+            let refused = Response::builder().status(401).header("www-authenticate", "Bearer").body(()).unwrap();
+            drop(upstream.next().await.begin(refused));
+        }
+    };
+    let request = local.request(Method::GET, "/x").body(Empty::new().boxed()).unwrap();
+    let (answer, ()) = tokio::join!(local.send(request), refuse);
+    assert_eq!((answer.status().as_u16(), answer.headers().get("www-authenticate")), (502, None));
 }

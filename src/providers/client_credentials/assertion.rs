@@ -95,6 +95,11 @@ impl PrivateKeyJwt {
         }
     }
 
+    /// The same with another key, which has a name of its own or none.
+    pub(super) fn with_key(self, algorithm: SigningAlgorithm, key: Secret) -> Self {
+        Self { algorithm, key, key_id: None, ..self }
+    }
+
     /// Names the key in the assertion's header (`kid`, RFC 7515 section 4.1.4), for issuers that know several.
     pub fn key_id(mut self, id: impl Into<String>) -> Self {
         self.key_id = Some(id.into());

@@ -169,7 +169,8 @@ impl ClientCredentialsBuilder {
         self
     }
 
-    /// Adds a header to the token call, marked sensitive. It goes to the issuer and nowhere else.
+    /// Sets a header of the token call, marked sensitive. It goes to the issuer and nowhere else. Of two with one name the
+    /// later one counts.
     ///
     /// [`build`](Self::build) refuses `Authorization`, whatever the method is: a client proves itself in one way in each
     /// request (RFC 6749 section 2.3), and [`client_secret_basic`](Self::client_secret_basic) is the setting for that one.
@@ -180,7 +181,8 @@ impl ClientCredentialsBuilder {
         self
     }
 
-    /// Adds a header to the API's requests, marked sensitive. It goes where the token goes and nowhere else. The names that
+    /// Sets a header of the API's requests, marked sensitive. It goes where the token goes and nowhere else. Of two with one
+    /// name the later one counts. The names that
     /// [`token_header`](Self::token_header) refuses are refused.
     pub fn api_header(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
         self.api_headers.push((name.into(), value.into()));

@@ -20,10 +20,11 @@ const KNOWN: [&str; 7] = [
 impl ClientCredentialsBuilder {
     /// Asks the issuer for its metadata (RFC 8414 section 3), and takes the token URL from it.
     ///
-    /// This is the one request, made now and never again: a token URL that changes later is found at the next start. It
+    /// It is asked now and never again: a token URL that changes later is found at the next start. The request
     /// goes through [`http_client`](Self::http_client), within [`timeout`](Self::timeout), so that both are set first. The
     /// document is looked for at `/.well-known/oauth-authorization-server`, before the issuer's path, and where that is
-    /// answered with a status of 4xx, or with what is no JSON object, at `/.well-known/openid-configuration` behind it. It
+    /// answered with a status of 4xx, or with what is no JSON object, by a second request at `/.well-known/openid-configuration`
+    /// behind it. It
     /// has to name `issuer` character by character (section 3.3). Redirects are not followed, and no more than 64 KiB are
     /// read.
     ///

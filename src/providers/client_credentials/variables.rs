@@ -124,6 +124,7 @@ fn private_key_jwt(variables: &Variables<'_>, given: Method) -> Result<Method, E
         ],
     )?;
     let mut signer = match (variables.secret("PRIVATE_KEY")?, algorithm, given) {
+        (Some(key), Some(algorithm), Method::PrivateKeyJwt(signer)) => signer.with_key(algorithm, key),
         (Some(key), Some(algorithm), _) => PrivateKeyJwt::new(algorithm, key),
         (None, None, Method::PrivateKeyJwt(signer)) => signer,
         (None, ..) => return Err(variables.missing("PRIVATE_KEY")),
