@@ -71,26 +71,26 @@ impl Clock for SystemClock {
     }
 }
 
+impl fmt::Debug for SystemClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SystemClock")
+    }
+}
+
 /// The clock of a source. The system's is called by its name, since it is asked for every request.
 #[derive(Clone)]
-pub(crate) enum Chosen {
+pub(crate) enum AnyClock {
     System,
     Given(Arc<dyn Clock>),
 }
 
-impl Chosen {
+impl AnyClock {
     #[inline]
     pub(crate) fn now(&self) -> Now {
         match self {
             Self::System => SystemClock.now(),
             Self::Given(clock) => clock.now(),
         }
-    }
-}
-
-impl fmt::Debug for SystemClock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SystemClock")
     }
 }
 

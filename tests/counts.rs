@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::task::noop_waker_ref;
 use http::header::{ACCEPT, AUTHORIZATION, USER_AGENT};
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::runtime::{Builder, Runtime};
@@ -32,6 +32,7 @@ use tower_http::auth::AddAuthorizationLayer;
 const BASELINE: &str = include_str!("golden/counts.txt");
 const ORIGIN: &str = "https://api.example.com";
 const TOKEN: &str = "opaque-token-of-43-characters-0123456789abc";
+const STAMP: &str = "Bearer opaque-token-of-43-characters-0123456789abc";
 
 /// Fails unless the lines of the baseline that begin with `section` say what was counted. Bytes may be fewer: how large a thing
 /// is, is the compiler's affair as well. Allocations and token requests are the same everywhere, so they are equal.
@@ -180,6 +181,11 @@ fn a_stamped_request_allocates_no_more_than_the_baseline_says() {
         request.extensions_mut().insert(7_u64);
         request
     };
+    let there = || {
+        let mut request = empty();
+        request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_static(STAMP));
+        request
+    };
     let wrap: fn(replay::ReplayBody<Boxed>) -> Boxed = |body| body.boxed_unsync();
     let one = warm([()]);
     let many = warm((0..1_000).map(FromExtension::<u64>));
@@ -190,6 +196,7 @@ fn a_stamped_request_allocates_no_more_than_the_baseline_says() {
         ("keyed, off", after(2, &many.bodies(replay::Off), user)),
         ("empty", after(2, &one, empty)),
         ("cloned", after(2, &one.clone().bodies(replay::Cloned), small)),
+        ("left alone", after(2, &one.clone().if_not_present(), there)),
         ("buffered", after(2, &one.bodies(replay::Buffered::new(64 * 1024, wrap)), boxed)),
     ];
     let rows = counted.map(|(way, counted)| {

@@ -108,7 +108,6 @@ impl Origins {
     }
 
     /// The same for a URI that does not write its origin as the list does.
-    #[cold]
     fn check_parts(&self, authority: &Authority, https: Option<bool>) -> Destination {
         if self.allowed.is_empty() {
             return Destination::NothingAllowed;

@@ -6,7 +6,7 @@ use http::{HeaderName, StatusCode};
 use super::ResponseHead;
 use super::challenge::bearer_errors;
 
-// Made once: a name that is a string is parsed at every look, and one that is a constant made and dropped.
+// Statics, since a name given as a string is parsed at every look, and a constant is built and dropped at every look.
 pub(super) static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static CONTENT: HeaderName = CONTENT_TYPE;
 const GRPC_CONTENT: &[u8] = b"application/grpc";
@@ -33,8 +33,8 @@ impl Refusal {
     ///
     /// A 401 whose challenge is `Bearer error="invalid_token"` (RFC 6750 section 3.1) is explicit, and so is an HTTP 200
     /// with `grpc-status: 16` in its headers, if its `content-type` begins with `application/grpc`. A 401 with
-    /// `insufficient_scope` (RFC 6750) or `insufficient_user_authentication` (RFC 9470) is no refusal of the token: a new one would fare no better. Every
-    /// other 401 is bare, and every other status, 403 among them, is no refusal.
+    /// `insufficient_scope` (RFC 6750) or `insufficient_user_authentication` (RFC 9470) is no refusal of the token: a new one
+    /// would fare no better. Every other 401 is bare, and every other status, 403 among them, is no refusal.
     #[must_use]
     #[inline]
     pub fn standard(response: &ResponseHead<'_>) -> Self {

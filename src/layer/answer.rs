@@ -14,10 +14,16 @@ use crate::provider::TokenProvider;
 use crate::source::{Grant, Renewal};
 use crate::token::Token;
 
-/// What an answer comes to.
-pub(super) enum Read<S, P: TokenProvider, R: Bodies<B>, B, T> {
+/// What a refusal comes to: the answer is the caller's, or healing begins.
+pub(super) enum Refused<S, P: TokenProvider, R: Bodies<B>, B, T> {
     Return(Response<T>),
     Heal(Box<Healing<S, P, R, B, T>>),
+}
+
+/// Of a request that carried no token of ours.
+pub(super) fn add_not_stamped<P: TokenProvider, T>(response: &mut Response<T>) {
+    let audit = Audit::<P::Key> { generation: None, key: None, sends: 1, replay: Replay::NotStamped };
+    response.extensions_mut().insert(audit);
 }
 
 impl<P: TokenProvider> Shared<P> {
@@ -34,14 +40,6 @@ impl<P: TokenProvider> Shared<P> {
         refusal
     }
 
-    pub(super) fn passed<T>(&self, mut response: Response<T>) -> Response<T> {
-        if self.audit {
-            let audit = Audit::<P::Key> { generation: None, key: None, sends: 1, replay: Replay::NotStamped };
-            response.extensions_mut().insert(audit);
-        }
-        response
-    }
-
     /// What to do where the token of a first sending was refused.
     pub(super) fn refused<S, R, B, T>(
         self: &Arc<Self>,
@@ -50,7 +48,7 @@ impl<P: TokenProvider> Shared<P> {
         refusal: Refusal,
         grant: Grant<P::Key>,
         again: Option<Again<S, R::Kept>>,
-    ) -> Read<S, P, R, B, T>
+    ) -> Refused<S, P, R, B, T>
     where
         R: Bodies<B>,
     {
@@ -65,18 +63,18 @@ impl<P: TokenProvider> Shared<P> {
         };
         let renewal = self.source.refuse(&grant, refusal, again.is_some());
         let Some(again) = again else {
-            return Read::Return(self.audited(response, &grant, 1, why_not));
+            return Refused::Return(self.audited(response, &grant, 1, why_not));
         };
         match renewal {
-            Renewal::Exhausted => Read::Return(self.audited(response, &grant, 1, Replay::BudgetExhausted)),
+            Renewal::Exhausted => Refused::Return(self.audited(response, &grant, 1, Replay::BudgetExhausted)),
             Renewal::Failed(error) => {
-                Read::Return(self.audited(response, &grant, 1, Replay::RenewalFailed(error.kind())))
+                Refused::Return(self.audited(response, &grant, 1, Replay::RenewalFailed(error.kind())))
             }
             Renewal::Ready(newer) => {
-                Read::Heal(Box::new(Healing::renewed(Arc::clone(self), bodies, response, grant, again, newer)))
+                Refused::Heal(Box::new(Healing::renewed(Arc::clone(self), bodies, response, grant, again, newer)))
             }
             Renewal::Wait(acquire) => {
-                Read::Heal(Box::new(Healing::renewing(Arc::clone(self), bodies, response, grant, again, acquire)))
+                Refused::Heal(Box::new(Healing::renewing(Arc::clone(self), bodies, response, grant, again, acquire)))
             }
         }
     }
@@ -102,12 +100,12 @@ impl<P: TokenProvider> Shared<P> {
         sends: u8,
         replay: Replay,
     ) -> Response<T> {
+        replay.tell(&self.source, grant);
         self.add_audit(&mut response, grant, sends, replay);
         response
     }
 
     pub(super) fn add_audit<T>(&self, response: &mut Response<T>, grant: &Grant<P::Key>, sends: u8, replay: Replay) {
-        replay.tell(&self.source, grant);
         let generation = Some(grant.token().generation());
         response.extensions_mut().insert(Audit { generation, key: Some(grant.key().clone()), sends, replay });
     }

@@ -11,7 +11,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::answer::Read;
+use super::answer::{self, Refused};
 use super::audit::Replay;
 use super::copy::{Again, Copied, Head, Room};
 use super::heal::{Healed, Healing};
@@ -24,7 +24,7 @@ use crate::provider::TokenProvider;
 use crate::source::{Acquire, Grant};
 
 pin_project! {
-    /// The future of a [`BearerAuth`](crate::BearerAuth) call.
+    /// The future of a [`BearerAuth`](crate::BearerAuth) call. Polled after its answer it stays pending.
     ///
     /// # Cancel safety
     ///
@@ -53,14 +53,12 @@ pin_project! {
     {
         /// Nothing was sent, and the error is still to be told; or the answer was given.
         Ended { error: Option<Error> },
-        /// Sent without a token of ours.
-        Passing { response: Pin<Box<S::Future>>, shared: Arc<Shared<P>> },
-        Waiting { waiting: Option<Box<Waiting<S, P, R, B>>> },
-        /// Only here is the response future in place: with two such states there would be a tag beside them, and no request is
-        /// moved about for nothing.
-        Sent { #[pin] response: S::Future, sent: Sent<P, R, R::Room<Again<S, R::Kept>>> },
+        Waiting { waiting: Box<Waiting<S, P, R, B>> },
+        /// The one state that has the inner future in place: it is every request's. In two of them it would leave no
+        /// niche for the tag, and the whole future would be larger and dearer to move.
+        Sent { #[pin] response: S::Future, sent: Sending<P, R, R::Room<Again<S, R::Kept>>> },
         Healing { healing: Box<Healing<S, P, R, B, T>> },
-        Resent { response: Pin<Box<S::Future>>, grant: Option<Grant<P::Key>>, shared: Arc<Shared<P>> },
+        Resent { response: Pin<Box<S::Future>>, grant: Grant<P::Key>, shared: Arc<Shared<P>> },
     }
 }
 
@@ -70,6 +68,14 @@ struct Waiting<S, P: TokenProvider, R, B> {
     acquire: Acquire<P>,
     service: S,
     request: Request<B>,
+}
+
+enum Sending<P: TokenProvider, R, A> {
+    Stamped(Sent<P, R, A>),
+    /// Without a token of ours.
+    Passing {
+        audit: bool,
+    },
 }
 
 struct Sent<P: TokenProvider, R, A> {
@@ -88,8 +94,8 @@ where
         Self { state: State::Ended { error: Some(error) } }
     }
 
-    pub(super) fn passing(shared: Arc<Shared<P>>, response: S::Future) -> Self {
-        Self { state: State::Passing { response: Box::pin(response), shared } }
+    pub(super) fn passing(response: S::Future, audit: bool) -> Self {
+        Self { state: State::Sent { response, sent: Sending::Passing { audit } } }
     }
 
     pub(super) fn waiting(
@@ -99,23 +105,18 @@ where
         request: Request<B>,
         acquire: Acquire<P>,
     ) -> Self {
-        let waiting = Some(Box::new(Waiting { shared, bodies, acquire, service, request }));
+        let waiting = Box::new(Waiting { shared, bodies, acquire, service, request });
         Self { state: State::Waiting { waiting } }
     }
 
-    #[inline(always)]
     pub(super) fn sent(held: Held<P>, bodies: R, response: S::Future) -> Self {
-        Self { state: State::Sent { response, sent: Sent { held, bodies, again: R::Room::empty() } } }
+        let sent = Sending::Stamped(Sent { held, bodies, again: R::Room::empty() });
+        Self { state: State::Sent { response, sent } }
     }
 
-    #[inline(always)]
     pub(super) fn kept(held: Held<P>, bodies: R, response: S::Future, service: S, head: Head, kept: R::Kept) -> Self {
-        Self {
-            state: State::Sent {
-                response,
-                sent: Sent { held, bodies, again: R::Room::with(Again { service, copy: Copied { head, kept } }) },
-            },
-        }
+        let again = R::Room::with(Again { service, copy: Copied { head, kept } });
+        Self { state: State::Sent { response, sent: Sending::Stamped(Sent { held, bodies, again }) } }
     }
 }
 
@@ -148,7 +149,16 @@ where
                     return Poll::Ready(Err(error.into()));
                 }
             };
-            let held = &sent.held;
+            let held = match sent {
+                Sending::Stamped(sent) => &sent.held,
+                Sending::Passing { audit } => {
+                    if *audit {
+                        answer::add_not_stamped::<P, T>(&mut response);
+                    }
+                    self.end();
+                    return Poll::Ready(Ok(response));
+                }
+            };
             let refusal = held.shared().refusal(&response, held.grant().token());
             if refusal == Refusal::NotRefused {
                 if held.shared().audit {
@@ -178,7 +188,6 @@ where
     }
 
     /// Goes on in any state but `Sent`. `None` where the state has changed.
-    #[cold]
     fn step(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Response<T>, BoxError>>> {
         let mut this = self.project();
         match this.state.as_mut().project() {
@@ -186,19 +195,13 @@ where
                 Some(error) => Poll::Ready(Some(Err(error.into()))),
                 None => Poll::Pending,
             },
-            StateProj::Passing { response, shared } => {
-                let response = ready!(response.as_mut().poll(cx)).map(|response| shared.passed(response));
-                Poll::Ready(Some(response.map_err(Into::into)))
-            }
             StateProj::Waiting { waiting } => {
-                let Some(wait) = waiting else {
+                let grant = ready!(Pin::new(&mut waiting.acquire).poll(cx));
+                let ended = State::Ended { error: None };
+                let StateReplace::Waiting { waiting } = this.state.as_mut().project_replace(ended) else {
                     return Poll::Pending;
                 };
-                let grant = ready!(Pin::new(&mut wait.acquire).poll(cx));
-                let Some(wait) = waiting.take() else {
-                    return Poll::Pending;
-                };
-                match wait.send(grant) {
+                match grant.and_then(|grant| waiting.send(grant)) {
                     Ok(sent) => this.state.set(sent),
                     Err(error) => return Poll::Ready(Some(Err(error.into()))),
                 }
@@ -212,33 +215,31 @@ where
                     Healed::Resent(response, grant) => {
                         let shared = Arc::clone(healing.shared());
                         let response = Box::pin(response);
-                        this.state.set(State::Resent { response, grant: Some(grant), shared });
+                        this.state.set(State::Resent { response, grant, shared });
                     }
                 }
                 Poll::Ready(None)
             }
             StateProj::Resent { response, grant, shared } => {
-                let response = ready!(response.as_mut().poll(cx));
-                let Some(grant) = grant.take() else {
-                    return Poll::Pending;
-                };
-                Poll::Ready(Some(response.map(|response| shared.read_second(response, &grant)).map_err(Into::into)))
+                let response = ready!(response.as_mut().poll(cx)).map(|response| shared.read_second(response, grant));
+                Poll::Ready(Some(response.map_err(Into::into)))
             }
         }
     }
 
     /// The token of a first sending was refused. The answer is the caller's, or `None` where healing has begun.
-    #[cold]
     fn refused(self: Pin<&mut Self>, response: Response<T>, refusal: Refusal) -> Option<Response<T>> {
         let mut state = self.project().state;
         // Sets the first response future free before anything else happens.
-        let StateReplace::Sent { sent, .. } = state.as_mut().project_replace(State::Ended { error: None }) else {
+        let StateReplace::Sent { sent: Sending::Stamped(sent), .. } =
+            state.as_mut().project_replace(State::Ended { error: None })
+        else {
             return Some(response);
         };
         let Sent { held, bodies, again } = sent;
         match held.shared().refused(bodies, response, refusal, held.grant().clone(), again.take()) {
-            Read::Return(response) => Some(response),
-            Read::Heal(healing) => {
+            Refused::Return(response) => Some(response),
+            Refused::Heal(healing) => {
                 state.set(State::Healing { healing });
                 None
             }
@@ -248,12 +249,12 @@ where
 
 impl<S, P: TokenProvider, R: Bodies<B>, B> Waiting<S, P, R, B> {
     /// Sends the request that waited for a token.
-    fn send<T>(self, grant: Result<Grant<P::Key>, Error>) -> Result<State<S, P, R, B, T>, Error>
+    fn send<T>(self, grant: Grant<P::Key>) -> Result<State<S, P, R, B, T>, Error>
     where
         S: Service<Request<B>>,
     {
-        let grant = grant?;
         let Self { shared, bodies, acquire: _, mut service, mut request } = self;
+        // As in `BearerAuth::call`: a function for both would move each request once more.
         let mut kept = None;
         if shared.keeps() {
             if R::WRAPS {
@@ -266,7 +267,8 @@ impl<S, P: TokenProvider, R: Bodies<B>, B> Waiting<S, P, R, B> {
         shared.stamp(request.headers_mut(), grant.token().header_value())?;
         let response = service.call(request);
         let again = copy.map_or_else(R::Room::empty, |copy| R::Room::with(Again { service, copy }));
-        Ok(State::Sent { response, sent: Sent { held: Held::Granted(shared, grant), bodies, again } })
+        let held = Held::Granted(shared, grant);
+        Ok(State::Sent { response, sent: Sending::Stamped(Sent { held, bodies, again }) })
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::{AUTHORIZATION, MaxSizeReached};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
@@ -71,7 +71,7 @@ where
         let shared = &self.shared;
         let key = match shared.route(&request) {
             Route::Stamp(key) => key,
-            Route::Pass => return ResponseFuture::passing(Arc::clone(shared), self.inner.call(request)),
+            Route::Pass => return ResponseFuture::passing(self.inner.call(request), shared.audit),
             Route::Refuse(error) => return self.fail(error),
         };
         let held = match self.leased.current() {
@@ -136,6 +136,7 @@ impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
 }
 
 impl<P: TokenProvider> Shared<P> {
+    // Not inlined, it would take 15 instructions more for each request.
     #[inline(always)]
     fn route<B>(&self, request: &Request<B>) -> Route<P::Key> {
         let head = RequestHead::of(request);
@@ -144,7 +145,12 @@ impl<P: TokenProvider> Shared<P> {
         }
         match self.origins.check(head.uri()) {
             Destination::Allowed => {}
-            elsewhere => return self.elsewhere(elsewhere, head.uri()),
+            Destination::Foreign => {
+                self.source.pass_foreign(head.uri().host().unwrap_or_default());
+                return Route::Pass;
+            }
+            Destination::NothingAllowed => return Route::Refuse(nothing_allowed()),
+            Destination::Insecure => return Route::Refuse(insecure()),
         }
         if self.if_not_present && head.headers().contains_key(&self.header) {
             return Route::Pass;
@@ -155,31 +161,13 @@ impl<P: TokenProvider> Shared<P> {
         }
     }
 
-    /// Of a request that the token does not go with.
-    #[cold]
-    fn elsewhere(&self, destination: Destination, uri: &Uri) -> Route<P::Key> {
-        let error = match destination {
-            // An allowed one does not come here.
-            Destination::Foreign | Destination::Allowed => {
-                self.source.pass_foreign(uri.host().unwrap_or_default());
-                return Route::Pass;
-            }
-            Destination::NothingAllowed => Error::new(ErrorKind::NoOrigin, "no origin is allowed to receive the token")
-                .with_hint("name the API's origin with allow_origin"),
-            Destination::Insecure => {
-                Error::new(ErrorKind::InsecureUrl, "the token would go out in clear text to a host that has https")
-                    .with_hint("ask for the https URL")
-            }
-        };
-        Route::Refuse(error)
-    }
-
     /// Whether there may be a second sending, for which something has to be kept.
     pub(super) fn keeps(&self) -> bool {
         self.when != When::Never
     }
 
-    /// A map of headers holds some ten thousand, and panics past that unless it is asked first.
+    /// A map of headers holds some ten thousand names, and panics past that unless it is asked first.
+    // Not inlined, it would take 47 instructions more for each request.
     #[inline(always)]
     pub(super) fn stamp(&self, headers: &mut HeaderMap, value: &HeaderValue) -> Result<(), Error> {
         if !self.api_headers.is_empty() {
@@ -195,7 +183,6 @@ impl<P: TokenProvider> Shared<P> {
     }
 
     /// Even what replaces a value needs room for one more.
-    #[cold]
     fn replace(&self, headers: &mut HeaderMap, value: &HeaderValue) -> Result<(), Error> {
         headers.remove(&self.header);
         headers.try_insert(&self.header, value.clone()).map(drop).map_err(no_room)
@@ -217,6 +204,16 @@ impl<P: TokenProvider> Shared<P> {
             *stamped = value.clone();
         }
     }
+}
+
+fn nothing_allowed() -> Error {
+    Error::new(ErrorKind::NoOrigin, "no origin is allowed to receive the token")
+        .with_hint("name the API's origin with allow_origin")
+}
+
+fn insecure() -> Error {
+    Error::new(ErrorKind::InsecureUrl, "the token would go out in clear text to a host that has https")
+        .with_hint("ask for the https URL")
 }
 
 fn no_room(_: MaxSizeReached) -> Error {

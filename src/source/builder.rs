@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::map::Map;
 use super::stats::Recorder;
 use super::{Inner, TokenSource};
-use crate::clock::{Chosen, Clock};
+use crate::clock::{AnyClock, Clock};
 use crate::observe::Eyes;
 use crate::provider::TokenProvider;
 use crate::refresh::RefreshPolicy;
@@ -27,7 +27,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 pub struct TokenSourceBuilder<P> {
     provider: P,
     policy: RefreshPolicy,
-    clock: Chosen,
+    clock: AnyClock,
     max_keys: usize,
     max_wait: Duration,
     fetch_timeout: Duration,
@@ -39,7 +39,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
         Self {
             provider,
             policy: RefreshPolicy::default(),
-            clock: Chosen::System,
+            clock: AnyClock::System,
             max_keys: MAX_KEYS,
             max_wait: MAX_WAIT,
             fetch_timeout: FETCH_TIMEOUT,
@@ -55,7 +55,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
 
     /// Where the time comes from. By default [`SystemClock`](crate::SystemClock). Timeouts are tokio's in any case.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Chosen::Given(Arc::new(clock));
+        self.clock = AnyClock::Given(Arc::new(clock));
         self
     }
 

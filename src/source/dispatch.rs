@@ -133,8 +133,6 @@ impl<P: TokenProvider> TokenSource<P> {
                     stats.flights_running -= 1;
                     stats.flights_lost += 1;
                 });
-            }
-            if stuck.is_some() {
                 slot.lose(now);
             }
             // Who finds a stuck flight, or waited for a lost one, starts the next.

@@ -50,7 +50,7 @@ use self::flight::Outcome;
 use self::map::Map;
 use self::slot::Jitter;
 use self::stats::Recorder;
-use crate::clock::{Chosen, Now};
+use crate::clock::{AnyClock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::observe::{Event, Eyes, Whose};
 use crate::provider::TokenProvider;
@@ -63,7 +63,7 @@ pub(crate) struct Inner<P: TokenProvider> {
     id: u64,
     provider: Arc<P>,
     policy: RefreshPolicy,
-    clock: Chosen,
+    clock: AnyClock,
     map: Map<P::Key>,
     stats: Recorder,
     eyes: Eyes,

@@ -110,11 +110,12 @@ fn number_of_this_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     // Without anything to initialise or to drop there is no call on the way to it.
     thread_local!(static NUMBER: Cell<usize> = const { Cell::new(0) });
-    let number = NUMBER.get();
-    if number != 0 {
-        return number;
-    }
-    let drawn = NEXT.fetch_add(1, Ordering::Relaxed);
-    NUMBER.set(drawn);
-    drawn
+    let number = NUMBER.try_with(|number| {
+        if number.get() == 0 {
+            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        number.get()
+    });
+    // Gone at a thread's end where thread locals are not the platform's own.
+    number.unwrap_or(0)
 }
