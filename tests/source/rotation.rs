@@ -57,6 +57,23 @@ async fn a_token_that_landed_just_before_a_rotation_is_not_handed_to_who_has_not
     assert_reconciles(&source);
 }
 
+// Whoever invalidates knows of something that is wrong with the token: it reaches nobody, also who began before.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_landed_just_before_an_invalidation_is_not_handed_to_who_has_not_looked_yet() {
+    let issuer = Issuer::new();
+    let source = TokenSource::new(issuer.clone());
+    let mut waiter = tokio_test::task::spawn(source.token());
+    assert!(waiter.poll().is_pending());
+    sleep(ms(201)).await;
+    let landed = source.peek().unwrap();
+    assert!(waiter.is_woken());
+    source.invalidate();
+    assert!(waiter.poll().is_pending());
+    assert_ne!(waiter.await.unwrap().generation(), landed.generation());
+    assert_eq!(issuer.requests(), 2);
+    assert_reconciles(&source);
+}
+
 // R50: its key was thrown out as it landed, so a rotation does not come by it.
 #[tokio::test(start_paused = true)]
 async fn a_token_of_a_key_that_was_thrown_out_is_not_handed_out_after_a_rotation() {
