@@ -97,10 +97,10 @@ impl<P: TokenProvider> TokenSource<P> {
 
     /// Tells the source that the server refused `token` with a 401. For those who send requests themselves.
     ///
-    /// A refusal of anything but the current token of this source changes nothing. Otherwise a token request starts, or the one in the
-    /// air is joined; if it fails, the token is used again until its end. Returns whether it is worth asking for a token
-    /// and sending the request again, once: `false` means that the renewal budget is empty or that the issuer is being
-    /// left alone.
+    /// A refusal of anything but the current token of this source changes nothing. Otherwise a token request starts, or the
+    /// one in the air is joined; if it fails, the token is used again until its end. Returns whether it is worth asking for
+    /// a token and sending the request again, once: `false` means that the renewal budget is empty or that the issuer is
+    /// being left alone.
     pub fn reject(&self, key: &P::Key, token: &Token) -> bool {
         let Some(entry) = self.inner.map.get(key) else {
             return true;

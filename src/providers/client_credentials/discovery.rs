@@ -30,7 +30,8 @@ impl ClientCredentialsBuilder {
     ///
     /// Where the document lists `token_endpoint_auth_methods_supported`, [`build`](Self::build) refuses a method that is
     /// not in the list. With [`mutual_tls`](Self::mutual_tls) the token URL is the issuer's alias for such clients, where it
-    /// has one (RFC 8705 section 5), and no other client minds what that alias is. The API's origins are not in the document, and are set as ever.
+    /// has one (RFC 8705 section 5), and no other client minds what that alias is. The API's origins are not in the document,
+    /// and are set as ever.
     ///
     /// ```no_run
     /// use tower_bearer_auth::ClientCredentials;
