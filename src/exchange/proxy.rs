@@ -138,8 +138,8 @@ impl Proxy {
         let mut answer = Vec::with_capacity(MAX_HEAD);
         let end = loop {
             if let Some(at) = answer.windows(4).position(|four| four == b"\r\n\r\n") {
-                // RFC 9110 section 15.2: any number of these may come before the answer.
-                if !matches!(status(&answer), Some(100..=199)) {
+                // RFC 9110 section 15.2: any number of these may come before the answer. 101 is one: nothing follows it.
+                if !matches!(status(&answer), Some(100 | 102..=199)) {
                     break at + 4;
                 }
                 answer.drain(..at + 4);

@@ -173,7 +173,7 @@ impl<P: TokenProvider> Shared<P> {
         if !self.api_headers.is_empty() {
             self.stamp_api_headers(headers)?;
         }
-        // Named here, it is hashed by the compiler.
+        // The constant takes some 40 instructions less than a name that may be any.
         let stamped = if self.header == AUTHORIZATION {
             headers.try_insert(AUTHORIZATION, value.clone())
         } else {

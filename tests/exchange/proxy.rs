@@ -202,6 +202,7 @@ async fn a_proxy_that_opens_no_tunnel_is_named_and_the_issuer_is_not_asked() {
         ),
         (Mood::Say("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nCANARY"), ErrorKind::Config, "403"),
         (Mood::Say("HTTP/1.1 302 Found\r\nLocation: https://CANARY.test\r\n\r\n"), ErrorKind::Config, "302"),
+        (Mood::Hang("HTTP/1.1 101 Switching Protocols\r\nUpgrade: CANARY\r\n\r\n"), ErrorKind::Config, "101"),
         (Mood::Say("HTTP/1.0 502 Bad Gateway CANARY\r\n\r\n"), ErrorKind::Unavailable, "502"),
         (Mood::Say("HTTP/1.1 429 Slow down\r\n\r\n"), ErrorKind::Unavailable, "429"),
         (Mood::Say(""), ErrorKind::Unavailable, "closed the connection"),
