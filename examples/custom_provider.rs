@@ -13,7 +13,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_bearer_auth::{BearerAuthLayer, BoxError, Error, ErrorKind, FromExtension, IssuedToken, TokenProvider};
+use tower_bearer_auth::{
+    BearerAuthLayer, BoxError, Error, ErrorKind, FetchContext, FromExtension, IssuedToken, TokenProvider,
+};
 
 /// Put into a request's extensions, it says for which tenant the request is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,11 +30,11 @@ struct Issuer {
 impl TokenProvider for Issuer {
     type Key = FromExtension<Tenant>;
 
-    async fn fetch(&self, key: &Self::Key) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, key: &Self::Key, _: &FetchContext) -> Result<IssuedToken, Error> {
         let nth = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         match key.0.0 {
             "umbrella" => {
-                let error = Error::permanent("403").with_kind(ErrorKind::Disabled);
+                let error = Error::permanent("403").with_kind(ErrorKind::InvalidCredentials);
                 Err(error.with_message("the issuer has no contract with umbrella"))
             }
             tenant => Ok(IssuedToken::bearer(format!("{tenant}-{nth}"))?.expires_in(Duration::from_secs(600))),

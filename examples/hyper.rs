@@ -15,9 +15,9 @@ use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::task::JoinSet;
 use tower::{Layer, Service, ServiceExt};
-use tower_bearer_auth::exchange::HttpClient;
-use tower_bearer_auth::sandbox::AccessPspSandbox;
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{AccessPsp, BearerAuth, BearerAuthLayer, BoxError, replay};
+use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 const SESSIONS: usize = 20;
 
@@ -56,7 +56,7 @@ async fn main() -> Result<(), BoxError> {
 fn https_client(ca_pem: &str) -> Result<Https, BoxError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes())?)?;
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();

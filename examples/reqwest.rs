@@ -10,9 +10,9 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use reqwest::{Body, Client, redirect};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tower::{ServiceBuilder, ServiceExt};
-use tower_bearer_auth::exchange::HttpClient;
-use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer};
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{AccessPsp, BoxError, TokenSource};
+use tower_bearer_auth_sandbox::{AccessPspSandbox, ScriptedResponse};
 use tower_http::follow_redirect::FollowRedirectLayer;
 
 #[tokio::main]
@@ -45,7 +45,7 @@ async fn main() -> Result<(), BoxError> {
         .service(client);
     let elsewhere = sandbox.recorder().await?;
     let location = HeaderValue::from_str(&elsewhere.origin())?;
-    sandbox.script_api(Answer::new(StatusCode::FOUND).header(header::LOCATION, location));
+    sandbox.script_api(ScriptedResponse::new(StatusCode::FOUND).header(header::LOCATION, location));
     let status = stack.oneshot(Request::get(&url).body(Body::default())?).await?.status();
     report("as a stack, refused, then sent elsewhere", status, &sandbox)?;
     let leaked = elsewhere.has_seen(b"Bearer");
@@ -57,7 +57,7 @@ async fn main() -> Result<(), BoxError> {
 fn client(ca_pem: &str) -> Result<Client, BoxError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes())?)?;
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -75,7 +75,7 @@ async fn get(client: &Client, source: &TokenSource<AccessPsp>, url: &str) -> Res
         answer = client.get(url).header(header::AUTHORIZATION, token.header_value()).send().await?;
     }
     if answer.status().is_success() {
-        source.accept(&(), &token);
+        source.accept(&token);
     }
     Ok(answer)
 }

@@ -17,10 +17,10 @@ use tonic_health::ServingStatus::NotServing;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 use tonic_health::server::{HealthReporter, health_reporter};
 use tower::Layer;
-use tower_bearer_auth::exchange::HttpClient;
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
-use tower_bearer_auth::sandbox::AccessPspSandbox;
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{BearerAuthLayer, BoxError, ClientCredentials};
+use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -65,7 +65,7 @@ fn serve(sandbox: &Arc<AccessPspSandbox>, refused: &Arc<AtomicUsize>) -> Result<
         Err(Status::unauthenticated("the token is not accepted"))
     };
     // tonic's server, not its client, wants a process default where more than one cryptography is compiled in.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let (reporter, health) = health_reporter();
     let incoming = TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let origin = format!("https://{}", incoming.local_addr()?).parse()?;

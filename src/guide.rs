@@ -9,9 +9,8 @@
 macro_rules! page {
     ($page:ident, $file:literal) => {
         #[doc = include_str!("guide/links.md")]
-        #[cfg_attr(feature = "sandbox", doc = include_str!("guide/links-sandbox.md"))]
-        #[cfg_attr(feature = "exchange", doc = include_str!("guide/links-exchange.md"))]
-        #[cfg_attr(feature = "client", doc = include_str!("guide/links-client.md"))]
+        #[cfg_attr(feature = "token-endpoint", doc = include_str!("guide/links-exchange.md"))]
+        #[cfg_attr(feature = "http-client", doc = include_str!("guide/links-client.md"))]
         #[doc = include_str!(concat!("../docs/", $file))]
         pub mod $page {}
     };

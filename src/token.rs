@@ -32,13 +32,13 @@ impl IssuedToken {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::MalformedAnswer`], transient, where the token is empty or has a character outside of RFC 6750
+    /// [`ErrorKind::MalformedResponse`], transient, where the token is empty or has a character outside of RFC 6750
     /// section 2.1: `A-Z a-z 0-9 - . _ ~ + /`, then any number of `=`.
     pub fn bearer(secret: impl AsRef<str>) -> Result<Self, Error> {
         let secret = secret.as_ref();
         if !is_b64token(secret) {
             return Err(Error::new(
-                ErrorKind::MalformedAnswer,
+                ErrorKind::MalformedResponse,
                 "the access token is empty or has a character that a bearer token may not have (RFC 6750 section 2.1)",
             ));
         }
@@ -47,7 +47,7 @@ impl IssuedToken {
         value.extend_from_slice(SCHEME.as_bytes());
         value.extend_from_slice(secret.as_bytes());
         let Ok(mut header) = HeaderValue::from_maybe_shared(Bytes::from_owner(value)) else {
-            return Err(Error::new(ErrorKind::MalformedAnswer, "the access token does not fit into a header"));
+            return Err(Error::new(ErrorKind::MalformedResponse, "the access token does not fit into a header"));
         };
         header.set_sensitive(true);
         Ok(Self { header, lifetime: None, source: 0, rotation: 0 })

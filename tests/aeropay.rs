@@ -1,5 +1,5 @@
 //! Aeropay: as whom a request goes, what the token call says, and what its answers and those of the API come to.
-#![cfg(feature = "sandbox")]
+
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "aeropay/against_sandbox.rs"]

@@ -1,5 +1,5 @@
 //! R48: each public type, printed while it holds a secret.
-#![cfg(feature = "sandbox")]
+
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,13 +13,13 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, Service, ServiceExt};
-use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
-use tower_bearer_auth::sandbox::{self, AccessPspSandbox, Fault};
+use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::{
-    AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, Error, FromExtension,
-    IssuedToken, Origins, PrivateKeyJwt, RequestHead, ResponseHead, Secret, SigningAlgorithm, Static, SystemClock,
-    TokenProvider, TokenSource, aeropay, from_fn, replay,
+    AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, Error, FixedToken,
+    FromExtension, IssuedToken, Origins, PrivateKeyJwt, RequestHead, ResponseHead, Secret, SigningAlgorithm,
+    SystemClock, TokenProvider, TokenSource, aeropay, from_fn, replay,
 };
+use tower_bearer_auth_sandbox::{self, AccessPspSandbox, Fault};
 
 #[path = "common/canary.rs"]
 mod canary;
@@ -151,11 +151,11 @@ async fn print_the_core(printed: &mut Printed) {
     printed.add("Token", &token);
     printed.add("Token", &token.header_value());
     printed.add("TokenSource", &source);
-    printed.add("Stats", &source.stats());
-    printed.add("Status", &source.status());
-    printed.add("State", &source.status().state);
+    printed.add("SourceStats", &source.stats());
+    printed.add("TokenStatus", &source.status());
+    printed.add("TokenState", &source.status().state);
 
-    let layer = source.layer().audit(true).bodies(replay::Cloned);
+    let layer = source.layer().audit_all().bodies(replay::Cloned);
     printed.add("BearerAuthLayer", &layer);
     let mut service = layer.layer(Issuer(GOOD));
     let request = Request::post("https://api.test/x?uB1xS4aM-callers-own")
@@ -170,13 +170,13 @@ async fn print_the_core(printed: &mut Printed) {
     printed.add("ResponseFuture", &future);
     let response = future.await.unwrap();
     printed.add("ResponseHead", &ResponseHead::of(&response));
-    let audit = response.extensions().get::<Audit>().unwrap();
+    let audit = Audit::of(&response).unwrap();
     printed.add("Audit", audit);
-    printed.add("Replay", &audit.replay);
+    printed.add("ReplayOutcome", &audit.replay);
 
     let failing = TokenSource::new(provider(ECHO, printed));
     printed.error(&failing.token().await.unwrap_err());
-    printed.add("Status", &failing.status());
+    printed.add("TokenStatus", &failing.status());
     let panicking = TokenSource::new(from_fn(|| async { panic!("{SECRET} {TOKEN}") }));
     printed.error(&panicking.token().await.unwrap_err());
     let error = IssuedToken::bearer(format!("{TOKEN}\r\n")).unwrap_err();
@@ -195,10 +195,10 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
     printed.error(&Secret::file(&file).unwrap_err());
     fs::remove_file(&file).unwrap();
 
-    printed.add("Static", &Static::new(TOKEN).unwrap());
+    printed.add("FixedToken", &FixedToken::new(TOKEN).unwrap());
     printed.add("FromFn", &from_fn(|| async { IssuedToken::bearer(TOKEN) }));
     printed.add("Origins", &Origins::none().allow("https://api.test").unwrap());
-    printed.add("Refusal", &tower_bearer_auth::Refusal::Bare);
+    printed.add("Rejection", &tower_bearer_auth::Rejection::Unspecified);
     printed.add("FromExtension", &FromExtension(7));
     printed.add("SystemClock", &SystemClock);
     printed.add("Now", &tower_bearer_auth::Clock::now(&SystemClock));
@@ -256,7 +256,7 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
     printed.add("replay::Off", &replay::Off);
     printed.add("replay::Empty", &replay::Empty);
     printed.add("replay::Cloned", &replay::Cloned);
-    printed.add("replay::When", &replay::When::Safe);
+    printed.add("replay::When", &replay::Mode::Safe);
     let seen = Arc::new(parking_lot::Mutex::new(String::new()));
     let show = Arc::clone(&seen);
     let wrap = move |body: replay::ReplayBody<Full<Bytes>>| {
@@ -291,16 +291,16 @@ async fn print_aeropay(printed: &mut Printed) {
     let provider = aeropay(AEROPAY, printed);
     printed.add("Aeropay", &provider);
     printed.add("aeropay::Aeropay", &provider);
-    let layer = aeropay::layer(BearerAuthLayer::new(provider).audit(true).bodies(replay::Cloned));
+    let layer = aeropay::layer(BearerAuthLayer::new(provider).audit_all().bodies(replay::Cloned));
     let client = layer.layer(Issuer(AEROPAY));
     let request =
         Request::get("/user").extension(aeropay::UserId::new("user-17")).body(Full::<Bytes>::from(ELSEWHERE)).unwrap();
     let response = client.oneshot(request).await.unwrap();
-    let audit = response.extensions().get::<Audit<aeropay::Identity>>().unwrap();
+    let audit = Audit::of(&response).unwrap();
     assert!(audit.generation.is_some());
     printed.add("Audit", audit);
     printed.add("aeropay::Identity", &audit.key);
-    printed.add("aeropay::RefusalBody", response.body());
+    printed.add("aeropay::RejectionBody", response.body());
 
     let failing = TokenSource::new(aeropay(AEROPAY_ECHO, printed));
     printed.error(&failing.token_for(&aeropay::Identity::merchant()).await.unwrap_err());
@@ -314,38 +314,38 @@ async fn print_aeropay(printed: &mut Printed) {
     printed.add("aeropay::MerchantIdForm", &aeropay::MerchantIdForm::Number);
     printed.add("aeropay::ApiVersion", &aeropay::ApiVersion::V2);
     printed.add("aeropay::Endpoint", &failing.provider().endpoints().first());
-    let refusals = aeropay::RefusalLayer::new(aeropay::ApiVersion::V2);
-    printed.add("aeropay::RefusalLayer", &refusals);
+    let refusals = aeropay::RejectionLayer::new(aeropay::ApiVersion::V2);
+    printed.add("aeropay::RejectionLayer", &refusals);
     let mut service = refusals.layer(Issuer(AEROPAY));
     let request = Request::get("/").header("authorization", ELSEWHERE).body(Full::<Bytes>::default()).unwrap();
-    printed.add("aeropay::RefusalFuture", &service.call(request));
-    printed.add("aeropay::RefusalService", &refusals.layer(()));
+    printed.add("aeropay::RejectionFuture", &service.call(request));
+    printed.add("aeropay::RejectionService", &refusals.layer(()));
 }
 
 async fn print_the_exchange(printed: &mut Printed) {
     let client = TokenClient::new(Issuer(GOOD));
-    printed.add("exchange::TokenClient", &client);
+    printed.add("token_endpoint::TokenClient", &client);
     let endpoint = TokenEndpoint::new("https://issuer.test/token?uB1xS4aM-callers-own", client).unwrap();
-    printed.add("exchange::TokenEndpoint", &endpoint);
+    printed.add("token_endpoint::TokenEndpoint", &endpoint);
     let request = TokenRequest::form(&[("client_secret", SECRET)])
         .header(HeaderName::from_static("x-api-key"), HeaderValue::from_static(ISSUER_KEY));
-    printed.add("exchange::TokenRequest", &request);
-    printed.add("exchange::Answer", &endpoint.call(request).await.unwrap());
+    printed.add("token_endpoint::TokenRequest", &request);
+    printed.add("token_endpoint::Answer", &endpoint.call(request).await.unwrap());
 
     let sandbox = AccessPspSandbox::builder().require_client_certificate().start().await.unwrap();
     let (chain, key) = sandbox.client_identity_pem().unwrap();
     let builder = HttpClient::builder().roots_pem(sandbox.ca_pem()).identity_pem(chain, key);
-    printed.add("exchange::HttpClientBuilder", &builder);
+    printed.add("token_endpoint::HttpClientBuilder", &builder);
     let mut client = builder.build().unwrap();
-    printed.add("exchange::HttpClient", &client);
+    printed.add("token_endpoint::HttpClient", &client);
     let proxied = |host: &str| HttpClient::builder().proxy(format!("http://user:{SECRET}@{host}"));
-    printed.add("exchange::HttpClientBuilder", &proxied("proxy.test"));
-    printed.add("exchange::HttpClient", &proxied("proxy.test").build().unwrap());
+    printed.add("token_endpoint::HttpClientBuilder", &proxied("proxy.test"));
+    printed.add("token_endpoint::HttpClient", &proxied("proxy.test").build().unwrap());
     printed.error(&proxied("").build().unwrap_err());
     poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
     let form = "grant_type=client_credentials";
     let response = client.call(Request::post(sandbox.token_url()).body(Full::from(form)).unwrap()).await.unwrap();
-    printed.add("exchange::AnswerBody", response.body());
+    printed.add("token_endpoint::AnswerBody", response.body());
 
     // The sandbox draws its own secrets.
     let secrets = [sandbox.client_secret(), sandbox.api_key(), key.lines().nth(1).unwrap()];
@@ -365,7 +365,7 @@ async fn print_the_exchange(printed: &mut Printed) {
 fn print_the_sandbox(printed: &mut Printed, sandbox: &AccessPspSandbox) {
     printed.add("sandbox::AccessPspSandbox", sandbox);
     printed.add("sandbox::AccessPspSandboxBuilder", &AccessPspSandbox::builder().require_token_api_key());
-    printed.add("sandbox::Answer", &sandbox::Answer::new(StatusCode::OK).body(TOKEN));
+    printed.add("sandbox::ScriptedResponse", &sandbox::ScriptedResponse::new(StatusCode::OK).body(TOKEN));
     printed.add("sandbox::Fault", &Fault::AccessToken(Some(TOKEN.into())));
     printed.add("sandbox::Fault", &Fault::body(HeaderValue::from_static("text/plain"), TOKEN));
     printed.add("sandbox::AeropaySandboxBuilder", &sandbox::AeropaySandbox::builder());
@@ -421,7 +421,9 @@ fn the_listing_is_read_as_it_is_written() {
 #[test]
 fn the_listing_finds_what_is_exported() {
     let listed = public_types();
-    for name in ["Error", "BearerAuthLayer", "Token", "exchange::HttpClient", "replay::Buffered", "sandbox::Fault"] {
+    for name in
+        ["Error", "BearerAuthLayer", "Token", "token_endpoint::HttpClient", "replay::Buffered", "sandbox::Fault"]
+    {
         assert!(listed.contains(name), "{name}: {listed:?}");
     }
     // A loop over nothing proves nothing.

@@ -3,7 +3,7 @@
 //! The servers run on a thread that is not watched: they see every header as it is, and what they log is not the client's.
 //! On the thread that is watched the client's stack speaks as well: h2 and hyper-util in `tracing`, rustls in `log`. (hyper's
 //! own tracing is behind a cfg of the compiler.)
-#![cfg(feature = "sandbox")]
+
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::cell::RefCell;
@@ -25,12 +25,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer as _, Service, ServiceExt as _};
-use tower_bearer_auth::exchange::HttpClient;
-use tower_bearer_auth::sandbox::{AccessPspSandbox, AeropaySandbox, Answer, Fault};
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{
-    Aeropay, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, Error, IssuedToken, PrivateKeyJwt,
-    SigningAlgorithm, Static, TokenProvider, TokenSource, aeropay, from_fn, replay,
+    Aeropay, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, Error, FixedToken, IssuedToken,
+    PrivateKeyJwt, SigningAlgorithm, TokenProvider, TokenSource, aeropay, from_fn, replay,
 };
+use tower_bearer_auth_sandbox::{AccessPspSandbox, AeropaySandbox, Fault, ScriptedResponse};
 
 #[path = "common/canary.rs"]
 mod canary;
@@ -162,8 +162,8 @@ fn hostile(status: u16, echo: &str) -> Fault {
     let json = serde_json::to_string(echo).unwrap();
     let body = format!(r#"{{"error":{json},"error_description":{json},"error_uri":{json},"code":{json}}}"#);
     let value = HeaderValue::from_str(echo).unwrap();
-    let answer = Answer::new(StatusCode::from_u16(status).unwrap()).json(body);
-    Fault::Answer(
+    let answer = ScriptedResponse::new(StatusCode::from_u16(status).unwrap()).json(body);
+    Fault::Response(
         answer.header(RETRY_AFTER, value.clone()).header(LOCATION, value.clone()).header(WWW_AUTHENTICATE, value),
     )
 }
@@ -213,17 +213,17 @@ async fn drive<P: TokenProvider<Key = ()>>(source: &TokenSource<P>, sandbox: &Ac
     let send = |method: Method| client.clone().oneshot(request(method, echo.clone()));
     assert_eq!(send(Method::POST).await.unwrap().status(), 200);
     // A heal, by an API that says the token.
-    sandbox.refuse_with(Answer::challenge(
+    sandbox.reject_with(ScriptedResponse::challenge(
         HeaderValue::from_str(&format!("Bearer error=\"invalid_token\", x=\"{TOKEN}\"")).unwrap(),
     ));
     sandbox.revoke_all();
     assert_eq!(send(Method::POST).await.unwrap().status(), 200);
     // A refusal that is kept, and one that fails to renew.
-    sandbox.refuse_next(1);
-    let once = source.layer().replay(replay::When::Never).layer(https::client(sandbox, version));
+    sandbox.reject_next(1);
+    let once = source.layer().replay(replay::Mode::Never).layer(https::client(sandbox, version));
     assert_eq!(once.oneshot(request(Method::POST, echo.clone())).await.unwrap().status(), 401);
     assert_eq!(send(Method::GET).await.unwrap().status(), 200);
-    sandbox.refuse_next(1);
+    sandbox.reject_next(1);
     sandbox.script(hostile(400, SECRET));
     assert_eq!(send(Method::GET).await.unwrap().status(), 401);
     source.rotate();
@@ -322,7 +322,7 @@ async fn drive_aeropay(sandbox: &AeropaySandbox, version: aeropay::ApiVersion) {
         source.rotate();
     }
     // Its answers have no token type, so one of them is no fault here.
-    assert!(source.stats().flights_failed as usize >= 2 * (FAULTS - 1), "{:?}", source.stats());
+    assert!(source.stats().fetches_failed as usize >= 2 * (FAULTS - 1), "{:?}", source.stats());
 }
 
 /// An API in this process that refuses every second request.
@@ -368,7 +368,7 @@ fn cause() -> String {
 }
 
 async fn drive_the_small_ones() {
-    send_some(Static::new(TOKEN).unwrap()).await;
+    send_some(FixedToken::new(TOKEN).unwrap()).await;
     send_some(from_fn(|| async { IssuedToken::bearer(TOKEN) })).await;
     send_some(from_fn(|| async { Err(Error::permanent(cause())) })).await;
     send_some(from_fn(|| async { Err(Error::transient(cause()).with_code(SECRET)) })).await;
@@ -444,7 +444,7 @@ fn no_provider_shows_a_secret_or_a_token_at_trace() {
         assert!(events.contains(name), "{name}: {events:?}");
     }
     for kind in
-        ["panicked", "timeout", "malformed_answer", "invalid_credentials", "unsupported_token_type", "throttled"]
+        ["panicked", "timeout", "malformed_response", "invalid_credentials", "unsupported_token_type", "throttled"]
     {
         assert!(watch.count("token_requests_total", &[("error", kind)]) > 0, "{kind}");
     }

@@ -25,7 +25,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};
 use tower_bearer_auth::{
-    BearerAuthLayer, BoxError, Error, FromExtension, IssuedToken, TokenProvider, TokenSource, replay,
+    BearerAuthLayer, BoxError, Error, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource, replay,
 };
 use tower_http::auth::AddAuthorizationLayer;
 
@@ -110,7 +110,7 @@ impl<K> Issuer<K> {
 impl<K: tower_bearer_auth::RequestKey> TokenProvider for Issuer<K> {
     type Key = K;
 
-    async fn fetch(&self, _: &K) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, _: &K, _: &FetchContext) -> Result<IssuedToken, Error> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
@@ -163,7 +163,7 @@ fn warm<K: tower_bearer_auth::RequestKey>(keys: impl IntoIterator<Item = K>) -> 
     let source = TokenSource::builder(Issuer::<K>::new(Duration::ZERO, true)).build();
     runtime().block_on(async {
         for key in keys {
-            source.warm_up(&key).await.unwrap();
+            source.warm_up_for(&key).await.unwrap();
         }
     });
     source.layer().allow_origin(ORIGIN).unwrap()
@@ -296,11 +296,11 @@ fn an_idle_user_takes_no_more_than_the_baseline_says() {
     let issuer = Issuer::<FromExtension<u64>>::new(Duration::ZERO, true);
     let source = TokenSource::builder(issuer.clone()).max_keys(USERS as usize).build();
     let runtime = runtime();
-    runtime.block_on(source.warm_up(&FromExtension(USERS))).unwrap();
+    runtime.block_on(source.warm_up_for(&FromExtension(USERS))).unwrap();
     let held = measure(|| {
         runtime.block_on(async {
             for user in 1..USERS {
-                source.warm_up(&FromExtension(user)).await.unwrap();
+                source.warm_up_for(&FromExtension(user)).await.unwrap();
             }
         });
     });

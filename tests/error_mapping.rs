@@ -1,5 +1,5 @@
 //! docs/errors.md: a row for each kind of error, and `Error::find` through the layers and clients that it names.
-#![cfg(feature = "sandbox")]
+
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tower::buffer::Buffer;
 use tower::timeout::error::Elapsed;
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _};
-use tower_bearer_auth::{BearerAuthLayer, BoxError, Error, ErrorKind, Static, TokenProvider, from_fn, replay};
+use tower_bearer_auth::{BearerAuthLayer, BoxError, Error, ErrorKind, FixedToken, TokenProvider, from_fn, replay};
 
 #[path = "common/variants.rs"]
 mod variants;
@@ -135,7 +135,7 @@ async fn an_error_is_found_through_a_buffer() {
     let error = client.oneshot(get()).await.unwrap_err();
     assert_eq!((kind(&*error), below.sends()), (Some(ErrorKind::Unavailable), 0));
 
-    let layer = BearerAuthLayer::new(Static::new("token").unwrap()).allow_origin(API).unwrap();
+    let layer = BearerAuthLayer::new(FixedToken::new("token").unwrap()).allow_origin(API).unwrap();
     let client = Buffer::new(layer.layer(below.clone()), 8);
     let error = client.oneshot(get()).await.unwrap_err();
     assert!(kind(&*error).is_none() && error.is::<io::Error>(), "{error}");
@@ -212,7 +212,7 @@ async fn silent_server() -> (String, Arc<AtomicUsize>, JoinHandle<()>) {
 }
 
 fn reqwest_client() -> reqwest::Client {
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(rustls::RootCertStore::empty())
@@ -242,16 +242,16 @@ async fn in_a_stack_over_reqwest_each_error_says_whose_it_is() {
     assert_eq!((kind(&*error), accepted.load(Ordering::SeqCst)), (Some(ErrorKind::Unavailable), 0));
 
     // A body that fails with an error of ours: reqwest's error has it for a source.
-    let ours = Error::permanent("no").with_kind(ErrorKind::Disabled);
+    let ours = Error::permanent("no").with_kind(ErrorKind::InvalidCredentials);
     let body = reqwest::Body::wrap_stream(stream::iter([Ok(Bytes::from("{")), Err(ours)]));
-    let error = through_reqwest(Static::new("token").unwrap(), &origin, body).await.unwrap_err();
+    let error = through_reqwest(FixedToken::new("token").unwrap(), &origin, body).await.unwrap_err();
     assert!(error.is::<reqwest::Error>(), "{error:?}");
-    assert_eq!((kind(&*error), accepted.load(Ordering::SeqCst)), (Some(ErrorKind::Disabled), 1));
+    assert_eq!((kind(&*error), accepted.load(Ordering::SeqCst)), (Some(ErrorKind::InvalidCredentials), 1));
 
     // Nobody listens any more: reqwest's own.
     server.abort();
     let _ = server.await;
-    let error = through_reqwest(Static::new("token").unwrap(), &origin, "{}".into()).await.unwrap_err();
+    let error = through_reqwest(FixedToken::new("token").unwrap(), &origin, "{}".into()).await.unwrap_err();
     assert!(kind(&*error).is_none(), "{error:?}");
     assert!(error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect), "{error:?}");
 }
@@ -271,7 +271,7 @@ async fn a_status_of_tonic_has_our_error_for_its_source() {
 
     server.abort();
     let _ = server.await;
-    let client = BearerAuthLayer::new(Static::new("token").unwrap()).layer(channel);
+    let client = BearerAuthLayer::new(FixedToken::new("token").unwrap()).layer(channel);
     let status = HealthClient::new(client).check(HealthCheckRequest::default()).await.unwrap_err();
     assert_eq!((status.code(), kind(&status)), (Code::Unavailable, None), "{status:?}");
 }

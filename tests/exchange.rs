@@ -1,5 +1,5 @@
 //! The token call and the providers, over real sockets: what the issuer saw, and what its answer became.
-#![cfg(feature = "sandbox")]
+
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "exchange/access_psp.rs"]

@@ -1,7 +1,7 @@
 //! tonic calls through the layer: a token that was revoked, refused by `grpc-status: 16`.
 //!
 //! Messages are plain bytes under a codec of the test's own, so that no protobuf is compiled.
-#![cfg(feature = "sandbox")]
+
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::convert::Infallible;
@@ -27,7 +27,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Status};
 use tower::Layer as _;
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
-use tower_bearer_auth::{Audit, BearerAuth, BearerAuthLayer, Replay, TokenProvider};
+use tower_bearer_auth::{Audit, BearerAuth, BearerAuthLayer, ReplayOutcome, TokenProvider};
 
 #[path = "common/eventually.rs"]
 mod eventually;
@@ -178,7 +178,7 @@ async fn client<P: TokenProvider<Key = ()>>(
     limit: usize,
 ) -> tonic::client::Grpc<BearerAuth<Client<HttpConnector, Body>, P, Buffered<Wrap>>> {
     let layer = BearerAuthLayer::new(provider).allow_origin(origin).unwrap();
-    layer.source().warm_up(&()).await.unwrap();
+    layer.source().warm_up().await.unwrap();
     server.revoked.store(1, Ordering::SeqCst);
     let http = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     let stack = layer.bodies(Buffered::new(limit, Body::new as Wrap)).layer(http);
@@ -209,7 +209,7 @@ async fn a_unary_call_under_a_revoked_token_succeeds_on_the_first_try() {
             let answer = client.unary(tonic::Request::new(message.clone()), path(UNARY), Raw).await.unwrap();
             assert_eq!(answer.get_ref(), "answer 0", "{looks:?}");
             let audit = answer.extensions().get::<Audit>().unwrap();
-            assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, Replay::Made));
+            assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, ReplayOutcome::Made));
             assert_eq!((tokens(&server), asked.count()), (BOTH.map(str::to_owned).into(), 2));
             let calls = server.calls.lock();
             assert_eq!(calls[1].messages, std::slice::from_ref(&message), "{looks:?}: the whole message, once");

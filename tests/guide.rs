@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use parking_lot::Mutex;
-use tower_bearer_auth::{Error, IssuedToken, RefreshPolicy, TokenProvider, TokenSource};
+use tower_bearer_auth::{Error, FetchContext, IssuedToken, RefreshPolicy, TokenProvider, TokenSource};
 
 use virtual_time::Paused;
 
@@ -182,7 +182,7 @@ fn the_reader_of_links_sees_what_is_wrong() {
     assert_eq!(used(text, &known), ["`Error`", "`Lost`", "errors"].map(str::to_owned).into());
     assert_eq!(inline(text), ["b.md"]);
     assert_eq!(definitions(text), BTreeMap::from([("x".to_owned(), "y".to_owned())]));
-    assert_eq!(path_of(&format!("{DOCS_RS}replay/enum.When.html#variant.Safe")).unwrap(), "crate::replay::When::Safe");
+    assert_eq!(path_of(&format!("{DOCS_RS}replay/enum.When.html#variant.Safe")).unwrap(), "crate::replay::Mode::Safe");
     assert_eq!(path_of(&format!("{DOCS_RS}fn.from_fn.html")).unwrap(), "crate::from_fn()");
     assert_eq!(path_of(&format!("{DOCS_RS}guide/index.html")).unwrap(), "crate::guide");
     assert_eq!(path_of("errors.md"), None);
@@ -208,7 +208,7 @@ struct Issuer {
 impl TokenProvider for Issuer {
     type Key = ();
 
-    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
         if self.down.load(Ordering::Relaxed) {
             self.failed.lock().push(self.clock.passed());
             return Err(Error::transient("connection refused"));
@@ -223,7 +223,7 @@ async fn world(policy: RefreshPolicy, seed: u64) -> (Issuer, TokenSource<Issuer>
     let clock = Paused::start();
     let issuer = Issuer { clock, down: Arc::default(), minted: Arc::default(), failed: Arc::default() };
     let source = TokenSource::builder(issuer.clone()).clock(clock).refresh(policy).jitter_seed(seed).build();
-    source.warm_up(&()).await.unwrap();
+    source.warm_up().await.unwrap();
     (issuer, source)
 }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
-use tower_bearer_auth::{Error, FromExtension, IssuedToken, TokenProvider, TokenSource};
+use tower_bearer_auth::{Error, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource};
 
 struct Asked {
     who: u8,
@@ -35,7 +35,7 @@ impl Issuer {
 impl TokenProvider for Issuer {
     type Key = FromExtension<u8>;
 
-    async fn fetch(&self, who: &Self::Key) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, who: &Self::Key, _: &FetchContext) -> Result<IssuedToken, Error> {
         let (answer, answered) = oneshot::channel();
         self.asked.lock().push(Asked { who: who.0, answer: Some(answer) });
         IssuedToken::bearer(answered.await.map_err(Error::transient)?)
@@ -82,7 +82,7 @@ fn a_caller_in_another_runtime_gets_a_token_although_the_flights_runtime_ends() 
     let Poll::Ready(Ok(token)) = poll!(second, there) else { panic!("no token") };
     assert_eq!(token.expose_secret(), "second");
     let stats = source.stats();
-    assert_eq!((stats.flights_lost, stats.flights_succeeded, stats.flights_running), (1, 1, 0));
+    assert_eq!((stats.fetches_cancelled, stats.fetches_succeeded, stats.fetches_in_flight), (1, 1, 0));
 }
 
 // R9, R14
@@ -165,5 +165,5 @@ fn a_rotation_moves_who_waits_and_the_old_answer_comes_too_late() {
         assert_eq!(token.expose_secret(), "new");
     }
     let stats = source.stats();
-    assert_eq!((stats.flights_stale, stats.flights_succeeded, stats.flights), (1, 1, 2));
+    assert_eq!((stats.fetches_stale, stats.fetches_succeeded, stats.fetches), (1, 1, 2));
 }

@@ -13,7 +13,7 @@ use http_body_util::Full;
 use tokio::sync::watch;
 use tokio::time::{advance, sleep};
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
-use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, Error, ErrorKind, Replay, TokenProvider};
+use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, Error, ErrorKind, ReplayOutcome, TokenProvider};
 
 #[path = "common/api.rs"]
 mod api;
@@ -44,7 +44,7 @@ fn layer<P: TokenProvider>(provider: P) -> BearerAuthLayer<P> {
 }
 
 fn audit_of(response: &Response<Body>) -> Audit {
-    response.extensions().get::<Audit>().unwrap().clone()
+    Audit::of(&response).unwrap().clone()
 }
 
 /// Tokens up to this number are revoked.
@@ -79,7 +79,10 @@ async fn a_revoked_token_is_replaced_by_the_next_call() {
     let response = client.clone().oneshot(get()).await.unwrap();
     assert_eq!(response.status(), 200);
     let audit = audit_of(&response);
-    assert_eq!((audit.generation, audit.key, audit.sends, audit.replay), (Some(2), Some(()), 2, Replay::Made));
+    assert_eq!(
+        (audit.generation, audit.key(), audit.sends, audit.replay),
+        (Some(2), Some(&()), 2, ReplayOutcome::Made)
+    );
     assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
     let tokens: Vec<_> = api.sends().iter().map(|sent| bearer(sent).to_owned()).collect();
     assert_eq!(tokens, ["token-1", "token-1", "token-2", "token-2"]);
@@ -123,11 +126,11 @@ async fn staggered_refusals_of_one_generation_make_one_token_request() {
         let response = response.unwrap();
         assert_eq!(response.status(), 200);
         let audit = audit_of(&response);
-        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, Replay::Made));
+        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, ReplayOutcome::Made));
     }
     assert_eq!((asked.count(), api.sends().len()), (2, 1 + 2 * CALLS));
     let stats = source.stats();
-    assert_eq!((stats.flights, stats.refusals, stats.replays), (2, CALLS as u64, CALLS as u64));
+    assert_eq!((stats.fetches, stats.rejections, stats.replays), (2, CALLS as u64, CALLS as u64));
 
     // A refusal of what has been replaced changes nothing, however often it is reported.
     for _ in 0..CALLS {
@@ -135,7 +138,7 @@ async fn staggered_refusals_of_one_generation_make_one_token_request() {
     }
     assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
     assert_eq!((source.peek().unwrap().generation(), asked.count()), (2, 2));
-    assert_eq!(source.stats().flights, 2);
+    assert_eq!(source.stats().fetches, 2);
 }
 
 // R23: every request that was in flight heals, each time.
@@ -196,7 +199,7 @@ async fn a_failed_renewal_puts_a_barely_refused_token_back_and_no_other() {
         assert_eq!(response.status(), 401);
         let audit = audit_of(&response);
         assert_eq!((audit.generation, audit.sends), (Some(1), 1));
-        assert_eq!(audit.replay, Replay::RenewalFailed(ErrorKind::Unavailable));
+        assert_eq!(audit.replay, ReplayOutcome::RefreshFailed(ErrorKind::Unavailable));
         // The API changes its mind; the issuer does not.
         revoked.up_to(0);
         let next = client.oneshot(get()).await;
@@ -217,7 +220,7 @@ async fn the_refused_token_handed_out_again_is_not_sent_again() {
     assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
     revoked.up_to(1);
     let response = client.oneshot(get()).await.unwrap();
-    assert_eq!(audit_of(&response).replay, Replay::RenewalFailed(ErrorKind::Unavailable));
+    assert_eq!(audit_of(&response).replay, ReplayOutcome::RefreshFailed(ErrorKind::Unavailable));
     assert_eq!((response.status(), asked.count(), api.sends().len()), (StatusCode::UNAUTHORIZED, 2, 2));
 }
 
@@ -240,7 +243,7 @@ async fn the_head_of_a_second_sending_is_the_first_ones_but_for_the_token() {
     secret.set_sensitive(true);
     let request = request.header("x-key", secret).extension(Order(17)).body(Body::default()).unwrap();
     let response = layer(provider).layer(api.clone()).oneshot(request).await.unwrap();
-    assert_eq!((response.status(), audit_of(&response).replay), (StatusCode::OK, Replay::Made));
+    assert_eq!((response.status(), audit_of(&response).replay), (StatusCode::OK, ReplayOutcome::Made));
 
     let sends = api.sends();
     let [first, second] = &sends[..] else { panic!("{} sends", sends.len()) };

@@ -1,5 +1,5 @@
-//! Refusals heal over real sockets, counted at the servers.
-#![cfg(feature = "sandbox")]
+//! Rejections heal over real sockets, counted at the servers.
+
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;
@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use tokio::sync::RwLock;
 use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::replay::Cloned;
-use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer, Verdict};
-use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, Clock, Now, Replay, SystemClock, TokenSource};
+use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, Clock, Now, ReplayOutcome, SystemClock, TokenSource};
+use tower_bearer_auth_sandbox::{AccessPspSandbox, ScriptedResponse, Verdict};
 
 #[path = "healing_sockets/early.rs"]
 mod early;
@@ -45,7 +45,7 @@ fn echo(sandbox: &AccessPspSandbox) -> Request<Body> {
 }
 
 fn sends(response: &Response<Incoming>) -> Option<u8> {
-    response.extensions().get::<Audit>().map(|audit| audit.sends)
+    Audit::of(&response).map(|audit| audit.sends)
 }
 
 // R4, R18, R20, R22, R23: counted at the issuer and at the API.
@@ -82,7 +82,7 @@ async fn a_hundred_in_flight_at_each_of_five_revocations_all_succeed_with_one_to
             assert_eq!((sandbox.sessions().len(), applied_to.len()), (CALLS, CALLS), "nothing is applied twice");
             applied += CALLS as u64;
             let stats = source.stats();
-            assert_eq!((stats.flights, stats.refusals, stats.replays), (1 + revocation, applied, applied));
+            assert_eq!((stats.fetches, stats.rejections, stats.replays), (1 + revocation, applied, applied));
         }
         let version = if version == Http::One { Version::HTTP_11 } else { Version::HTTP_2 };
         assert!(sandbox.api_requests().iter().all(|request| request.version == version));
@@ -107,7 +107,7 @@ async fn a_thousand_healed_requests_open_no_more_connections_than_there_are_task
     let _files = FILES.read().await;
     let sandbox = AccessPspSandbox::builder().token_lifetime(Duration::from_secs(86_400)).start().await.unwrap();
     // More than hyper reads by itself when a body is dropped.
-    sandbox.refuse_with(Answer::unauthorized().body(vec![b'x'; 60 * 1024]));
+    sandbox.reject_with(ScriptedResponse::unauthorized().body(vec![b'x'; 60 * 1024]));
     let clock = Ahead::default();
     let source = TokenSource::builder(provider(&sandbox).build().unwrap()).clock(clock.clone()).build();
     let client = source.layer().layer(client(&sandbox, Http::One));

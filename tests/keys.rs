@@ -11,7 +11,7 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tower_bearer_auth::{Error, ErrorKind, FromExtension, IssuedToken, TokenProvider, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource};
 
 type User = FromExtension<u64>;
 
@@ -53,7 +53,7 @@ impl Issuer {
 impl TokenProvider for Issuer {
     type Key = User;
 
-    async fn fetch(&self, key: &User) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, key: &User, _: &FetchContext) -> Result<IssuedToken, Error> {
         self.0.asked.fetch_add(1, Ordering::SeqCst);
         if self.0.stalled.lock().contains(&key.0) {
             self.0.waiting.send_modify(|waiting| *waiting += 1);
@@ -105,7 +105,7 @@ async fn a_million_users_leave_no_more_than_the_cap_behind() {
     // Each was asked for, and for nothing twice.
     assert_eq!(issuer.asked() as u64, USERS);
     let stats = source.stats();
-    assert_eq!(stats.flights_succeeded, USERS);
+    assert_eq!(stats.fetches_succeeded, USERS);
     assert!(most <= CAP + TASKS * AT_ONCE, "{most} keys");
     assert!(stats.keys <= CAP, "{} keys at rest", stats.keys);
     assert!(stats.keys + stats.evicted >= USERS, "{stats:?}");
@@ -157,7 +157,7 @@ async fn a_key_in_the_air_is_never_evicted() {
         all_act(&source, 1000 + wave * 10..1010 + wave * 10).await;
         assert!(source.stats().keys <= 10 + 50 + 10, "{} keys", source.stats().keys);
     }
-    assert_eq!(source.stats().flights_running, 50);
+    assert_eq!(source.stats().fetches_in_flight, 50);
     issuer.0.open.send_replace(true);
     waiting.await.unwrap();
     // One token request for each of them: none was forgotten while it was in the air.

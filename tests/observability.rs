@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use tower_bearer_auth::{Clock, Now, Stats};
+use tower_bearer_auth::{Clock, Now, SourceStats};
 
 #[path = "common/api.rs"]
 mod api;
@@ -37,24 +37,24 @@ use observed::Watch;
 
 /// Each counter beside the statistics that say the same. Waits that go on and flights in the air are in `stats` alone.
 #[track_caller]
-fn equal_to_stats(watch: &Watch, stats: &Stats) {
+fn equal_to_stats(watch: &Watch, stats: &SourceStats) {
     let flights = |outcome| watch.count("token_requests_total", &[("outcome", outcome)]);
     let waits = |outcome| watch.count("waits_total", &[("outcome", outcome)]);
     let refusals = |label, value| watch.count("refusals_total", &[(label, value)]);
     let seen = [
-        ("succeeded", flights("minted") + flights("kept"), stats.flights_succeeded),
-        ("failed", flights("failed"), stats.flights_failed),
-        ("lost", flights("lost"), stats.flights_lost),
-        ("stale", flights("stale"), stats.flights_stale),
-        ("flights", watch.count("token_requests_total", &[]) + stats.flights_running, stats.flights),
+        ("succeeded", flights("minted") + flights("kept"), stats.fetches_succeeded),
+        ("failed", flights("failed"), stats.fetches_failed),
+        ("lost", flights("lost"), stats.fetches_cancelled),
+        ("stale", flights("stale"), stats.fetches_stale),
+        ("flights", watch.count("token_requests_total", &[]) + stats.fetches_in_flight, stats.fetches),
         ("served", waits("served"), stats.waits_served),
         ("unserved", waits("failed"), stats.waits_failed),
         ("abandoned", waits("abandoned"), stats.waits_abandoned),
         ("waits", watch.count("waits_total", &[]) + stats.waiting, stats.waits),
-        ("turned away", watch.count("turned_away_total", &[]), stats.turned_away),
-        ("refusals", watch.count("refusals_total", &[]), stats.refusals),
-        ("unaccepted", refusals("token", "unaccepted"), stats.refusals_of_unaccepted),
-        ("declined", refusals("renewal", "declined"), stats.renewals_declined),
+        ("turned away", watch.count("turned_away_total", &[]), stats.failed_fast),
+        ("refusals", watch.count("refusals_total", &[]), stats.rejections),
+        ("unaccepted", refusals("token", "unaccepted"), stats.rejections_of_unaccepted),
+        ("declined", refusals("renewal", "declined"), stats.budget_exhausted),
         ("replays", watch.count("replays_total", &[]), stats.replays),
         ("not stamped", watch.count("not_stamped_total", &[]), stats.not_stamped),
         ("evicted", watch.count("evictions_total", &[]), stats.evicted),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use parking_lot::Mutex;
-use tower_bearer_auth::{Error, ErrorKind, IssuedToken, TokenProvider, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, FetchContext, IssuedToken, TokenProvider, TokenSource};
 
 use virtual_time::Paused;
 
@@ -62,7 +62,7 @@ struct Issuer {
 impl TokenProvider for Issuer {
     type Key = ();
 
-    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
         let now = passed(&self.clock);
         if self.down.load(Ordering::Relaxed) {
             self.failed.lock().push(now);
@@ -97,7 +97,7 @@ impl World {
             failed: Arc::default(),
         };
         let source = TokenSource::builder(issuer.clone()).clock(clock).jitter_seed(seed).build();
-        source.warm_up(&()).await.unwrap();
+        source.warm_up().await.unwrap();
         Self { life, clock, issuer, source, step: life.step }
     }
 

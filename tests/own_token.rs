@@ -163,7 +163,7 @@ async fn crowd(seed: u64, enough: usize) -> Seen {
         .api_version(ApiVersion::V1)
         .environment(Environment::Sandbox)
         .credentials_for(|merchant| Ok(Credentials::new(format!("key-{merchant}"), "secret")))
-        .http_client(issuer)
+        .http_client(tower_bearer_auth::token_endpoint::TokenClient::new(issuer))
         .build()
         .unwrap();
     let source = TokenSource::builder(provider).jitter_seed(seed).max_keys(195).build();

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tower::{Layer as _, Service, ServiceExt as _};
 use tower_bearer_auth::{
-    Audit, BearerAuthLayer, BoxError, Error, ErrorKind, IssuedToken, Replay, TokenProvider, TokenSource,
+    Audit, BearerAuthLayer, BoxError, Error, ErrorKind, IssuedToken, ReplayOutcome, TokenProvider, TokenSource,
 };
 
 #[path = "common/api.rs"]
@@ -166,7 +166,7 @@ fn short(n: usize, seconds: u64) -> Result<IssuedToken, Error> {
 async fn the_token_is_chosen_after_readiness_and_not_before() {
     let (provider, asked) = issuer(|n| async move { short(n, 60) });
     let source = TokenSource::new(provider);
-    source.warm_up(&()).await.unwrap();
+    source.warm_up().await.unwrap();
     let api = Api::new(|_| answer(StatusCode::OK));
     let slots = Arc::new(Semaphore::new(0));
     let limit = tower::limit::ConcurrencyLimit::with_semaphore(api.clone(), Arc::clone(&slots));
@@ -197,15 +197,15 @@ async fn a_second_sending_that_waits_for_readiness_longer_than_its_token_lives_h
         sleep(Duration::from_secs(100)).await;
         assert_eq!((api.sends().len(), asked.count()), (1, 2));
         if renewed_meanwhile {
-            source.warm_up(&()).await.unwrap();
+            source.warm_up().await.unwrap();
         }
         gate.send_replace(true);
         let response = call.await.unwrap().unwrap();
         assert_eq!(response.status(), 200);
         let sends = api.sends();
         assert_eq!(sends.iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["token-1", "token-3"]);
-        let audit = response.extensions().get::<Audit>().unwrap();
-        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(3), 2, Replay::Made));
+        let audit = Audit::of(&response).unwrap();
+        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(3), 2, ReplayOutcome::Made));
         assert_eq!(asked.count(), 3);
     }
 }
@@ -254,6 +254,6 @@ async fn a_token_that_ends_during_readiness_while_the_issuer_is_down_is_judged_b
     gate.send_replace(true);
     let response = call.await.unwrap().unwrap();
     assert_eq!((response.status(), asked.count()), (StatusCode::UNAUTHORIZED, 3));
-    assert_eq!(response.extensions().get::<Audit>().unwrap().replay, Replay::RefusedAgain);
+    assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::RejectedAgain);
     assert_eq!(api.sends().iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["token-1", "token-2"]);
 }

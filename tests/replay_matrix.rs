@@ -8,8 +8,8 @@ use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tower::{Layer as _, ServiceExt as _};
-use tower_bearer_auth::replay::{Bodies, Buffered, Cloned, Empty, Off, ReplayBody, When};
-use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, Replay};
+use tower_bearer_auth::replay::{Bodies, Buffered, Cloned, Empty, Mode, Off, ReplayBody};
+use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, ReplayOutcome};
 
 #[path = "common/api.rs"]
 mod api;
@@ -43,10 +43,10 @@ enum Asks {
     Other,
 }
 use Asks::{Idempotent, Keyed, Other};
-use When::{Always, Never, Safe};
+use Mode::{Always, Never, Safe};
 
 /// Sends for a body that is: empty, cloneable, within the limit, past the limit, without a copy. Then the tokens asked for.
-type Row = (When, Refused, Asks, [usize; 5], usize);
+type Row = (Mode, Refused, Asks, [usize; 5], usize);
 
 #[rustfmt::skip]
 const TABLE: [Row; 54] = [
@@ -182,7 +182,7 @@ fn buffered(limit: usize) -> Buffered<fn(ReplayBody<Stream>) -> Stream> {
 }
 
 /// One request whose first token is refused: how often it was sent, how many tokens were asked for.
-async fn run<B, R>(row: &Row, request: Request<B>, bodies: R, bytes: &str, no_copy: Replay) -> (usize, usize)
+async fn run<B, R>(row: &Row, request: Request<B>, bodies: R, bytes: &str, no_copy: ReplayOutcome) -> (usize, usize)
 where
     B: Body + Send + 'static,
     B::Data: Send,
@@ -204,7 +204,7 @@ where
     let sends = api.sends();
     let expected = if sends.len() == 2 { answer(StatusCode::CREATED) } else { refusal.answer() };
     assert_eq!(response.status(), expected.status(), "{what}");
-    let reason = response.extensions().get::<Audit>().map(|audit| (usize::from(audit.sends), audit.replay));
+    let reason = Audit::of(&response).map(|audit| (usize::from(audit.sends), audit.replay));
     assert_eq!(reason, reason_for(row, sends.len(), no_copy), "{what}");
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, expected.into_body().collect().await.unwrap().to_bytes(), "the answer is whole: {what}");
@@ -217,17 +217,17 @@ where
 }
 
 /// Why it was or was not sent again, as the answer says it.
-fn reason_for(row: &Row, sends: usize, no_copy: Replay) -> Option<(usize, Replay)> {
+fn reason_for(row: &Row, sends: usize, no_copy: ReplayOutcome) -> Option<(usize, ReplayOutcome)> {
     let (when, refusal, asks, ..) = *row;
     let curable = matches!(refusal, Bare | Explicit | Grpc);
     let reason = match (sends, when) {
         _ if !curable => return None,
-        (2, _) => Replay::Made,
-        (_, Never) => Replay::Off,
-        _ if no_copy != Replay::Made => no_copy,
+        (2, _) => ReplayOutcome::Made,
+        (_, Never) => ReplayOutcome::Off,
+        _ if no_copy != ReplayOutcome::Made => no_copy,
         _ => {
             assert_eq!((refusal, asks), (Bare, Other), "only this is held back for safety");
-            Replay::NotSafe
+            ReplayOutcome::NotSafe
         }
     };
     Some((sends, reason))
@@ -256,7 +256,7 @@ async fn each_cell_of_the_table_is_sent_as_often_as_it_says() {
         for (method, key) in asks.requests() {
             let full = |bytes: &str| request(&method, key, Full::new(Bytes::from(bytes.to_owned())));
             let streamed = || request(&method, key, stream());
-            let made = Replay::Made;
+            let made = ReplayOutcome::Made;
             let columns: [Vec<(usize, usize)>; 5] = [
                 vec![
                     run(row, full(""), Empty, "", made).await,
@@ -268,12 +268,12 @@ async fn each_cell_of_the_table_is_sent_as_often_as_it_says() {
                     run(row, streamed(), buffered(length()), &whole, made).await,
                     run(row, streamed(), buffered(usize::MAX), &whole, made).await,
                 ],
-                vec![run(row, streamed(), buffered(length() - 1), &whole, Replay::NoCopy).await],
+                vec![run(row, streamed(), buffered(length() - 1), &whole, ReplayOutcome::NoCopy).await],
                 vec![
-                    run(row, full(&whole), Empty, &whole, Replay::NoCopy).await,
-                    run(row, streamed(), Empty, &whole, Replay::NoCopy).await,
-                    run(row, full(&whole), Off, &whole, Replay::Off).await,
-                    run(row, full(""), Off, "", Replay::Off).await,
+                    run(row, full(&whole), Empty, &whole, ReplayOutcome::NoCopy).await,
+                    run(row, streamed(), Empty, &whole, ReplayOutcome::NoCopy).await,
+                    run(row, full(&whole), Off, &whole, ReplayOutcome::Off).await,
+                    run(row, full(""), Off, "", ReplayOutcome::Off).await,
                 ],
             ];
             for (column, (found, sends)) in columns.iter().zip(expected).enumerate() {
@@ -296,7 +296,7 @@ fn the_documented_table_is_the_tested_one() {
     let mut rows: Vec<Row> = Vec::new();
     for line in document.lines() {
         if let Some(title) = line.strip_prefix("## ") {
-            let settings = [("`When::Safe`", Safe), ("`When::Never`", Never), ("`When::Always`", Always)];
+            let settings = [("`Mode::Safe`", Safe), ("`Mode::Never`", Never), ("`Mode::Always`", Always)];
             when = settings.into_iter().find(|(name, _)| title.starts_with(name)).map(|(_, when)| when);
         }
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();

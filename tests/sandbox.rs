@@ -1,5 +1,5 @@
 //! The sandbox serves, records, ages and holds: driven by a bare hyper client.
-#![cfg(feature = "sandbox")]
+
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, Version};
 use serde_json::json;
 use tokio::{net::TcpStream, runtime::Handle};
-use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer, Fault, Protocols, Verdict};
+use tower_bearer_auth_sandbox::{AccessPspSandbox, Fault, Protocols, ScriptedResponse, Verdict};
 
 #[path = "sandbox/aeropay.rs"]
 mod aeropay;
@@ -222,14 +222,14 @@ async fn an_answer_held_back_was_given_before_the_revocation() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let token = new_token(&sandbox, &client).await;
-    sandbox.hold_answers();
+    sandbox.hold_responses();
     let call = tokio::spawn({
         let (client, request) = (client.clone(), session_request(&sandbox, &token));
         async move { client.send(request).await.unwrap() }
     });
-    within("the answers are held", sandbox.wait_answers_held(1)).await;
+    within("the answers are held", sandbox.wait_responses_held(1)).await;
     sandbox.revoke_all();
-    sandbox.release_answers();
+    sandbox.release_responses();
     assert_eq!(call.await.unwrap().status(), 201);
     let late = client.send(session_request(&sandbox, &token)).await;
     assert_eq!(late.unwrap().status(), 401);
@@ -370,7 +370,7 @@ async fn no_debug_form_shows_a_secret() {
         assert!(client.send(request).await.unwrap().status().is_success());
     }
     let recorder = sandbox.recorder().await.unwrap();
-    recorder.answer_with(Answer::new(StatusCode::OK).body(token.clone()));
+    recorder.respond_with(ScriptedResponse::new(StatusCode::OK).body(token.clone()));
     let shown = format!(
         "{sandbox:?} {:?} {:?} {:?} {:?} {:?} {recorder:?} {:?}",
         sandbox.token_requests(),

@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tower_bearer_auth::Stats;
+use tower_bearer_auth::SourceStats;
 
 use life::Life;
 
@@ -61,19 +61,19 @@ fn whatever_happens_in_whatever_order_every_promise_holds_at_every_step() {
 }
 
 /// A simulation in which something never happens shows nothing about it.
-fn everything_happened(lives: &[Stats]) {
-    let sum = |of: fn(&Stats) -> u64| lives.iter().map(of).sum::<u64>();
+fn everything_happened(lives: &[SourceStats]) {
+    let sum = |of: fn(&SourceStats) -> u64| lives.iter().map(of).sum::<u64>();
     let table = [
         ("hits", sum(|stats| stats.hits), 50_000),
-        ("turned away", sum(|stats| stats.turned_away), 5_000),
+        ("turned away", sum(|stats| stats.failed_fast), 5_000),
         ("waits served", sum(|stats| stats.waits_served), 20_000),
         ("waits failed", sum(|stats| stats.waits_failed), 5_000),
         ("waits abandoned", sum(|stats| stats.waits_abandoned), 5_000),
-        ("flights succeeded", sum(|stats| stats.flights_succeeded), 10_000),
-        ("flights failed", sum(|stats| stats.flights_failed), 5_000),
-        ("flights lost", sum(|stats| stats.flights_lost), 1_000),
-        ("flights stale", sum(|stats| stats.flights_stale), 1_000),
-        ("renewals declined", sum(|stats| stats.renewals_declined), 1_000),
+        ("flights succeeded", sum(|stats| stats.fetches_succeeded), 10_000),
+        ("flights failed", sum(|stats| stats.fetches_failed), 5_000),
+        ("flights lost", sum(|stats| stats.fetches_cancelled), 1_000),
+        ("flights stale", sum(|stats| stats.fetches_stale), 1_000),
+        ("renewals declined", sum(|stats| stats.budget_exhausted), 1_000),
         ("evicted", sum(|stats| stats.evicted), 500),
     ];
     for (what, happened, least) in table {

@@ -31,13 +31,13 @@ mod reentrance;
 mod rotation;
 #[path = "source/single_flight.rs"]
 mod single_flight;
-#[cfg(feature = "sandbox")]
+
 #[path = "source/sockets.rs"]
 mod sockets;
 #[path = "source/status.rs"]
 mod status;
 #[path = "source/time.rs"]
 mod time;
-#[cfg(feature = "sandbox")]
+
 #[path = "common/within.rs"]
 mod within;

@@ -1,7 +1,7 @@
 //! The layer in the client stacks that people have, over loopback with TLS, through an expiry and revocations in flight.
 //!
 //! The gateway is the one of the example, by its file.
-#![cfg(feature = "sandbox")]
+
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::future::Future;
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use http::{StatusCode, Version};
 use parking_lot::Mutex;
-use tower_bearer_auth::sandbox::{AccessPspSandbox, Verdict};
 use tower_bearer_auth::{AccessPsp, Clock, Now, SystemClock, TokenSource};
+use tower_bearer_auth_sandbox::{AccessPspSandbox, Verdict};
 
 #[path = "stacks/composed.rs"]
 mod composed;
@@ -138,7 +138,7 @@ where
         assert_eq!(request.headers.get_all("authorization").iter().count(), 1);
     }
     let stats = source.stats();
-    assert_eq!((stats.flights, stats.refusals, stats.replays), (4, 2 * CALLS as u64, 2 * CALLS as u64));
+    assert_eq!((stats.fetches, stats.rejections, stats.replays), (4, 2 * CALLS as u64, 2 * CALLS as u64));
     no_process_default();
 }
 

@@ -10,9 +10,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use indicatif::{ProgressBar, ProgressStyle};
 use tower::{Service, ServiceExt};
-use tower_bearer_auth::exchange::HttpClient;
-use tower_bearer_auth::sandbox::AccessPspSandbox;
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{AccessPsp, BearerAuthLayer, BoxError, TokenSource};
+use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 use crate::stack::{self, Added};
 use crate::verdict::Verdict;

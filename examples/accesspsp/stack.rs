@@ -24,7 +24,7 @@ pub(crate) fn https_client(ca_pem: Option<&str>) -> Result<Client<HttpsConnector
         Some(pem) => roots.add(CertificateDer::from_pem_slice(pem.as_bytes())?)?,
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
     }
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();

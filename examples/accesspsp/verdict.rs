@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use tower_bearer_auth::Stats;
-use tower_bearer_auth::sandbox::{AccessPspSandbox, Verdict as Judged};
+use tower_bearer_auth::SourceStats;
+use tower_bearer_auth_sandbox::{AccessPspSandbox, Verdict as Judged};
 
 use crate::job::SESSIONS;
 
@@ -16,7 +16,7 @@ pub(crate) struct Verdict {
 impl Verdict {
     pub(crate) fn of(
         sandbox: &AccessPspSandbox,
-        stats: &Stats,
+        stats: &SourceStats,
         (median, p99): (Duration, Duration),
         lifetime: Duration,
         time: Duration,
@@ -49,7 +49,7 @@ impl Verdict {
         check(revoked >= 1, "no request was refused in flight".into());
         check(others == 0, format!("{others} requests carried a token that was bad for another reason"));
         check(token_requests <= allowed, format!("{token_requests} token requests, more than {allowed}"));
-        check(stats.flights == token_requests as u64, "the source counted other token requests than the issuer".into());
+        check(stats.fetches == token_requests as u64, "the source counted other token requests than the issuer".into());
         check(stats.replays == refused as u64, "the layer counted other replays than the API saw refusals".into());
 
         let rows = vec![

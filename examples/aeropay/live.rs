@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 use http::Request;
-use http_body_util::Full;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer_auth::aeropay::{self, Environment};
-use tower_bearer_auth::exchange::HttpClient;
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{Aeropay, BearerAuthLayer, BoxError, replay};
 
 pub(crate) async fn search_transactions() -> Result<(), BoxError> {
@@ -23,9 +22,7 @@ pub(crate) async fn search_transactions() -> Result<(), BoxError> {
     let layer = BearerAuthLayer::new(provider).bodies(replay::Cloned);
     let mut client = ServiceBuilder::new().layer(aeropay::layer(layer)).service(HttpClient::new()?);
     let request =
-        Request::post(format!("{sandbox}{path}"))
-            .header("content-type", "application/json")
-            .body(Full::<Bytes>::from("{}"))?;
+        Request::post(format!("{sandbox}{path}")).header("content-type", "application/json").body(Bytes::from("{}"))?;
     let response = client.ready().await?.call(request).await?;
     println!("POST {path} was answered with {}", response.status());
     Ok(())

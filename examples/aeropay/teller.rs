@@ -9,10 +9,10 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
-use tower_bearer_auth::aeropay::{self, Identity, UserId};
-use tower_bearer_auth::exchange::HttpClient;
-use tower_bearer_auth::sandbox::AeropaySandbox;
+use tower_bearer_auth::aeropay::{self, UserId};
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{Aeropay, Audit, BoxError, Clock, Error, Now, SystemClock, TokenSource, replay};
+use tower_bearer_auth_sandbox::AeropaySandbox;
 
 /// The system's clocks, and some time ahead of them.
 #[derive(Clone, Default)]
@@ -63,7 +63,7 @@ impl Teller {
             .method(&method)
             .uri(format!("{}{path}", self.sandbox.base_url()))
             .header("content-type", "application/json")
-            .body(Full::<Bytes>::from(body.to_string()))?;
+            .body(Bytes::from(body.to_string()))?;
         if let Some(user) = user {
             request.extensions_mut().insert(user.clone());
         }
@@ -90,7 +90,7 @@ impl Teller {
             println!("    server saw {scope}{whose}: {:?}, answered {status}{code}", call.verdict.ok_or("no verdict")?);
         }
         self.told = self.sandbox.call_count();
-        if let Some(audit) = answer.extensions().get::<Audit<Identity>>() {
+        if let Some(audit) = Audit::of(&answer) {
             println!("    sent {} time(s), replay: {:?}", audit.sends, audit.replay);
         }
         Ok(serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?)

@@ -68,13 +68,13 @@ where
             headers::drop_hop_by_hop(&mut head.headers);
             Response::from_parts(head, Body::new(body))
         }
-        Err(error) => refusal(&error),
+        Err(error) => error_response(&error),
     }
 }
 
 /// By the table of docs/errors.md: 502 where the upstream failed. Where there is no token, nothing was sent: 503 if that may
 /// pass, 500 if a setting has to change. Why is for the log: it names the issuer, and the caller can mend nothing.
-fn refusal(error: &BoxError) -> Response {
+fn error_response(error: &BoxError) -> Response {
     let Some(ours) = Error::find(&**error) else {
         return StatusCode::BAD_GATEWAY.into_response();
     };

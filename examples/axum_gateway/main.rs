@@ -15,9 +15,9 @@ use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::net::TcpListener;
-use tower_bearer_auth::exchange::HttpClient;
-use tower_bearer_auth::sandbox::AccessPspSandbox;
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{AccessPsp, BoxError, TokenSource};
+use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -42,7 +42,7 @@ async fn main() -> Result<(), BoxError> {
     service.expect("GET", "/livez", StatusCode::OK).await?;
     service.expect("GET", "/readyz", StatusCode::SERVICE_UNAVAILABLE).await?;
     // The probe has asked for the token.
-    source.warm_up(&()).await?;
+    source.warm_up().await?;
     service.expect("GET", "/readyz", StatusCode::OK).await?;
     service.expect("POST", "/wallets/wsps/sessions", StatusCode::CREATED).await?;
     sandbox.revoke_all();
@@ -79,7 +79,7 @@ impl Service {
 fn https_client(ca_pem: &str) -> Result<gateway::Https, BoxError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes())?)?;
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use http::Response;
+use http::header::WWW_AUTHENTICATE;
 
-use super::audit::{Audit, Replay};
+use super::audit::{Audit, ReplayOutcome};
 use super::copy::{Again, Head};
 use super::heal::Healing;
 use super::layer::Shared;
-use super::replay::{Bodies, When};
-use crate::api::{Refusal, ResponseHead};
+use super::replay::{Bodies, Mode};
+use crate::message::{Rejection, ResponseHead, accepts, take_mark};
 use crate::provider::TokenProvider;
-use crate::source::{Grant, Renewal};
+use crate::source::{BudgetExhausted, Grant, Lookup};
 use crate::token::Token;
 
 /// What a refusal comes to: the answer is the caller's, or healing begins.
@@ -21,20 +22,17 @@ pub(super) enum Refused<S, P: TokenProvider, R: Bodies<B>, B, T> {
 }
 
 /// Of a request that carried no token of ours.
-pub(super) fn add_not_stamped<P: TokenProvider, T>(response: &mut Response<T>) {
-    let audit = Audit::<P::Key> { generation: None, key: None, sends: 1, replay: Replay::NotStamped };
-    response.extensions_mut().insert(audit);
+pub(super) fn add_not_stamped<T>(response: &mut Response<T>) {
+    response.extensions_mut().insert(Audit::not_stamped());
 }
 
 impl<P: TokenProvider> Shared<P> {
     /// What the answer says of `token`, which is marked where the server took it.
-    pub(super) fn refusal<T>(&self, response: &Response<T>, token: &Token) -> Refusal {
+    pub(super) fn rejection<T>(&self, response: &mut Response<T>, token: &Token) -> Option<Rejection> {
+        let mark = take_mark(response.extensions_mut());
         let head = ResponseHead::of(response);
-        // Most answers have none, and that is known without a call.
-        let below = response.extensions();
-        let refusal = if below.is_empty() { None } else { below.get::<Refusal>().copied() };
-        let refusal = refusal.unwrap_or_else(|| self.source.provider().refusal(&head));
-        if refusal == Refusal::NotRefused && !token.is_accepted() && head.accepts() {
+        let refusal = mark.unwrap_or_else(|| self.source.provider().rejection(&head));
+        if refusal.is_none() && !token.is_accepted() && accepts(&head) {
             token.accept();
         }
         refusal
@@ -45,7 +43,7 @@ impl<P: TokenProvider> Shared<P> {
         self: &Arc<Self>,
         bodies: R,
         response: Response<T>,
-        refusal: Refusal,
+        refusal: Rejection,
         grant: Grant<P::Key>,
         again: Option<Again<S, R::Kept>>,
     ) -> Refused<S, P, R, B, T>
@@ -53,44 +51,44 @@ impl<P: TokenProvider> Shared<P> {
         R: Bodies<B>,
     {
         let (again, why_not) = match again {
-            None if self.when == When::Never || R::OFF => (None, Replay::Off),
-            None => (None, Replay::NoCopy),
-            Some(again) if !bodies.is_whole(&again.copy.kept) => (None, Replay::NoCopy),
+            None if self.when == Mode::Never || R::OFF => (None, ReplayOutcome::Off),
+            None => (None, ReplayOutcome::NoCopy),
+            Some(again) if !bodies.is_whole(&again.copy.kept) => (None, ReplayOutcome::NoCopy),
             Some(again) if self.when.allows(refusal, || self.is_idempotent(&again.copy.head)) => {
-                (Some(again), Replay::Made)
+                (Some(again), ReplayOutcome::Made)
             }
-            Some(_) => (None, Replay::NotSafe),
+            Some(_) => (None, ReplayOutcome::NotSafe),
         };
-        let renewal = self.source.refuse(&grant, refusal, again.is_some());
+        let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().cloned().collect();
+        let renewal = self.source.reject_grant(&grant, refusal, challenges, again.is_some());
         let Some(again) = again else {
             return Refused::Return(self.audited(response, &grant, 1, why_not));
         };
         match renewal {
-            Renewal::Exhausted => Refused::Return(self.audited(response, &grant, 1, Replay::BudgetExhausted)),
-            Renewal::Failed(error) => {
-                Refused::Return(self.audited(response, &grant, 1, Replay::RenewalFailed(error.kind())))
+            Err(BudgetExhausted) => Refused::Return(self.audited(response, &grant, 1, ReplayOutcome::BudgetExhausted)),
+            Ok(Lookup::Failed(error)) => {
+                Refused::Return(self.audited(response, &grant, 1, ReplayOutcome::RefreshFailed(error.kind())))
             }
-            Renewal::Ready(newer) => {
+            Ok(Lookup::Granted(newer)) => {
                 Refused::Heal(Box::new(Healing::renewed(Arc::clone(self), bodies, response, grant, again, newer)))
             }
-            Renewal::Wait(acquire) => {
+            Ok(Lookup::Wait(acquire)) => {
                 Refused::Heal(Box::new(Healing::renewing(Arc::clone(self), bodies, response, grant, again, acquire)))
             }
         }
     }
 
     /// Reads the answer to the second sending. A refusal spends nothing and rejects nothing: it is shown.
-    pub(super) fn read_second<T>(&self, response: Response<T>, grant: &Grant<P::Key>) -> Response<T> {
-        let refusal = self.refusal(&response, grant.token());
-        if refusal == Refusal::NotRefused {
-            return self.audited(response, grant, 2, Replay::Made);
-        }
-        self.source.refused_again(grant, refusal);
-        self.audited(response, grant, 2, Replay::RefusedAgain)
+    pub(super) fn read_second<T>(&self, mut response: Response<T>, grant: &Grant<P::Key>) -> Response<T> {
+        let Some(refusal) = self.rejection(&mut response, grant.token()) else {
+            return self.audited(response, grant, 2, ReplayOutcome::Made);
+        };
+        self.source.report_rejected_again(grant, refusal);
+        self.audited(response, grant, 2, ReplayOutcome::RejectedAgain)
     }
 
     fn is_idempotent(&self, head: &Head) -> bool {
-        head.headers().is_some_and(|headers| self.source.provider().idempotent(&head.borrowed(&headers)))
+        head.headers().is_some_and(|headers| self.source.provider().is_idempotent(&head.borrowed(&headers)))
     }
 
     pub(super) fn audited<T>(
@@ -98,15 +96,23 @@ impl<P: TokenProvider> Shared<P> {
         mut response: Response<T>,
         grant: &Grant<P::Key>,
         sends: u8,
-        replay: Replay,
+        replay: ReplayOutcome,
     ) -> Response<T> {
-        replay.tell(&self.source, grant);
+        if let Some((outcome, error)) = replay.label() {
+            self.source.report_outcome(grant, outcome, error);
+        }
         self.add_audit(&mut response, grant, sends, replay);
         response
     }
 
-    pub(super) fn add_audit<T>(&self, response: &mut Response<T>, grant: &Grant<P::Key>, sends: u8, replay: Replay) {
-        let generation = Some(grant.token().generation());
-        response.extensions_mut().insert(Audit { generation, key: Some(grant.key().clone()), sends, replay });
+    pub(super) fn add_audit<T>(
+        &self,
+        response: &mut Response<T>,
+        grant: &Grant<P::Key>,
+        sends: u8,
+        replay: ReplayOutcome,
+    ) {
+        let audit = Audit::new(grant.shared_key(), grant.token().generation(), sends, replay);
+        response.extensions_mut().insert(audit);
     }
 }

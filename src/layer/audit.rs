@@ -1,70 +1,123 @@
-//! What a response says of how it came about.
+//! What a response says about how it was obtained.
+
+use std::any::Any;
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+
+use http::Response;
 
 use crate::error::ErrorKind;
-use crate::provider::TokenProvider;
-use crate::source::{Grant, TokenSource};
 
-/// Under which token a request was sent, how often, and why.
+/// Which token a request was sent with, how often it was sent, and why.
 ///
-/// It is in the extensions of every response that was refused or that answers a second sending, and under
-/// [`audit(true)`](crate::BearerAuthLayer::audit) of every response. `K` is the provider's key type.
+/// Every response that was rejected or replayed has one in its extensions. With
+/// [`audit_all`](crate::BearerAuthLayer::audit_all) every response has one.
 ///
 /// ```
+/// use tower_bearer_auth::Audit;
+///
 /// # let response = http::Response::new(());
-/// if let Some(audit) = response.extensions().get::<tower_bearer_auth::Audit>() {
-///     println!("sent {} times, last under token generation {:?}", audit.sends, audit.generation);
+/// if let Some(audit) = Audit::of(&response) {
+///     println!("sent {} times, last with token generation {:?}", audit.sends, audit.generation);
 /// }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 #[non_exhaustive]
-pub struct Audit<K = ()> {
-    /// The generation of the token that the last sending carried; `None` if it carried none of ours.
+pub struct Audit {
+    /// The generation of the token that the last send carried; `None` if the layer stamped no token.
     pub generation: Option<u64>,
-    /// As whom it was sent; `None` if it carried no token of ours.
-    pub key: Option<K>,
-    /// How often the request went to the inner service: 1 or 2.
+    /// How often the request was sent to the inner service: 1 or 2.
     pub sends: u8,
-    /// Whether it was sent again, or why not.
-    pub replay: Replay,
+    /// Whether the request was replayed, or why not.
+    pub replay: ReplayOutcome,
+    key: Option<Arc<dyn AnyKey>>,
 }
 
-/// Whether a request was sent again, or why not.
+impl Audit {
+    pub(super) fn new<K>(key: Arc<K>, generation: u64, sends: u8, replay: ReplayOutcome) -> Self
+    where
+        K: Debug + Send + Sync + 'static,
+    {
+        Self { generation: Some(generation), sends, replay, key: Some(key) }
+    }
+
+    /// The audit of a request that carried no token of this layer.
+    pub(super) fn not_stamped() -> Self {
+        Self { generation: None, sends: 1, replay: ReplayOutcome::NotStamped, key: None }
+    }
+
+    /// The audit of `response`, if it has one.
+    #[must_use]
+    pub fn of<T>(response: &Response<T>) -> Option<&Self> {
+        response.extensions().get()
+    }
+
+    /// The key that the request was sent as. `None` if the layer stamped no token, or if `K` is not the provider's
+    /// [`Key`](crate::TokenProvider::Key).
+    #[must_use]
+    pub fn key<K: 'static>(&self) -> Option<&K> {
+        self.key.as_deref()?.as_any().downcast_ref()
+    }
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit")
+            .field("generation", &self.generation)
+            .field("sends", &self.sends)
+            .field("replay", &self.replay)
+            .field("key", &self.key)
+            .finish()
+    }
+}
+
+/// A key of any type that can be printed.
+trait AnyKey: Debug + Send + Sync {
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<K: Debug + Send + Sync + 'static> AnyKey for K {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Whether a request was replayed, or why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Replay {
-    /// The token was not refused.
+pub enum ReplayOutcome {
+    /// The token was not rejected.
     NotNeeded,
-    /// The request carried no token of ours: a foreign origin, or a header that was there already.
+    /// The layer stamped no token: the origin is foreign, or the request already had the header.
     NotStamped,
-    /// It was sent again, and the new token was not refused.
+    /// The request was replayed, and the new token was not rejected.
     Made,
-    /// It was sent again, and the new token was refused as well. It is not renewed a second time.
-    RefusedAgain,
+    /// The request was replayed, and the new token was rejected too. It is not refreshed a second time.
+    RejectedAgain,
     /// Replay is off.
     Off,
-    /// There is no faithful copy: the body could not be kept, or went past the limit.
+    /// There is no complete copy: the body could not be kept, or it exceeded the limit.
     NoCopy,
-    /// The refusal was bare and the request is not known to be idempotent: the server may have applied it.
+    /// The rejection names no reason and the request is not known to be idempotent. The server may have applied it.
     NotSafe,
-    /// The renewal budget is empty: new tokens were refused as well.
+    /// The budget for refreshes is empty: new tokens were rejected too.
     BudgetExhausted,
-    /// There is no new token, because of an error of this kind.
-    RenewalFailed(ErrorKind),
+    /// There is no new token because of an error of this kind.
+    RefreshFailed(ErrorKind),
 }
 
-impl Replay {
-    /// Says what a refused request has come to. Of one that was not refused there is nothing to say.
-    pub(super) fn tell<P: TokenProvider>(&self, source: &TokenSource<P>, grant: &Grant<P::Key>) {
-        let (outcome, error) = match self {
-            Self::NotNeeded | Self::NotStamped => return,
-            Self::Made => ("healed", None),
-            Self::RefusedAgain => ("refused_again", None),
-            Self::Off => ("off", None),
-            Self::NoCopy => ("no_copy", None),
-            Self::NotSafe => ("not_safe", None),
-            Self::BudgetExhausted => ("budget_exhausted", None),
-            Self::RenewalFailed(kind) => ("renewal_failed", Some(*kind)),
-        };
-        source.settled(grant, outcome, error);
+impl ReplayOutcome {
+    /// The label and the error that telemetry reports for a rejected request. `None` if no token was rejected.
+    pub(super) fn label(self) -> Option<(&'static str, Option<ErrorKind>)> {
+        match self {
+            Self::NotNeeded | Self::NotStamped => None,
+            Self::Made => Some(("replayed", None)),
+            Self::RejectedAgain => Some(("rejected_again", None)),
+            Self::Off => Some(("off", None)),
+            Self::NoCopy => Some(("no_copy", None)),
+            Self::NotSafe => Some(("not_safe", None)),
+            Self::BudgetExhausted => Some(("budget_exhausted", None)),
+            Self::RefreshFailed(kind) => Some(("refresh_failed", Some(kind))),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
-use crate::api::RequestHead;
+use crate::message::RequestHead;
 
 /// Everything that a second sending needs.
 pub(super) struct Again<S, K> {

@@ -12,16 +12,16 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::answer::{self, Refused};
-use super::audit::Replay;
+use super::audit::ReplayOutcome;
 use super::copy::{Again, Copied, Head, Room};
 use super::heal::{Healed, Healing};
 use super::layer::Shared;
 use super::lease::Held;
 use super::replay::{self, Bodies};
-use crate::api::Refusal;
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, NotSent};
+use crate::message::Rejection;
 use crate::provider::TokenProvider;
-use crate::source::{Acquire, Grant};
+use crate::source::{Grant, TokenWait};
 
 pin_project! {
     /// The future of a [`BearerAuth`](crate::BearerAuth) call. Polled after its answer it stays pending.
@@ -65,7 +65,7 @@ pin_project! {
 struct Waiting<S, P: TokenProvider, R, B> {
     shared: Arc<Shared<P>>,
     bodies: R,
-    acquire: Acquire<P>,
+    acquire: TokenWait<P>,
     service: S,
     request: Request<B>,
 }
@@ -103,7 +103,7 @@ where
         bodies: R,
         service: S,
         request: Request<B>,
-        acquire: Acquire<P>,
+        acquire: TokenWait<P>,
     ) -> Self {
         let waiting = Box::new(Waiting { shared, bodies, acquire, service, request });
         Self { state: State::Waiting { waiting } }
@@ -153,20 +153,20 @@ where
                 Sending::Stamped(sent) => &sent.held,
                 Sending::Passing { audit } => {
                     if *audit {
-                        answer::add_not_stamped::<P, T>(&mut response);
+                        answer::add_not_stamped(&mut response);
                     }
                     self.end();
                     return Poll::Ready(Ok(response));
                 }
             };
-            let refusal = held.shared().refusal(&response, held.grant().token());
-            if refusal == Refusal::NotRefused {
+            let rejection = held.shared().rejection(&mut response, held.grant().token());
+            let Some(refusal) = rejection else {
                 if held.shared().audit {
-                    held.shared().add_audit(&mut response, held.grant(), 1, Replay::NotNeeded);
+                    held.shared().add_audit(&mut response, held.grant(), 1, ReplayOutcome::NotNeeded);
                 }
                 self.end();
                 return Poll::Ready(Ok(response));
-            }
+            };
             if let Some(response) = self.as_mut().refused(response, refusal) {
                 return Poll::Ready(Ok(response));
             }
@@ -192,7 +192,7 @@ where
         let mut this = self.project();
         match this.state.as_mut().project() {
             StateProj::Ended { error } => match error.take() {
-                Some(error) => Poll::Ready(Some(Err(error.into()))),
+                Some(error) => Poll::Ready(Some(Err(NotSent::new(error).into()))),
                 None => Poll::Pending,
             },
             StateProj::Waiting { waiting } => {
@@ -203,7 +203,7 @@ where
                 };
                 match grant.and_then(|grant| waiting.send(grant)) {
                     Ok(sent) => this.state.set(sent),
-                    Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                    Err(error) => return Poll::Ready(Some(Err(NotSent::new(error).into()))),
                 }
                 Poll::Ready(None)
             }
@@ -228,7 +228,7 @@ where
     }
 
     /// The token of a first sending was refused. The answer is the caller's, or `None` where healing has begun.
-    fn refused(self: Pin<&mut Self>, response: Response<T>, refusal: Refusal) -> Option<Response<T>> {
+    fn refused(self: Pin<&mut Self>, response: Response<T>, refusal: Rejection) -> Option<Response<T>> {
         let mut state = self.project().state;
         // Sets the first response future free before anything else happens.
         let StateReplace::Sent { sent: Sending::Stamped(sent), .. } =

@@ -13,13 +13,14 @@ use http_body::Body;
 use tokio::time::Sleep;
 use tower_service::Service;
 
-use super::audit::Replay;
+use super::audit::ReplayOutcome;
 use super::copy::{Again, Copied};
 use super::layer::Shared;
 use super::replay::Bodies;
 use crate::error::{BoxError, ErrorKind};
 use crate::provider::TokenProvider;
-use crate::source::{Acquire, Grant, Newest, is_over};
+use crate::rt;
+use crate::source::{Grant, TokenWait};
 
 /// A refused answer is read to its end, within these, so that its connection can be used again.
 const DRAIN_BYTES: usize = 64 * 1024;
@@ -35,7 +36,7 @@ pub(super) struct Healing<S, P: TokenProvider, R: Bodies<B>, B, T> {
 enum Step<S, P: TokenProvider, K, B, T> {
     /// The answer is unread: it is the caller's if there is no new token.
     Renewing {
-        acquire: Acquire<P>,
+        acquire: TokenWait<P>,
         answer: Response<T>,
         again: Again<S, K>,
     },
@@ -64,7 +65,7 @@ enum Step<S, P: TokenProvider, K, B, T> {
     },
     /// The service is ready, and the new token has ended meanwhile.
     Restamping {
-        acquire: Acquire<P>,
+        acquire: TokenWait<P>,
         grant: Grant<P::Key>,
         service: S,
         request: Request<B>,
@@ -88,7 +89,7 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Healing<S, P, R, B, T> {
         answer: Response<T>,
         refused: Grant<P::Key>,
         again: Again<S, R::Kept>,
-        acquire: Acquire<P>,
+        acquire: TokenWait<P>,
     ) -> Self {
         Self { shared, bodies, refused, step: Step::Renewing { acquire, answer, again } }
     }
@@ -142,13 +143,13 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Healing<S, P, R, B, T> {
             self.step = match (std::mem::replace(&mut self.step, Step::Done), renewed) {
                 (Step::Renewing { answer, again, .. }, Some(Ok(grant))) => Step::Renewed { grant, answer, again },
                 (Step::Renewing { answer, .. }, Some(Err(error))) => {
-                    let why = Replay::RenewalFailed(error.kind());
+                    let why = ReplayOutcome::RefreshFailed(error.kind());
                     return Poll::Ready(Healed::Keep(shared.audited(answer, &self.refused, 1, why)));
                 }
                 (Step::Renewed { grant, answer, again }, _) => {
                     // A token that was put back is no new one.
                     if grant.token().generation() == self.refused.token().generation() {
-                        let why = Replay::RenewalFailed(ErrorKind::Other);
+                        let why = ReplayOutcome::RefreshFailed(ErrorKind::Other);
                         return Poll::Ready(Healed::Keep(shared.audited(answer, &self.refused, 1, why)));
                     }
                     let Again { service, copy: Copied { head, kept } } = again;
@@ -158,7 +159,7 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Healing<S, P, R, B, T> {
                     });
                     let Some((headers, body)) = headers.and_then(|headers| Some((headers, bodies.remake(kept)?)))
                     else {
-                        let kept = shared.audited(answer, &self.refused, 1, Replay::NoCopy);
+                        let kept = shared.audited(answer, &self.refused, 1, ReplayOutcome::NoCopy);
                         return Poll::Ready(Healed::Keep(kept));
                     };
                     let request = head.into_request(headers, body);
@@ -170,15 +171,18 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Healing<S, P, R, B, T> {
                 }
                 (Step::Yielding { grant, service, request, .. }, _) => Step::Readying { grant, service, request },
                 // Becoming ready may have taken longer than the token lives.
-                (Step::Readying { grant, service, request }, _) => match shared.source.newest(grant) {
-                    Newest::Usable(grant) => return Poll::Ready(resend(shared, grant, service, request)),
-                    Newest::Ended(grant, acquire) => Step::Restamping { acquire, grant, service, request },
+                (Step::Readying { grant, service, request }, _) => match shared.source.newest(&grant) {
+                    Some(grant) => return Poll::Ready(resend(shared, grant, service, request)),
+                    None => {
+                        let acquire = shared.source.wait(grant.key().clone());
+                        Step::Restamping { acquire, grant, service, request }
+                    }
                 },
                 (Step::Restamping { grant, service, request, .. }, renewed) => {
                     let grant = match renewed {
                         Some(Ok(newer)) => newer,
                         // What was asked for with the old credentials is not sent, whatever becomes of the call.
-                        _ if shared.source.is_withdrawn(&grant) => {
+                        _ if shared.source.was_rotated(&grant) => {
                             return Poll::Ready(Healed::Failed(NotSentAgain.into()));
                         }
                         // The first answer is gone: without a new token the server judges the old one.
@@ -203,7 +207,7 @@ where
     P: TokenProvider,
 {
     shared.restamp(request.headers_mut(), grant.token().header_value());
-    shared.source.count_replay();
+    shared.source.report_replay();
     Healed::Resent(service.call(request), grant)
 }
 
@@ -249,6 +253,6 @@ impl<T: Body> Drain<T> {
             }
         }
         // Without timers there is no bound, and so no waiting.
-        if is_over(&mut self.timer, DRAIN_TIME, cx).unwrap_or(true) { Poll::Ready(()) } else { Poll::Pending }
+        if rt::has_passed(&mut self.timer, DRAIN_TIME, cx).unwrap_or(true) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 use tower_layer::Layer;
 
-use super::replay::{Empty, When};
+use super::replay::{Empty, Mode};
 use super::service::BearerAuth;
-use crate::api::Origins;
-use crate::error::Error;
+use crate::error::ConfigError;
+use crate::message::Origins;
 use crate::provider::TokenProvider;
 use crate::source::TokenSource;
 
@@ -17,14 +17,14 @@ use crate::source::TokenSource;
 ///
 /// ```
 /// use tower::ServiceBuilder;
-/// use tower_bearer_auth::{BearerAuthLayer, BoxError, Static};
+/// use tower_bearer_auth::{BearerAuthLayer, BoxError, FixedToken};
 /// # use http::{Request, Response};
 /// # use http_body_util::Full;
 /// # async fn send(_: Request<Full<bytes::Bytes>>) -> Result<Response<Full<bytes::Bytes>>, BoxError> {
 /// #     Ok(Response::default())
 /// # }
 /// # fn main() -> Result<(), tower_bearer_auth::Error> {
-/// let layer = BearerAuthLayer::new(Static::new("opaque-token")?).allow_origin("https://api.example.com")?;
+/// let layer = BearerAuthLayer::new(FixedToken::new("opaque-token")?).allow_origin("https://api.example.com")?;
 /// let client = ServiceBuilder::new().layer(layer).service(tower::service_fn(send));
 /// # let _: tower_bearer_auth::BearerAuth<_, _> = client;
 /// # Ok(()) }
@@ -64,7 +64,7 @@ pub(super) struct Shared<P: TokenProvider> {
     pub(super) header: HeaderName,
     pub(super) api_headers: HeaderMap,
     pub(super) origins: Origins,
-    pub(super) when: When,
+    pub(super) when: Mode,
     pub(super) if_not_present: bool,
     pub(super) audit: bool,
 }
@@ -88,7 +88,7 @@ impl<P: TokenProvider> TokenSource<P> {
             header: provider.header(),
             api_headers,
             origins: provider.origins(),
-            when: When::default(),
+            when: Mode::default(),
             if_not_present: false,
             audit: false,
         };
@@ -105,7 +105,7 @@ impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
     /// # Errors
     ///
     /// As [`Origins::allow`].
-    pub fn allow_origin(self, origin: &str) -> Result<Self, Error> {
+    pub fn allow_origin(self, origin: &str) -> Result<Self, ConfigError> {
         let allowed = Origins::none().allow(origin)?;
         Ok(self.change(|shared| shared.origins.merge(allowed)))
     }
@@ -115,7 +115,7 @@ impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
     /// # Errors
     ///
     /// As [`Origins::danger_allow_http`].
-    pub fn danger_allow_http(self, origin: &str) -> Result<Self, Error> {
+    pub fn danger_allow_http(self, origin: &str) -> Result<Self, ConfigError> {
         let allowed = Origins::none().danger_allow_http(origin)?;
         Ok(self.change(|shared| shared.origins.merge(allowed)))
     }
@@ -125,8 +125,8 @@ impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
         BearerAuthLayer { shared: self.shared, bodies }
     }
 
-    /// Whether a refused request may be sent again; [`When::Safe`] by default.
-    pub fn replay(self, when: When) -> Self {
+    /// Whether a refused request may be sent again; [`Mode::Safe`] by default.
+    pub fn replay(self, when: Mode) -> Self {
         self.change(|shared| shared.when = when)
     }
 
@@ -136,9 +136,10 @@ impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
         self.change(|shared| shared.if_not_present = true)
     }
 
-    /// Whether every response gets an [`Audit`](crate::Audit), and not only those that were refused or sent again.
-    pub fn audit(self, every_response: bool) -> Self {
-        self.change(|shared| shared.audit = every_response)
+    /// Puts an [`Audit`](crate::Audit) into the extensions of every response. By default only responses that were rejected or
+    /// replayed have one.
+    pub fn audit_all(self) -> Self {
+        self.change(|shared| shared.audit = true)
     }
 
     /// The source that this layer asks for tokens.

@@ -39,7 +39,7 @@ impl<P: TokenProvider> Leased<P> {
         let Self::Held(lease) = self else {
             return None;
         };
-        if lease.shared.source.ask_for_same(lease.grant.token()) {
+        if lease.shared.source.still_grants(lease.grant.token()) {
             return Some(Arc::clone(lease));
         }
         *self = Self::Used;

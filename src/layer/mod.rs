@@ -24,7 +24,7 @@ mod lease;
 pub mod replay;
 mod service;
 
-pub use self::audit::{Audit, Replay};
+pub use self::audit::{Audit, ReplayOutcome};
 pub use self::future::ResponseFuture;
 pub use self::layer::BearerAuthLayer;
 pub use self::service::BearerAuth;

@@ -20,12 +20,12 @@ use http_body::Body;
 pub use super::buffered::Recorded;
 pub use super::buffered::{Buffered, ReplayBody};
 use super::copy::{NoRoom, Room};
-use crate::api::Refusal;
+use crate::message::Rejection;
 
 /// Whether a refused request may be sent again, once, with a new token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum When {
+pub enum Mode {
     /// Never. The answer goes to the caller; the next request has a new token.
     Never,
     /// After an explicit refusal, always: the server says that it was the token, for which RFC 6750 section 3.1 lets a
@@ -38,11 +38,11 @@ pub enum When {
     Always,
 }
 
-impl When {
-    pub(super) fn allows(self, refusal: Refusal, idempotent: impl FnOnce() -> bool) -> bool {
+impl Mode {
+    pub(super) fn allows(self, refusal: Rejection, idempotent: impl FnOnce() -> bool) -> bool {
         match (self, refusal) {
             (Self::Never, _) => false,
-            (Self::Always, _) | (Self::Safe, Refusal::Explicit) => true,
+            (Self::Always, _) | (Self::Safe, Rejection::InvalidToken) => true,
             (Self::Safe, _) => idempotent(),
         }
     }

@@ -14,11 +14,11 @@ use super::copy::Head;
 use super::future::ResponseFuture;
 use super::layer::Shared;
 use super::lease::{Held, Leased};
-use super::replay::{self, Bodies, Empty, When};
-use crate::api::{Destination, RequestHead, TokenCall};
+use super::replay::{self, Bodies, Empty, Mode};
 use crate::error::{BoxError, Error, ErrorKind};
+use crate::message::{Destination, RequestHead, TokenRequestMarker};
 use crate::provider::TokenProvider;
-use crate::source::{Asked, TokenSource};
+use crate::source::{Lookup, TokenSource};
 
 /// The service that [`BearerAuthLayer`](crate::BearerAuthLayer) makes.
 ///
@@ -49,6 +49,22 @@ impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
     pub fn source(&self) -> &TokenSource<P> {
         &self.shared.source
     }
+
+    /// The inner service.
+    #[must_use]
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the inner service and drops the rest.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
 }
 
 impl<S, P, R, B, T> Service<Request<B>> for BearerAuth<S, P, R>
@@ -76,17 +92,19 @@ where
         };
         let held = match self.leased.current() {
             Some(lease) => Held::Lease(lease),
-            None => match shared.source.ask(key) {
-                Asked::Fresh(grant) => {
+            None => match shared.source.cached(&key) {
+                Some(grant) => {
                     self.leased.granted(shared, &grant);
                     Held::Granted(Arc::clone(shared), grant)
                 }
-                Asked::Granted(grant) => Held::Granted(Arc::clone(shared), grant),
-                Asked::Wait(acquire) => {
-                    let shared = Arc::clone(shared);
-                    return ResponseFuture::waiting(shared, self.bodies.clone(), self.take_ready(), request, acquire);
-                }
-                Asked::Failed(error) => return self.fail(error),
+                None => match shared.source.lookup(key) {
+                    Lookup::Granted(grant) => Held::Granted(Arc::clone(shared), grant),
+                    Lookup::Wait(wait) => {
+                        let shared = Arc::clone(shared);
+                        return ResponseFuture::waiting(shared, self.bodies.clone(), self.take_ready(), request, wait);
+                    }
+                    Lookup::Failed(error) => return self.fail(error),
+                },
             },
         };
         let mut kept = None;
@@ -140,13 +158,13 @@ impl<P: TokenProvider> Shared<P> {
     #[inline(always)]
     fn route<B>(&self, request: &Request<B>) -> Route<P::Key> {
         let head = RequestHead::of(request);
-        if head.extensions().get::<TokenCall>().is_some() {
+        if head.extensions().get::<TokenRequestMarker>().is_some() {
             return Route::Pass;
         }
         match self.origins.check(head.uri()) {
             Destination::Allowed => {}
             Destination::Foreign => {
-                self.source.pass_foreign(head.uri().host().unwrap_or_default());
+                self.source.report_not_stamped(head.uri().host().unwrap_or_default());
                 return Route::Pass;
             }
             Destination::NothingAllowed => return Route::Refuse(nothing_allowed()),
@@ -163,7 +181,7 @@ impl<P: TokenProvider> Shared<P> {
 
     /// Whether there may be a second sending, for which something has to be kept.
     pub(super) fn keeps(&self) -> bool {
-        self.when != When::Never
+        self.when != Mode::Never
     }
 
     /// A map of headers holds some ten thousand names, and panics past that unless it is asked first.

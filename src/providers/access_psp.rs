@@ -3,20 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use http_body::Body;
-use http_body_util::Full;
+use http::HeaderMap;
 use secrecy::SecretString;
-use tower::Service;
 
 use super::client_credentials::{ClientCredentials, ClientCredentialsBuilder};
 use super::env::{Variables, process};
-use crate::api::{Origins, Refusal, ResponseHead};
-use crate::error::{BoxError, Error, ErrorKind, refused};
-use crate::exchange::Documented;
-use crate::provider::{Secret, TokenProvider};
+use crate::error::{ConfigError, Error, ErrorKind};
+use crate::message::{Origins, Rejection, ResponseHead};
+use crate::provider::{FetchContext, TokenProvider};
+use crate::providers::Secret;
 use crate::token::IssuedToken;
+use crate::token_endpoint::{Documented, TokenClient};
 
 const PRODUCTION: &str = "production";
 const TOKEN_URL: &str = "https://accesspsp.aerahost.com/oauth/token";
@@ -42,7 +39,7 @@ const DOCUMENTED: &[Documented] = &[
     Documented {
         status: 403,
         code: "disabled_client",
-        kind: ErrorKind::Disabled,
+        kind: ErrorKind::InvalidCredentials,
         what: "has suspended this client's credentials",
         hint: "contact Aera support",
     },
@@ -74,8 +71,8 @@ const DOCUMENTED: &[Documented] = &[
 ///
 /// Its errors are those that the page lists, each with the page's fix as its [`hint`](Error::hint): `invalid_request`
 /// (400) is [`ErrorKind::InvalidRequest`], `invalid_client` (401) [`ErrorKind::InvalidCredentials`], `disabled_client`
-/// (403) [`ErrorKind::Disabled`]; the status decides where the body has no such code. The APIs' 401 means that the token
-/// has expired or was withdrawn, and counts as [`Refusal::Explicit`].
+/// (403) [`ErrorKind::InvalidCredentials`] too, with its [`code`](Error::code); the status decides where the body has no such code. The APIs' 401 means that the token
+/// has expired or was withdrawn, and counts as [`Rejection::InvalidToken`].
 pub struct AccessPsp {
     inner: ClientCredentials,
 }
@@ -86,7 +83,7 @@ impl AccessPsp {
     /// # Errors
     ///
     /// As [`AccessPspBuilder::build`].
-    pub fn new(client_id: impl Into<String>, client_secret: impl Into<Secret>) -> Result<Self, Error> {
+    pub fn new(client_id: impl Into<String>, client_secret: impl Into<Secret>) -> Result<Self, ConfigError> {
         Self::builder().client_id(client_id).client_secret(client_secret).build()
     }
 
@@ -100,7 +97,7 @@ impl AccessPsp {
     /// # Errors
     ///
     /// [`ErrorKind::Config`] that names the variable, or the setting.
-    pub fn from_env(prefix: &str) -> Result<Self, Error> {
+    pub fn from_env(prefix: &str) -> Result<Self, ConfigError> {
         Self::builder().from_env(prefix)?.build()
     }
 }
@@ -108,8 +105,8 @@ impl AccessPsp {
 impl TokenProvider for AccessPsp {
     type Key = ();
 
-    async fn fetch(&self, key: &()) -> Result<IssuedToken, Error> {
-        self.inner.fetch(key).await
+    async fn fetch(&self, key: &(), cx: &FetchContext) -> Result<IssuedToken, Error> {
+        self.inner.fetch(key, cx).await
     }
 
     fn api_headers(&self) -> HeaderMap {
@@ -121,15 +118,12 @@ impl TokenProvider for AccessPsp {
     }
 
     /// The page gives one meaning to a 401: fetch a new token. Challenges that a new one would not help stand.
-    fn refusal(&self, response: &ResponseHead<'_>) -> Refusal {
-        match Refusal::standard(response) {
-            Refusal::Bare => Refusal::Explicit,
-            other => other,
-        }
+    fn rejection(&self, response: &ResponseHead<'_>) -> Option<Rejection> {
+        Rejection::standard(response).map(|_| Rejection::InvalidToken)
     }
 
-    fn environment(&self) -> &str {
-        self.inner.environment()
+    fn label(&self) -> &str {
+        self.inner.label()
     }
 }
 
@@ -194,16 +188,9 @@ impl AccessPspBuilder {
     }
 
     /// Sets the HTTP service for the token call, as
-    /// [`TokenClient::new`](crate::exchange::TokenClient::new) takes it. By default, this crate's own client.
-    pub fn http_client<S, B>(self, service: S) -> Self
-    where
-        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: Body + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        self.map(|inner| inner.http_client(service))
+    /// [`TokenClient::new`](crate::token_endpoint::TokenClient::new) takes it. By default, this crate's own client.
+    pub fn http_client(self, client: impl Into<TokenClient>) -> Self {
+        self.map(|inner| inner.http_client(client))
     }
 
     /// Takes those settings that are in the environment.
@@ -222,7 +209,7 @@ impl AccessPspBuilder {
     /// # Errors
     ///
     /// As [`ClientCredentialsBuilder::from_env`].
-    pub fn from_env(self, prefix: &str) -> Result<Self, Error> {
+    pub fn from_env(self, prefix: &str) -> Result<Self, ConfigError> {
         let variables = Variables::new(prefix, &process)?;
         let mut read = Self { inner: self.inner.read(&variables)? };
         if let Some(key) = variables.secret("TOKEN_API_KEY")? {
@@ -240,13 +227,16 @@ impl AccessPspBuilder {
     ///
     /// As [`ClientCredentialsBuilder::build`]. The environment's name, where it is given, its token URL and its API
     /// origins go together: a name other than `production` without them is an error too.
-    pub fn build(self) -> Result<AccessPsp, Error> {
+    pub fn build(self) -> Result<AccessPsp, ConfigError> {
         let mut settings = self.inner;
         if settings.token_url.is_none() && settings.api_origins.is_empty() {
             match settings.environment.as_deref() {
                 None | Some(PRODUCTION) => {}
                 Some(_) => {
-                    return Err(refused("environment", "it is named, but its token_url and api_origin are missing"));
+                    return Err(ConfigError::new(
+                        "environment",
+                        "it is named, but its token_url and api_origin are missing",
+                    ));
                 }
             }
             settings = settings.environment(PRODUCTION).token_url(TOKEN_URL);

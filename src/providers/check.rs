@@ -5,9 +5,9 @@ use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
+use crate::error::ConfigError;
 #[cfg(feature = "client-credentials")]
-use crate::api::Origins;
-use crate::error::{Error, refused};
+use crate::message::Origins;
 
 /// Headers that HTTP itself, this crate or its proxy's tunnel sets, and what would have an answer that nobody decodes.
 const RESERVED: [&str; 15] = [
@@ -28,61 +28,51 @@ const RESERVED: [&str; 15] = [
     "upgrade",
 ];
 
-pub(super) fn text(field: &str, value: &str) -> Result<(), Error> {
+pub(super) fn text(field: &str, value: &str) -> Result<(), ConfigError> {
     if value.is_empty() {
-        return Err(refused(field, "it is empty"));
+        return Err(ConfigError::new(field, "it is empty"));
     }
     if value.chars().any(char::is_control) {
-        return Err(refused(field, "it has a control character"));
+        return Err(ConfigError::new(field, "it has a control character"));
     }
     Ok(())
 }
 
-pub(super) fn secret(field: &str, value: &SecretString) -> Result<(), Error> {
+pub(super) fn secret(field: &str, value: &SecretString) -> Result<(), ConfigError> {
     text(field, value.expose_secret())
 }
 
-pub(super) fn header_name(field: &str, name: &str) -> Result<HeaderName, Error> {
-    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refused(field, "the name is no header name"))?;
+pub(super) fn header_name(field: &str, name: &str) -> Result<HeaderName, ConfigError> {
+    let name =
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| ConfigError::new(field, "the name is no header name"))?;
     if RESERVED.contains(&name.as_str()) {
-        return Err(refused(field, "the name is one that HTTP or this crate sets itself"));
+        return Err(ConfigError::new(field, "the name is one that HTTP or this crate sets itself"));
     }
     Ok(name)
 }
 
 /// As [`header_name`], for a header that goes beside the token.
 #[cfg(feature = "client-credentials")]
-pub(super) fn api_header_name(field: &str, name: &str) -> Result<HeaderName, Error> {
+pub(super) fn api_header_name(field: &str, name: &str) -> Result<HeaderName, ConfigError> {
     match header_name(field, name)? {
-        http::header::AUTHORIZATION => Err(refused(field, "that header carries the token")),
+        http::header::AUTHORIZATION => Err(ConfigError::new(field, "that header carries the token")),
         name => Ok(name),
     }
 }
 
 /// A header value marked sensitive, in a buffer that is wiped.
-pub(super) fn header_value(field: &str, value: &SecretString) -> Result<HeaderValue, Error> {
+pub(super) fn header_value(field: &str, value: &SecretString) -> Result<HeaderValue, ConfigError> {
     secret(field, value)?;
     let bytes = Zeroizing::new(value.expose_secret().as_bytes().to_vec());
     let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes))
-        .map_err(|_| refused(field, "the value does not fit into a header"))?;
+        .map_err(|_| ConfigError::new(field, "the value does not fit into a header"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 #[cfg(feature = "client-credentials")]
-pub(super) fn origins(field: &str, texts: &[String]) -> Result<Origins, Error> {
+pub(super) fn origins(field: &str, texts: &[String]) -> Result<Origins, ConfigError> {
     texts
         .iter()
-        .try_fold(Origins::none(), |origins, text| origins.allow(text.trim()).map_err(|error| renamed(field, error)))
-}
-
-/// Puts the setting's name in front of an error that has another one.
-pub(super) fn renamed(field: &str, error: Error) -> Error {
-    let shown = error.to_string();
-    let hint = error.hint().map(|hint| format!(": {hint}")).unwrap_or_default();
-    let reason = shown.strip_suffix(&hint).unwrap_or(&shown);
-    let own = ["origin: ", "token_url: "].iter().find_map(|name| reason.strip_prefix(name));
-    let reason = own.unwrap_or(reason);
-    let message = format!("{field}: {reason}");
-    error.with_message(message)
+        .try_fold(Origins::none(), |origins, text| origins.allow(text.trim()).map_err(|error| error.for_setting(field)))
 }

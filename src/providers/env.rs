@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use secrecy::ExposeSecret as _;
 
-use crate::error::{Error, refused};
-use crate::provider::Secret;
+use crate::error::ConfigError;
+use crate::providers::Secret;
 
 /// The variables that begin with one prefix, and where to look them up.
 pub(super) struct Variables<'a> {
@@ -15,9 +15,9 @@ pub(super) struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    pub(super) fn new(prefix: &'a str, lookup: &'a dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+    pub(super) fn new(prefix: &'a str, lookup: &'a dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         if prefix.is_empty() || prefix.contains(['=', '\0']) {
-            return Err(refused("prefix", "no variable's name begins like this"));
+            return Err(ConfigError::new("prefix", "no variable's name begins like this"));
         }
         Ok(Self { prefix, lookup })
     }
@@ -28,22 +28,21 @@ impl<'a> Variables<'a> {
     }
 
     /// A secret; one in a file is read again at every fetch.
-    pub(super) fn secret(&self, what: &str) -> Result<Option<Secret>, Error> {
+    pub(super) fn secret(&self, what: &str) -> Result<Option<Secret>, ConfigError> {
         let name = self.name(what);
         let name_file = format!("{name}_FILE");
         match ((self.lookup)(&name), (self.lookup)(&name_file)) {
             (None, None) => Ok(None),
-            (Some(_), Some(_)) => Err(refused(&name, &format!("{name_file} is set as well; set one of them"))),
+            (Some(_), Some(_)) => Err(ConfigError::new(&name, &format!("{name_file} is set as well; set one of them"))),
             (Some(value), None) => match value.into_string() {
-                Ok(value) if value.is_empty() => Err(refused(&name, "it is empty")),
+                Ok(value) if value.is_empty() => Err(ConfigError::new(&name, "it is empty")),
                 Ok(value) => Ok(Some(Secret::from(value))),
-                Err(_) => Err(refused(&name, "it is not UTF-8")),
+                Err(_) => Err(ConfigError::new(&name, "it is not UTF-8")),
             },
-            (None, Some(path)) if path.is_empty() => Err(refused(&name_file, "it is empty")),
-            (None, Some(path)) => Secret::file(PathBuf::from(path)).map(Some).map_err(|error| {
-                let message = format!("{name_file}: {error}");
-                error.with_message(message)
-            }),
+            (None, Some(path)) if path.is_empty() => Err(ConfigError::new(&name_file, "it is empty")),
+            (None, Some(path)) => {
+                Secret::file(PathBuf::from(path)).map(Some).map_err(|error| error.for_setting(&name_file))
+            }
         }
     }
 
@@ -55,13 +54,13 @@ impl<'a> Variables<'a> {
     }
 
     /// What is no secret, and is read once.
-    pub(super) fn text(&self, what: &str) -> Result<Option<String>, Error> {
+    pub(super) fn text(&self, what: &str) -> Result<Option<String>, ConfigError> {
         Ok(self.secret(what)?.and_then(|value| value.known()).map(|value| value.expose_secret().to_owned()))
     }
 
     /// Several values, with commas between them.
     #[cfg(feature = "client-credentials")]
-    pub(super) fn list(&self, what: &str) -> Result<Vec<String>, Error> {
+    pub(super) fn list(&self, what: &str) -> Result<Vec<String>, ConfigError> {
         let Some(text) = self.text(what)? else {
             return Ok(Vec::new());
         };
@@ -74,7 +73,7 @@ impl<'a> Variables<'a> {
 
     /// A choice, by one of its names.
     #[cfg(feature = "client-credentials")]
-    pub(super) fn one_of<T: Copy>(&self, what: &str, choices: &[(&str, T)]) -> Result<Option<T>, Error> {
+    pub(super) fn one_of<T: Copy>(&self, what: &str, choices: &[(&str, T)]) -> Result<Option<T>, ConfigError> {
         let Some(text) = self.text(what)? else {
             return Ok(None);
         };
@@ -86,13 +85,13 @@ impl<'a> Variables<'a> {
     }
 
     #[cfg(feature = "client-credentials")]
-    pub(super) fn refused(&self, what: &str, why: &str) -> Error {
-        refused(&self.name(what), why)
+    pub(super) fn refused(&self, what: &str, why: &str) -> ConfigError {
+        ConfigError::new(&self.name(what), why)
     }
 
-    pub(super) fn missing(&self, what: &str) -> Error {
+    pub(super) fn missing(&self, what: &str) -> ConfigError {
         let name = self.name(what);
-        refused(&name, &format!("neither it nor {name}_FILE is set"))
+        ConfigError::new(&name, &format!("neither it nor {name}_FILE is set"))
     }
 }
 

@@ -9,13 +9,13 @@ use std::thread::panicking;
 use tokio::time::Sleep;
 
 use super::TokenSource;
-use super::dispatch::{Entered, Grant};
+use super::dispatch::{Grant, Joined, Lookup};
 use super::entry::Entry;
 use super::flight::{Arrival, Outcome};
 use super::slot::is_usable;
 use crate::error::{Error, ErrorKind};
-use crate::observe::Since;
 use crate::provider::TokenProvider;
+use crate::telemetry::Since;
 
 /// A runtime that drops what it is given takes every flight with it; after so many there is no use in another.
 const MOST_LOST: u8 = 3;
@@ -24,7 +24,7 @@ const MOST_LOST: u8 = 3;
 ///
 /// Dropping it harms nobody: the flight that it waits for goes on.
 #[must_use]
-pub(crate) struct Acquire<P: TokenProvider> {
+pub(crate) struct TokenWait<P: TokenProvider> {
     source: TokenSource<P>,
     state: State<P::Key>,
 }
@@ -45,13 +45,14 @@ struct Wait<K> {
     since: Since,
 }
 
-impl<P: TokenProvider> Acquire<P> {
+impl<P: TokenProvider> TokenWait<P> {
     pub(super) fn start(source: TokenSource<P>, key: P::Key) -> Self {
         Self { source, state: State::Start(key) }
     }
 
     /// Counted as a wait from here on.
-    pub(super) fn waiting(source: TokenSource<P>, entry: Arc<Entry<P::Key>>, arrival: Arrival, own: bool) -> Self {
+    pub(super) fn waiting(source: TokenSource<P>, joined: Joined<P::Key>) -> Self {
+        let Joined { entry, arrival, own } = joined;
         source.inner.stats.record(|stats| {
             stats.waits += 1;
             stats.waiting += 1;
@@ -74,25 +75,25 @@ impl<P: TokenProvider> Acquire<P> {
 }
 
 // Nothing in it is pinned in place.
-impl<P: TokenProvider> Unpin for Acquire<P> {}
+impl<P: TokenProvider> Unpin for TokenWait<P> {}
 
-impl<P: TokenProvider> Future for Acquire<P> {
+impl<P: TokenProvider> Future for TokenWait<P> {
     type Output = Result<Grant<P::Key>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if let State::Start(key) = &this.state {
             match this.source.enter_first(key) {
-                Entered::Granted(grant) => {
+                Lookup::Granted(grant) => {
                     this.state = State::Done;
                     return Poll::Ready(Ok(grant));
                 }
-                Entered::Failed(error) => {
+                Lookup::Failed(error) => {
                     this.state = State::Done;
                     return Poll::Ready(Err(error));
                 }
-                Entered::Wait { entry, arrival, own } => {
-                    *this = Self::waiting(this.source.clone(), entry, arrival, own);
+                Lookup::Wait(joined) => {
+                    *this = Self::waiting(this.source.clone(), joined);
                 }
             }
         }
@@ -111,8 +112,8 @@ impl<P: TokenProvider> Future for Acquire<P> {
                         is_usable(&token, now) && wait.entry.is_current(&token)
                     };
                     if good {
-                        let key = wait.entry.key.clone();
-                        return this.finish(Ok(Grant { key, token }));
+                        let entry = Arc::clone(&wait.entry);
+                        return this.finish(Ok(Grant { entry, token }));
                     }
                 }
                 Poll::Ready(Ok(Outcome::Landed(Err(error)))) => return this.finish(Err(error)),
@@ -131,9 +132,9 @@ impl<P: TokenProvider> Future for Acquire<P> {
                     .with_hint("send the request from a runtime that goes on")));
             }
             match this.source.enter_again(Arc::clone(&wait.entry)) {
-                Entered::Granted(grant) => return this.finish(Ok(grant)),
-                Entered::Failed(error) => return this.finish(Err(error)),
-                Entered::Wait { entry, arrival, own } => {
+                Lookup::Granted(grant) => return this.finish(Ok(grant)),
+                Lookup::Failed(error) => return this.finish(Err(error)),
+                Lookup::Wait(Joined { entry, arrival, own }) => {
                     wait.entry = entry;
                     wait.arrival = arrival;
                     wait.own = own;
@@ -143,7 +144,7 @@ impl<P: TokenProvider> Future for Acquire<P> {
     }
 }
 
-impl<P: TokenProvider> Drop for Acquire<P> {
+impl<P: TokenProvider> Drop for TokenWait<P> {
     fn drop(&mut self) {
         if let State::Waiting(wait) = &self.state {
             self.source.inner.stats.record(|stats| {

@@ -11,9 +11,9 @@ use super::map::Map;
 use super::stats::Recorder;
 use super::{Inner, TokenSource};
 use crate::clock::{AnyClock, Clock};
-use crate::observe::Eyes;
 use crate::provider::TokenProvider;
 use crate::refresh::RefreshPolicy;
+use crate::telemetry::Telemetry;
 
 const MAX_KEYS: usize = 10_000;
 const MAX_WAIT: Duration = Duration::from_secs(15);
@@ -90,7 +90,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
     #[must_use]
     pub fn build(self) -> TokenSource<P> {
         let rng = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let eyes = Eyes::new(self.provider.environment());
+        let telemetry = Telemetry::new(self.provider.label());
         TokenSource {
             inner: Arc::new(Inner {
                 provider: Arc::new(self.provider),
@@ -98,7 +98,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
                 clock: self.clock,
                 map: Map::new(self.max_keys),
                 stats: Recorder::default(),
-                eyes,
+                telemetry,
                 rng: Mutex::new(rng),
                 id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
                 generations: AtomicU64::new(0),
@@ -114,7 +114,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
 impl<P: TokenProvider> fmt::Debug for TokenSourceBuilder<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenSourceBuilder")
-            .field("environment", &self.provider.environment())
+            .field("environment", &self.provider.label())
             .field("policy", &self.policy)
             .field("max_keys", &self.max_keys)
             .field("max_wait", &self.max_wait)

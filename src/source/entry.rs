@@ -13,7 +13,7 @@ use crate::clock::Now;
 use crate::token::{self, Token};
 
 pub(crate) struct Entry<K> {
-    pub(super) key: K,
+    pub(super) key: Arc<K>,
     /// The slot's current token, written under the slot's lock and read without it.
     published: ArcSwapOption<token::Inner>,
     /// Which one that is, for who holds a token and asks whether it is still the current one. 0 where there is none.
@@ -41,7 +41,7 @@ enum Class {
 impl<K> Entry<K> {
     pub(super) fn new(key: K, jitter: Jitter, now: Now) -> Self {
         Self {
-            key,
+            key: Arc::new(key),
             published: ArcSwapOption::const_empty(),
             current: AtomicUsize::new(0),
             slot: Mutex::new(Slot::new(jitter, now)),

@@ -16,8 +16,9 @@ use super::Inner;
 use super::entry::Entry;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
-use crate::observe::{Event, Span, Whose};
-use crate::provider::TokenProvider;
+use crate::provider::{FetchContext, TokenProvider};
+use crate::rt;
+use crate::telemetry::{Event, Span, Whose};
 use crate::token::{IssuedToken, Token};
 
 /// What all who wait for a flight poll. An error means that the flight was lost with its runtime.
@@ -70,6 +71,7 @@ pub(super) struct Flight<P: TokenProvider> {
     id: u64,
     provider: Arc<P>,
     key: P::Key,
+    context: FetchContext,
     address: usize,
     // Weak: a flight must not keep alive what nobody else uses.
     source: Weak<Inner<P>>,
@@ -82,13 +84,15 @@ pub(super) fn prepare<P: TokenProvider>(
     source: &Arc<Inner<P>>,
     entry: &Arc<Entry<P::Key>>,
     id: u64,
+    context: FetchContext,
 ) -> (Handle, Flight<P>) {
     let (outcome, arrival) = oneshot::channel();
     let (alive, ended) = oneshot::channel();
     let flight = Flight {
         id,
         provider: Arc::clone(&source.provider),
-        key: entry.key.clone(),
+        key: P::Key::clone(&entry.key),
+        context,
         address: Arc::as_ptr(entry) as usize,
         source: Arc::downgrade(source),
         entry: Arc::downgrade(entry),
@@ -104,7 +108,8 @@ impl<P: TokenProvider> Flight<P> {
     }
 
     async fn run(self) {
-        let Some(span) = self.source.upgrade().map(|source| source.eyes.token_request(Whose::key(&self.key))) else {
+        let Some(span) = self.source.upgrade().map(|source| source.telemetry.token_request(Whose::key(&self.key)))
+        else {
             return;
         };
         span.clone().around(self.fly(span)).await;
@@ -116,7 +121,8 @@ impl<P: TokenProvider> Flight<P> {
         };
         let began = clock.now();
         let (provider, key) = (Arc::clone(&self.provider), self.key.clone());
-        let fetch = within(timeout, FETCHING.scope(self.address, async move { provider.fetch(&key).await }));
+        let cx = std::mem::take(&mut self.context);
+        let fetch = within(timeout, FETCHING.scope(self.address, async move { provider.fetch(&key, &cx).await }));
         // Around the deadline too: what is dropped there may panic.
         let fetch = AssertUnwindSafe(fetch).catch_unwind().map(|caught| caught.unwrap_or_else(|_| Err(panicked())));
         let result = match select(&mut self.ended, pin!(fetch)).await {
@@ -142,8 +148,8 @@ impl<P: TokenProvider> Flight<P> {
         let in_hand = slot.usable(now).cloned();
         entry.publish(&slot);
         source.stats.record(|stats| {
-            stats.flights_running -= 1;
-            *(if landed.is_ok() { &mut stats.flights_succeeded } else { &mut stats.flights_failed }) += 1;
+            stats.fetches_in_flight -= 1;
+            *(if landed.is_ok() { &mut stats.fetches_succeeded } else { &mut stats.fetches_failed }) += 1;
         });
         drop(slot);
         handle.finish(Outcome::Landed(landed.clone()));
@@ -165,15 +171,15 @@ impl<P: TokenProvider> Drop for Flight<P> {
             slot.lose(now);
             drop(slot);
             source.stats.record(|stats| {
-                stats.flights_running -= 1;
-                stats.flights_lost += 1;
+                stats.fetches_in_flight -= 1;
+                stats.fetches_cancelled += 1;
             });
             source.sweep(now);
             // Where a subscriber's panic is what ends the flight, its next one would end the process.
             if panicking() {
                 return;
             }
-            source.eyes.saw(Event::Lost { whose: Whose::key(&self.key), reason: "runtime_ended" });
+            source.telemetry.emit(Event::Lost { whose: Whose::key(&self.key), reason: "runtime_ended" });
         }
     }
 }
@@ -182,9 +188,7 @@ async fn within(
     limit: std::time::Duration,
     fetch: impl Future<Output = Result<IssuedToken, Error>>,
 ) -> Result<IssuedToken, Error> {
-    let Some(deadline) = super::timer(limit) else {
-        return Err(super::no_timers());
-    };
+    let deadline = rt::timer(limit)?;
     match select(pin!(fetch), deadline).await {
         Either::Left((result, _)) => result,
         Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "the token provider did not answer in time").with_hint(

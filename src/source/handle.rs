@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use super::acquire::Acquire;
-use super::dispatch::{Grant, Renewal};
-use super::{Inner, Stats, Status, TokenSourceBuilder};
-use crate::api::Refusal;
+use super::acquire::TokenWait;
+use super::dispatch::{Grant, Lookup};
+use super::{Inner, SourceStats, TokenSourceBuilder, TokenStatus};
 use crate::error::Error;
 #[cfg(doc)]
 use crate::error::ErrorKind;
-use crate::observe::{Event, Whose};
+use crate::message::Rejection;
 use crate::provider::TokenProvider;
+use crate::telemetry::{Event, Whose};
 use crate::token::Token;
 
 /// A cache of a provider's tokens, in memory only. Cloning shares the cache.
@@ -26,10 +26,10 @@ use crate::token::Token;
 /// It is what [`BearerAuthLayer`](crate::BearerAuthLayer) asks for tokens, and works alone as well:
 ///
 /// ```
-/// use tower_bearer_auth::{Static, TokenSource};
+/// use tower_bearer_auth::{FixedToken, TokenSource};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer_auth::Error> {
-/// let source = TokenSource::new(Static::new("opaque-token")?);
+/// let source = TokenSource::new(FixedToken::new("opaque-token")?);
 /// let token = source.token().await?;
 /// let request = http::Request::get("https://api.example.com/").header("authorization", token.header_value());
 /// # Ok(()) }
@@ -63,7 +63,7 @@ impl<P: TokenProvider> TokenSource<P> {
     /// [`ErrorKind::Timeout`] past [`max_wait`](TokenSourceBuilder::max_wait), [`ErrorKind::NoRuntime`] outside of a tokio
     /// runtime, [`ErrorKind::Reentrant`] inside of the provider's own `fetch` for this key.
     pub fn token_for(&self, key: &P::Key) -> TokenFuture<P> {
-        TokenFuture { acquire: self.acquire(key.clone()) }
+        TokenFuture { acquire: self.wait(key.clone()) }
     }
 
     /// Makes sure that `key` has a usable token, so that the first request does not wait.
@@ -75,7 +75,7 @@ impl<P: TokenProvider> TokenSource<P> {
     /// # Errors
     ///
     /// As [`token_for`](Self::token_for).
-    pub async fn warm_up(&self, key: &P::Key) -> Result<(), Error> {
+    pub async fn warm_up_for(&self, key: &P::Key) -> Result<(), Error> {
         self.token_for(key).await.map(drop)
     }
 
@@ -88,8 +88,7 @@ impl<P: TokenProvider> TokenSource<P> {
     /// Tells the source that the server took `token`. For those who send requests themselves.
     ///
     /// A token of another source stays as it is.
-    pub fn accept(&self, key: &P::Key, token: &Token) {
-        let _ = key;
+    pub fn accept(&self, token: &Token) {
         if token.source() == self.inner.id {
             token.accept();
         }
@@ -102,16 +101,17 @@ impl<P: TokenProvider> TokenSource<P> {
     /// a token and sending the request again, once: `false` means that the renewal budget is empty or that the issuer is
     /// being left alone.
     pub fn reject(&self, key: &P::Key, token: &Token) -> bool {
-        let Some(entry) = self.inner.map.get(key) else {
-            return true;
-        };
+        let entry = self.inner.entry(key, self.inner.clock.now());
         // Generations are unique in one source alone: another source's token may have that of the current one.
         if token.source() != self.inner.id {
             let view = entry.lock().view(self.inner.clock.now());
             return view.usable.is_some() || view.in_air || view.next_try.is_none();
         }
-        let grant = Grant { key: key.clone(), token: token.clone() };
-        matches!(self.refuse(&grant, Refusal::Bare, false), Renewal::Ready(_) | Renewal::Wait(_))
+        let grant = Grant { entry, token: token.clone() };
+        matches!(
+            self.reject_grant(&grant, Rejection::Unspecified, Vec::new(), false),
+            Ok(Lookup::Granted(_) | Lookup::Wait(_))
+        )
     }
 
     /// Forgets the token of `key`. A token request in the air becomes stale, and who waits for it moves to a new one.
@@ -122,7 +122,7 @@ impl<P: TokenProvider> TokenSource<P> {
     pub fn invalidate_for(&self, key: &P::Key) {
         if let Some(entry) = self.inner.map.get(key) {
             self.inner.forget(&entry, false);
-            self.inner.eyes.saw(Event::Invalidated { whose: Whose::key(key) });
+            self.inner.telemetry.emit(Event::Invalidated { whose: Whose::key(key) });
         }
     }
 
@@ -136,22 +136,22 @@ impl<P: TokenProvider> TokenSource<P> {
     pub fn rotate(&self) {
         self.inner.rotations.fetch_add(1, Ordering::AcqRel);
         self.inner.map.for_each(|entry| self.inner.forget(entry, true));
-        self.inner.eyes.saw(Event::Rotated { keys: self.inner.map.len() });
+        self.inner.telemetry.emit(Event::Rotated { keys: self.inner.map.len() });
     }
 
     /// Where `key` stands, without I/O.
     #[must_use]
-    pub fn status_for(&self, key: &P::Key) -> Status {
+    pub fn status_for(&self, key: &P::Key) -> TokenStatus {
         let Some(entry) = self.inner.map.get(key) else {
-            return Status::missing();
+            return TokenStatus::missing();
         };
         let view = entry.lock().view(self.inner.clock.now());
-        Status::of(&view)
+        TokenStatus::of(&view)
     }
 
     /// What the source has done so far, over all keys.
     #[must_use]
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> SourceStats {
         self.inner.stats.snapshot(self.inner.map.len())
     }
 
@@ -172,6 +172,19 @@ impl<P: TokenProvider<Key = ()>> TokenSource<P> {
         self.token_for(&())
     }
 
+    /// [`warm_up_for`](Self::warm_up_for) the one identity there is.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`token_for`](Self::token_for).
+    ///
+    /// # Errors
+    ///
+    /// As [`token_for`](Self::token_for).
+    pub async fn warm_up(&self) -> Result<(), Error> {
+        self.warm_up_for(&()).await
+    }
+
     /// [`peek_for`](Self::peek_for) the one identity there is.
     #[must_use]
     pub fn peek(&self) -> Option<Token> {
@@ -185,7 +198,7 @@ impl<P: TokenProvider<Key = ()>> TokenSource<P> {
 
     /// [`status_for`](Self::status_for) the one identity there is.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> TokenStatus {
         self.status_for(&())
     }
 }
@@ -193,7 +206,7 @@ impl<P: TokenProvider<Key = ()>> TokenSource<P> {
 /// The future of a token: [`TokenSource::token`] and [`TokenSource::token_for`]. It borrows nothing.
 #[must_use = "futures do nothing unless you `.await` or poll them"]
 pub struct TokenFuture<P: TokenProvider> {
-    acquire: Acquire<P>,
+    acquire: TokenWait<P>,
 }
 
 impl<P: TokenProvider> Future for TokenFuture<P> {
@@ -219,7 +232,7 @@ impl<P: TokenProvider> Clone for TokenSource<P> {
 impl<P: TokenProvider> fmt::Debug for TokenSource<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenSource")
-            .field("environment", &self.inner.provider.environment())
+            .field("environment", &self.inner.provider.label())
             .field("policy", &self.inner.policy)
             .field("keys", &self.inner.map.len())
             .finish_non_exhaustive()

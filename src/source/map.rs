@@ -34,7 +34,7 @@ pub(super) struct Keyed<K> {
     sweeping: Mutex<usize>,
 }
 
-type Shard<K> = RwLock<HashMap<K, Arc<Entry<K>>>>;
+type Shard<K> = RwLock<HashMap<Arc<K>, Arc<Entry<K>>>>;
 
 impl<K: Clone + Eq + Hash> Map<K> {
     pub(super) fn new(max: usize) -> Self {
@@ -118,7 +118,7 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
             return Arc::clone(entry);
         }
         let entry = Arc::new(new());
-        shard.insert(key.clone(), Arc::clone(&entry));
+        shard.insert(Arc::clone(&entry.key), Arc::clone(&entry));
         self.len.fetch_add(1, Ordering::Relaxed);
         entry
     }

@@ -26,15 +26,13 @@ mod slot;
 mod stats;
 mod status;
 
-pub(crate) use self::acquire::Acquire;
+pub(crate) use self::acquire::TokenWait;
 pub use self::builder::TokenSourceBuilder;
-pub(crate) use self::dispatch::{Asked, Grant, Newest, Renewal};
+pub(crate) use self::dispatch::{BudgetExhausted, Grant, Lookup};
 pub use self::handle::{TokenFuture, TokenSource};
-pub use self::stats::Stats;
-pub use self::status::{State, Status};
+pub use self::stats::SourceStats;
+pub use self::status::{TokenState, TokenStatus};
 
-use std::future::Future as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,7 +40,6 @@ use std::task::Context;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::runtime;
 use tokio::time::Sleep;
 
 use self::entry::Entry;
@@ -51,10 +48,10 @@ use self::map::Map;
 use self::slot::Jitter;
 use self::stats::Recorder;
 use crate::clock::{AnyClock, Now};
-use crate::error::{Error, ErrorKind};
-use crate::observe::{Event, Eyes, Whose};
 use crate::provider::TokenProvider;
 use crate::refresh::RefreshPolicy;
+use crate::rt;
+use crate::telemetry::{Event, Telemetry, Whose};
 use crate::token::Token;
 
 /// What all clones of a source share.
@@ -66,7 +63,7 @@ pub(crate) struct Inner<P: TokenProvider> {
     clock: AnyClock,
     map: Map<P::Key>,
     stats: Recorder,
-    eyes: Eyes,
+    telemetry: Telemetry,
     rng: Mutex<fastrand::Rng>,
     generations: AtomicU64,
     rotations: AtomicU64,
@@ -99,15 +96,15 @@ impl<P: TokenProvider> Inner<P> {
         entry.publish(&slot);
         if stale.is_some() {
             self.stats.record(|stats| {
-                stats.flights_running -= 1;
-                stats.flights_stale += 1;
+                stats.fetches_in_flight -= 1;
+                stats.fetches_stale += 1;
             });
         }
         drop(slot);
         if let Some(flight) = stale {
             flight.finish(Outcome::Moved);
             self.sweep(now);
-            self.eyes.saw(Event::Stale { whose: Whose::key(&entry.key) });
+            self.telemetry.emit(Event::Stale { whose: Whose::key(&entry.key) });
         }
     }
 
@@ -119,7 +116,7 @@ impl<P: TokenProvider> Inner<P> {
         let evicted = self.map.sweep(self.stats.running(), now);
         if evicted > 0 {
             self.stats.record(|stats| stats.evicted += evicted as u64);
-            self.eyes.saw(Event::Evicted { keys: evicted });
+            self.telemetry.emit(Event::Evicted { keys: evicted });
         }
     }
 
@@ -145,40 +142,6 @@ impl<P: TokenProvider> Inner<P> {
 
     /// Whether a wait has gone past its bound; arms the timer at the first call.
     fn waited_too_long(&self, armed: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
-        is_over(armed, self.max_wait, cx).unwrap_or(false)
+        rt::has_passed(armed, self.max_wait, cx).unwrap_or(false)
     }
-}
-
-/// The runtime for a flight, or for a wait: one with timers, so that either has a bound.
-fn runtime_with_timers() -> Result<runtime::Handle, Error> {
-    let current = runtime::Handle::try_current().map_err(|_| {
-        Error::new(ErrorKind::NoRuntime, "a token request needs a tokio runtime, and this is none")
-            .with_hint("send the request from inside of a tokio runtime")
-    })?;
-    // There is no other way to ask.
-    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).map(|()| current).map_err(|_| no_timers())
-}
-
-fn no_timers() -> Error {
-    Error::new(ErrorKind::NoRuntime, "a token request needs timers, and this tokio runtime has them off")
-        .with_hint("build the runtime with enable_time or enable_all")
-}
-
-/// Whether `after` is over, counted from the first call; arms the timer then. `None` where there are no timers.
-pub(crate) fn is_over(armed: &mut Option<Pin<Box<Sleep>>>, after: Duration, cx: &mut Context<'_>) -> Option<bool> {
-    let mut over = |armed: &mut Option<Pin<Box<Sleep>>>| {
-        let sleep = armed.as_mut()?;
-        catch_unwind(AssertUnwindSafe(|| sleep.as_mut().poll(cx).is_ready())).ok()
-    };
-    over(armed).or_else(|| {
-        // A timer panics where its runtime has ended; who is polled in another one by then waits anew.
-        *armed = timer(after);
-        over(armed)
-    })
-}
-
-/// A timer of the current runtime; `None` outside of one, or in one whose timers are off, where tokio would panic.
-fn timer(after: Duration) -> Option<Pin<Box<Sleep>>> {
-    runtime::Handle::try_current().ok()?;
-    catch_unwind(AssertUnwindSafe(|| Box::pin(tokio::time::sleep(after)))).ok()
 }

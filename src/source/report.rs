@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::dispatch::{Entered, Grant};
+use super::dispatch::{Grant, Joined, Lookup};
 use super::{Inner, TokenSource};
-use crate::api::Refusal;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
-use crate::observe::{Event, InHand, Since, Span, Whose};
+use crate::message::Rejection;
 use crate::provider::TokenProvider;
+use crate::telemetry::{Event, InHand, Since, Span, Whose};
 use crate::token::Token;
 
 impl<P: TokenProvider> Inner<P> {
@@ -45,32 +45,32 @@ impl<P: TokenProvider> Inner<P> {
             }
         };
         span.landed(outcome, minted);
-        self.eyes.saw(event);
+        self.telemetry.emit(event);
     }
 
     pub(super) fn tell_wait(&self, outcome: &'static str, since: &Since) {
-        self.eyes.saw(Event::Waited { outcome, took: since.until(|| self.clock.now().mono) });
+        self.telemetry.emit(Event::Waited { outcome, took: since.until(|| self.clock.now().mono) });
     }
 }
 
 impl<P: TokenProvider> TokenSource<P> {
-    pub(crate) fn pass_foreign(&self, host: &str) {
+    pub(crate) fn report_not_stamped(&self, host: &str) {
         self.inner.stats.not_stamped();
-        self.inner.eyes.saw(Event::NotStamped { host });
+        self.inner.telemetry.emit(Event::NotStamped { host });
     }
 
-    pub(crate) fn count_replay(&self) {
+    pub(crate) fn report_replay(&self) {
         self.inner.stats.record(|stats| stats.replays += 1);
-        self.inner.eyes.saw(Event::Resent);
+        self.inner.telemetry.emit(Event::Resent);
     }
 
-    pub(crate) fn settled(&self, grant: &Grant<P::Key>, outcome: &'static str, error: Option<ErrorKind>) {
+    pub(crate) fn report_outcome(&self, grant: &Grant<P::Key>, outcome: &'static str, error: Option<ErrorKind>) {
         let (whose, generation) = (Whose::key(grant.key()), grant.token().generation());
-        self.inner.eyes.saw(Event::Settled { whose, generation, outcome, error });
+        self.inner.telemetry.emit(Event::Settled { whose, generation, outcome, error });
     }
 
     /// The server refused the second sending as well, which renews nothing.
-    pub(crate) fn refused_again(&self, grant: &Grant<P::Key>, refusal: Refusal) {
+    pub(crate) fn report_rejected_again(&self, grant: &Grant<P::Key>, refusal: Rejection) {
         let now = self.inner.clock.now();
         self.count_refusal(grant, refusal, grant.token().is_accepted(), "none", now);
     }
@@ -79,18 +79,18 @@ impl<P: TokenProvider> TokenSource<P> {
     pub(super) fn count_refusal(
         &self,
         grant: &Grant<P::Key>,
-        refusal: Refusal,
+        refusal: Rejection,
         accepted: bool,
         renewal: &'static str,
         now: Now,
     ) {
         self.inner.stats.record(|stats| {
-            stats.refusals += 1;
-            stats.refusals_of_unaccepted += u64::from(!accepted);
-            stats.renewals_declined += u64::from(renewal == "declined");
+            stats.rejections += 1;
+            stats.rejections_of_unaccepted += u64::from(!accepted);
+            stats.budget_exhausted += u64::from(renewal == "declined");
         });
         let token = grant.token();
-        self.inner.eyes.saw(Event::Refused {
+        self.inner.telemetry.emit(Event::Refused {
             whose: Whose::key(grant.key()),
             generation: token.generation(),
             age: age(token, now),
@@ -100,18 +100,18 @@ impl<P: TokenProvider> TokenSource<P> {
                 true => "accepted",
             },
             first: token.refused_first(),
-            explicit: refusal == Refusal::Explicit,
+            explicit: refusal == Rejection::InvalidToken,
             renewal,
         });
     }
 }
 
 /// What a refusal has set off, in a word.
-pub(super) fn word_for<K>(entered: &Entered<K>) -> &'static str {
+pub(super) fn word_for<K>(entered: &Lookup<K, Joined<K>>) -> &'static str {
     match entered {
-        Entered::Granted(_) => "ready",
-        Entered::Wait { .. } => "under_way",
-        Entered::Failed(_) => "failed",
+        Lookup::Granted(_) => "ready",
+        Lookup::Wait(_) => "under_way",
+        Lookup::Failed(_) => "failed",
     }
 }
 

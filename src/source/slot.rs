@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+
 use super::failure::{Failure, Losses};
-use crate::api::Refusal;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
+use crate::message::Rejection;
+use crate::provider::{FetchContext, FetchReason};
 use crate::refresh::{self, Budget, Pause, RefreshPolicy};
 use crate::token::{IssuedToken, Token};
 
@@ -43,6 +46,8 @@ pub(super) struct Slot<F> {
     /// The generation whose refusal has ended a pause already.
     cut_short_for: Option<u64>,
     cleared_at: Option<Instant>,
+    /// Whether the tokens were forgotten, and none was fetched since.
+    forgotten: bool,
     jitter: Jitter,
     /// Out of the map: whoever still holds the slot looks its key up again.
     pub(super) evicted: bool,
@@ -108,6 +113,7 @@ impl<F> Slot<F> {
             early: None,
             cut_short_for: None,
             cleared_at: None,
+            forgotten: false,
             jitter,
             evicted: false,
         }
@@ -143,6 +149,16 @@ impl<F> Slot<F> {
         }
         let losses = || self.losses.pause(false, now).filter(|_| first);
         self.cooling_down(now).or_else(losses).map_or(Next::Depart, Next::Fail)
+    }
+
+    /// What the next fetch is told. `challenges` are those of the response that rejected the token.
+    pub(super) fn fetch_context(&self, challenges: Vec<HeaderValue>) -> FetchContext {
+        match (&self.aside, &self.current) {
+            (Some(aside), _) => FetchContext::new(FetchReason::Rejected, Some(aside.token.clone()), challenges),
+            (None, Some(current)) => FetchContext::new(FetchReason::Expiring, Some(current.clone()), challenges),
+            (None, None) if self.forgotten => FetchContext::new(FetchReason::Rotated, None, challenges),
+            (None, None) => FetchContext::default(),
+        }
     }
 
     pub(super) fn depart(&mut self, id: u64, handle: F, now: Now) {
@@ -213,15 +229,16 @@ impl<F> Slot<F> {
         }
         let token = Token::new(issued, generation, deadlines, false);
         self.early = None;
+        self.forgotten = false;
         self.current = Some(token.clone());
         Ok(token)
     }
 
     /// The server refused the token of `generation`.
-    pub(super) fn refuse(&mut self, generation: u64, refusal: Refusal, now: Now) -> Verdict {
+    pub(super) fn refuse(&mut self, generation: u64, refusal: Rejection, now: Now) -> Verdict {
         let Some(current) = self.usable(now).filter(|current| current.generation() == generation).cloned() else {
             if let Some(aside) = self.aside.as_mut().filter(|aside| aside.token.generation() == generation) {
-                aside.explicit |= refusal == Refusal::Explicit;
+                aside.explicit |= refusal == Rejection::InvalidToken;
             }
             return Verdict::Renew(self.request(now));
         };
@@ -242,7 +259,7 @@ impl<F> Slot<F> {
             self.failure = None;
         }
         self.current = None;
-        self.aside = Some(Aside { token: current, explicit: refusal == Refusal::Explicit });
+        self.aside = Some(Aside { token: current, explicit: refusal == Rejection::InvalidToken });
         Verdict::Renew(self.request(now))
     }
 
@@ -257,6 +274,7 @@ impl<F> Slot<F> {
         self.current = None;
         self.aside = None;
         self.early = None;
+        self.forgotten = true;
         // A loop of invalidations must not remove the issuer's protection.
         let lately = self.cleared_at.is_some_and(|at| !refresh::passed(at, Duration::from_secs(1), now.mono));
         if credentials_changed || !lately {

@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 /// A snapshot of a source's counters, all of them since it was built and over all keys.
 ///
 /// Two sums hold in every snapshot: `waits = waits_served + waits_failed + waits_abandoned + waiting`, and
-/// `flights = flights_succeeded + flights_failed + flights_lost + flights_stale + flights_running`.
+/// `flights = fetches_succeeded + fetches_failed + fetches_cancelled + fetches_stale + fetches_in_flight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Stats {
+pub struct SourceStats {
     /// Requests that got a token at once, from the cache.
     pub hits: u64,
     /// Requests turned away at once, because the issuer is left alone after a failure.
-    pub turned_away: u64,
+    pub failed_fast: u64,
     /// Requests that had to wait for a flight.
     pub waits: u64,
     /// Waits that ended with a token.
@@ -27,24 +27,24 @@ pub struct Stats {
     /// Waits that go on.
     pub waiting: u64,
     /// Token requests begun.
-    pub flights: u64,
+    pub fetches: u64,
     /// Token requests that brought a token.
-    pub flights_succeeded: u64,
+    pub fetches_succeeded: u64,
     /// Token requests that failed.
-    pub flights_failed: u64,
+    pub fetches_failed: u64,
     /// Token requests whose outcome was lost with their runtime.
-    pub flights_lost: u64,
+    pub fetches_cancelled: u64,
     /// Token requests made stale by `rotate` or `invalidate` while they were in the air.
-    pub flights_stale: u64,
+    pub fetches_stale: u64,
     /// Token requests in the air.
-    pub flights_running: u64,
+    pub fetches_in_flight: u64,
     /// Answers that refused the token, replays included.
-    pub refusals: u64,
-    /// Refusals of a token that no server had accepted yet: another process on the same credentials may be renewing
+    pub rejections: u64,
+    /// Rejections of a token that no server had accepted yet: another process on the same credentials may be renewing
     /// as well, or the token is not what the API wants.
-    pub refusals_of_unaccepted: u64,
-    /// Refusals for which no new token was asked, because the renewal budget was empty.
-    pub renewals_declined: u64,
+    pub rejections_of_unaccepted: u64,
+    /// Rejections for which no new token was asked, because the renewal budget was empty.
+    pub budget_exhausted: u64,
     /// Requests that were sent again with a new token.
     pub replays: u64,
     /// Requests that went to a foreign origin, without the token.
@@ -66,7 +66,7 @@ struct Padded(AtomicU64);
 pub(crate) struct Recorder {
     hits: [Padded; CELLS],
     not_stamped: [Padded; CELLS],
-    rare: Mutex<Stats>,
+    rare: Mutex<SourceStats>,
 }
 
 impl Recorder {
@@ -80,17 +80,17 @@ impl Recorder {
     }
 
     /// Changes the counters that are not on the cached path, in one step.
-    pub(crate) fn record(&self, change: impl FnOnce(&mut Stats)) {
+    pub(crate) fn record(&self, change: impl FnOnce(&mut SourceStats)) {
         change(&mut self.rare.lock());
     }
 
-    pub(crate) fn snapshot(&self, keys: usize) -> Stats {
+    pub(crate) fn snapshot(&self, keys: usize) -> SourceStats {
         let (hits, not_stamped) = (sum(&self.hits), sum(&self.not_stamped));
-        Stats { hits, not_stamped, keys: keys as u64, ..*self.rare.lock() }
+        SourceStats { hits, not_stamped, keys: keys as u64, ..*self.rare.lock() }
     }
 
     pub(crate) fn running(&self) -> u64 {
-        self.rare.lock().flights_running
+        self.rare.lock().fetches_in_flight
     }
 }
 

@@ -8,9 +8,9 @@ use crate::error::ErrorKind;
 /// The state of one key, read without I/O.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Status {
+pub struct TokenStatus {
     /// Where the key stands.
-    pub state: State,
+    pub state: TokenState,
     /// Until when the token is stamped, if there is a usable one.
     pub usable_until: Option<SystemTime>,
     /// What the last token request failed with; `None` after a success.
@@ -22,7 +22,7 @@ pub struct Status {
 /// Where a key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum State {
+pub enum TokenState {
     /// No token; the next request asks for one.
     Missing,
     /// A usable token.
@@ -32,10 +32,10 @@ pub enum State {
     /// A usable token in its refresh window, whose renewal is due or has failed.
     Stale,
     /// No usable token, and the issuer is left alone after a failure.
-    CoolingDown,
+    Backoff,
 }
 
-impl Status {
+impl TokenStatus {
     /// Whether a request would be stamped at once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -43,16 +43,16 @@ impl Status {
     }
 
     pub(super) fn missing() -> Self {
-        Self { state: State::Missing, usable_until: None, last_error: None, next_try: None }
+        Self { state: TokenState::Missing, usable_until: None, last_error: None, next_try: None }
     }
 
     pub(super) fn of(view: &View) -> Self {
         let state = match (&view.usable, view.in_air) {
-            (_, true) => State::Refreshing,
-            (Some(_), false) if view.stale => State::Stale,
-            (Some(_), false) => State::Fresh,
-            (None, false) if view.next_try.is_some() => State::CoolingDown,
-            (None, false) => State::Missing,
+            (_, true) => TokenState::Refreshing,
+            (Some(_), false) if view.stale => TokenState::Stale,
+            (Some(_), false) => TokenState::Fresh,
+            (None, false) if view.next_try.is_some() => TokenState::Backoff,
+            (None, false) => TokenState::Missing,
         };
         Self {
             state,

@@ -5,9 +5,9 @@ use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::aeropay::{self, ApiVersion, Identity, UserId};
-use tower_bearer_auth::exchange::HttpClient;
-use tower_bearer_auth::sandbox::{AeropaySandbox, Verdict};
-use tower_bearer_auth::{Aeropay, Audit, BoxError, Error, ErrorKind, Replay, TokenSource, replay};
+use tower_bearer_auth::token_endpoint::HttpClient;
+use tower_bearer_auth::{Aeropay, Audit, BoxError, Error, ErrorKind, ReplayOutcome, TokenSource, replay};
+use tower_bearer_auth_sandbox::{AeropaySandbox, Verdict};
 
 use crate::scopes::{Row, Says, V1, V2};
 
@@ -66,7 +66,7 @@ impl World {
         self.call("POST", &path, None, &format!(r#"{{"userId": "{user}"}}"#)).await.unwrap();
     }
 
-    fn saw(&self) -> Vec<(Option<String>, Option<String>, Option<Verdict>)> {
+    fn emit(&self) -> Vec<(Option<String>, Option<String>, Option<Verdict>)> {
         self.sandbox.calls().into_iter().map(|call| (call.scope, call.user, call.verdict)).collect()
     }
 }
@@ -81,7 +81,7 @@ async fn each_row(version: ApiVersion, rows: &[Row]) {
         let seen = world.saw();
         match says {
             Says::Nobody => {
-                assert_eq!(Error::find(&*outcome.err().unwrap()).unwrap().kind(), ErrorKind::UnknownEndpoint);
+                assert_eq!(Error::find(&*outcome.err().unwrap()).unwrap().kind(), ErrorKind::MissingKey);
                 assert_eq!((seen.len(), world.sandbox.token_call_count()), (0, 0), "{method} {path}");
             }
             Says::Merchant => {
@@ -148,7 +148,7 @@ async fn a_token_that_is_refused_is_renewed_and_money_moves_once() {
         world.sandbox.revoke_user(user.as_str());
         let answer = world.call("POST", &path, Some(&user), r#"{"amount": 2}"#).await.unwrap();
         assert_eq!(answer.status, 200);
-        assert_eq!(answer.audit.map(|audit| (audit.sends, audit.replay)), Some((2, Replay::Made)));
+        assert_eq!(answer.audit.map(|audit| (audit.sends, audit.replay)), Some((2, ReplayOutcome::Made)));
         assert_eq!(world.sandbox.transactions().len(), 2);
         assert_eq!(world.sandbox.token_call_count(), 3);
         // The merchant's token was not touched.

@@ -1,4 +1,4 @@
-//! Refusals inside of bodies (Aeropay's pages, the error bodies): what is marked, what is not, and that nothing is changed.
+//! Rejections inside of bodies (Aeropay's pages, the error bodies): what is marked, what is not, and that nothing is changed.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,8 +15,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tower::{Layer as _, Service, ServiceExt as _};
-use tower_bearer_auth::aeropay::{self, ApiVersion, Identity, RefusalBody, RefusalLayer};
-use tower_bearer_auth::{Audit, BearerAuthLayer, Refusal, Replay, TokenSource, replay};
+use tower_bearer_auth::aeropay::{self, ApiVersion, Identity, RejectionBody, RejectionLayer};
+use tower_bearer_auth::{Audit, BearerAuthLayer, Rejection, ReplayOutcome, TokenSource, replay};
 
 use crate::fake::{Issuer, settings};
 
@@ -39,8 +39,8 @@ fn stamped(version: ApiVersion) -> Request<()> {
     Request::get("/user").header(name, "Bearer abc").body(()).unwrap()
 }
 
-/// What comes out of a `RefusalLayer` over a service that gives this answer.
-async fn through<B>(layer: RefusalLayer, request: Request<()>, response: Response<B>) -> Response<RefusalBody<B>>
+/// What comes out of a `RejectionLayer` over a service that gives this answer.
+async fn through<B>(layer: RejectionLayer, request: Request<()>, response: Response<B>) -> Response<RejectionBody<B>>
 where
     B: Body + Send + 'static,
 {
@@ -49,11 +49,11 @@ where
     layer.layer(inner).oneshot(request).await.unwrap()
 }
 
-async fn marked(version: ApiVersion, response: Response<Full<Bytes>>) -> Option<Refusal> {
+async fn marked(version: ApiVersion, response: Response<Full<Bytes>>) -> Option<Rejection> {
     let (head, body) = response.into_parts();
     let sent = body.clone().collect().await.unwrap().to_bytes();
     let before = (head.status, head.headers.clone());
-    let response = through(RefusalLayer::new(version), stamped(version), Response::from_parts(head, body)).await;
+    let response = through(RejectionLayer::new(version), stamped(version), Response::from_parts(head, body)).await;
     assert_eq!((response.status(), response.headers().clone()), before);
     let refusal = response.extensions().get().copied();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), sent, "a byte was changed");
@@ -74,7 +74,7 @@ fn shapes(code: &str) -> [String; 5] {
 // 2.7 and 2.8: each code with the statuses 200, 401 and 403, in both versions.
 #[tokio::test]
 async fn each_code_is_marked_as_the_glossary_has_it() {
-    use Refusal::{Bare, Explicit, NotRefused};
+    use Rejection::{Bare, Explicit, NotRefused};
     for (code, with_200, with_401, with_403) in [
         ("AP001", NotRefused, NotRefused, NotRefused),
         ("AP002", NotRefused, Bare, NotRefused),
@@ -162,7 +162,7 @@ async fn what_only_looks_like_a_refusal_passes_untouched() {
 async fn a_code_at_the_top_of_an_error_status_counts() {
     assert_eq!(
         marked(ApiVersion::V2, answer(401, r#"{"code": "AP008", "message": "x"}"#)).await,
-        Some(Refusal::Explicit)
+        Some(Rejection::InvalidToken)
     );
 }
 
@@ -209,20 +209,20 @@ async fn streaming_compressed_large_and_foreign_bodies_are_not_read() {
             let mut response = answer(200, REFUSAL).map(Untouchable);
             change(response.headers_mut());
             let headers = response.headers().clone();
-            let response = through(RefusalLayer::new(version), stamped(version), response).await;
+            let response = through(RejectionLayer::new(version), stamped(version), response).await;
             assert_eq!(*response.headers(), headers, "{what}");
-            assert_eq!(response.extensions().get::<Refusal>(), None, "{what}");
+            assert_eq!(response.extensions().get::<Rejection>(), None, "{what}");
         }
         // A request that carries no token of this version.
         let foreign = Request::get("/user").header("x-api-key", "abc").body(()).unwrap();
-        let response = through(RefusalLayer::new(version), foreign, answer(200, REFUSAL).map(Untouchable)).await;
-        assert_eq!(response.extensions().get::<Refusal>(), None);
+        let response = through(RejectionLayer::new(version), foreign, answer(200, REFUSAL).map(Untouchable)).await;
+        assert_eq!(response.extensions().get::<Rejection>(), None);
         // A limit of the user's own.
-        let small = RefusalLayer::new(version).limit(REFUSAL.len() - 1);
+        let small = RejectionLayer::new(version).limit(REFUSAL.len() - 1);
         through(small, stamped(version), answer(200, REFUSAL).map(Untouchable)).await;
-        let just = RefusalLayer::new(version).limit(REFUSAL.len());
+        let just = RejectionLayer::new(version).limit(REFUSAL.len());
         let response = through(just, stamped(version), answer(200, REFUSAL)).await;
-        assert_eq!(response.extensions().get(), Some(&Refusal::Explicit));
+        assert_eq!(response.extensions().get(), Some(&Rejection::InvalidToken));
     }
 }
 
@@ -237,7 +237,7 @@ async fn json_has_several_names() {
     ] {
         let mut response = answer(200, REFUSAL);
         response.headers_mut().insert("content-type", HeaderValue::from_static(name));
-        assert_eq!(marked(ApiVersion::V1, response).await, Some(Refusal::Explicit), "{name}");
+        assert_eq!(marked(ApiVersion::V1, response).await, Some(Rejection::InvalidToken), "{name}");
     }
 }
 
@@ -281,10 +281,10 @@ async fn frames_trailers_and_errors_pass_on_as_they_came() {
     let of = |length: usize, parts| {
         let mut response = answer(200, "").map(|_| frames(parts));
         response.headers_mut().insert("content-length", HeaderValue::from(length));
-        through(RefusalLayer::new(ApiVersion::V1), stamped(ApiVersion::V1), response)
+        through(RejectionLayer::new(ApiVersion::V1), stamped(ApiVersion::V1), response)
     };
     let response = of(length, whole()).await;
-    assert_eq!(response.extensions().get(), Some(&Refusal::Explicit));
+    assert_eq!(response.extensions().get(), Some(&Rejection::InvalidToken));
     assert!(response.body().size_hint().lower() >= length as u64);
     assert!(!response.body().is_end_stream());
     let expected = seen(Box::pin(frames(whole()))).await;
@@ -294,7 +294,7 @@ async fn frames_trailers_and_errors_pass_on_as_they_came() {
     let cut = || vec![data(r#"{"success": false,"#), Err(std::io::Error::other("torn"))];
     for (length, parts) in [(length, cut()), (length - 1, whole()), (length + 1, whole()), (4, whole())] {
         let response = of(length, parts).await;
-        assert_eq!(response.extensions().get::<Refusal>(), None, "{length}");
+        assert_eq!(response.extensions().get::<Rejection>(), None, "{length}");
         let shown = seen(Box::pin(response.into_body())).await;
         assert!(shown == expected || shown == [r#"{"success": false,"#, "error torn"], "{shown:?}");
     }
@@ -309,8 +309,8 @@ async fn data_in_pieces_is_left_whole() {
     let (mut head, body) = response.into_parts();
     head.headers.insert("content-length", HeaderValue::from(REFUSAL.len()));
     let response =
-        through(RefusalLayer::new(ApiVersion::V1), stamped(ApiVersion::V1), Response::from_parts(head, body)).await;
-    assert_eq!(response.extensions().get::<Refusal>(), None);
+        through(RejectionLayer::new(ApiVersion::V1), stamped(ApiVersion::V1), Response::from_parts(head, body)).await;
+    assert_eq!(response.extensions().get::<Rejection>(), None);
     assert_eq!(response.body().size_hint().exact(), Some(REFUSAL.len() as u64));
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), REFUSAL);
 }
@@ -392,8 +392,8 @@ async fn a_refusal_inside_a_200_heals() {
         let (response, sends, minted) = call(ApiVersion::V1, at(method, path), &[EXPIRED, DONE]).await;
         assert_eq!(response.body(), DONE.1, "{method} {path}");
         assert_eq!((sends, minted), (2, 2), "{method} {path}");
-        let audit = response.extensions().get::<Audit<Identity>>().unwrap();
-        assert_eq!((audit.sends, audit.replay), (2, Replay::Made));
+        let audit = Audit::of(&response).unwrap();
+        assert_eq!((audit.sends, audit.replay), (2, ReplayOutcome::Made));
     }
     for refused in [(401, r#"{"error":{"code":"AP008","message":"Invalid token."}}"#), (403, REFUSAL), EXPIRED] {
         let (response, sends, minted) = call(ApiVersion::V2, at("POST", "/v2/transaction"), &[refused, DONE]).await;
@@ -432,8 +432,8 @@ async fn a_doubtful_refusal_is_replayed_only_where_that_is_safe() {
     let doubtful = (200, r#"{"success": false, "code": "AP101", "error": "No Authenticated User"}"#);
     let (response, sends, _) = call(ApiVersion::V1, at("GET", "/reverseTransaction"), &[doubtful, DONE]).await;
     assert_eq!((response.body().as_ref(), sends), (doubtful.1.as_bytes(), 1));
-    let audit = response.extensions().get::<Audit<Identity>>().unwrap();
-    assert_eq!(audit.replay, Replay::NotSafe);
+    let audit = Audit::of(&response).unwrap();
+    assert_eq!(audit.replay, ReplayOutcome::NotSafe);
 }
 
 // R17: the caller gets the second refusal as it is, and the first one if the renewal fails.
@@ -441,7 +441,7 @@ async fn a_doubtful_refusal_is_replayed_only_where_that_is_safe() {
 async fn a_refusal_that_no_new_token_ends_is_sent_twice_and_shown() {
     let (response, sends, minted) = call(ApiVersion::V1, at("GET", "/user"), &[EXPIRED]).await;
     assert_eq!((response.body().as_ref(), sends, minted), (REFUSAL.as_bytes(), 2, 2));
-    assert_eq!(response.extensions().get::<Audit<Identity>>().unwrap().replay, Replay::RefusedAgain);
+    assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::RejectedAgain);
 }
 
 #[tokio::test]
@@ -460,6 +460,6 @@ async fn a_body_of_endless_empty_frames_is_passed_on_unread() {
     response.headers_mut().insert("content-length", HeaderValue::from(10));
     let endless = StreamBody::new(stream::repeat_with(|| Ok::<_, Infallible>(Frame::data(Bytes::new()))));
     let response =
-        through(RefusalLayer::new(ApiVersion::V2), stamped(ApiVersion::V2), response.map(|()| endless)).await;
-    assert_eq!(response.extensions().get::<Refusal>(), None);
+        through(RejectionLayer::new(ApiVersion::V2), stamped(ApiVersion::V2), response.map(|()| endless)).await;
+    assert_eq!(response.extensions().get::<Rejection>(), None);
 }

@@ -6,14 +6,14 @@ use tower_bearer_auth::{RequestHead, TokenProvider as _};
 
 use crate::fake::provider;
 
-fn idempotent(version: ApiVersion, method: &str, path: &str, key: bool) -> bool {
+fn is_idempotent(version: ApiVersion, method: &str, path: &str, key: bool) -> bool {
     let method: Method = method.parse().unwrap();
     let mut request = Request::builder().method(method).uri(path);
     if key {
         request = request.header("Idempotency-Key", "27bccca2-d345-4620-9987-3f3854abcd51");
     }
     let request = request.body(()).unwrap();
-    provider(version).idempotent(&RequestHead::of(&request))
+    provider(version).is_idempotent(&RequestHead::of(&request))
 }
 
 // R18

@@ -139,7 +139,7 @@ fn expect(provider: &Aeropay, method: &str, path: &str, says: Says) {
         }
         Nobody => {
             for outcome in [alone, with_user] {
-                assert_eq!(outcome.unwrap_err().kind(), ErrorKind::UnknownEndpoint, "{method} {path}");
+                assert_eq!(outcome.unwrap_err().kind(), ErrorKind::MissingKey, "{method} {path}");
             }
         }
     }
@@ -148,7 +148,7 @@ fn expect(provider: &Aeropay, method: &str, path: &str, says: Says) {
 #[track_caller]
 fn expect_unknown(provider: &Aeropay, method: &str, path: &str) {
     let error = key(provider, &with_user(method, path)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::UnknownEndpoint, "{method} {path}");
+    assert_eq!(error.kind(), ErrorKind::MissingKey, "{method} {path}");
     assert!(error.hint().unwrap().contains("Scope"), "{error}");
 }
 

@@ -27,14 +27,14 @@ fn token_url_and_origins_are_set_together_and_debug_names_the_environment() {
             .http_client(nobody())
             .build()
             .unwrap();
-        assert_eq!(provider.environment(), name);
+        assert_eq!(provider.label(), name);
         assert_eq!(format!("{:?}", provider.origins()), format!("[{origin}]"));
         let shown = format!("{provider:?}");
         assert!(shown.contains(name) && shown.contains(origin) && shown.contains("1057"), "{shown}");
         assert!(!shown.contains("CANARY") && !shown.contains("the-key"), "{shown}");
     }
     let provider = own("https://aeropay.test:8443/base").build().unwrap();
-    assert_eq!(provider.environment(), "https://aeropay.test:8443");
+    assert_eq!(provider.label(), "https://aeropay.test:8443");
     assert_eq!(format!("{:?}", provider.origins()), "[https://aeropay.test:8443]");
 }
 

@@ -105,7 +105,7 @@ fn shapes(code: &str) -> Vec<String> {
 const CODES: [(&str, &[u16], ErrorKind, &str); 16] = [
     ("AP001", &[200, 400, 401], ErrorKind::InvalidCredentials, "check the API key and secret"),
     ("AP002", &[200, 400, 401], ErrorKind::InvalidCredentials, "belong to this environment"),
-    ("AP003", &[200, 401], ErrorKind::Disabled, "contact Aeropay"),
+    ("AP003", &[200, 401], ErrorKind::InvalidCredentials, "contact Aeropay"),
     ("AP004", &[200, 401], ErrorKind::InvalidRequest, "API version"),
     ("AP005", &[200, 401], ErrorKind::Unavailable, "refresh your session"),
     ("AP006", &[200, 401], ErrorKind::InvalidRequest, "use the correct scope"),
@@ -241,7 +241,7 @@ async fn a_success_that_is_none_is_transient_and_repeats_nothing() {
         &large,
     ] {
         let error = failure(200, body, &Identity::merchant()).await;
-        assert_eq!(error.kind(), ErrorKind::MalformedAnswer, "{body:.80}");
+        assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{body:.80}");
         assert!(error.is_transient());
     }
 }
@@ -281,7 +281,7 @@ async fn ttl_has_the_same_table_as_expires_in() {
         );
     }
     let error = failure(200, r#"{"TTL": NaN, "token": "abc"}"#, &Identity::merchant()).await;
-    assert_eq!(error.kind(), ErrorKind::MalformedAnswer);
+    assert_eq!(error.kind(), ErrorKind::MalformedResponse);
 }
 
 // R30: a merchant's credentials are found by its id, and wrong ones are its own affair.

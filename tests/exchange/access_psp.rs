@@ -1,11 +1,11 @@
 //! AccessPSP as its page has it, at the sandbox's issuer over TLS.
 
 use http::{HeaderValue, Response, StatusCode};
-use tower_bearer_auth::exchange::HttpClient;
-use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer, Fault};
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{
-    AccessPsp, AccessPspBuilder, Error, ErrorKind, Refusal, ResponseHead, TokenProvider, TokenSource,
+    AccessPsp, AccessPspBuilder, Error, ErrorKind, Rejection, ResponseHead, TokenProvider, TokenSource,
 };
+use tower_bearer_auth_sandbox::{AccessPspSandbox, Fault, ScriptedResponse};
 
 use crate::wire::{Wire, answer};
 
@@ -79,7 +79,7 @@ async fn scope_and_the_token_call_s_api_key_go_out_where_they_are_set() {
 const PAGE: [(u16, &str, ErrorKind, &str); 3] = [
     (400, "invalid_request", ErrorKind::InvalidRequest, "body fields"),
     (401, "invalid_client", ErrorKind::InvalidCredentials, "verify the client_id and client_secret"),
-    (403, "disabled_client", ErrorKind::Disabled, "contact Aera support"),
+    (403, "disabled_client", ErrorKind::InvalidCredentials, "contact Aera support"),
 ];
 
 #[tokio::test]
@@ -89,12 +89,14 @@ async fn each_documented_error_is_permanent_and_hints_at_its_documented_fix() {
     for (status, code, kind, fix) in PAGE {
         let status = StatusCode::from_u16(status).unwrap();
         let body = format!(r#"{{"error":"{code}"}}"#);
-        let with_code = Answer::new(status).json(body);
+        let with_code = ScriptedResponse::new(status).json(body);
         // A 403 with an empty body exists in the wild; a gateway has forms of its own (1.8).
-        let gateway = Answer::new(status).json(r#"{"message":"Forbidden"}"#);
-        let other = Answer::new(status).json(r#"{"error":"no such code"}"#);
-        for (answer, said) in [(with_code, Some(code)), (Answer::new(status), None), (gateway, None), (other, None)] {
-            sandbox.script(Fault::Answer(answer));
+        let gateway = ScriptedResponse::new(status).json(r#"{"message":"Forbidden"}"#);
+        let other = ScriptedResponse::new(status).json(r#"{"error":"no such code"}"#);
+        for (answer, said) in
+            [(with_code, Some(code)), (ScriptedResponse::new(status), None), (gateway, None), (other, None)]
+        {
+            sandbox.script(Fault::Response(answer));
             let error = failure(&provider).await;
             assert_eq!(error.kind(), kind);
             assert!(!error.is_transient());
@@ -115,7 +117,7 @@ async fn a_code_that_contradicts_its_status_decides() {
         for status in [400, 401, 403, 404, 409] {
             let status = StatusCode::from_u16(status).unwrap();
             let body = format!(r#"{{"error":"{code}"}}"#);
-            sandbox.script(Fault::Answer(Answer::new(status).json(body)));
+            sandbox.script(Fault::Response(ScriptedResponse::new(status).json(body)));
             let error = failure(&provider).await;
             assert_eq!((error.kind(), error.status()), (kind, Some(status)), "{code}");
         }
@@ -159,7 +161,7 @@ async fn wrong_credentials_and_overload_are_told_apart() {
 #[test]
 fn production_is_the_default_environment() {
     let provider = AccessPsp::new("id", "secret").unwrap();
-    assert_eq!(provider.environment(), "production");
+    assert_eq!(provider.label(), "production");
     let shown = format!("{:?}", provider.origins());
     assert_eq!(shown, "[https://api.aerahost.com, https://psp.aerahost.com]");
     let shown = format!("{provider:?}");
@@ -195,22 +197,22 @@ async fn production_s_token_url_is_the_documented_one() {
 fn the_api_s_401_is_explicit_but_for_what_a_new_token_does_not_cure() {
     let provider = AccessPsp::new("id", "secret").unwrap();
     for (status, challenge, expected) in [
-        (401, None, Refusal::Explicit),
-        (401, Some("Bearer"), Refusal::Explicit),
-        (401, Some("Bearer error=\"invalid_token\""), Refusal::Explicit),
-        (401, Some("Bearer error=\"insufficient_scope\""), Refusal::NotRefused),
-        (401, Some("Bearer error=\"insufficient_user_authentication\""), Refusal::NotRefused),
-        (403, None, Refusal::NotRefused),
-        (403, Some("Bearer error=\"invalid_token\""), Refusal::NotRefused),
-        (200, None, Refusal::NotRefused),
-        (500, None, Refusal::NotRefused),
+        (401, None, Rejection::InvalidToken),
+        (401, Some("Bearer"), Rejection::InvalidToken),
+        (401, Some("Bearer error=\"invalid_token\""), Rejection::InvalidToken),
+        (401, Some("Bearer error=\"insufficient_scope\""), Rejection::None__),
+        (401, Some("Bearer error=\"insufficient_user_authentication\""), Rejection::None__),
+        (403, None, Rejection::None__),
+        (403, Some("Bearer error=\"invalid_token\""), Rejection::None__),
+        (200, None, Rejection::None__),
+        (500, None, Rejection::None__),
     ] {
         let mut response = Response::builder().status(status);
         if let Some(challenge) = challenge {
             response = response.header("www-authenticate", challenge);
         }
         let response = response.body(()).unwrap();
-        assert_eq!(provider.refusal(&ResponseHead::of(&response)), expected, "{status} {challenge:?}");
+        assert_eq!(provider.rejection(&ResponseHead::of(&response)), expected, "{status} {challenge:?}");
     }
 }
 
@@ -240,8 +242,8 @@ async fn a_403_with_nothing_in_it_is_a_disabled_client_here_and_not_everywhere()
         .api_origin("http://127.0.0.1:1")
         .build()
         .unwrap();
-    assert_eq!(failure(&provider).await.kind(), ErrorKind::Disabled);
-    assert_eq!(provider.environment(), wire.origin());
+    assert_eq!(failure(&provider).await.kind(), ErrorKind::InvalidCredentials);
+    assert_eq!(provider.label(), wire.origin());
     let general = wire.client().fetch(&()).await.unwrap_err();
     assert_eq!(general.kind(), ErrorKind::InvalidCredentials);
 }

@@ -167,7 +167,7 @@ async fn every_lifetime_that_issuers_write_is_understood() {
     assert_eq!(lifetime(&absent.unwrap()), "None");
     let nan = r#"{"access_token":"abc","token_type":"Bearer","expires_in":NaN}"#;
     let error = failure(answer(200, &[], nan)).await;
-    assert_eq!(error.kind(), ErrorKind::MalformedAnswer);
+    assert_eq!(error.kind(), ErrorKind::MalformedResponse);
 }
 
 // R41
@@ -205,7 +205,7 @@ async fn a_malformed_answer_is_a_transient_error_that_quotes_nothing() {
         let start: String = body.chars().take(60).collect();
         for status in [200, 201] {
             let error = failure(answer(status, &[], body)).await;
-            assert_eq!(error.kind(), ErrorKind::MalformedAnswer, "{start}");
+            assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{start}");
             assert!(error.is_transient(), "{start}");
             assert_eq!(error.status().unwrap().as_u16(), status);
             assert!(error.source().is_none(), "{start}");
@@ -213,7 +213,7 @@ async fn a_malformed_answer_is_a_transient_error_that_quotes_nothing() {
         }
     }
     let error = failure(answer(204, &[], "")).await;
-    assert_eq!(error.kind(), ErrorKind::MalformedAnswer);
+    assert_eq!(error.kind(), ErrorKind::MalformedResponse);
 }
 
 // RFC 6750 section 2.1; a line break would start a header of the issuer's choosing.
@@ -237,13 +237,13 @@ async fn a_token_with_a_character_that_no_bearer_token_has_is_refused() {
     ] {
         let body = format!(r#"{{"access_token":"{token}","token_type":"Bearer"}}"#);
         let error = failure(answer(200, &[], &body)).await;
-        assert_eq!(error.kind(), ErrorKind::MalformedAnswer, "{token}");
+        assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{token}");
         assert!(error.is_transient());
         assert!(!format!("{error} {error:?}").contains("CANARY"), "{token}");
     }
     // Raw control characters in a string are no JSON.
     let error = failure(answer(200, &[], "{\"access_token\":\"a\r\nb\"}")).await;
-    assert_eq!(error.kind(), ErrorKind::MalformedAnswer);
+    assert_eq!(error.kind(), ErrorKind::MalformedResponse);
     // Escapes that stand for good characters are fine: some issuers escape every slash.
     for token in ["a\\/b+c~d.e-f_g==", "\\u0061bc"] {
         let body = format!(r#"{{"access_token":"{token}","token_type":"Bearer"}}"#);
@@ -331,7 +331,7 @@ async fn an_answer_is_read_up_to_64_kib_and_no_further() {
         wire.client().fetch(&()).await.unwrap_err(),
         hanging.client().fetch(&()).await.unwrap_err(),
     ] {
-        assert_eq!(error.kind(), ErrorKind::MalformedAnswer, "{error}");
+        assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{error}");
         assert!(error.is_transient());
         assert!(error.to_string().contains("64 KiB"), "{error}");
     }

@@ -4,9 +4,9 @@ use std::error::Error as StdError;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tower_bearer_auth::exchange::HttpClient;
-use tower_bearer_auth::sandbox::AccessPspSandbox;
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{BasicEncoding, ClientCredentials, ErrorKind, Secret, TokenProvider as _};
+use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 use crate::canary::shown_in;
 use crate::strict_issuer::{Seen, StrictIssuer};
@@ -241,8 +241,8 @@ async fn a_client_certificate_proves_a_client_that_sends_no_secret() {
     assert_eq!(strange.kind(), ErrorKind::Unavailable);
     assert_eq!(server.token_request_count(), 0);
     // The sandbox knows secrets alone, so its answer is scripted: what counts is what came through its handshake.
-    let good = tower_bearer_auth::sandbox::Answer::new(http::StatusCode::OK).json(GOOD);
-    server.script(tower_bearer_auth::sandbox::Fault::Answer(good));
+    let good = tower_bearer_auth_sandbox::ScriptedResponse::new(http::StatusCode::OK).json(GOOD);
+    server.script(tower_bearer_auth_sandbox::Fault::Response(good));
     provider(trusting().identity_pem(chain, key).build().unwrap()).fetch(&()).await.unwrap();
     let requests = server.token_requests();
     assert_eq!(requests.len(), 1);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint};
+use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint};
 use tower_bearer_auth::{
     AccessPsp, AccessPspBuilder, BasicEncoding, ClientCredentials, ClientCredentialsBuilder, Error, ErrorKind,
     PrivateKeyJwt, SigningAlgorithm,

@@ -15,12 +15,12 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tower_bearer_auth::exchange::HttpClient;
-use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer, Fault};
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{
     BasicEncoding, ClientCredentials, ClientCredentialsBuilder, Error, ErrorKind, PrivateKeyJwt, SigningAlgorithm,
     TokenProvider as _,
 };
+use tower_bearer_auth_sandbox::{AccessPspSandbox, Fault, ScriptedResponse};
 
 use crate::canary::shown_in;
 use crate::wire::GOOD;
@@ -140,7 +140,7 @@ async fn what_is_no_metadata_is_an_error_that_says_so() {
     let site = Site::start().await;
     let origin = site.origin();
     let token = format!("{origin}/token");
-    let malformed = ErrorKind::MalformedAnswer;
+    let malformed = ErrorKind::MalformedResponse;
     for (status, body, kind) in [
         (200, site.document("").to_string().replace('}', ""), malformed),
         (200, json!({ "token_endpoint": token }).to_string(), malformed),
@@ -193,8 +193,8 @@ async fn a_page_in_the_document_s_place_does_not_hide_the_other_place() {
         provider.fetch(&()).await.unwrap();
         assert_eq!(site.asked(), [&both[..], &["POST /token".to_owned()]].concat(), "{page}");
         for (status, other, kind) in [
-            (200, page.to_owned(), ErrorKind::MalformedAnswer),
-            (404, page.to_owned(), ErrorKind::MalformedAnswer),
+            (200, page.to_owned(), ErrorKind::MalformedResponse),
+            (404, page.to_owned(), ErrorKind::MalformedResponse),
             (503, page.to_owned(), ErrorKind::Unavailable),
             (200, json!({ "issuer": "https://CANARY.test" }).to_string(), ErrorKind::Config),
         ] {
@@ -243,7 +243,7 @@ async fn an_https_issuer_does_not_lead_to_clear_text_on_this_machine() {
     let issuer = sandbox.issuer_origin();
     let document = |token_url: &str| {
         let text = json!({ "issuer": issuer, "token_endpoint": token_url }).to_string();
-        sandbox.script(Fault::Answer(Answer::new(StatusCode::OK).json(text)));
+        sandbox.script(Fault::Response(ScriptedResponse::new(StatusCode::OK).json(text)));
     };
     let asking = || {
         let client = HttpClient::builder().roots_pem(sandbox.ca_pem()).build().unwrap();
@@ -327,8 +327,8 @@ async fn an_alias_for_mutual_tls_that_cannot_be_used_is_an_error_for_mutual_tls_
     let site = Site::start().await;
     for (alias, kind) in [
         ("http://issuer.test/CANARY", ErrorKind::InsecureUrl),
-        ("CANARY", ErrorKind::MalformedAnswer),
-        ("https://user:CANARY@issuer.test", ErrorKind::MalformedAnswer),
+        ("CANARY", ErrorKind::MalformedResponse),
+        ("https://user:CANARY@issuer.test", ErrorKind::MalformedResponse),
     ] {
         let mut document = site.document("");
         document["mtls_endpoint_aliases"] = json!({ "token_endpoint": alias });

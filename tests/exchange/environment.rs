@@ -26,10 +26,10 @@ fn access_psp_is_read_from_the_process_s_variables() {
     let missing = match AccessPsp::from_env("TBA_REAL_PSP") {
         Ok(provider) => {
             // This is the child.
-            println!("child: {} {:?}", provider.environment(), provider.origins());
+            println!("child: {} {:?}", provider.label(), provider.origins());
             println!("child: {:?}", provider.api_headers().get("x-api-key").map(|v| v.len()));
             println!("child: {provider:?}");
-            return assert_eq!(provider.environment(), "blue");
+            return assert_eq!(provider.label(), "blue");
         }
         Err(error) => error,
     };
@@ -62,8 +62,8 @@ fn client_credentials_are_read_from_the_process_s_variables() {
     let missing = match ClientCredentials::from_env("TBA_REAL_CC") {
         Ok(provider) => {
             // This is the child.
-            println!("child: {} {:?}", provider.environment(), provider.origins());
-            return assert_eq!(provider.environment(), "https://issuer.test");
+            println!("child: {} {:?}", provider.label(), provider.origins());
+            return assert_eq!(provider.label(), "https://issuer.test");
         }
         Err(error) => error,
     };

@@ -189,7 +189,7 @@ async fn two_sources_share_no_token_whatever_they_differ_in() {
         source.clone().token().await.unwrap();
         source.token().await.unwrap();
         assert_eq!(issuer.seen().len(), before + 1);
-        assert_eq!(source.stats().flights, 1);
+        assert_eq!(source.stats().fetches, 1);
     }
     let bodies: std::collections::BTreeSet<String> = issuer.seen().into_iter().map(|seen| seen.body).collect();
     assert_eq!(bodies.len(), changes.len() - 1);

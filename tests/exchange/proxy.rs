@@ -11,9 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tower_bearer_auth::exchange::{HttpClient, HttpClientBuilder};
-use tower_bearer_auth::sandbox::AccessPspSandbox;
+use tower_bearer_auth::token_endpoint::{HttpClient, HttpClientBuilder};
 use tower_bearer_auth::{BasicEncoding, ClientCredentials, Error, ErrorKind, TokenProvider as _};
+use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 use crate::access_psp::settings;
 use crate::canary::shown_in;
@@ -207,9 +207,9 @@ async fn a_proxy_that_opens_no_tunnel_is_named_and_the_issuer_is_not_asked() {
         (Mood::Say("HTTP/1.1 429 Slow down\r\n\r\n"), ErrorKind::Unavailable, "429"),
         (Mood::Say(""), ErrorKind::Unavailable, "closed the connection"),
         (Mood::Say("HTTP/1.1 200 OK\r\n"), ErrorKind::Unavailable, "closed the connection"),
-        (Mood::Say("SSH-2.0-CANARY\r\n\r\n"), ErrorKind::MalformedAnswer, "does not speak HTTP"),
-        (Mood::Say("HTTP/1.1 2000 CANARY\r\n\r\n"), ErrorKind::MalformedAnswer, "does not speak HTTP"),
-        (Mood::Say("HTTP/1.1 200 OK\r\n\r\nCANARY"), ErrorKind::MalformedAnswer, "speaks for itself"),
+        (Mood::Say("SSH-2.0-CANARY\r\n\r\n"), ErrorKind::MalformedResponse, "does not speak HTTP"),
+        (Mood::Say("HTTP/1.1 2000 CANARY\r\n\r\n"), ErrorKind::MalformedResponse, "does not speak HTTP"),
+        (Mood::Say("HTTP/1.1 200 OK\r\n\r\nCANARY"), ErrorKind::MalformedResponse, "speaks for itself"),
         (Mood::Hang(""), ErrorKind::Timeout, "within 200ms"),
         (Mood::Hang("HTTP/1.1 200 OK\r\n"), ErrorKind::Timeout, "within 200ms"),
     ];
@@ -228,7 +228,7 @@ async fn a_proxy_that_opens_no_tunnel_is_named_and_the_issuer_is_not_asked() {
     let endless =
         ConnectProxy::start(Mood::Hang(Box::leak(format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(9000)).into()))).await;
     let error = fetch(&sandbox, trusting(&sandbox).proxy(endless.url())).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::MalformedAnswer, "{error}");
+    assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{error}");
     // Nobody listens there.
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = fetch(&sandbox, trusting(&sandbox).proxy(format!("http://{gone}"))).await.unwrap_err();

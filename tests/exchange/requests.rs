@@ -72,7 +72,7 @@ async fn a_query_of_the_token_url_is_kept() {
     let provider = client(&url).build().unwrap();
     provider.fetch(&()).await.unwrap();
     assert!(wire.requests()[0].starts_with("POST /oauth/token?tenant=7 HTTP/1.1\r\n"));
-    assert_eq!(provider.environment(), wire.origin());
+    assert_eq!(provider.label(), wire.origin());
 }
 
 // A secret in a file is read again at every fetch, one trailing newline removed.

@@ -16,7 +16,7 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Full};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
-use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
+use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::{ClientCredentials, Clock as _, ErrorKind, SystemClock, TokenProvider as _, TokenSource};
 
 use crate::access_psp::settings;
@@ -178,7 +178,7 @@ impl Body for Endless {
 #[test]
 fn an_answer_of_endless_empty_frames_comes_to_an_end() {
     for (timeout, expected) in
-        [(Duration::from_secs(120), ErrorKind::MalformedAnswer), (Duration::from_millis(1), ErrorKind::Timeout)]
+        [(Duration::from_secs(120), ErrorKind::MalformedResponse), (Duration::from_millis(1), ErrorKind::Timeout)]
     {
         let (done, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -237,7 +237,7 @@ fn runtime() -> Runtime {
 #[test]
 fn a_client_outlives_the_runtimes_that_it_was_used_in() {
     let servers = runtime();
-    let sandbox = servers.block_on(tower_bearer_auth::sandbox::AccessPspSandbox::start()).unwrap();
+    let sandbox = servers.block_on(tower_bearer_auth_sandbox::AccessPspSandbox::start()).unwrap();
     let provider = settings(&sandbox).build().unwrap();
     for _ in 0..3 {
         let short = runtime();
@@ -279,7 +279,7 @@ async fn an_endpoint_sends_json_and_hands_the_answer_over() {
     assert_eq!(answer.body(), body.as_bytes());
     assert_eq!(answer.retry_after(), None);
     let error = answer.bearer_token().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::MalformedAnswer);
+    assert_eq!(error.kind(), ErrorKind::MalformedResponse);
     let sent = wire.requests().remove(0).to_ascii_lowercase();
     assert!(sent.contains("\r\ncontent-type: application/json\r\n"));
     assert!(sent.contains("\r\naccept: text/plain\r\n"));

@@ -6,9 +6,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
-use tower_bearer_auth::exchange::{HttpClient, HttpClientBuilder};
-use tower_bearer_auth::sandbox::AccessPspSandbox;
+use tower_bearer_auth::token_endpoint::{HttpClient, HttpClientBuilder};
 use tower_bearer_auth::{Error, ErrorKind, TokenProvider as _};
+use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 use crate::access_psp::settings;
 use crate::wire::{GOOD, Wire, answer, client};
@@ -22,7 +22,7 @@ async fn fetch(sandbox: &AccessPspSandbox, client: HttpClientBuilder) -> Result<
 fn whole(sandbox: &AccessPspSandbox) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(sandbox.ca_pem().as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

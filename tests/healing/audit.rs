@@ -1,7 +1,7 @@
 //! What an answer says of how it came about, and who decides what a refusal is.
 
-use tower_bearer_auth::replay::{Cloned, When};
-use tower_bearer_auth::{IssuedToken, Refusal, ResponseHead};
+use tower_bearer_auth::replay::{Cloned, Mode};
+use tower_bearer_auth::{IssuedToken, Rejection, ResponseHead};
 
 use super::*;
 
@@ -13,38 +13,38 @@ fn post() -> Request<Body> {
 struct Case {
     name: &'static str,
     request: Request<Body>,
-    when: When,
+    when: Mode,
     clones: bool,
     challenge: &'static str,
     /// The last token that is refused.
     revoked: usize,
     /// Whether the token request after the first one fails.
     issuer_down: bool,
-    expected: (Option<u64>, u8, Replay),
+    expected: (Option<u64>, u8, ReplayOutcome),
 }
 
 fn cases() -> Vec<Case> {
-    use Replay::{Made, NoCopy, NotNeeded, NotSafe, NotStamped, Off, RefusedAgain, RenewalFailed};
+    use ReplayOutcome::{Made, NoCopy, NotNeeded, NotSafe, NotStamped, Off, RefreshFailed, RejectedAgain};
     let foreign = || Request::get("https://elsewhere.test").body(Body::default()).unwrap();
     let case = |name, request: Request<Body>, challenge, revoked, expected| Case {
         name,
         request,
-        when: When::Safe,
+        when: Mode::Safe,
         clones: true,
         challenge,
         revoked,
         issuer_down: false,
         expected,
     };
-    let down = RenewalFailed(ErrorKind::Unavailable);
+    let down = RefreshFailed(ErrorKind::Unavailable);
     vec![
         case("accepted", get(), "", 0, (Some(1), 1, NotNeeded)),
         case("foreign", foreign(), "", 9, (None, 1, NotStamped)),
         case("healed", get(), "", 1, (Some(2), 2, Made)),
-        case("refused twice", get(), "", 2, (Some(2), 2, RefusedAgain)),
+        case("refused twice", get(), "", 2, (Some(2), 2, RejectedAgain)),
         case("a payment after a bare 401", post(), "", 1, (Some(1), 1, NotSafe)),
         case("a payment after an explicit 401", post(), INVALID_TOKEN, 1, (Some(2), 2, Made)),
-        Case { when: When::Never, ..case("never", get(), "", 1, (Some(1), 1, Off)) },
+        Case { when: Mode::Never, ..case("never", get(), "", 1, (Some(1), 1, Off)) },
         Case { clones: false, ..case("no copy", post(), INVALID_TOKEN, 1, (Some(1), 1, NoCopy)) },
         Case { issuer_down: true, ..case("the issuer is down", get(), "", 1, (Some(1), 1, down)) },
     ]
@@ -66,17 +66,18 @@ async fn every_answer_says_under_which_token_it_was_sent_and_how_often() {
                 Some(number) if number.parse::<usize>().unwrap() <= revoked => refused(challenge),
                 Some(_) => answer(StatusCode::OK),
             });
-            let layer = layer(provider).replay(when).audit(every);
+            let layer = layer(provider).replay(when);
+            let layer = if every { layer.audit_all() } else { layer };
             let response = match clones {
                 true => layer.bodies(Cloned).layer(api.clone()).oneshot(request).await.unwrap(),
                 false => layer.layer(api.clone()).oneshot(request).await.unwrap(),
             };
-            let quiet = matches!(expected.2, Replay::NotNeeded | Replay::NotStamped);
-            let found = response.extensions().get::<Audit>();
+            let quiet = matches!(expected.2, ReplayOutcome::NotNeeded | ReplayOutcome::NotStamped);
+            let found = Audit::of(&response);
             assert_eq!(found.is_some(), every || !quiet, "{name}");
             if let Some(audit) = found {
                 assert_eq!((audit.generation, audit.sends, audit.replay), expected, "{name}");
-                assert_eq!(audit.key.is_some(), audit.generation.is_some(), "{name}");
+                assert_eq!(audit.key::<()>().is_some(), audit.generation.is_some(), "{name}");
                 assert_eq!(api.sends().len(), usize::from(audit.sends), "{name}");
                 assert!(!format!("{audit:?}").contains("token-"), "an audit holds no token");
             }
@@ -90,15 +91,15 @@ struct Odd(AtomicUsize);
 impl TokenProvider for Odd {
     type Key = ();
 
-    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, (): &(), _: &tower_bearer_auth::FetchContext) -> Result<IssuedToken, Error> {
         token(self.0.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
-    fn refusal(&self, response: &ResponseHead<'_>) -> Refusal {
+    fn rejection(&self, response: &ResponseHead<'_>) -> Option<Rejection> {
         match response.status().as_u16() {
-            419 => Refusal::Explicit,
-            420 => Refusal::Bare,
-            _ => Refusal::NotRefused,
+            419 => Some(Rejection::InvalidToken),
+            420 => Some(Rejection::Unspecified),
+            _ => None,
         }
     }
 }
@@ -106,34 +107,34 @@ impl TokenProvider for Odd {
 // Precedence: what a layer below says, then the provider, then the standard.
 #[tokio::test(start_paused = true)]
 async fn a_layer_below_is_asked_before_the_provider_and_that_before_the_standard() {
-    use Refusal::{Bare, Explicit, NotRefused};
+    use Rejection::{InvalidToken, Unspecified};
     // Status, what a layer below says, and the sends of a GET and of a payment.
     let odd = [
         (419, None, 2, 2),
         (420, None, 2, 1),
         (401, None, 1, 1),
-        (401, Some(Explicit), 2, 2),
-        (401, Some(Bare), 2, 1),
-        (419, Some(NotRefused), 1, 1),
-        (419, Some(Bare), 2, 1),
-        (200, Some(Explicit), 2, 2),
+        (401, Some(Some(InvalidToken)), 2, 2),
+        (401, Some(Some(Unspecified)), 2, 1),
+        (419, Some(None), 1, 1),
+        (419, Some(Some(Unspecified)), 2, 1),
+        (200, Some(Some(InvalidToken)), 2, 2),
     ];
     let standard = [
         (419, None, 1, 1),
         (401, None, 2, 1),
-        (401, Some(NotRefused), 1, 1),
-        (401, Some(Explicit), 2, 2),
-        (200, Some(Explicit), 2, 2),
-        (503, Some(Bare), 2, 1),
+        (401, Some(None), 1, 1),
+        (401, Some(Some(InvalidToken)), 2, 2),
+        (200, Some(Some(InvalidToken)), 2, 2),
+        (503, Some(Some(Unspecified)), 2, 1),
     ];
-    let check = |below: Option<Refusal>, status: u16| {
+    let check = |below: Option<Option<Rejection>>, status: u16| {
         let api = Api::new(move |request| {
             let mut response = answer(StatusCode::from_u16(status).unwrap());
             if bearer(request) == "token-2" {
                 return answer(StatusCode::CREATED);
             }
             if let Some(below) = below {
-                response.extensions_mut().insert(below);
+                Rejection::mark(&mut response, below);
             }
             response
         });

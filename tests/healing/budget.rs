@@ -23,16 +23,16 @@ async fn a_permanent_refusal_costs_two_sends_a_call_and_one_token_a_minute() {
             let audit = audit_of(&response);
             let sends = api.sends().len() - before;
             assert_eq!((response.status().as_u16(), usize::from(audit.sends)), (401, sends));
-            let expected = if sends == 2 { Replay::RefusedAgain } else { Replay::BudgetExhausted };
+            let expected = if sends == 2 { ReplayOutcome::RejectedAgain } else { ReplayOutcome::BudgetExhausted };
             assert_eq!(audit.replay, expected);
             advance(Duration::from_secs(1)).await;
         }
         assert_eq!(asked.count(), 1 + TEN_MINUTES / 60);
         assert_eq!(api.sends().len(), TEN_MINUTES + TEN_MINUTES / 60);
         let stats = source.stats();
-        assert_eq!((stats.flights, stats.replays), (11, 10));
-        assert_eq!(stats.refusals, 610);
-        assert_eq!((stats.refusals_of_unaccepted, stats.renewals_declined), (610, 590));
+        assert_eq!((stats.fetches, stats.replays), (11, 10));
+        assert_eq!(stats.rejections, 610);
+        assert_eq!((stats.rejections_of_unaccepted, stats.budget_exhausted), (610, 590));
     }
 }
 
@@ -59,7 +59,7 @@ async fn one_endpoint_that_accepts_beside_one_that_refuses_stays_within_the_budg
     }
     println!("{} token requests in ten minutes", asked.count());
     assert_eq!(asked.count(), 1 + 6 + (TEN_MINUTES - 1) / 10);
-    assert_eq!(source.stats().flights, asked.count() as u64);
+    assert_eq!(source.stats().fetches, asked.count() as u64);
 }
 
 // R51: two processes on an issuer that revokes the older token. They fight, within the budget, and it shows.
@@ -89,14 +89,14 @@ async fn two_processes_on_an_issuer_of_one_token_fight_within_their_budgets() {
         }
         advance(Duration::from_secs(1)).await;
     }
-    let asked = sources.each_ref().map(|source| source.stats().flights);
+    let asked = sources.each_ref().map(|source| source.stats().fetches);
     println!("token requests {asked:?}, answered {answered:?} of {TEN_MINUTES} each");
     assert_eq!(asked.iter().sum::<u64>(), minted.load(Ordering::SeqCst) as u64, "counted at the issuer");
     assert!(asked.iter().all(|asked| *asked <= 1 + 6 + 60), "{asked:?}");
     assert!(answered.iter().all(|answered| *answered >= 60), "each gets its turn: {answered:?}");
     let [first, second] = sources.map(|source| source.stats());
-    assert!(first.refusals >= 60 && second.refusals >= 60, "tokens refused before their time are counted");
-    assert!(first.renewals_declined + second.renewals_declined > 100);
+    assert!(first.rejections >= 60 && second.rejections >= 60, "tokens refused before their time are counted");
+    assert!(first.budget_exhausted + second.budget_exhausted > 100);
 }
 
 // R24: a token that is refused as soon as it is minted is reported, and not thrown away in a loop.
@@ -113,13 +113,13 @@ async fn a_token_refused_as_soon_as_it_is_minted_is_reported_and_kept() {
         }
         revoked.up_to(2);
         let audit = audit_of(&client.clone().oneshot(get()).await.unwrap());
-        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, Replay::RefusedAgain));
+        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, ReplayOutcome::RejectedAgain));
         let stats = source.stats();
-        assert_eq!((stats.refusals, stats.refusals_of_unaccepted), (2, if accepted_before { 1 } else { 2 }));
+        assert_eq!((stats.rejections, stats.rejections_of_unaccepted), (2, if accepted_before { 1 } else { 2 }));
         // A refused second sending spends nothing and rejects nothing.
         assert_eq!(source.peek().unwrap().generation(), 2);
         let audit = audit_of(&client.clone().oneshot(get()).await.unwrap());
-        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 1, Replay::BudgetExhausted));
+        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 1, ReplayOutcome::BudgetExhausted));
         // Once it is taken everywhere it works, and no token was asked for meanwhile.
         revoked.up_to(1);
         assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
@@ -157,7 +157,7 @@ async fn an_answer_that_says_nothing_of_the_token_does_not_vouch_for_it() {
         *refuse.lock() = true;
         client.oneshot(get()).await.unwrap();
         // The first refusal was of the token in question, the second of its successor.
-        assert_eq!(source.stats().refusals_of_unaccepted, if expected { 1 } else { 2 }, "{what}");
+        assert_eq!(source.stats().rejections_of_unaccepted, if expected { 1 } else { 2 }, "{what}");
     }
 }
 
@@ -176,6 +176,6 @@ async fn a_renewal_that_brings_a_token_too_old_to_use_is_a_failed_one() {
     assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
     revoked.up_to(1);
     let response = client.oneshot(get()).await.unwrap();
-    assert_eq!(audit_of(&response).replay, Replay::RenewalFailed(ErrorKind::Unavailable));
+    assert_eq!(audit_of(&response).replay, ReplayOutcome::RefreshFailed(ErrorKind::Unavailable));
     assert_eq!((response.status(), api.sends().len()), (StatusCode::UNAUTHORIZED, 2));
 }

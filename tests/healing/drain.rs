@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use http_body::Frame;
 use parking_lot::Mutex;
 use tower::util::BoxCloneSyncService;
-use tower_bearer_auth::replay::{Cloned, Off, When};
+use tower_bearer_auth::replay::{Cloned, Mode, Off};
 
 use super::*;
 
@@ -92,11 +92,11 @@ async fn an_answer_that_is_not_replaced_reaches_the_caller_unread() {
         if n == 1 { token(n) } else { Err(Error::permanent("wrong secret").with_kind(ErrorKind::InvalidCredentials)) }
     };
     let cases = [
-        ("never", Replay::Off, true),
-        ("off", Replay::Off, true),
-        ("no copy", Replay::NoCopy, true),
-        ("failed renewal", Replay::RenewalFailed(ErrorKind::InvalidCredentials), false),
-        ("empty budget", Replay::BudgetExhausted, true),
+        ("never", ReplayOutcome::Off, true),
+        ("off", ReplayOutcome::Off, true),
+        ("no copy", ReplayOutcome::NoCopy, true),
+        ("failed renewal", ReplayOutcome::RefreshFailed(ErrorKind::InvalidCredentials), false),
+        ("empty budget", ReplayOutcome::BudgetExhausted, true),
     ];
     for (name, replay, up) in cases {
         let (inner, fate, sends) = api(Behaves::Ends(3));
@@ -104,7 +104,7 @@ async fn an_answer_that_is_not_replaced_reaches_the_caller_unread() {
         let layer = layer(provider);
         let source = layer.source().clone();
         let response = match name {
-            "never" => layer.replay(When::Never).layer(inner).oneshot(get()).await.unwrap(),
+            "never" => layer.replay(Mode::Never).layer(inner).oneshot(get()).await.unwrap(),
             "off" => layer.bodies(Off).layer(inner).oneshot(get()).await.unwrap(),
             "no copy" => layer.layer(inner).oneshot(post()).await.unwrap(),
             "empty budget" => {
@@ -125,7 +125,7 @@ async fn an_answer_that_is_not_replaced_reaches_the_caller_unread() {
             _ => layer.bodies(Cloned).layer(inner).oneshot(post()).await.unwrap(),
         };
         assert_eq!(response.status(), 401, "{name}");
-        assert_eq!(response.extensions().get::<Audit>().unwrap().replay, replay, "{name}");
+        assert_eq!(Audit::of(&response).unwrap().replay, replay, "{name}");
         assert_eq!(sends.lock().len(), 1, "{name}");
         let body = response.into_body();
         assert!(Arc::ptr_eq(&body.fate, &fate), "{name}: it is the same body");

@@ -117,7 +117,7 @@ async fn an_early_refusal_breaks_the_first_sending_off_and_the_second_is_whole()
             drop(sender);
             let response = call.await.unwrap().unwrap();
             assert_eq!(response.status(), 200);
-            assert_eq!(response.extensions().get::<Audit>().unwrap().replay, Replay::Made);
+            assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::Made);
             assert_eq!(*bodies.whole.lock(), ["pay 100 to alice"]);
         }
     }
@@ -130,9 +130,9 @@ async fn an_api_that_refuses_before_it_reads_is_healed() {
     for version in [Http::One, Http::Two] {
         let sandbox = AccessPspSandbox::start().await.unwrap();
         let layer = BearerAuthLayer::new(provider(&sandbox).build().unwrap()).bodies(buffered());
-        layer.source().warm_up(&()).await.unwrap();
+        layer.source().warm_up().await.unwrap();
         sandbox.revoke_all();
-        sandbox.refuse_early(true);
+        sandbox.reject_early(true);
         let client = layer.layer(client::<Stream>(&sandbox, version));
         let (mut sender, body) = channel();
         let request = Request::post(format!("{}/wallets/wsps/sessions", sandbox.api_origin()));

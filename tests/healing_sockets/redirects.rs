@@ -1,8 +1,8 @@
 //! Where a redirect may lead, and what arrives there, in both orders.
 
 use http::{HeaderMap, HeaderName};
-use tower_bearer_auth::sandbox::Recorder;
-use tower_bearer_auth::{Error, ErrorKind, IssuedToken, TokenProvider};
+use tower_bearer_auth::{Error, ErrorKind, FetchContext, IssuedToken, TokenProvider};
+use tower_bearer_auth_sandbox::Recorder;
 use tower_http::follow_redirect::FollowRedirectLayer;
 
 use super::*;
@@ -18,7 +18,7 @@ const HEADERS: [&str; 2] = ["authorization", "authorizationtoken"];
 impl TokenProvider for Canary {
     type Key = ();
 
-    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
         IssuedToken::bearer(TOKEN)
     }
 
@@ -31,9 +31,9 @@ impl TokenProvider for Canary {
     }
 }
 
-fn moved(status: u16, location: &str) -> Answer {
+fn moved(status: u16, location: &str) -> ScriptedResponse {
     let location = HeaderValue::from_str(location).unwrap();
-    Answer::new(StatusCode::from_u16(status).unwrap()).header(http::header::LOCATION, location)
+    ScriptedResponse::new(StatusCode::from_u16(status).unwrap()).header(http::header::LOCATION, location)
 }
 
 /// Host and port.
@@ -77,7 +77,7 @@ async fn above_the_layer_no_redirect_takes_a_secret_along() {
         let mut hops = 0;
         for location in &elsewhere {
             for status in [301, 302, 303, 307, 308] {
-                api.answer_with(moved(status, location));
+                api.respond_with(moved(status, location));
                 let response = client.clone().oneshot(get(&format!("{}/start", api.origin()))).await.unwrap();
                 hops += 1;
                 assert_eq!((response.status(), foreign.request_count()), (StatusCode::OK, hops), "{location}");
@@ -85,14 +85,14 @@ async fn above_the_layer_no_redirect_takes_a_secret_along() {
             }
         }
         // To clear text on a host that has https: an error before any I/O.
-        api.answer_with(moved(302, &clear.origin()));
+        api.respond_with(moved(302, &clear.origin()));
         let error = client.clone().oneshot(get(&api.origin())).await.unwrap_err();
         assert_eq!(Error::find(&*error).unwrap().kind(), ErrorKind::InsecureUrl);
         assert_eq!(clear.connections(), 0);
         // To the API's own port under another name, or with a user name before it: the API, but not by its origin.
         for location in [format!("https://localhost:{}/x", port(&api)), format!("https://user:pw@{api_at}/x")] {
             let before = api.requests().len();
-            api.answer_with(moved(302, &location));
+            api.respond_with(moved(302, &location));
             client.clone().oneshot(get(&api.origin())).await.unwrap();
             let carried: Vec<_> = api.requests()[before..].iter().map(|request| carries_token(request)).collect();
             assert_eq!((carried[0], carried[1]), (true, false), "{location}");
@@ -116,7 +116,7 @@ async fn above_the_layer_a_redirect_within_the_api_is_stamped_and_healed() {
     let _files = crate::FILES.read().await;
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let layer = BearerAuthLayer::new(provider(&sandbox).api_key(KEY).build().unwrap());
-    layer.source().warm_up(&()).await.unwrap();
+    layer.source().warm_up().await.unwrap();
     sandbox.revoke_all();
     sandbox.script_api(moved(307, "/echo?x=1"));
     let client = FollowRedirectLayer::new().layer(layer.layer(client::<Body>(&sandbox, Http::Two)));
@@ -142,7 +142,7 @@ async fn below_the_layer_a_follower_leaks_every_header_but_authorization() {
     for (header, expected) in HEADERS.into_iter().zip([[false, true], [true, true]]) {
         let api = sandbox.recorder().await.unwrap();
         let foreign = sandbox.recorder().await.unwrap();
-        api.answer_with(moved(302, &foreign.origin()));
+        api.respond_with(moved(302, &foreign.origin()));
         let layer = BearerAuthLayer::new(Canary(header)).allow_origin(&api.origin()).unwrap();
         let client = layer.layer(FollowRedirectLayer::new().layer(client::<Body>(&sandbox, Http::One)));
         assert_eq!(client.oneshot(get(&api.origin())).await.unwrap().status(), 200);
@@ -158,14 +158,15 @@ async fn reqwest_below_the_layer_leaks_every_header_but_authorization_unless_it_
         for follows in [true, false] {
             let api = Recorder::start().await.unwrap();
             let foreign = Recorder::start().await.unwrap();
-            api.answer_with(moved(302, &foreign.origin()));
+            api.respond_with(moved(302, &foreign.origin()));
             let policy = if follows { reqwest::redirect::Policy::default() } else { reqwest::redirect::Policy::none() };
             // Clear text all the way; without a process default reqwest has to be told about TLS all the same.
-            let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth();
+            let tls =
+                rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                    .with_safe_default_protocol_versions()
+                    .unwrap()
+                    .with_root_certificates(rustls::RootCertStore::empty())
+                    .with_no_client_auth();
             let builder = reqwest::Client::builder().tls_backend_preconfigured(tls);
             let client = builder.redirect(policy).no_proxy().build().unwrap();
             let service = tower::ServiceBuilder::new()

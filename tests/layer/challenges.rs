@@ -3,7 +3,7 @@
 use http::header::WWW_AUTHENTICATE;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tower_bearer_auth::{Refusal, ResponseHead};
+use tower_bearer_auth::{Rejection, ResponseHead};
 
 use super::*;
 
@@ -107,12 +107,12 @@ impl Challenge {
     }
 }
 
-fn read(fields: &[Vec<u8>]) -> Refusal {
+fn read(fields: &[Vec<u8>]) -> Option<Rejection> {
     let mut response = answer(StatusCode::UNAUTHORIZED);
     for field in fields {
         response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_bytes(field).unwrap());
     }
-    Refusal::standard(&ResponseHead::of(&response))
+    Rejection::standard(&ResponseHead::of(&response))
 }
 
 fn config() -> ProptestConfig {
@@ -141,11 +141,11 @@ proptest! {
         let errors: Vec<_> = challenges.iter().flat_map(Challenge::errors).collect();
         let says = |error: &str| errors.iter().any(|found| found == error);
         let expected = if says("invalid_token") {
-            Refusal::Explicit
+            Some(Rejection::InvalidToken)
         } else if says("insufficient_scope") || says("insufficient_user_authentication") {
-            Refusal::NotRefused
+            None
         } else {
-            Refusal::Bare
+            Some(Rejection::Unspecified)
         };
         let fields: Vec<_> = fields.into_iter().map(String::into_bytes).collect();
         prop_assert_eq!(read(&fields), expected, "{:?}", fields);
@@ -160,6 +160,6 @@ proptest! {
             text.contains("invalid_token") || text.contains("insufficient")
         });
         prop_assume!(!holds);
-        prop_assert_eq!(read(&fields), Refusal::Bare);
+        prop_assert_eq!(read(&fields), Rejection::Unspecified);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::Context;
 
-use tower_bearer_auth::replay::{self, When};
+use tower_bearer_auth::replay::{self, Mode};
 
 use super::*;
 
@@ -124,7 +124,7 @@ async fn an_error_of_ours_means_that_nothing_was_sent_and_comes_on_no_other_path
         assert_eq!(matches!(outcome, Ours(_)), inner.sends() == 0, "ours if and only if nothing was sent");
     }
     let inner = Fragile::new(&[Good]);
-    let client = BearerAuthLayer::new(Static::new("ours").unwrap()).layer_over(inner.clone());
+    let client = BearerAuthLayer::new(FixedToken::new("ours").unwrap()).layer_over(inner.clone());
     let error = client.oneshot(get(API)).await.unwrap_err();
     let ours = Error::find(&*error).unwrap();
     assert_eq!((ours.kind(), inner.sends()), (NoOrigin, 0));
@@ -136,20 +136,20 @@ async fn an_error_of_ours_means_that_nothing_was_sent_and_comes_on_no_other_path
 async fn a_missing_key_is_an_error_before_any_io() {
     let inner = Fragile::new(&[Inner::Ok]);
     let source = TokenSource::new(Keyed::default());
-    source.warm_up(&FromExtension(1)).await.unwrap();
+    source.warm_up_for(&FromExtension(1)).await.unwrap();
     let client = source.layer().layer_over(inner.clone());
     let error = client.clone().oneshot(get(API)).await.unwrap_err();
     assert_eq!(kind(&error), Some(ErrorKind::MissingKey));
     assert_eq!(inner.sends(), 0);
     let everywhere = BearerAuthLayer::new(Keyed { anywhere: true, ..Keyed::default() }).layer_over(inner.clone());
     assert_eq!(kind(&everywhere.oneshot(get(API)).await.unwrap_err()), Some(ErrorKind::NoOrigin));
-    assert_eq!((inner.sends(), source.stats().flights), (0, 1));
+    assert_eq!((inner.sends(), source.stats().fetches), (0, 1));
 }
 
 // A second sending that cannot become ready ends in the inner service's words, in whatever way the body is kept.
 #[tokio::test(start_paused = true)]
 async fn an_inner_service_that_is_gone_at_the_retry_says_so_itself() {
-    for when in [When::Safe, When::Always] {
+    for when in [Mode::Safe, Mode::Always] {
         let inner = Fragile { unready_after_send: true, ..Fragile::new(&[Inner::Refused]) };
         let (provider, asked) = issuer(|n| async move { token(n) });
         let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(replay::Cloned).replay(when);
@@ -158,7 +158,7 @@ async fn an_inner_service_that_is_gone_at_the_retry_says_so_itself() {
         assert!(Error::find(&*error).is_none(), "{error}");
         assert_eq!((inner.sends(), asked.count()), (1, 2));
         assert_eq!(inner.readied.load(Ordering::SeqCst), 2);
-        assert_eq!((source.stats().replays, source.stats().refusals), (0, 1));
+        assert_eq!((source.stats().replays, source.stats().rejections), (0, 1));
     }
 }
 

@@ -104,8 +104,8 @@ async fn a_failing_issuer_is_one_line_per_token_request_and_not_one_per_caller()
             .with_retry_after(Duration::from_secs(20)))
     });
     let waiting = join_all((0..1000).map(|_| source.token_for(&ANN))).await;
-    let turned_away = join_all((0..1000).map(|_| source.token_for(&ANN))).await;
-    assert!(waiting.iter().chain(&turned_away).all(Result::is_err));
+    let failed_fast = join_all((0..1000).map(|_| source.token_for(&ANN))).await;
+    assert!(waiting.iter().chain(&failed_fast).all(Result::is_err));
     assert_eq!(issuer.asked(), 1);
 
     let [failed] = &watch.events()[..] else { panic!("{:?}", watch.lines()) };
@@ -138,7 +138,7 @@ async fn a_failed_refresh_says_what_is_left_of_the_token_in_hand() {
     source.token_for(&ANN).await.unwrap();
     eventually("the refresh has begun", || issuer.asked() == 2).await;
     sleep(LATENCY).await;
-    eventually("the refresh has failed", || source.stats().flights_failed == 1).await;
+    eventually("the refresh has failed", || source.stats().fetches_failed == 1).await;
     let [failed] = &watch.named("token_request_failed")[..] else { panic!("{:?}", watch.lines()) };
     let fields = ["generation", "age_seconds", "usable_seconds", "transient", "kind"].map(|name| failed.field(name));
     // 1 800 s less 30 s of margin; the token is 2 + 1 400 + 2 s old.

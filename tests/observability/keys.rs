@@ -159,5 +159,5 @@ async fn a_subscriber_that_panics_costs_a_token_request_and_no_process() {
     let source = Issuer::default().builder().build();
     let ended = std::panic::AssertUnwindSafe(source.token_for(&ANN)).catch_unwind().await;
     assert!(!matches!(ended, Ok(Ok(_))), "the flight was never watched");
-    assert_eq!(source.stats().flights_running, 0);
+    assert_eq!(source.stats().fetches_in_flight, 0);
 }

@@ -23,15 +23,15 @@ const API: &str = "https://api.example.com";
 
 const KINDS: [(ErrorKind, &str); 17] = [
     (ErrorKind::InvalidCredentials, "invalid_credentials"),
-    (ErrorKind::Disabled, "disabled"),
+    (ErrorKind::InvalidCredentials, "disabled"),
     (ErrorKind::InvalidRequest, "invalid_request"),
     (ErrorKind::Throttled, "throttled"),
     (ErrorKind::Unavailable, "unavailable"),
     (ErrorKind::Timeout, "timeout"),
-    (ErrorKind::MalformedAnswer, "malformed_answer"),
+    (ErrorKind::MalformedResponse, "malformed_response"),
     (ErrorKind::UnsupportedTokenType, "unsupported_token_type"),
     (ErrorKind::MissingKey, "missing_key"),
-    (ErrorKind::UnknownEndpoint, "unknown_endpoint"),
+    (ErrorKind::MissingKey, "unknown_endpoint"),
     (ErrorKind::NoOrigin, "no_origin"),
     (ErrorKind::InsecureUrl, "insecure_url"),
     (ErrorKind::NoRuntime, "no_runtime"),
@@ -106,7 +106,7 @@ async fn refusals() {
     for token in 2..8 {
         revoked.add(&format!("token-{token}"));
         let layer = layer(&source);
-        let layer = if token == 2 { layer.replay(replay::When::Never) } else { layer };
+        let layer = if token == 2 { layer.replay(replay::Mode::Never) } else { layer };
         let bare = revoked.api("");
         if token == 3 {
             layer.layer(bare).oneshot(request("POST", API)).await.unwrap();
@@ -294,7 +294,7 @@ fn no_alert_is_about_something_that_there_is_not() {
 
 #[test]
 fn every_kind_of_error_has_its_word() {
-    let there = variants(include_str!("../../src/error.rs"));
+    let there = variants(include_str!("../../src/error/kind.rs"));
     assert_eq!(KINDS.map(|(kind, _)| format!("{kind:?}")).to_vec(), there, "the variants of ErrorKind, in their order");
     let words: BTreeSet<_> = KINDS.iter().map(|(_, word)| word).collect();
     assert_eq!(words.len(), KINDS.len());

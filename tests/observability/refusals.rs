@@ -1,4 +1,4 @@
-//! Refusals, second sendings and foreign origins, seen from outside.
+//! Rejections, second sendings and foreign origins, seen from outside.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,9 +127,9 @@ async fn a_new_token_that_is_refused_is_told_as_such_and_the_end_of_the_budget_t
 #[tokio::test(start_paused = true)]
 async fn each_reason_for_not_sending_again_is_told() {
     for (method, when, bodies, reason) in [
-        ("GET", replay::When::Never, true, "off"),
-        ("POST", replay::When::Safe, true, "not_safe"),
-        ("GET", replay::When::Safe, false, "no_copy"),
+        ("GET", replay::Mode::Never, true, "off"),
+        ("POST", replay::Mode::Safe, true, "not_safe"),
+        ("GET", replay::Mode::Safe, false, "no_copy"),
     ] {
         let watch = Watch::start();
         let (issuer, revoked) = (Issuer::default(), Revoked::default());
@@ -208,7 +208,7 @@ async fn a_request_to_a_foreign_origin_is_told_with_its_host_alone() {
     let source = issuer.builder().build();
     let api = Api::new(|_| answer(StatusCode::OK));
     let uri = "https://user:cZ7kQ9vX@elsewhere.test:8443/cZ7kQ9vX?key=cZ7kQ9vX";
-    let client = layer(&source).audit(true).layer(api.clone());
+    let client = layer(&source).audit_all().layer(api.clone());
     client.oneshot(request("GET", uri)).await.unwrap();
     assert!(api.sends()[0].headers().get("authorization").is_none());
     assert_eq!(
@@ -227,7 +227,7 @@ async fn a_stamped_request_leaves_no_trace() {
     let watch = Watch::start();
     let source = Issuer::default().builder().build();
     let api = Api::new(|_| answer(StatusCode::OK));
-    let client = layer(&source).audit(true).layer(api.clone());
+    let client = layer(&source).audit_all().layer(api.clone());
     client.clone().oneshot(request("GET", API)).await.unwrap();
     let before = watch.text();
     for _ in 0..100 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 use tokio::time::sleep;
 use tower::{Layer as _, ServiceExt as _};
-use tower_bearer_auth::{Error, ErrorKind, State, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, TokenSource, TokenState};
 
 use crate::api::{Api, INVALID_TOKEN, bearer};
 use crate::observed::Watch;
@@ -38,18 +38,18 @@ async fn a_client_secret_has_leaked() {
 
     source.rotate();
     assert_eq!(since(&watch, &mut seen), ["token_request_stale", "credentials_rotated"]);
-    assert_eq!((watch.count("rotations_total", &[]), source.stats().flights_stale), (1, 1));
+    assert_eq!((watch.count("rotations_total", &[]), source.stats().fetches_stale), (1, 1));
 
     // The waiter of the stale request is off with a new one at once.
     issuer.next(|| Err(Error::permanent("unknown").with_kind(ErrorKind::InvalidCredentials)));
-    source.warm_up(&ANN).await.unwrap_err();
+    source.warm_up_for(&ANN).await.unwrap_err();
     let names = since(&watch, &mut seen);
     assert!(names.contains(&"token_request_failed".to_owned()), "{names:?}");
     source.rotate();
-    source.warm_up(&ANN).await.unwrap();
+    source.warm_up_for(&ANN).await.unwrap();
     let names = since(&watch, &mut seen);
     assert_eq!(names.last().map(String::as_str), Some("token_minted"), "{names:?}");
-    assert_eq!(source.status_for(&ANN).state, State::Fresh);
+    assert_eq!(source.status_for(&ANN).state, TokenState::Fresh);
     let minted = watch.named("token_minted").last().unwrap().field("generation").unwrap().parse::<u64>().unwrap();
     assert!(minted > 1);
 
@@ -99,7 +99,7 @@ async fn the_issuer_is_down() {
         assert_eq!(watch.count("turned_away_total", &[]), 0);
         if !failed().is_empty() {
             let state = source.status_for(&ANN).state;
-            assert!(matches!(state, State::Stale | State::Refreshing), "{state:?}");
+            assert!(matches!(state, TokenState::Stale | TokenState::Refreshing), "{state:?}");
         }
         sent += 1;
         sleep(Duration::from_secs(5)).await;
@@ -114,13 +114,13 @@ async fn the_issuer_is_down() {
     while watch.count("turned_away_total", &[("error", "unavailable")]) == 0 {
         client.clone().oneshot(request("GET", "https://api.example.com")).await.unwrap_err();
     }
-    assert_eq!(source.status_for(&ANN).state, State::CoolingDown);
+    assert_eq!(source.status_for(&ANN).state, TokenState::Backoff);
     assert_eq!(failed().last().unwrap().field("usable_seconds"), Some("0"));
 
     issuer.recover();
     sleep(Duration::from_secs(31)).await;
     assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
-    assert_eq!(source.status_for(&ANN).state, State::Fresh);
+    assert_eq!(source.status_for(&ANN).state, TokenState::Fresh);
     let last = watch.events().pop().unwrap();
     assert_eq!(last.name, "token_minted");
     // One line for each token request at the issuer, and none for a caller.

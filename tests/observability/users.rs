@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::sleep;
-use tower_bearer_auth::{Error, FromExtension, IssuedToken, TokenProvider, TokenSource, TokenSourceBuilder};
+use tower_bearer_auth::{
+    Error, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource, TokenSourceBuilder,
+};
 
 use crate::virtual_time::Paused;
 
@@ -54,7 +56,7 @@ impl Issuer {
 impl TokenProvider for Issuer {
     type Key = Key;
 
-    async fn fetch(&self, _: &Key) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, _: &Key, _: &FetchContext) -> Result<IssuedToken, Error> {
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         tracing::debug!(target: "provider", number, "asks");
         let answer = self.queue.lock().pop_front();
@@ -62,7 +64,7 @@ impl TokenProvider for Issuer {
         answer.map_or_else(|| crate::issuer::token(number), |answer| answer())
     }
 
-    fn environment(&self) -> &str {
+    fn label(&self) -> &str {
         ENVIRONMENT
     }
 }

@@ -88,10 +88,10 @@ async fn dropped_after(polls: usize, start: Start) -> bool {
     });
     let source = TokenSource::new(provider);
     match start {
-        Start::Refused => source.warm_up(&()).await.unwrap(),
+        Start::Refused => source.warm_up().await.unwrap(),
         // One token further, so that the next one is taken.
         Start::Cold => {
-            source.warm_up(&()).await.unwrap();
+            source.warm_up().await.unwrap();
             source.invalidate();
         }
     }
@@ -127,7 +127,7 @@ async fn dropped_after(polls: usize, start: Start) -> bool {
     assert_eq!(asked.count(), 2, "{what}");
     let stats = source.stats();
     assert_eq!(stats.waits, stats.waits_served + stats.waits_failed + stats.waits_abandoned, "{what}");
-    assert_eq!((stats.waiting, stats.flights_running), (0, 0), "{what}");
+    assert_eq!((stats.waiting, stats.fetches_in_flight), (0, 0), "{what}");
     done
 }
 

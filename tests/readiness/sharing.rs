@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use tower::limit::ConcurrencyLimit;
 use tower::util::BoxCloneSyncService;
-use tower_bearer_auth::{FromExtension, Static};
+use tower_bearer_auth::{FetchContext, FixedToken, FromExtension};
 
 use super::*;
 
@@ -16,7 +16,7 @@ struct ForOne;
 impl TokenProvider for ForOne {
     type Key = FromExtension<u32>;
 
-    async fn fetch(&self, key: &Self::Key) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, key: &Self::Key, _: &FetchContext) -> Result<IssuedToken, Error> {
         match key.0 {
             1 => token(1),
             _ => Err(Error::permanent("unknown user").with_kind(ErrorKind::InvalidCredentials)),
@@ -59,7 +59,7 @@ struct Through(Arc<OnceLock<Client>>);
 impl TokenProvider for Through {
     type Key = ();
 
-    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
         let client = self.0.get().unwrap().clone();
         match client.oneshot(get()).await {
             Ok(_) => token(1),
@@ -115,7 +115,7 @@ async fn what_passes_unstamped_keeps_to_its_one_permit() {
     let strict = Strict::new(Api::new(|_| answer(StatusCode::OK)));
     let instances = Arc::clone(&strict.instances);
     let limit = ConcurrencyLimit::with_semaphore(strict, Arc::clone(&permits));
-    let mut client = layer(Static::new("ours").unwrap()).if_not_present().layer(limit);
+    let mut client = layer(FixedToken::new("ours").unwrap()).if_not_present().layer(limit);
     for _ in 0..3 {
         let foreign = Request::get("https://elsewhere.test").body(Body::default()).unwrap();
         assert_eq!(client.ready().await.unwrap().call(foreign).await.unwrap().status(), 200);

@@ -71,7 +71,7 @@ async fn warm() -> (TokenSource<impl TokenProvider<Key = ()>>, issuer::Asked) {
         token(n)
     });
     let source = TokenSource::new(provider);
-    source.warm_up(&()).await.unwrap();
+    source.warm_up().await.unwrap();
     (source, asked)
 }
 
@@ -118,10 +118,10 @@ async fn a_buffer_below_and_above_passes_everything() {
 // An error of ours is found through what Buffer wraps it in.
 #[tokio::test(start_paused = true)]
 async fn an_error_of_ours_comes_through_a_buffer() {
-    let (provider, _) = issuer(|_| async { Err(Error::permanent("no").with_kind(ErrorKind::Disabled)) });
+    let (provider, _) = issuer(|_| async { Err(Error::permanent("no").with_kind(ErrorKind::InvalidCredentials)) });
     let client = ServiceBuilder::new().buffer(1).layer(layer(provider)).service(Strict::new(refuses_the_first()));
     let error = client.oneshot(get()).await.unwrap_err();
-    assert_eq!(Error::find(&*error).unwrap().kind(), ErrorKind::Disabled);
+    assert_eq!(Error::find(&*error).unwrap().kind(), ErrorKind::InvalidCredentials);
 }
 
 #[tokio::test(start_paused = true)]

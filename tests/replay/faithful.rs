@@ -15,7 +15,7 @@ use http_body::SizeHint;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use tower::{Service, service_fn};
-use tower_bearer_auth::{Error, IssuedToken, RequestHead, Static, TokenProvider};
+use tower_bearer_auth::{Error, FetchContext, FixedToken, IssuedToken, RequestHead, TokenProvider};
 
 use super::*;
 
@@ -120,7 +120,7 @@ async fn a_body_that_goes_past_the_limit_during_the_renewal_is_not_sent_again() 
     assert_eq!(first.await.unwrap().unwrap(), "pay 100 to alice");
     let response = call.await.unwrap().unwrap();
     assert_eq!(response.status(), 401);
-    assert_eq!(response.extensions().get::<Audit>().unwrap().replay, Replay::NoCopy);
+    assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::NoCopy);
     assert_eq!((api.whole.lock().len(), asked.count()), (0, 2));
 }
 
@@ -319,7 +319,7 @@ async fn a_default_body_that_is_not_empty_replaces_no_empty_one() {
     let api = Api::new(|_| refused(INVALID_TOKEN));
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
     let response = layer.layer(api.clone()).oneshot(request(&Method::GET, None, Greeting(None))).await.unwrap();
-    assert_eq!(response.extensions().get::<Audit>().unwrap().replay, Replay::NoCopy);
+    assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::NoCopy);
     assert_eq!(api.sends().len(), 1);
 }
 
@@ -330,11 +330,11 @@ struct Opinionated(AtomicUsize);
 impl TokenProvider for Opinionated {
     type Key = ();
 
-    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
         token(self.0.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
-    fn idempotent(&self, request: &RequestHead<'_>) -> bool {
+    fn is_idempotent(&self, request: &RequestHead<'_>) -> bool {
         request.method() == Method::POST
     }
 }
@@ -342,12 +342,14 @@ impl TokenProvider for Opinionated {
 // R18: what a provider says of its own API counts after a bare 401.
 #[tokio::test(start_paused = true)]
 async fn a_provider_may_say_what_is_idempotent() {
-    for (method, sends, replay) in [(Method::GET, 1, Replay::NotSafe), (Method::POST, 2, Replay::RefusedAgain)] {
+    for (method, sends, replay) in
+        [(Method::GET, 1, ReplayOutcome::NotSafe), (Method::POST, 2, ReplayOutcome::RejectedAgain)]
+    {
         let api = Api::new(|_| refused(""));
         let layer = BearerAuthLayer::new(Opinionated::default()).allow_origin(API).unwrap().bodies(Cloned);
         let request = request(&method, None, Full::new(Bytes::from("money")));
         let response = layer.layer(api.clone()).oneshot(request).await.unwrap();
-        assert_eq!(response.extensions().get::<Audit>().unwrap().replay, replay, "{method}");
+        assert_eq!(Audit::of(&response).unwrap().replay, replay, "{method}");
         assert_eq!(api.sends().len(), sends, "{method}");
     }
 }
@@ -371,7 +373,8 @@ async fn nothing_is_kept_once_the_answer_is_out() {
         }
     }
     let inner = Keeps::default();
-    let layer = BearerAuthLayer::new(Static::new("ours").unwrap()).allow_origin(API).unwrap().bodies(buffered(1 << 20));
+    let layer =
+        BearerAuthLayer::new(FixedToken::new("ours").unwrap()).allow_origin(API).unwrap().bodies(buffered(1 << 20));
     let (mut sender, body) = channel();
     let response = layer.layer(inner.clone()).oneshot(request(&Method::POST, None, body)).await.unwrap();
     assert_eq!(response.status(), 200);
@@ -407,7 +410,7 @@ async fn a_future_that_has_ended_holds_nothing() {
     impl TokenProvider for Issuer {
         type Key = ();
 
-        async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+        async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
             match self.asked.fetch_add(1, Ordering::SeqCst) {
                 0 => IssuedToken::bearer("first"),
                 _ if self.fails => Err(Error::permanent("no more")),

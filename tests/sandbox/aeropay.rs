@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response};
 use serde_json::{Value, json};
-use tower_bearer_auth::sandbox::{AeropaySandbox, Answer, Fault, Verdict};
+use tower_bearer_auth_sandbox::{AeropaySandbox, Fault, ScriptedResponse, Verdict};
 
 use crate::plain_client::{Body, JSON, Plain, json, post};
 
@@ -255,17 +255,17 @@ async fn what_is_scripted_happens_once_and_is_recorded() {
     let (sandbox, client) = start().await;
     let good = token(&sandbox, &client, None).await;
     let mut seen = Vec::new();
-    sandbox.refuse_next(1);
+    sandbox.reject_next(1);
     for path in ["/transactionSearch", "/transactionSearch", "/v2/transactionSearch"] {
         seen.push(outcome(&client.send(call(&sandbox, "POST", path, Some(&good), "{}")).await.unwrap()));
         if seen.len() == 2 {
-            sandbox.refuse_next(1);
+            sandbox.reject_next(1);
         }
     }
-    sandbox.refuse_next(1);
-    sandbox.refuse_with(Answer::new(http::StatusCode::OK).json(r#"{"success": 0, "code": "AP101"}"#));
+    sandbox.reject_next(1);
+    sandbox.reject_with(ScriptedResponse::new(http::StatusCode::OK).json(r#"{"success": 0, "code": "AP101"}"#));
     seen.push(outcome(&client.send(call(&sandbox, "POST", "/transactionSearch", Some(&good), "{}")).await.unwrap()));
-    sandbox.script_api(Answer::new(http::StatusCode::OK).json(r#"{"success": false, "code": "AP302"}"#));
+    sandbox.script_api(ScriptedResponse::new(http::StatusCode::OK).json(r#"{"success": false, "code": "AP302"}"#));
     seen.push(outcome(&client.send(call(&sandbox, "POST", "/transactionSearch", Some(&good), "{}")).await.unwrap()));
     let seen: Vec<_> = seen.iter().map(|(status, code)| (*status, code.as_str())).collect();
     assert_eq!(seen, [(200, "AP007"), (200, "none"), (401, "AP007"), (200, "AP101"), (200, "AP302")]);

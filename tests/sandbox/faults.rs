@@ -8,7 +8,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer, Fault, Recorder};
+use tower_bearer_auth_sandbox::{AccessPspSandbox, Fault, Recorder, ScriptedResponse};
 
 use crate::eventually::eventually;
 use crate::plain_client::{Body, Plain, echo_request, json, new_token, token_request, with_token};
@@ -132,7 +132,7 @@ async fn a_latency_is_kept() {
 #[tokio::test]
 async fn an_early_refusal_does_not_wait_for_the_body() {
     let sandbox = AccessPspSandbox::builder().plain_http().start().await.unwrap();
-    sandbox.refuse_early(true);
+    sandbox.reject_early(true);
     let address = sandbox.api_origin().replace("http://", "");
     let mut stream = TcpStream::connect(&address).await.unwrap();
     let head = format!("POST /echo HTTP/1.1\r\nhost: {address}\r\ncontent-length: 9\r\n\r\n");
@@ -142,7 +142,7 @@ async fn an_early_refusal_does_not_wait_for_the_body() {
     assert_eq!(&answer, b"HTTP/1.1 401");
     assert!(sandbox.api_requests()[0].body.is_empty());
 
-    sandbox.refuse_early(false);
+    sandbox.reject_early(false);
     let mut stream = TcpStream::connect(&address).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
     within("the API requests", sandbox.wait_api_requests(2)).await;
@@ -157,7 +157,7 @@ async fn a_scripted_api_answer_is_given_to_an_accepted_request_and_has_no_effect
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let token = new_token(&sandbox, &client).await;
-    sandbox.script_api(Answer::new(StatusCode::BAD_GATEWAY).body("later"));
+    sandbox.script_api(ScriptedResponse::new(StatusCode::BAD_GATEWAY).body("later"));
     let refused = client.send(echo_request(&sandbox, "x")).await.unwrap();
     assert_eq!(refused.status(), 401);
     let scripted = client.send(echo_request(&sandbox, &token)).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_recorder_keeps_every_byte_and_answers_as_told() {
     let recorders = [sandbox.recorder().await.unwrap(), Recorder::start().await.unwrap()];
     let client = Plain::trusting(sandbox.ca_pem());
     for recorder in recorders {
-        recorder.answer_with(Answer::new(StatusCode::CREATED).body("made"));
+        recorder.respond_with(ScriptedResponse::new(StatusCode::CREATED).body("made"));
         let mut connection = client.connect(&recorder.origin()).await.unwrap();
         for body in ["one", ""] {
             let url = format!("{}/path", recorder.origin());

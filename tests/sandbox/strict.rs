@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, Request};
-use tower_bearer_auth::sandbox::{AccessPspSandbox, Answer, Verdict};
+use tower_bearer_auth_sandbox::{AccessPspSandbox, ScriptedResponse, Verdict};
 
 use crate::plain_client::{
     Body, FORM, JSON, Plain, echo_request, json, new_token, post, sale_request, session_request, token_form,
@@ -290,17 +290,17 @@ async fn a_good_token_is_refused_on_demand_and_in_the_form_demanded() {
         let answer = client.send(echo_request(&sandbox, &token)).await;
         answer.unwrap().status().as_u16()
     };
-    sandbox.refuse_next(2);
+    sandbox.reject_next(2);
     assert_eq!([status_of().await, status_of().await, status_of().await], [401, 401, 200]);
-    sandbox.refuse_always(true);
+    sandbox.reject_always(true);
     assert_eq!(status_of().await, 401);
     assert_eq!(sandbox.api_requests()[3].verdict, Some(Verdict::Scripted));
     let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
-    sandbox.refuse_with(Answer::challenge(challenge.clone()));
+    sandbox.reject_with(ScriptedResponse::challenge(challenge.clone()));
     let answer = client.send(echo_request(&sandbox, &token)).await.unwrap();
     assert_eq!(answer.status(), 401);
     assert_eq!(answer.headers()["www-authenticate"], challenge);
-    sandbox.refuse_always(false);
+    sandbox.reject_always(false);
     assert_eq!(status_of().await, 200);
 }
 

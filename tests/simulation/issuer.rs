@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tower_bearer_auth::{Error, FromExtension, IssuedToken, TokenProvider};
+use tower_bearer_auth::{Error, FetchContext, FromExtension, IssuedToken, TokenProvider};
 
 /// Which identity a token is for.
 pub(crate) type Who = FromExtension<u8>;
@@ -53,7 +53,7 @@ impl Issuer {
 impl TokenProvider for Issuer {
     type Key = Who;
 
-    async fn fetch(&self, who: &Who) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, who: &Who, _: &FetchContext) -> Result<IssuedToken, Error> {
         let (answer, answered) = oneshot::channel();
         let id = self.books(|books| {
             let epoch = books.epoch;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use tower_bearer_auth::{Error, ErrorKind, FromExtension, RefreshPolicy, Stats, Token, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, FromExtension, RefreshPolicy, SourceStats, Token, TokenSource};
 
 use crate::callers::{Caller, Homes};
 use crate::issuer::{Answer, Issuer};
@@ -82,7 +82,7 @@ impl Life {
     }
 
     /// What the source says of its life when it is over.
-    pub(crate) fn run(mut self, steps: usize) -> Stats {
+    pub(crate) fn run(mut self, steps: usize) -> SourceStats {
         for _ in 0..steps {
             self.step();
             self.settle();
@@ -245,8 +245,8 @@ impl Life {
     }
 
     fn accept(&mut self) {
-        if let Some((who, token)) = self.a_held_token() {
-            self.source.accept(&FromExtension(who), &token);
+        if let Some((_, token)) = self.a_held_token() {
+            self.source.accept(&token);
             self.oracle.accepted(&token);
         }
     }
@@ -374,7 +374,7 @@ impl Life {
     }
 
     /// The issuer answers everyone; nobody is left behind, and nothing is left running.
-    fn end(mut self) -> Stats {
+    fn end(mut self) -> SourceStats {
         for round in 0.. {
             assert!(round < 100, "a caller is never answered");
             let open: Vec<usize> = (0..self.told).filter(|fetch| self.oracle.is_running(*fetch)).collect();

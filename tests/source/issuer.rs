@@ -7,7 +7,9 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tower_bearer_auth::{Error, ErrorKind, FromExtension, IssuedToken, RequestKey, Stats, TokenProvider, TokenSource};
+use tower_bearer_auth::{
+    Error, ErrorKind, FetchContext, FromExtension, IssuedToken, RequestKey, SourceStats, TokenProvider, TokenSource,
+};
 
 use crate::common::{ms, secs, tokio_now};
 
@@ -218,7 +220,7 @@ impl Drop for Asking {
 impl<K: RequestKey> TokenProvider for Issuer<K> {
     type Key = K;
 
-    fn fetch(&self, key: &K) -> impl Future<Output = Result<IssuedToken, Error>> + Send {
+    fn fetch(&self, key: &K, _: &FetchContext) -> impl Future<Output = Result<IssuedToken, Error>> + Send {
         let (request, latency, lifetime, does) = self.begin(format!("{key:?}"));
         if let Does::PanicAtOnce(message) = does {
             request.answer();
@@ -255,16 +257,16 @@ pub(crate) fn unavailable() -> Error {
 
 /// Asserts both sums, and that what the source counted is what the issuer saw.
 #[track_caller]
-pub(crate) fn assert_reconciles<K: RequestKey>(source: &TokenSource<Issuer<K>>) -> Stats {
+pub(crate) fn assert_reconciles<K: RequestKey>(source: &TokenSource<Issuer<K>>) -> SourceStats {
     let stats = source.stats();
     let waits = stats.waits_served + stats.waits_failed + stats.waits_abandoned + stats.waiting;
     assert_eq!(stats.waits, waits, "{stats:?}");
-    let flights = stats.flights_succeeded
-        + stats.flights_failed
-        + stats.flights_lost
-        + stats.flights_stale
-        + stats.flights_running;
-    assert_eq!(stats.flights, flights, "{stats:?}");
-    assert_eq!(stats.flights, source.provider().requests() as u64, "{stats:?}");
+    let flights = stats.fetches_succeeded
+        + stats.fetches_failed
+        + stats.fetches_cancelled
+        + stats.fetches_stale
+        + stats.fetches_in_flight;
+    assert_eq!(stats.fetches, flights, "{stats:?}");
+    assert_eq!(stats.fetches, source.provider().requests() as u64, "{stats:?}");
     stats
 }

@@ -22,7 +22,7 @@ fn world(max_keys: usize) -> World {
 impl World {
     async fn warm(&self, user: u32, lifetime: u64) {
         self.issuer.lifetime(secs(lifetime));
-        self.source.warm_up(&FromExtension(user)).await.unwrap();
+        self.source.warm_up_for(&FromExtension(user)).await.unwrap();
     }
 
     fn touch(&self, user: u32) {
@@ -82,7 +82,7 @@ async fn a_key_that_protects_its_issuer_goes_last() {
     world.source.token_for(&failing).await.unwrap_err();
     world.warm(2, 1800).await;
     let token = world.source.peek_for(&refused).unwrap();
-    world.source.accept(&refused, &token);
+    world.source.accept(&token);
     assert!(world.source.reject(&refused, &token));
     sleep(secs(2)).await;
     for user in 3..8 {
@@ -104,14 +104,14 @@ async fn where_many_keys_were_used_at_one_moment_the_expired_ones_still_go_first
     world.issuer.lifetime(secs(40));
     join_all((0..5).map(FromExtension).map(|key| {
         let source = world.source.clone();
-        async move { source.warm_up(&key).await.unwrap() }
+        async move { source.warm_up_for(&key).await.unwrap() }
     }))
     .await;
     sleep(secs(100)).await;
     world.issuer.lifetime(secs(1800));
     join_all((5..640).map(FromExtension).map(|key| {
         let source = world.source.clone();
-        async move { source.warm_up(&key).await.unwrap() }
+        async move { source.warm_up_for(&key).await.unwrap() }
     }))
     .await;
     assert_eq!(world.source.stats().evicted, 0);
@@ -143,7 +143,7 @@ async fn keys_in_the_air_are_never_thrown_out_and_count_beside_the_bound() {
         world.warm(user, 1800).await;
     }
     let stats = assert_reconciles(&world.source);
-    assert_eq!((stats.keys, stats.flights_running), (110, 100));
+    assert_eq!((stats.keys, stats.fetches_in_flight), (110, 100));
     // Who asks again joins the flight that is there.
     for user in 0..100 {
         assert!(world.source.token_for(&FromExtension(user)).now_or_never().is_none());
@@ -191,7 +191,7 @@ async fn a_hundred_thousand_users_leave_no_more_keys_than_the_bound() {
     for user in 0..100_000 {
         world.source.token_for(&FromExtension(user)).await.unwrap();
         let stats = world.source.stats();
-        most = most.max(stats.keys - stats.flights_running);
+        most = most.max(stats.keys - stats.fetches_in_flight);
     }
     assert!(most <= 1_000, "{most} keys");
     let stats = assert_reconciles(&world.source);

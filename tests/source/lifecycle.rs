@@ -8,7 +8,9 @@ use futures::executor::block_on;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{sleep, timeout};
 use tower::{Layer as _, ServiceExt as _};
-use tower_bearer_auth::{Error, ErrorKind, FromExtension, IssuedToken, TokenProvider, TokenSource, from_fn};
+use tower_bearer_auth::{
+    Error, ErrorKind, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource, from_fn,
+};
 use tracing::Instrument as _;
 
 use crate::common::{
@@ -161,7 +163,7 @@ fn a_source_whose_runtime_has_ended_serves_the_next_one() {
             let token = runtime().block_on(async { timeout(secs(30), source.token()).await.expect("hung").unwrap() });
             assert_eq!(token.generation(), 1 + u64::from(used_before));
             let stats = assert_reconciles(&source);
-            assert_eq!(stats.flights_lost, u64::from(in_the_air));
+            assert_eq!(stats.fetches_cancelled, u64::from(in_the_air));
             assert_eq!(issuer.dropped(), usize::from(in_the_air));
         }
     }
@@ -193,7 +195,7 @@ fn who_waits_for_a_flight_in_another_runtime_that_ends_starts_one_new_flight_of_
         }
     });
     let stats = assert_reconciles(&source);
-    assert_eq!((stats.flights, stats.flights_lost, stats.waits_failed), (2, 1, 0));
+    assert_eq!((stats.fetches, stats.fetches_cancelled, stats.waits_failed), (2, 1, 0));
 }
 
 // R14
@@ -217,13 +219,13 @@ fn a_flight_in_a_runtime_that_nobody_drives_does_not_stop_another_runtime_for_ev
         assert_eq!(source.token().await.unwrap().expose_secret(), "first.2");
         assert!(watch.read() <= ms(250), "{:?}", watch.read());
         let stats = assert_reconciles(&source);
-        assert_eq!((stats.flights_lost, stats.flights_succeeded), (1, 1));
+        assert_eq!((stats.fetches_cancelled, stats.fetches_succeeded), (1, 1));
     });
     // Whatever the old flight still does changes nothing.
     stands_still.block_on(async { settle().await });
     assert_eq!(issuer.dropped(), 1);
     let stats = assert_reconciles(&source);
-    assert_eq!((stats.flights_lost, stats.flights_running), (1, 0));
+    assert_eq!((stats.fetches_cancelled, stats.fetches_in_flight), (1, 0));
     assert_eq!(source.peek().unwrap().expose_secret(), "first.2");
 }
 
@@ -269,7 +271,7 @@ struct Blocking {
 impl TokenProvider for Blocking {
     type Key = User;
 
-    async fn fetch(&self, key: &User) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, key: &User, _: &FetchContext) -> Result<IssuedToken, Error> {
         if key.0 == 1 {
             self.entered.send(()).unwrap();
             self.release.lock().unwrap().recv().unwrap();
@@ -288,7 +290,7 @@ fn a_provider_that_blocks_its_thread_blocks_no_other_request() {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (blocked, other) = (FromExtension(1), FromExtension(2));
     runtime.block_on(async {
-        source.warm_up(&other).await.unwrap();
+        source.warm_up_for(&other).await.unwrap();
         let waiting = source.clone();
         let waiter = tokio::spawn(async move { waiting.token_for(&FromExtension(1)).await });
         has_entered.recv().unwrap();
@@ -298,7 +300,7 @@ fn a_provider_that_blocks_its_thread_blocks_no_other_request() {
             assert!(source.token_for(&FromExtension(3)).await.is_ok());
             assert!(source.peek_for(&blocked).is_none());
             assert!(!source.status_for(&blocked).is_ready());
-            assert_eq!(source.stats().flights_running, 1);
+            assert_eq!(source.stats().fetches_in_flight, 1);
         }
         release.send(()).unwrap();
         assert_eq!(waiter.await.unwrap().unwrap().expose_secret(), "user.1");

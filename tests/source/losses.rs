@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use futures::FutureExt as _;
 use futures::executor::block_on;
 use tokio::runtime::{Builder, Runtime};
-use tower_bearer_auth::{Error, ErrorKind, IssuedToken, TokenProvider, TokenSource, from_fn};
+use tower_bearer_auth::{Error, ErrorKind, FetchContext, IssuedToken, TokenProvider, TokenSource, from_fn};
 
 use crate::common::{TestClock, assert_reconciles, ms, secs, settle};
 use crate::issuer::{Does, Issuer};
@@ -48,18 +48,18 @@ fn cold_and_impatient_short_runtimes_do_not_knock_the_issuer_over() {
     let (issuer, clock) = (Issuer::new(), outside());
     issuer.does(Does::Hang);
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
-    let mut turned_away = 0;
+    let mut failed_fast = 0;
     for _ in 0..100 {
         if let Some(result) = one_job_one_runtime(&source) {
             let error = result.unwrap_err();
             assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Unavailable, true), "{error}");
             assert!(error.retry_after().is_some() && error.hint().is_some(), "{error}");
-            turned_away += 1;
+            failed_fast += 1;
         }
         forward(&clock, ms(10));
     }
     assert!((2..=11).contains(&issuer.requests()), "{} token requests in a second", issuer.requests());
-    assert_eq!(issuer.requests() + turned_away, 100);
+    assert_eq!(issuer.requests() + failed_fast, 100);
     assert_reconciles(&source);
     issuer.does(Does::Mint);
     issuer.latency(ms(0));
@@ -169,7 +169,7 @@ struct Rotates {
 impl TokenProvider for Rotates {
     type Key = ();
 
-    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
         let asked = {
             let mut asked = self.asked.lock().unwrap();
             *asked += 1;
@@ -201,7 +201,7 @@ fn a_refusal_outside_of_tokio_leaves_the_token() {
     issuer.latency(ms(0));
     let source = TokenSource::new(issuer.clone());
     let token = runtime().block_on(source.token()).unwrap();
-    source.accept(&(), &token);
+    source.accept(&token);
     assert!(!source.reject(&(), &token));
     assert_eq!(block_on(source.token()).unwrap().generation(), token.generation());
     // Inside of a runtime the refusal counts.

@@ -19,7 +19,7 @@ fn usable_for(lifetime: std::time::Duration) -> std::time::Duration {
 #[tokio::test(start_paused = true)]
 async fn with_the_issuer_down_every_request_succeeds_until_the_usable_end_and_then_fails_at_once() {
     for lifetime in [secs(10), secs(60), secs(1800), secs(7200)] {
-        for error in [unavailable(), Error::permanent("disabled").with_kind(ErrorKind::Disabled)] {
+        for error in [unavailable(), Error::permanent("disabled").with_kind(ErrorKind::InvalidCredentials)] {
             let (issuer, clock, api) = (Issuer::new(), TestClock::new(), Api::new(1));
             issuer.lifetime(lifetime);
             let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
@@ -123,7 +123,7 @@ async fn the_token_is_the_one_that_works_when_the_request_is_sent_not_when_the_s
     let (issuer, clock, api) = (Issuer::new(), TestClock::new(), Api::new(0));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let mut client = layer(&source).layer(api.clone());
-    source.warm_up(&()).await.unwrap();
+    source.warm_up().await.unwrap();
     client.ready().await.unwrap();
     sleep(secs(7200)).await;
     client.call(get()).await.unwrap();

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use tower::buffer::Buffer;
 use tower::util::BoxCloneService;
 use tower::{BoxError, Layer as _, ServiceExt as _};
-use tower_bearer_auth::{Error, ErrorKind, FromExtension, IssuedToken, TokenProvider, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource};
 
 use crate::common::{Api, Stopwatch, TestClock, Trickle, User, get, layer, ms, secs};
 
@@ -22,7 +22,7 @@ struct Looped {
 impl TokenProvider for Looped {
     type Key = ();
 
-    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
         *self.fetches.lock().unwrap() += 1;
         let client = self.client.lock().unwrap().clone().unwrap();
         let answer = client.oneshot(get()).await;
@@ -109,7 +109,7 @@ impl Chained {
 impl TokenProvider for Chained {
     type Key = User;
 
-    async fn fetch(&self, key: &User) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, key: &User, _: &FetchContext) -> Result<IssuedToken, Error> {
         sleep(ms(100)).await;
         if let Some(other) = (self.needs)(key.0) {
             self.source.get().unwrap().token_for(&FromExtension(other)).await?;
@@ -124,7 +124,7 @@ async fn a_fetch_that_needs_another_keys_token_waits_for_that_one_alone() {
     let source = Chained::source(|user| (user == 2).then_some(1));
     let token = source.token_for(&FromExtension(2)).await.unwrap();
     assert_eq!(token.expose_secret(), "user.2");
-    assert_eq!(source.stats().flights, 2);
+    assert_eq!(source.stats().fetches, 2);
 }
 
 // R13
@@ -145,5 +145,5 @@ async fn two_keys_that_need_each_other_are_ended_by_the_flights_deadline() {
     let (one, two) = tokio::join!(source.token_for(&one), source.token_for(&two));
     assert!(one.is_err() && two.is_err());
     assert!(watch.read() <= ms(12_100), "{:?}", watch.read());
-    assert_eq!(source.stats().flights, 2);
+    assert_eq!(source.stats().fetches, 2);
 }

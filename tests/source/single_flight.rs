@@ -62,7 +62,7 @@ async fn a_thousand_cold_callers_share_one_failure() {
     assert!(std::ptr::eq(later.source().unwrap(), errors[0].source().unwrap()));
     assert_eq!(issuer.requests(), 1);
     let stats = assert_reconciles(&source);
-    assert_eq!((stats.waits, stats.waits_failed, stats.turned_away), (1_000, 1_000, 1));
+    assert_eq!((stats.waits, stats.waits_failed, stats.failed_fast), (1_000, 1_000, 1));
 }
 
 // R2, R42
@@ -202,7 +202,7 @@ async fn a_key_whose_issuer_stalls_delays_no_other_key() {
     let (stalled, cold, warm) = (FromExtension(1), FromExtension(2), FromExtension(3));
     issuer.latency_for(&stalled, secs(11));
     let source = TokenSource::new(issuer.clone());
-    source.warm_up(&warm).await.unwrap();
+    source.warm_up_for(&warm).await.unwrap();
     let waiting = source.clone();
     let first = tokio::spawn(async move { waiting.token_for(&FromExtension(1)).await.unwrap() });
     settle().await;

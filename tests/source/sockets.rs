@@ -8,9 +8,9 @@ use http_body_util::Full;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use tower::{Layer as _, ServiceExt as _};
-use tower_bearer_auth::exchange::HttpClient;
-use tower_bearer_auth::sandbox::{AccessPspSandbox, Fault};
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{AccessPsp, BearerAuth, Error, ErrorKind, TokenSource};
+use tower_bearer_auth_sandbox::{AccessPspSandbox, Fault};
 
 use crate::common::{DAY, TestClock, secs, settle};
 use crate::eventually::eventually;
@@ -70,7 +70,7 @@ async fn a_thousand_cold_callers_reach_the_issuer_once() {
         assert_eq!(secret.unwrap(), world.source.peek().unwrap().expose_secret());
     }
     assert_eq!(world.sandbox.token_request_count(), 1);
-    assert_eq!((world.source.stats().flights, world.source.stats().waits_served), (1, 1_000));
+    assert_eq!((world.source.stats().fetches, world.source.stats().waits_served), (1, 1_000));
 }
 
 // R1, R3
@@ -122,7 +122,7 @@ async fn an_outage_in_the_refresh_window_is_not_seen_and_a_token_past_its_end_is
     for tries in 2..5 {
         assert_eq!(world.send().await.unwrap(), StatusCode::OK);
         within("the token requests", world.sandbox.wait_token_requests(tries)).await;
-        eventually("the flight has ended", || world.source.stats().flights_running == 0).await;
+        eventually("the flight has ended", || world.source.stats().fetches_in_flight == 0).await;
         world.clock.mono_forward(secs(20));
     }
     world.clock.mono_forward(secs(30));
@@ -186,6 +186,6 @@ fn a_source_and_its_connections_outlive_the_runtimes_that_they_were_used_in() {
     served_in(runtime(), true);
     served_in(runtime(), false);
     let stats = world.source.stats();
-    assert_eq!((stats.flights_lost, stats.waits_failed), (2, 0));
-    assert_eq!(stats.flights as usize, world.sandbox.token_request_count());
+    assert_eq!((stats.fetches_cancelled, stats.waits_failed), (2, 0));
+    assert_eq!(stats.fetches as usize, world.sandbox.token_request_count());
 }

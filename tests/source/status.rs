@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use tokio::time::sleep;
-use tower_bearer_auth::{Clock as _, Error, ErrorKind, State, TokenSource};
+use tower_bearer_auth::{Clock as _, Error, ErrorKind, TokenSource, TokenState};
 
 use crate::common::{Does, Issuer, Stopwatch, TestClock, assert_reconciles, ms, secs, settle, unavailable};
 
@@ -13,14 +13,14 @@ async fn a_warm_up_takes_the_wait_from_the_first_request_and_costs_no_second_tok
     let issuer = Issuer::new();
     let source = TokenSource::new(issuer.clone());
     let watch = Stopwatch::start();
-    source.warm_up(&()).await.unwrap();
+    source.warm_up().await.unwrap();
     assert_eq!(watch.read(), ms(200));
-    source.warm_up(&()).now_or_never().unwrap().unwrap();
+    source.warm_up().now_or_never().unwrap().unwrap();
     source.token().now_or_never().unwrap().unwrap();
     assert_eq!(issuer.requests(), 1);
     source.rotate();
     issuer.does(Does::Fail(Error::permanent("no such client").with_kind(ErrorKind::InvalidCredentials)));
-    assert_eq!(source.warm_up(&()).await.unwrap_err().kind(), ErrorKind::InvalidCredentials);
+    assert_eq!(source.warm_up().await.unwrap_err().kind(), ErrorKind::InvalidCredentials);
     assert_reconciles(&source);
 }
 
@@ -52,50 +52,50 @@ async fn a_readiness_probe_sees_every_state_as_it_is() {
         let left = status.usable_until.map(|until| until.duration_since(clock.now().wall).unwrap());
         (status.state, left, status.last_error, status.next_try)
     };
-    assert_eq!(seen(), (State::Missing, None, None, None));
+    assert_eq!(seen(), (TokenState::Missing, None, None, None));
 
     // A first failure, its pause, and the end of the pause.
     issuer.then(Does::Fail(unavailable().with_retry_after(secs(60))));
     assert!(source.token().now_or_never().is_none());
     settle().await;
-    assert_eq!(seen(), (State::Refreshing, None, None, None));
+    assert_eq!(seen(), (TokenState::Refreshing, None, None, None));
     sleep(ms(200)).await;
     settle().await;
-    assert_eq!(seen(), (State::CoolingDown, None, Some(ErrorKind::Unavailable), Some(secs(60))));
+    assert_eq!(seen(), (TokenState::Backoff, None, Some(ErrorKind::Unavailable), Some(secs(60))));
     sleep(secs(20)).await;
-    assert_eq!(seen(), (State::CoolingDown, None, Some(ErrorKind::Unavailable), Some(secs(40))));
+    assert_eq!(seen(), (TokenState::Backoff, None, Some(ErrorKind::Unavailable), Some(secs(40))));
     sleep(secs(40)).await;
-    assert_eq!(seen(), (State::Missing, None, Some(ErrorKind::Unavailable), None));
+    assert_eq!(seen(), (TokenState::Missing, None, Some(ErrorKind::Unavailable), None));
 
     // A token, usable for 30 s less than its life, from the start of its flight.
     source.token().await.unwrap();
     let usable = secs(1770) - ms(200);
-    assert_eq!(seen(), (State::Fresh, Some(usable), None, None));
+    assert_eq!(seen(), (TokenState::Fresh, Some(usable), None, None));
     sleep(secs(1000)).await;
-    assert_eq!(seen(), (State::Stale, Some(usable - secs(1000)), None, None));
+    assert_eq!(seen(), (TokenState::Stale, Some(usable - secs(1000)), None, None));
 
     // An early renewal that fails.
     issuer.then(Does::Fail(unavailable().with_retry_after(secs(300))));
     source.token().await.unwrap();
     settle().await;
-    assert_eq!(seen(), (State::Refreshing, Some(usable - secs(1000)), None, None));
+    assert_eq!(seen(), (TokenState::Refreshing, Some(usable - secs(1000)), None, None));
     sleep(ms(200)).await;
     settle().await;
     let usable = usable - secs(1000) - ms(200);
-    assert_eq!(seen(), (State::Stale, Some(usable), Some(ErrorKind::Unavailable), Some(secs(300))));
+    assert_eq!(seen(), (TokenState::Stale, Some(usable), Some(ErrorKind::Unavailable), Some(secs(300))));
 
     // One that succeeds: it flies with the error of the last one still to be seen.
     sleep(secs(300)).await;
     source.token().await.unwrap();
     settle().await;
     let usable = usable - secs(300);
-    assert_eq!(seen(), (State::Refreshing, Some(usable), Some(ErrorKind::Unavailable), None));
+    assert_eq!(seen(), (TokenState::Refreshing, Some(usable), Some(ErrorKind::Unavailable), None));
     sleep(ms(200)).await;
     settle().await;
-    assert_eq!(seen(), (State::Fresh, Some(secs(1770) - ms(200)), None, None));
+    assert_eq!(seen(), (TokenState::Fresh, Some(secs(1770) - ms(200)), None, None));
 
     source.invalidate();
-    assert_eq!(seen(), (State::Missing, None, None, None));
+    assert_eq!(seen(), (TokenState::Missing, None, None, None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,7 +152,7 @@ async fn the_sums_hold_at_every_step_of_a_busy_minute() {
             85..87 => source.invalidate(),
             87 => source.rotate(),
             88..90 => drop(source.peek().map(|token| source.reject(&(), &token))),
-            90..94 => drop(source.peek().inspect(|token| source.accept(&(), token))),
+            90..94 => drop(source.peek().inspect(|token| source.accept(token))),
             94 => issuer.then(Does::Fail(unavailable())),
             95 => issuer.then(Does::Panic("scripted")),
             96 => issuer.latency(ms(rng.u64(1..1_000))),
@@ -165,17 +165,17 @@ async fn the_sums_hold_at_every_step_of_a_busy_minute() {
     }
     sleep(secs(20)).await;
     let stats = assert_reconciles(&source);
-    assert_eq!((stats.waiting, stats.flights_running), (0, 0));
+    assert_eq!((stats.waiting, stats.fetches_in_flight), (0, 0));
     for (what, count) in [
         ("hits", stats.hits),
-        ("turned away", stats.turned_away),
+        ("turned away", stats.failed_fast),
         ("served", stats.waits_served),
         ("failed", stats.waits_failed),
         ("abandoned", stats.waits_abandoned),
-        ("succeeded", stats.flights_succeeded),
-        ("failed flights", stats.flights_failed),
-        ("stale", stats.flights_stale),
-        ("refusals", stats.refusals),
+        ("succeeded", stats.fetches_succeeded),
+        ("failed flights", stats.fetches_failed),
+        ("stale", stats.fetches_stale),
+        ("refusals", stats.rejections),
     ] {
         assert!(count > 0, "no {what} in a busy minute: {stats:?}");
     }
@@ -187,7 +187,7 @@ async fn staggered_rejections_of_one_token_cost_one_token_request() {
     let issuer = Issuer::new();
     let source = TokenSource::new(issuer.clone());
     let old = source.token().await.unwrap();
-    source.accept(&(), &old);
+    source.accept(&old);
     for _ in 0..100 {
         assert!(source.reject(&(), &old));
         sleep(Duration::from_millis(7)).await;

@@ -15,7 +15,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{ServiceBuilder, ServiceExt as _};
 use tower_bearer_auth::BoxError;
 use tower_bearer_auth::replay::Cloned;
-use tower_bearer_auth::sandbox::Answer;
+use tower_bearer_auth_sandbox::ScriptedResponse;
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_http::sensitive_headers::SetSensitiveHeadersLayer;
 use tower_http::trace::{DefaultMakeSpan, DefaultOnResponse, TraceLayer};
@@ -151,7 +151,7 @@ async fn in_a_stack_of_everything_a_redirect_to_another_origin_takes_no_byte_of_
     let stack = stack(&stage, Http::One);
     let foreign = stage.sandbox.recorder().await.unwrap();
     let location = HeaderValue::from_str(&format!("{}/elsewhere", foreign.origin())).unwrap();
-    stage.sandbox.script_api(Answer::new(StatusCode::SEE_OTHER).header(LOCATION, location));
+    stage.sandbox.script_api(ScriptedResponse::new(StatusCode::SEE_OTHER).header(LOCATION, location));
     assert_eq!(stack.oneshot(put(&stage.echo())).await.unwrap().status(), 200);
     assert_eq!((stage.sandbox.api_request_count(), foreign.request_count()), (1, 1));
     let stamped = stage.sandbox.api_requests()[0].headers[AUTHORIZATION].to_str().unwrap().to_owned();
@@ -166,9 +166,9 @@ async fn in_a_stack_of_everything_a_redirect_to_another_origin_takes_no_byte_of_
 async fn in_a_stack_of_everything_a_retry_and_a_heal_keep_to_themselves() {
     let stage = Stage::set().await;
     let stack = stack(&stage, Http::Two);
-    stage.source.warm_up(&()).await.unwrap();
+    stage.source.warm_up().await.unwrap();
     stage.sandbox.revoke_all();
-    stage.sandbox.script_api(Answer::new(StatusCode::SERVICE_UNAVAILABLE));
+    stage.sandbox.script_api(ScriptedResponse::new(StatusCode::SERVICE_UNAVAILABLE));
     let answer = stack.oneshot(put(&stage.echo())).await.unwrap();
     assert_eq!((answer.status(), answer.body().is_end_stream()), (StatusCode::OK, false));
     let statuses: Vec<_> = stage.sandbox.api_requests().iter().map(|seen| seen.status.unwrap().as_u16()).collect();

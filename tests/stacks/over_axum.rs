@@ -15,8 +15,8 @@ use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tower_bearer_auth::sandbox::Fault;
-use tower_bearer_auth::{BearerAuthLayer, Error, IssuedToken, TokenProvider};
+use tower_bearer_auth::{BearerAuthLayer, Error, FetchContext, IssuedToken, TokenProvider};
+use tower_bearer_auth_sandbox::Fault;
 
 use super::upstream::{Upstream, acceptor};
 use super::*;
@@ -190,7 +190,7 @@ struct OwnHeader;
 impl TokenProvider for OwnHeader {
     type Key = ();
 
-    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
         IssuedToken::bearer("ours")
     }
 
@@ -276,7 +276,7 @@ async fn readiness_follows_the_token_and_not_the_issuer() {
         let asked = sandbox.token_request_count();
         assert_eq!(local.readyz().await, 200, "an outage of the issuer does not show");
         within("the probe renews", sandbox.wait_token_requests(asked + 1)).await;
-        let settled = || source.stats().flights_failed as usize == sandbox.token_request_count() - 1;
+        let settled = || source.stats().fetches_failed as usize == sandbox.token_request_count() - 1;
         eventually::eventually("the renewal fails", settled).await;
         assert_eq!(local.get("/echo").await.status(), 200);
     }
@@ -300,7 +300,9 @@ async fn readiness_follows_the_token_and_not_the_issuer() {
 // The table of docs/errors.md. Nothing here is the caller's fault, and the issuer's words are not for the caller.
 #[tokio::test]
 async fn what_is_not_transient_is_a_500_and_what_is_a_503_and_neither_says_why() {
-    use tower_bearer_auth::ErrorKind::{Config, Disabled, InvalidCredentials, MalformedAnswer, Throttled, Unavailable};
+    use tower_bearer_auth::ErrorKind::{
+        Config, Disabled, InvalidCredentials, MalformedResponse, Throttled, Unavailable,
+    };
     let elsewhere = HeaderValue::from_static("https://elsewhere.test/token");
     for (fault, kind, expected) in [
         (Fault::disabled_client(), Disabled, 500),
@@ -308,7 +310,7 @@ async fn what_is_not_transient_is_a_500_and_what_is_a_503_and_neither_says_why()
         (Fault::redirect(StatusCode::FOUND, elsewhere), Config, 500),
         (Fault::retry_after(StatusCode::TOO_MANY_REQUESTS, HeaderValue::from_static("7")), Throttled, 503),
         (Fault::status(StatusCode::BAD_GATEWAY), Unavailable, 503),
-        (Fault::body(HeaderValue::from_static("text/html"), "<p>log in</p>"), MalformedAnswer, 503),
+        (Fault::body(HeaderValue::from_static("text/html"), "<p>log in</p>"), MalformedResponse, 503),
     ] {
         let stage = Stage::set().await;
         let local = in_front_of_the_api(&stage, (Http::One, Http::One)).await;

@@ -12,7 +12,7 @@ use super::*;
 fn client(stage: &Stage, http: Http) -> Client {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(stage.sandbox.ca_pem().as_bytes()).unwrap()).unwrap();
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
@@ -56,7 +56,7 @@ async fn by_hand(client: Client, source: TokenSource<AccessPsp>, url: String) ->
         answer = client.get(&url).header(header::AUTHORIZATION, token.header_value()).send().await.unwrap();
     }
     if answer.status().is_success() {
-        source.accept(&(), &token);
+        source.accept(&token);
     }
     answer.status()
 }
@@ -90,7 +90,7 @@ async fn a_source_alone_beside_reqwest_goes_through_an_expiry_and_a_revocation()
         assert_eq!((stage.sandbox.token_request_count(), stage.judged(Verdict::Revoked)), (3, CALLS));
         assert_eq!(stage.sandbox.api_request_count(), 4 * CALLS);
         assert!(stage.sandbox.api_requests().iter().all(|request| request.version == version_of(http)));
-        assert_eq!(stage.source.stats().flights, 3);
+        assert_eq!(stage.source.stats().fetches, 3);
         no_process_default();
     }
 }

@@ -17,8 +17,8 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::server::{HealthReporter, health_reporter};
 use tower::layer::layer_fn;
 use tower::{Layer as _, Service};
-use tower_bearer_auth::exchange::HttpClient;
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{BearerAuth, ClientCredentials};
 
 use super::*;
@@ -180,7 +180,7 @@ async fn a_tonic_channel_goes_through_expiries_and_a_revocation() {
         assert_eq!((door.counted(), door.judged(Verdict::Revoked)), ((4, 6 * CALLS), CALLS), "a revocation in flight");
         assert!(door.calls.lock().iter().all(|(version, _)| *version == Version::HTTP_2));
         let stats = grpc.source.stats();
-        assert_eq!((stats.flights, stats.refusals, stats.replays), (4, 2 * CALLS as u64, 2 * CALLS as u64));
+        assert_eq!((stats.fetches, stats.rejections, stats.replays), (4, 2 * CALLS as u64, 2 * CALLS as u64));
         no_process_default();
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::FutureExt as _;
 use futures_util::task::noop_waker_ref;
 use tokio::sync::{mpsc, oneshot};
-use tower_bearer_auth::{Clock, Error, IssuedToken, Now, State, TokenProvider, TokenSource};
+use tower_bearer_auth::{Clock, Error, IssuedToken, Now, TokenState, FetchContext, TokenProvider, TokenSource};
 
 pub const LIFETIME: Duration = Duration::from_secs(1_800);
 const LATENCY: Duration = Duration::from_millis(200);
@@ -52,7 +52,7 @@ struct Line(mpsc::UnboundedSender<Answer>);
 impl TokenProvider for Line {
     type Key = ();
 
-    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
         let (answer, answered) = oneshot::channel();
         self.0.send(answer).map_err(Error::transient)?;
         answered.await.map_err(Error::transient)?
@@ -186,7 +186,7 @@ impl<'a> World<'a> {
         let replica = &mut self.replicas[number as usize];
         let landed = replica.asked.take().expect("it has asked").send(answer);
         assert!(landed.is_ok(), "nobody waits for the answer");
-        while self.replicas[number as usize].source.stats().flights_running > 0 {
+        while self.replicas[number as usize].source.stats().fetches_in_flight > 0 {
             tokio::task::yield_now().await;
         }
     }
@@ -197,7 +197,7 @@ impl<'a> World<'a> {
         let starts_one = |at: Duration| {
             self.clock.set(at);
             let status = source.status();
-            matches!(status.state, State::Missing | State::Stale) && status.next_try.is_none()
+            matches!(status.state, TokenState::Missing | TokenState::Stale) && status.next_try.is_none()
         };
         // Time alone makes a request start one, and never the other way round.
         let (mut too_early, mut late_enough) = (now, now + LIFETIME);

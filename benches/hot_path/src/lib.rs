@@ -22,7 +22,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::sync::RwLock;
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
 use tower_bearer_auth::{
-    BearerAuthLayer, BoxError, Error, FromExtension, IssuedToken, Static, TokenProvider, TokenSource,
+    BearerAuthLayer, BoxError, Error, FromExtension, IssuedToken, FixedToken, TokenProvider, TokenSource,
 };
 use tower_http::auth::AddAuthorizationLayer;
 use tower_layer::Layer;
@@ -127,8 +127,8 @@ pub fn fixed() -> AddAuthorizationLayer {
 }
 
 /// Ours, with the token in its cache, replay of empty bodies on.
-pub fn ours() -> BearerAuthLayer<Static> {
-    let source = TokenSource::new(Static::new(TOKEN).expect("a token"));
+pub fn ours() -> BearerAuthLayer<FixedToken> {
+    let source = TokenSource::new(FixedToken::new(TOKEN).expect("a token"));
     block_on(source.token()).expect("a token");
     source.layer().allow_origin(ORIGIN).expect("an origin")
 }
@@ -160,11 +160,11 @@ pub fn keyed(users: u64) -> BearerAuthLayer<Users> {
     let source = TokenSource::builder(Users).max_keys(usize::try_from(users).expect("that many keys")).build();
     block_on(async {
         for number in 0..users {
-            source.warm_up(&FromExtension(User(number))).await.expect("a token");
+            source.warm_up_for(&FromExtension(User(number))).await.expect("a token");
         }
     });
     let stats = source.stats();
-    assert_eq!((stats.keys, stats.flights), (users, users), "not every user has a token");
+    assert_eq!((stats.keys, stats.fetches), (users, users), "not every user has a token");
     source.layer().allow_origin(ORIGIN).expect("an origin")
 }
 

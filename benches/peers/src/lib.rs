@@ -14,7 +14,7 @@ use peer::{ALL, Kind};
 /// Makes the process ready, and says which crates its arguments name: all, if there are none.
 pub fn begin() -> Vec<Kind> {
     // Where TLS is compiled in without a choice of cryptography, it wants one, even for clear text.
-    rustls::crypto::ring::default_provider().install_default().expect("the first to choose");
+    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("the first to choose");
     silence_panics_of_peers();
     chosen()
 }

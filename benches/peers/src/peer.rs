@@ -31,7 +31,7 @@ pub struct Cached {
 
 /// What a crate does when the API refuses its token.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Refusals {
+pub enum Rejections {
     /// It asks anew and sends again.
     Heals,
     /// It can be told that a token was bad. Sending again is written here, once for each request.
@@ -39,7 +39,7 @@ pub enum Refusals {
     Nothing,
 }
 
-impl Refusals {
+impl Rejections {
     /// What a cell of the table says of it.
     pub fn note(self) -> &'static str {
         match self {
@@ -54,20 +54,20 @@ impl Refusals {
 pub struct Kind {
     /// As on crates.io.
     pub name: &'static str,
-    pub refusals: Refusals,
+    pub refusals: Rejections,
     /// Is called inside a runtime.
     pub build: fn(&Issuer) -> Arc<dyn Peer>,
 }
 
 pub const ALL: &[Kind] = &[
-    Kind { name: "tower-bearer-auth", refusals: Refusals::Heals, build: peers::ours::build },
-    Kind { name: "cf-gears-toolkit-auth", refusals: Refusals::Heals, build: peers::cf_gears::build },
-    Kind { name: "google-cloud-auth", refusals: Refusals::Nothing, build: peers::google_cloud_auth::build },
-    Kind { name: "a2a-protocol-client", refusals: Refusals::Told, build: peers::a2a::build },
-    Kind { name: "huskarl", refusals: Refusals::Told, build: peers::huskarl::build },
-    Kind { name: "azure_core", refusals: Refusals::Heals, build: peers::azure::build },
-    Kind { name: "aws-smithy-runtime", refusals: Refusals::Nothing, build: peers::aws::build },
-    Kind { name: "gcp_auth", refusals: Refusals::Nothing, build: peers::gcp_auth::build },
+    Kind { name: "tower-bearer-auth", refusals: Rejections::Heals, build: peers::ours::build },
+    Kind { name: "cf-gears-toolkit-auth", refusals: Rejections::Heals, build: peers::cf_gears::build },
+    Kind { name: "google-cloud-auth", refusals: Rejections::Nothing, build: peers::google_cloud_auth::build },
+    Kind { name: "a2a-protocol-client", refusals: Rejections::Told, build: peers::a2a::build },
+    Kind { name: "huskarl", refusals: Rejections::Told, build: peers::huskarl::build },
+    Kind { name: "azure_core", refusals: Rejections::Heals, build: peers::azure::build },
+    Kind { name: "aws-smithy-runtime", refusals: Rejections::Nothing, build: peers::aws::build },
+    Kind { name: "gcp_auth", refusals: Rejections::Nothing, build: peers::gcp_auth::build },
 ];
 
 impl Kind {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::experiments::Ended;
 use crate::experiments::impatient::{Impatient, WINDOW};
-use crate::experiments::refusal::{Refused, Twice};
+use crate::experiments::rejection::{Refused, Twice};
 use crate::experiments::runtime::{Ends, Later};
 use crate::experiments::storm::Storm;
 use crate::peer::Kind;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, USER_AGENT};
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
-use tower_bearer_auth::{BearerAuthLayer, Error, FromExtension, IssuedToken, TokenProvider, TokenSource};
+use tower_bearer_auth::{BearerAuthLayer, Error, FromExtension, IssuedToken, FetchContext, TokenProvider, TokenSource};
 use tower_service::Service;
 
 pub const LATENCY: Duration = Duration::from_millis(200);
@@ -47,7 +47,7 @@ pub fn token(number: u64) -> String {
 impl TokenProvider for Issuer {
     type Key = ();
 
-    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(self.latency).await;
         if !self.up {

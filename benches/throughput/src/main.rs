@@ -22,7 +22,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustix::time::{ClockId, clock_gettime};
-use tower_bearer_auth::{Static, TokenSource, replay};
+use tower_bearer_auth::{FixedToken, TokenSource, replay};
 use tower_http::auth::AddAuthorizationLayer;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -105,7 +105,7 @@ async fn compare(name: &str, version: Version, rounds: usize) -> bool {
     let mut builder = Client::builder(TokioExecutor::new());
     let client: Http = builder.http2_only(version == Version::HTTP_2).build(connector);
 
-    let source = TokenSource::new(Static::new(TOKEN).expect("a token"));
+    let source = TokenSource::new(FixedToken::new(TOKEN).expect("a token"));
     source.token().await.expect("a token");
     // Clear text is allowed to loopback.
     let layer = source.layer().allow_origin(&format!("http://{address}")).expect("an origin");

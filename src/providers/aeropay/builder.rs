@@ -3,11 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, Request, Response, Uri};
-use http_body::Body;
-use http_body_util::Full;
-use tower::Service;
+use http::{Method, Uri};
 
 use super::Aeropay;
 use super::credentials::{Credentials, Directory};
@@ -15,12 +11,12 @@ use super::endpoint::Endpoint;
 use super::key::{MerchantId, TokenScope};
 use super::token::is_number;
 use super::version::{ApiVersion, MerchantIdForm};
-use crate::api::Origins;
-use crate::error::{BoxError, Error, refused};
-use crate::exchange::{TokenClient, TokenEndpoint};
-use crate::provider::Secret;
+use crate::error::{ConfigError, Error};
+use crate::message::Origins;
+use crate::providers::Secret;
 use crate::providers::check;
 use crate::providers::env::{Variables, process};
+use crate::token_endpoint::{TokenClient, TokenEndpoint};
 
 /// One of Aeropay's own environments: a token endpoint, and the API that its tokens are for.
 ///
@@ -160,15 +156,8 @@ impl AeropayBuilder {
     }
 
     /// Sets the HTTP service for the token call, as [`TokenClient::new`] takes it. By default, this crate's own client.
-    pub fn http_client<S, B>(mut self, service: S) -> Self
-    where
-        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: Body + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        self.client = Some(TokenClient::new(service));
+    pub fn http_client(mut self, client: impl Into<TokenClient>) -> Self {
+        self.client = Some(client.into());
         self
     }
 
@@ -190,11 +179,11 @@ impl AeropayBuilder {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) that names the variable, and the path where there is one, and never
     /// the content: `NAME` beside `NAME_FILE`, a value that is empty, not UTF-8 or not one of those above, a file that
     /// cannot be read, a variable that is missing.
-    pub fn from_env(self, prefix: &str) -> Result<Self, Error> {
+    pub fn from_env(self, prefix: &str) -> Result<Self, ConfigError> {
         self.read(&Variables::new(prefix, &process)?)
     }
 
-    pub(super) fn read(mut self, variables: &Variables<'_>) -> Result<Self, Error> {
+    pub(super) fn read(mut self, variables: &Variables<'_>) -> Result<Self, ConfigError> {
         self.api_key = variables.secret("API_KEY")?.or(self.api_key);
         self.api_secret = variables.secret("API_SECRET")?.or(self.api_secret);
         self.merchant = variables.text("MERCHANT_ID")?.map(MerchantId::from).or(self.merchant);
@@ -208,7 +197,8 @@ impl AeropayBuilder {
         if let Some((missing, _)) = read.iter().find(|(_, is_set)| own && !is_set) {
             return Err(variables.missing(missing));
         }
-        let one_of = |what: &str, choices: &str| refused(&variables.name(what), &format!("it is neither {choices}"));
+        let one_of =
+            |what: &str, choices: &str| ConfigError::new(&variables.name(what), &format!("it is neither {choices}"));
         if let Some(name) = variables.text("ENVIRONMENT")? {
             let known = [Environment::Sandbox, Environment::Production].into_iter().find(|e| e.as_str() == name);
             self.environment = Some(known.ok_or_else(|| one_of("ENVIRONMENT", "sandbox nor production"))?);
@@ -238,34 +228,36 @@ impl AeropayBuilder {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), or [`ErrorKind::InsecureUrl`](crate::ErrorKind::InsecureUrl) for
     /// http to anything but loopback. The message begins with the setting's name and does not repeat its value. An
     /// environment beside a base URL is an error, and so is neither.
-    pub fn build(self) -> Result<Aeropay, Error> {
+    pub fn build(self) -> Result<Aeropay, ConfigError> {
         let wire = self.version.wire();
         let id_form = self.id_form.unwrap_or(wire.id_form);
         let merchant = own_merchant(self.merchant, self.api_key, self.api_secret, self.directory.is_some())?;
         if let Some((id, _)) = &merchant {
             check::text("merchant_id", id.as_str())?;
             if id_form == MerchantIdForm::Number && !is_number(id) {
-                return Err(refused("merchant_id", "it cannot be sent as a JSON number")
+                return Err(ConfigError::new("merchant_id", "it cannot be sent as a JSON number")
                     .with_hint("set merchant_id_form to MerchantIdForm::String"));
             }
         }
         let base_url = match (self.environment, &self.base_url) {
             (Some(environment), None) => environment.base_url(),
             (None, Some(url)) => url.trim_end_matches('/'),
-            (Some(_), Some(_)) => return Err(refused("base_url", "an environment is set as well; set one of them")),
-            (None, None) => return Err(refused("environment", "it is missing, and so is a base_url")),
+            (Some(_), Some(_)) => {
+                return Err(ConfigError::new("base_url", "an environment is set as well; set one of them"));
+            }
+            (None, None) => return Err(ConfigError::new("environment", "it is missing, and so is a base_url")),
         };
         let base_url = base_url.strip_suffix(wire.prefix).unwrap_or(base_url);
         if base_url.contains('?') {
-            return Err(refused("base_url", "it has a query"));
+            return Err(ConfigError::new("base_url", "it has a query"));
         }
-        let client = self.client.map_or_else(crate::providers::own_client, Ok)?;
+        let client = self.client.map_or_else(crate::providers::default_client, Ok)?;
         let mut endpoint = TokenEndpoint::new(&format!("{base_url}{}{}", wire.prefix, wire.token_path), client)
-            .map_err(|error| check::renamed("base_url", error))?;
+            .map_err(|error| error.for_setting("base_url"))?;
         if let Some(timeout) = self.timeout {
             endpoint = endpoint.timeout(timeout)?;
         }
-        let origins = Origins::none().allow(endpoint.origin()).map_err(|error| check::renamed("base_url", error))?;
+        let origins = Origins::none().allow(endpoint.origin()).map_err(|error| error.for_setting("base_url"))?;
         let base_path = base_url.parse::<Uri>().map(|url| url.path().trim_end_matches('/').to_owned());
         let mut endpoints: Vec<Endpoint> = wire.endpoints.iter().map(Endpoint::of_row).collect();
         for (method, path, scope) in self.endpoints {
@@ -286,7 +278,7 @@ impl AeropayBuilder {
             environment: self.environment.map_or_else(|| endpoint.origin().to_owned(), |e| e.as_str().to_owned()),
             endpoint,
             origins,
-            base_path: base_path.map_err(|_| refused("base_url", "it is not a URL"))?,
+            base_path: base_path.map_err(|_| ConfigError::new("base_url", "it is not a URL"))?,
             merchant,
             directory: self.directory,
             id_form,
@@ -301,11 +293,11 @@ fn own_merchant(
     api_key: Option<Secret>,
     api_secret: Option<Secret>,
     others: bool,
-) -> Result<Option<(MerchantId, Credentials)>, Error> {
+) -> Result<Option<(MerchantId, Credentials)>, ConfigError> {
     if others && id.is_none() && api_key.is_none() && api_secret.is_none() {
         return Ok(None);
     }
-    let missing = |field| refused(field, "it is missing");
+    let missing = |field| ConfigError::new(field, "it is missing");
     let id = id.ok_or_else(|| missing("merchant_id"))?;
     let api_key = api_key.ok_or_else(|| missing("api_key"))?;
     let api_secret = api_secret.ok_or_else(|| missing("api_secret"))?;

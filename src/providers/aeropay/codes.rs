@@ -7,9 +7,9 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::api::Refusal;
 use crate::error::ErrorKind;
-use crate::exchange::{Documented, object, text};
+use crate::message::Rejection;
+use crate::token_endpoint::{Documented, object, text};
 
 /// One code of Aeropay's error glossary (<https://dev.aero.inc/docs/error-handling>).
 pub(super) struct Known {
@@ -35,7 +35,7 @@ const fn known(code: &'static str, on_api: OnApi, kind: ErrorKind, what: &'stati
     Known { row: Documented { status: 0, code, kind, what, hint }, on_api }
 }
 
-use ErrorKind::{Disabled, InvalidCredentials, InvalidRequest, Throttled, Unavailable};
+use ErrorKind::{InvalidCredentials, InvalidRequest, Throttled, Unavailable};
 use OnApi::{Doubtful, DoubtfulIf401, Expired, Good};
 
 const CREDENTIALS: &str = "does not accept the API key and secret";
@@ -51,7 +51,7 @@ static KNOWN: [Known; 18] = [
         CREDENTIALS,
         "check the API key and secret, and that they belong to this environment",
     ),
-    known("AP003", Good, Disabled, "has locked the account", "contact Aeropay"),
+    known("AP003", Good, InvalidCredentials, "has locked the account", "contact Aeropay"),
     known("AP004", Good, InvalidRequest, "misses a token header", "check the base URL and the API version"),
     known("AP005", Doubtful, Unavailable, NEW_TOKEN, "refresh your session"),
     known("AP006", Good, InvalidRequest, "does not authorize this scope", "use the correct scope"),
@@ -93,12 +93,12 @@ pub(super) static AP002_OF_A_USER: Documented = Documented {
 
 impl Known {
     /// What the code says of the token that the request carried.
-    pub(super) fn refusal(&self, status: StatusCode) -> Refusal {
+    pub(super) fn rejection(&self, status: StatusCode) -> Option<Rejection> {
         match self.on_api {
-            OnApi::Expired => Refusal::Explicit,
-            OnApi::Doubtful => Refusal::Bare,
-            OnApi::DoubtfulIf401 if status == StatusCode::UNAUTHORIZED => Refusal::Bare,
-            OnApi::DoubtfulIf401 | OnApi::Good => Refusal::NotRefused,
+            OnApi::Expired => Some(Rejection::InvalidToken),
+            OnApi::Doubtful => Some(Rejection::Unspecified),
+            OnApi::DoubtfulIf401 if status == StatusCode::UNAUTHORIZED => Some(Rejection::Unspecified),
+            OnApi::DoubtfulIf401 | OnApi::Good => None,
         }
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::key::MerchantId;
-use crate::error::Error;
-use crate::provider::Secret;
+use crate::error::{ConfigError, Error};
+use crate::providers::Secret;
 use crate::providers::check;
 
 /// A merchant's API key and secret. Both may be a value, a function or a file, asked anew at every fetch.
@@ -21,7 +21,7 @@ impl Credentials {
         Self { api_key: api_key.into(), api_secret: api_secret.into() }
     }
 
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
         for (field, secret) in [("api_key", &self.api_key), ("api_secret", &self.api_secret)] {
             if let Some(known) = secret.known() {
                 check::secret(field, &known)?;

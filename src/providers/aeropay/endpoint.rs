@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use http::Method;
 
 use super::key::TokenScope;
-use crate::error::{Error, refused};
+use crate::error::ConfigError;
 
 /// One row of a version's table.
 pub(super) type Row = (Method, &'static str, Option<TokenScope>);
@@ -43,9 +43,9 @@ impl Endpoint {
     }
 
     /// A row of the user's own.
-    pub(super) fn own(method: Method, template: String, scope: TokenScope) -> Result<Self, Error> {
+    pub(super) fn own(method: Method, template: String, scope: TokenScope) -> Result<Self, ConfigError> {
         let Some(path) = template.strip_prefix('/') else {
-            return Err(refused("endpoint", "the path does not begin with a slash"));
+            return Err(ConfigError::new("endpoint", "the path does not begin with a slash"));
         };
         let odd = |segment: &str| {
             let inner = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
@@ -53,7 +53,7 @@ impl Endpoint {
             text.is_empty() || matches!(text, "." | "..") || text.contains(['{', '}', '%', '?', '#', ' '])
         };
         if path.split('/').any(odd) {
-            return Err(refused("endpoint", "the path has a segment that is neither plain text nor {name}"));
+            return Err(ConfigError::new("endpoint", "the path has a segment that is neither plain text nor {name}"));
         }
         Ok(Self { method, template: Cow::Owned(template), scope: Some(scope) })
     }

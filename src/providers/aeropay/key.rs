@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::api::{RequestHead, RequestKey};
 use crate::error::{Error, ErrorKind};
+use crate::message::{RequestHead, RequestKey};
 
 /// The id of one user, as Aeropay gave it. Cloning shares it.
 ///

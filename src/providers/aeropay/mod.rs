@@ -39,7 +39,7 @@
 //! | a [`UserId`], or none | takes `merchant` | the merchant |
 //! | a [`UserId`] | takes `userForMerchant` | that user |
 //! | none | takes `userForMerchant` | [`MissingKey`](crate::ErrorKind::MissingKey), before any I/O |
-//! | no `Scope` | is not in the table | [`UnknownEndpoint`](crate::ErrorKind::UnknownEndpoint), before any I/O |
+//! | no `Scope` | is not in the table | [`UnknownEndpoint`](crate::ErrorKind::MissingKey), before any I/O |
 //!
 //! The table holds what Aeropay's pages say of each version, and nothing that was guessed: see
 //! [`Aeropay::endpoints`], and add to it with [`AeropayBuilder::endpoint`].
@@ -59,9 +59,9 @@
 //! user who acts learns it by a token call of their own, one in 2.5 to 5 seconds each at most. After `confirmUser`, call
 //! [`invalidate_for`](crate::TokenSource::invalidate_for) so that the next request does not meet the remembered error.
 //!
-//! # Refusals
+//! # Rejections
 //!
-//! Version 1 refuses a token inside of an HTTP 200. The layer that stamps does not read bodies; [`RefusalLayer`] does, and
+//! Version 1 refuses a token inside of an HTTP 200. The layer that stamps does not read bodies; [`RejectionLayer`] does, and
 //! [`layer()`] stacks both.
 
 mod builder;
@@ -70,8 +70,8 @@ mod credentials;
 mod endpoint;
 mod key;
 mod provider;
-mod refusal;
-mod refusal_body;
+mod rejection;
+mod rejection_body;
 mod tables;
 mod token;
 mod version;
@@ -81,8 +81,8 @@ pub use self::credentials::Credentials;
 pub use self::endpoint::Endpoint;
 pub use self::key::{Identity, MerchantId, Scope, TokenScope, UserId};
 pub use self::provider::Aeropay;
-pub use self::refusal::{RefusalFuture, RefusalLayer, RefusalService, layer};
-pub use self::refusal_body::RefusalBody;
+pub use self::rejection::{RejectionFuture, RejectionLayer, RejectionService, layer};
+pub use self::rejection_body::RejectionBody;
 pub use self::version::{ApiVersion, MerchantIdForm};
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use super::endpoint::{self, Endpoint};
 use super::key::{Identity, MerchantId, Scope, TokenScope, user_of};
 use super::token::{self, Ask, is_number};
 use super::version::{ApiVersion, MerchantIdForm};
-use crate::api::{Origins, RequestHead};
-use crate::error::{Error, ErrorKind, refused};
-use crate::exchange::{TokenEndpoint, TokenRequest, require_runtime};
-use crate::provider::{Secret, TokenProvider, is_idempotent};
+use crate::error::{ConfigError, Error, ErrorKind};
+use crate::message::{Origins, RequestHead};
+use crate::provider::{FetchContext, TokenProvider};
+use crate::providers::Secret;
 use crate::providers::check;
 use crate::token::IssuedToken;
+use crate::token_endpoint::{TokenEndpoint, TokenRequest};
 
 /// Tokens for Aeropay's API: one for the merchant, and one for each user it acts for.
 ///
@@ -61,7 +62,7 @@ impl Aeropay {
     /// # Errors
     ///
     /// [`ErrorKind::Config`] that names the variable, or the setting.
-    pub fn from_env(prefix: &str) -> Result<Self, Error> {
+    pub fn from_env(prefix: &str) -> Result<Self, ConfigError> {
         Self::builder().from_env(prefix)?.build()
     }
 
@@ -91,16 +92,15 @@ impl Aeropay {
         }
         let path = self.path(request).unwrap_or_default();
         let Some(endpoint) = endpoint::find(&self.endpoints, request.method(), path) else {
-            return Err(Error::new(
-                ErrorKind::UnknownEndpoint,
-                "Aeropay's pages name no scope for this method and path",
-            )
-            .with_hint("put an aeropay::Scope into the request's extensions, or add the endpoint to the provider"));
+            return Err(Error::new(ErrorKind::MissingKey, "Aeropay's pages name no scope for this method and path")
+                .with_hint(
+                    "put an aeropay::Scope into the request's extensions, or add the endpoint to the provider",
+                ));
         };
         match endpoint.scope() {
             Some(TokenScope::Merchant) => Ok(Scope::Merchant),
             Some(TokenScope::UserForMerchant) => user_of(request).map(Scope::User),
-            None => Err(Error::new(ErrorKind::UnknownEndpoint, "the token endpoint takes no token").with_hint(
+            None => Err(Error::new(ErrorKind::MissingKey, "the token endpoint takes no token").with_hint(
                 "this provider makes the token call by itself; put an aeropay::Scope into the request's \
                             extensions to go there all the same",
             )),
@@ -145,8 +145,9 @@ impl Aeropay {
     async fn request(&self, identity: &Identity) -> Result<TokenRequest, Error> {
         let (merchant, credentials) = self.credentials(identity)?;
         if self.id_form == MerchantIdForm::Number && !is_number(&merchant) {
-            return Err(refused("merchant_id", "it cannot be sent as a JSON number")
-                .with_hint("set merchant_id_form to MerchantIdForm::String"));
+            return Err(ConfigError::new("merchant_id", "it cannot be sent as a JSON number")
+                .with_hint("set merchant_id_form to MerchantIdForm::String")
+                .into());
         }
         let api_key = credentials.api_key.load().await?;
         check::secret("api_key", &api_key)?;
@@ -160,7 +161,8 @@ impl Aeropay {
             form: self.id_form,
             scope: identity.scope(),
         };
-        let mut request = ask.request().ok_or_else(|| refused("token request", "it cannot be written as JSON"))?;
+        let mut request =
+            ask.request().ok_or_else(|| ConfigError::new("token request", "it cannot be written as JSON"))?;
         for (name, value) in &self.token_headers {
             let value = check::header_value("token_header", &value.load().await?)?;
             request = request.header(name.clone(), value);
@@ -172,9 +174,9 @@ impl Aeropay {
 impl TokenProvider for Aeropay {
     type Key = Identity;
 
-    async fn fetch(&self, key: &Identity) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, key: &Identity, _: &FetchContext) -> Result<IssuedToken, Error> {
         // Before the secrets are loaded: reading a file needs the runtime as well.
-        require_runtime()?;
+        crate::rt::current()?;
         let request = self.request(key).await?;
         token::issued(&self.endpoint.call(request).await?, key.scope())
     }
@@ -183,7 +185,7 @@ impl TokenProvider for Aeropay {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownEndpoint`] for an endpoint outside of the table; [`ErrorKind::MissingKey`] where the endpoint
+    /// [`ErrorKind::MissingKey`] for an endpoint outside of the table; [`ErrorKind::MissingKey`] where the endpoint
     /// needs a user or a merchant and the request names none. Never the merchant's token instead.
     fn key(&self, request: &RequestHead<'_>) -> Result<Identity, Error> {
         let scope = self.scope(request)?;
@@ -200,7 +202,7 @@ impl TokenProvider for Aeropay {
 
     /// By the method, but for paths that move money with a `GET`; and by an `Idempotency-Key` on those operations that
     /// look at it.
-    fn idempotent(&self, request: &RequestHead<'_>) -> bool {
+    fn is_idempotent(&self, request: &RequestHead<'_>) -> bool {
         let wire = self.version.wire();
         let path = self.path(request).unwrap_or_else(|| request.uri().path());
         // Any spelling that a lenient server might take for it.
@@ -215,10 +217,10 @@ impl TokenProvider for Aeropay {
             return false;
         }
         let keyed = wire.keyed.iter().any(|(method, known)| method == request.method() && endpoint::fits(known, path));
-        request.method().is_idempotent() || keyed && is_idempotent(request)
+        request.method().is_idempotent() || keyed && request.is_idempotent()
     }
 
-    fn environment(&self) -> &str {
+    fn label(&self) -> &str {
         &self.environment
     }
 }

@@ -9,8 +9,8 @@ use super::codes::{AP002_OF_A_USER, Envelope};
 use super::key::{MerchantId, Scope};
 use super::version::{MerchantIdForm, Wire};
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Answer, Documented, TokenRequest, lifetime, object, text};
 use crate::token::IssuedToken;
+use crate::token_endpoint::{Documented, EndpointResponse, TokenRequest, lifetime, object, text};
 
 /// What the statuses mean where there is no code that anyone knows.
 const BY_STATUS: &[Documented] = &[
@@ -93,14 +93,14 @@ struct TokenResponse<'a> {
 }
 
 /// `{"TTL": seconds, "token": ".."}`, the same in both versions.
-pub(super) fn issued(answer: &Answer, scope: &Scope) -> Result<IssuedToken, Error> {
+pub(super) fn issued(answer: &EndpointResponse, scope: &Scope) -> Result<IssuedToken, Error> {
     let envelope = Envelope::read(answer.body());
     let status = answer.status();
     if !status.is_success() || envelope.as_ref().is_some_and(|envelope| envelope.is_error(status)) {
         return Err(failure(answer, envelope.as_ref(), scope));
     }
     // serde_json's errors quote what they stumble over, so none is kept as a source.
-    let malformed = |what: &str| answer.error(ErrorKind::MalformedAnswer, what);
+    let malformed = |what: &str| answer.error(ErrorKind::MalformedResponse, what);
     if answer.body().is_empty() {
         return Err(malformed("answered with an empty body"));
     }
@@ -121,7 +121,7 @@ pub(super) fn issued(answer: &Answer, scope: &Scope) -> Result<IssuedToken, Erro
     })
 }
 
-fn failure(answer: &Answer, envelope: Option<&Envelope<'_>>, scope: &Scope) -> Error {
+fn failure(answer: &EndpointResponse, envelope: Option<&Envelope<'_>>, scope: &Scope) -> Error {
     match (envelope.and_then(Envelope::code), scope) {
         (Some(known), Scope::User(_)) if known.row.code == AP002_OF_A_USER.code => answer.failure(&AP002_OF_A_USER),
         (Some(known), _) => answer.failure(&known.row),

@@ -10,8 +10,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
 use crate::clock::{Clock, SystemClock};
-use crate::error::{Error, refused};
-use crate::provider::Secret;
+use crate::error::{ConfigError, Error};
+use crate::providers::Secret;
 use crate::providers::check;
 
 /// The value of `client_assertion_type` (RFC 7523 section 2.2).
@@ -127,7 +127,7 @@ impl PrivateKeyJwt {
     }
 
     /// Looks at everything that is known already; a key that comes out of a function is not.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
         if let Some(id) = &self.key_id {
             check::text("key_id", id)?;
         }
@@ -135,7 +135,7 @@ impl PrivateKeyJwt {
             check::text("audience", audience)?;
         }
         if !(SHORTEST..=LONGEST).contains(&self.lifetime) {
-            return Err(refused("lifetime", "an assertion lives for 15 seconds to 1 hour"));
+            return Err(ConfigError::new("lifetime", "an assertion lives for 15 seconds to 1 hour"));
         }
         match self.key.known() {
             // A signature is the one thing that shows that the key goes with the algorithm.
@@ -165,7 +165,7 @@ impl PrivateKeyJwt {
             iat: issued,
             exp: issued.saturating_add(self.lifetime.as_secs()),
         };
-        self.algorithm.sign(&header, &claims, &key)
+        self.algorithm.sign(&header, &claims, &key).map_err(Into::into)
     }
 }
 
@@ -198,7 +198,7 @@ impl SigningAlgorithm {
     }
 
     /// The library's errors are not kept as a source: what it stumbles over is the key.
-    fn sign(self, header: &Header, claims: &impl Serialize, pem: &SecretString) -> Result<SecretString, Error> {
+    fn sign(self, header: &Header, claims: &impl Serialize, pem: &SecretString) -> Result<SecretString, ConfigError> {
         let pem = pem.expose_secret();
         let key = match self {
             Self::Rs256 | Self::Ps256 => EncodingKey::from_rsa_pem(pem.as_bytes()),
@@ -221,7 +221,7 @@ impl SigningAlgorithm {
 }
 
 /// Says what is wrong by the first line alone, which names the form of the key.
-fn unusable(pem: &str, wants: &'static str) -> Error {
+fn unusable(pem: &str, wants: &'static str) -> ConfigError {
     let (why, hint) = if pem.contains("-----BEGIN EC PRIVATE KEY-----") {
         ("it is in SEC1's form", "write it as PKCS#8: openssl pkcs8 -topk8 -nocrypt -in old.pem -out new.pem")
     } else if pem.contains("ENCRYPTED") {
@@ -235,7 +235,7 @@ fn unusable(pem: &str, wants: &'static str) -> Error {
     } else {
         ("it is not PEM", "set the text that begins with -----BEGIN PRIVATE KEY-----, with its line breaks")
     };
-    refused("private_key", why).with_hint(hint)
+    ConfigError::new("private_key", why).with_hint(hint)
 }
 
 impl fmt::Debug for PrivateKeyJwt {

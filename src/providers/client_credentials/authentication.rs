@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::assertion::{ASSERTION_TYPE, PrivateKeyJwt};
 use super::basic::BasicEncoding;
 use crate::error::Error;
-use crate::provider::Secret;
+use crate::providers::Secret;
 use crate::providers::check;
 
 pub(super) enum Authentication {

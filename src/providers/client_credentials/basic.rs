@@ -7,7 +7,7 @@ use http::HeaderValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use zeroize::Zeroizing;
 
-use crate::error::{Error, refused};
+use crate::error::ConfigError;
 
 /// How a client's id and secret are written before they go into an HTTP Basic header.
 ///
@@ -38,15 +38,18 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 
 impl BasicEncoding {
     /// RFC 7617 section 2: the first colon is where the secret begins.
-    pub(super) fn check(self, client_id: &str) -> Result<(), Error> {
+    pub(super) fn check(self, client_id: &str) -> Result<(), ConfigError> {
         if self == Self::Raw && client_id.contains(':') {
-            return Err(refused("client_id", "it has a colon, which HTTP Basic cannot carry without an encoding"));
+            return Err(ConfigError::new(
+                "client_id",
+                "it has a colon, which HTTP Basic cannot carry without an encoding",
+            ));
         }
         Ok(())
     }
 
     /// The header's value, marked sensitive, in a buffer that is wiped.
-    pub(super) fn header(self, client_id: &str, secret: &str) -> Result<HeaderValue, Error> {
+    pub(super) fn header(self, client_id: &str, secret: &str) -> Result<HeaderValue, ConfigError> {
         // Sized for the worst case, each byte as `%XX`: a buffer that grows leaves unwiped copies behind.
         let mut pair = Zeroizing::new(Vec::with_capacity(3 * (client_id.len() + secret.len()) + 1));
         self.write(client_id, &mut pair);
@@ -57,7 +60,7 @@ impl BasicEncoding {
         STANDARD.encode_string(pair.as_slice(), &mut value);
         let bytes = Zeroizing::new(std::mem::take(&mut *value).into_bytes());
         let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes))
-            .map_err(|_| refused("client_secret", "it does not fit into a header"))?;
+            .map_err(|_| ConfigError::new("client_secret", "it does not fit into a header"))?;
         value.set_sensitive(true);
         Ok(value)
     }

@@ -3,13 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request, Response};
-use http_body::Body;
-use http_body_util::Full;
 use secrecy::SecretString;
-use tower::Service;
 
 use super::ClientCredentials;
 #[cfg(feature = "private-key-jwt")]
@@ -18,11 +14,11 @@ use super::authentication::Authentication;
 use super::basic::BasicEncoding;
 use super::discovery;
 use super::parameters::Parameters;
-use crate::error::{BoxError, Error, refused};
-use crate::exchange::{Metadata, TokenClient, TokenEndpoint};
-use crate::provider::Secret;
+use crate::error::ConfigError;
+use crate::providers::Secret;
 use crate::providers::check;
-use crate::providers::own_client;
+use crate::providers::default_client;
+use crate::token_endpoint::{Metadata, TokenClient, TokenEndpoint};
 
 /// Settings of a [`ClientCredentials`]. They are checked in [`build`](Self::build).
 #[must_use]
@@ -108,7 +104,7 @@ impl ClientCredentialsBuilder {
     /// `self_signed_tls_client_auth`, RFC 8705 section 2).
     ///
     /// The certificate is the HTTP client's, so that [`http_client`](Self::http_client) goes with it: this crate's takes one
-    /// as [`identity_pem`](crate::exchange::HttpClientBuilder::identity_pem). A client that shows a certificate and proves
+    /// as [`identity_pem`](crate::token_endpoint::HttpClientBuilder::identity_pem). A client that shows a certificate and proves
     /// itself by a secret all the same does not set this.
     pub fn mutual_tls(mut self) -> Self {
         self.method = Method::MutualTls;
@@ -196,15 +192,8 @@ impl ClientCredentialsBuilder {
     }
 
     /// Sets the HTTP service for the token call, as [`TokenClient::new`] takes it. By default, this crate's own client.
-    pub fn http_client<S, B>(mut self, service: S) -> Self
-    where
-        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: Body + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        self.client = Some(TokenClient::new(service));
+    pub fn http_client(mut self, client: impl Into<TokenClient>) -> Self {
+        self.client = Some(client.into());
         self
     }
 
@@ -215,17 +204,17 @@ impl ClientCredentialsBuilder {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), or [`ErrorKind::InsecureUrl`](crate::ErrorKind::InsecureUrl) for
     /// http to anything but loopback. The message begins with the setting's name and does not repeat its value. A token
     /// URL without API origins is an error, and so is the reverse: they change together.
-    pub fn build(self) -> Result<ClientCredentials, Error> {
-        let missing = |field| refused(field, "it is missing");
+    pub fn build(self) -> Result<ClientCredentials, ConfigError> {
+        let missing = |field| ConfigError::new(field, "it is missing");
         let client_id = self.client_id.ok_or_else(|| missing("client_id"))?;
         check::text("client_id", &client_id)?;
         let authentication = authentication(self.method, &client_id, self.client_secret, self.client.is_some())?;
         let token_url = match (self.token_url, self.api_origins.is_empty()) {
             (Some(_), true) => {
-                return Err(refused("api_origin", "it is missing beside the token_url"));
+                return Err(ConfigError::new("api_origin", "it is missing beside the token_url"));
             }
             (None, false) => {
-                return Err(refused("token_url", "it is missing beside the api_origin"));
+                return Err(ConfigError::new("token_url", "it is missing beside the api_origin"));
             }
             (None, true) => return Err(missing("token_url")),
             (Some(url), false) => match self.discovered {
@@ -242,7 +231,7 @@ impl ClientCredentialsBuilder {
         for (name, value) in self.token_headers {
             let name = check::header_name("token_header", &name)?;
             if name == AUTHORIZATION {
-                return Err(refused("token_header", "that header is a way of its own to prove the client")
+                return Err(ConfigError::new("token_header", "that header is a way of its own to prove the client")
                     .with_hint("client_secret_basic is the setting for HTTP Basic"));
             }
             if let Some(known) = value.known() {
@@ -255,7 +244,7 @@ impl ClientCredentialsBuilder {
             let name = check::api_header_name("api_header", name)?;
             api_headers.insert(name, check::header_value("api_header", value)?);
         }
-        let client = self.client.map_or_else(own_client, Ok)?;
+        let client = self.client.map_or_else(default_client, Ok)?;
         let mut endpoint = TokenEndpoint::new(&token_url, client)?;
         if let Some(timeout) = self.timeout {
             endpoint = endpoint.timeout(timeout)?;
@@ -280,17 +269,17 @@ fn authentication(
     client_id: &str,
     secret: Option<Secret>,
     has_client: bool,
-) -> Result<Authentication, Error> {
+) -> Result<Authentication, ConfigError> {
     let alone = |setting: &str, secret: Option<Secret>| match secret {
-        Some(_) => Err(refused("client_secret", &format!("{setting} sends none; set one of the two"))),
+        Some(_) => Err(ConfigError::new("client_secret", &format!("{setting} sends none; set one of the two"))),
         None => Ok(()),
     };
     let checked = |secret: Option<Secret>| {
-        let secret = secret.ok_or_else(|| refused("client_secret", "it is missing"))?;
+        let secret = secret.ok_or_else(|| ConfigError::new("client_secret", "it is missing"))?;
         if let Some(known) = secret.known() {
             check::secret("client_secret", &known)?;
         }
-        Ok::<_, Error>(secret)
+        Ok::<_, ConfigError>(secret)
     };
     match method {
         Method::Post => Ok(Authentication::Post(checked(secret)?)),
@@ -308,7 +297,7 @@ fn authentication(
         Method::MutualTls => {
             alone("mutual_tls", secret)?;
             if !has_client {
-                return Err(refused("mutual_tls", "the default HTTP client has no certificate to show")
+                return Err(ConfigError::new("mutual_tls", "the default HTTP client has no certificate to show")
                     .with_hint("set an http_client with an identity"));
             }
             Ok(Authentication::MutualTls)

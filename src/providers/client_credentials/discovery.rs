@@ -2,9 +2,9 @@
 
 use super::authentication::Authentication;
 use super::builder::ClientCredentialsBuilder;
-use crate::error::{Error, refused};
-use crate::exchange::{Metadata, require_runtime};
-use crate::providers::own_client;
+use crate::error::{ConfigError, Error};
+use crate::providers::default_client;
+use crate::token_endpoint::Metadata;
 
 /// The registry of RFC 8414 section 2: what an error may repeat of an issuer's list.
 const KNOWN: [&str; 7] = [
@@ -53,17 +53,17 @@ impl ClientCredentialsBuilder {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) that begins with `issuer`, for what is no issuer's identifier: not
     /// a URL, with a query or a fragment. [`ErrorKind::InsecureUrl`](crate::ErrorKind::InsecureUrl) for http to anything but
     /// loopback, or a token endpoint in clear text. [`ErrorKind::Config`](crate::ErrorKind::Config) for an issuer without
-    /// metadata, and for one that calls itself by another name. [`ErrorKind::MalformedAnswer`](crate::ErrorKind) for what is
+    /// metadata, and for one that calls itself by another name. [`ErrorKind::MalformedResponse`](crate::ErrorKind) for what is
     /// no such document. Failures of I/O and the issuer's own are those of
-    /// [`TokenEndpoint::call`](crate::exchange::TokenEndpoint::call).
+    /// [`TokenEndpoint::call`](crate::token_endpoint::TokenEndpoint::call).
     pub async fn discover(mut self, issuer: impl AsRef<str>) -> Result<Self, Error> {
-        require_runtime()?;
+        crate::rt::current()?;
         if self.token_url.is_some() {
-            return Err(refused("token_url", "it is what discover finds; set one of the two"));
+            return Err(ConfigError::new("token_url", "it is what discover finds; set one of the two").into());
         }
         let client = match &self.client {
             Some(client) => client.clone(),
-            None => own_client()?,
+            None => default_client()?,
         };
         let metadata = Metadata::of(issuer.as_ref(), &client, self.timeout).await?;
         self.token_url = Some(metadata.token_url.clone());
@@ -73,7 +73,7 @@ impl ClientCredentialsBuilder {
 }
 
 /// The token URL for this method, if the issuer takes the method at all.
-pub(super) fn token_url(metadata: Metadata, authentication: &Authentication) -> Result<String, Error> {
+pub(super) fn token_url(metadata: Metadata, authentication: &Authentication) -> Result<String, ConfigError> {
     let names = authentication.names();
     if let Some(methods) = &metadata.methods {
         if !methods.iter().any(|method| names.contains(&method.as_str())) {
@@ -84,11 +84,14 @@ pub(super) fn token_url(metadata: Metadata, authentication: &Authentication) -> 
                 true => String::from("it lists none that is known"),
                 false => format!("it lists {}", listed.join(", ")),
             };
-            return Err(refused("client_authentication", &why).with_hint(hint));
+            return Err(ConfigError::new("client_authentication", &why).with_hint(hint));
         }
     }
     match (authentication, metadata.mutual_tls_token_url) {
-        (Authentication::MutualTls, Some(alias)) => alias,
+        (Authentication::MutualTls, Some(alias)) => alias.map_err(|error| {
+            ConfigError::new("mutual_tls", "the token endpoint for mutual TLS in the issuer's metadata is not usable")
+                .with_source(error)
+        }),
         _ => Ok(metadata.token_url),
     }
 }

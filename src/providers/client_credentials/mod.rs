@@ -22,16 +22,17 @@ pub use self::basic::BasicEncoding;
 pub use self::builder::ClientCredentialsBuilder;
 use self::parameters::Parameters;
 use super::check;
-use crate::api::Origins;
-use crate::error::Error;
-use crate::exchange::{Documented, TokenEndpoint, TokenRequest, require_runtime};
-use crate::provider::{Secret, TokenProvider};
+use crate::error::{ConfigError, Error};
+use crate::message::Origins;
+use crate::provider::{FetchContext, TokenProvider};
+use crate::providers::Secret;
 use crate::token::IssuedToken;
+use crate::token_endpoint::{Documented, TokenEndpoint, TokenRequest};
 
 /// Tokens by the client credentials grant (RFC 6749 section 4.4), from any issuer.
 ///
 /// The request is a form, sent by `POST`. What the answer has to look like is on
-/// [`Answer::bearer_token`](crate::exchange::Answer::bearer_token).
+/// [`EndpointResponse::bearer_token`](crate::token_endpoint::EndpointResponse::bearer_token).
 ///
 /// # How the client proves who it is
 ///
@@ -89,7 +90,7 @@ impl ClientCredentials {
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) that names the variable, or the setting.
-    pub fn from_env(prefix: &str) -> Result<Self, Error> {
+    pub fn from_env(prefix: &str) -> Result<Self, ConfigError> {
         Self::builder().from_env(prefix)?.build()
     }
 
@@ -113,9 +114,9 @@ impl ClientCredentials {
 impl TokenProvider for ClientCredentials {
     type Key = ();
 
-    async fn fetch(&self, (): &()) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
         // Before the secret is loaded: reading a file needs the runtime as well.
-        require_runtime()?;
+        crate::rt::current()?;
         let request = self.request().await?;
         self.endpoint.call(request).await?.bearer_token_or(self.documented)
     }
@@ -128,7 +129,7 @@ impl TokenProvider for ClientCredentials {
         self.origins.clone()
     }
 
-    fn environment(&self) -> &str {
+    fn label(&self) -> &str {
         &self.environment
     }
 }

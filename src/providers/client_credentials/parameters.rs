@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::{Error, refused};
+use crate::error::ConfigError;
 use crate::providers::check;
 
 /// The parameters of a token request beside the grant and the client's proof.
@@ -47,7 +47,7 @@ const RESERVED: [&str; 24] = [
 ];
 
 impl Parameters {
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
         for (field, value) in [("scope", &self.scope), ("audience", &self.audience)] {
             if let Some(value) = value {
                 check::text(field, value)?;
@@ -56,23 +56,26 @@ impl Parameters {
         for (at, resource) in self.resources.iter().enumerate() {
             absolute_uri("resource", resource)?;
             if self.resources[..at].contains(resource) {
-                return Err(refused("resource", "one of them is there twice"));
+                return Err(ConfigError::new("resource", "one of them is there twice"));
             }
         }
         for (at, (name, value)) in self.further.iter().enumerate() {
             // RFC 6749 appendix A.1: a name is VSCHARs of a smaller set.
             let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
             if name.is_empty() || !name.bytes().all(plain) {
-                return Err(refused("parameter", "a name is made of letters, digits, `-`, `.` and `_`"));
+                return Err(ConfigError::new("parameter", "a name is made of letters, digits, `-`, `.` and `_`"));
             }
             // Names are case-sensitive, but not every issuer knows.
             if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
-                return Err(refused("parameter", "the name is one that this provider, or another grant, sets itself")
-                    .with_hint("use the builder's own setting for it"));
+                return Err(ConfigError::new(
+                    "parameter",
+                    "the name is one that this provider, or another grant, sets itself",
+                )
+                .with_hint("use the builder's own setting for it"));
             }
             // RFC 6749 section 3.2: no parameter more than once.
             if self.further[..at].iter().any(|(other, _)| other == name) {
-                return Err(refused("parameter", "the name is there twice"));
+                return Err(ConfigError::new("parameter", "the name is there twice"));
             }
             check::text("parameter", value)?;
         }
@@ -90,29 +93,29 @@ impl Parameters {
 }
 
 /// RFC 8707 section 2: an absolute URI (RFC 3986 section 4.3), which has no fragment. It need not be a URL.
-fn absolute_uri(field: &str, text: &str) -> Result<(), Error> {
+fn absolute_uri(field: &str, text: &str) -> Result<(), ConfigError> {
     check::text(field, text)?;
     if text.contains('#') {
-        return Err(refused(field, "it has a fragment"));
+        return Err(ConfigError::new(field, "it has a fragment"));
     }
     let Some((scheme, rest)) = text.split_once(':') else {
-        return Err(refused(field, "it is no absolute URI; write it as https://host/path, say"));
+        return Err(ConfigError::new(field, "it is no absolute URI; write it as https://host/path, say"));
     };
     let begins = scheme.starts_with(|c: char| c.is_ascii_alphabetic());
     let named = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
     // `host:8443/path` looks like a scheme.
     let port = rest.split('/').next().is_some_and(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
     if !begins || !named || port || rest.is_empty() {
-        return Err(refused(field, "it is no absolute URI; write it as https://host/path, say"));
+        return Err(ConfigError::new(field, "it is no absolute URI; write it as https://host/path, say"));
     }
     let uri =
         |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}');
     if !rest.bytes().all(uri) {
-        return Err(refused(field, "it has a character that a URI does not; escape it"));
+        return Err(ConfigError::new(field, "it has a character that a URI does not; escape it"));
     }
     let authority = rest.strip_prefix("//").and_then(|rest| rest.split(['/', '?']).next());
     if authority.is_some_and(|authority| authority.is_empty() || authority.contains('@')) {
-        return Err(refused(field, "it has no host, or a user name in front of it"));
+        return Err(ConfigError::new(field, "it has no host, or a user name in front of it"));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 use super::assertion::{PrivateKeyJwt, SigningAlgorithm};
 use super::basic::BasicEncoding;
 use super::builder::{ClientCredentialsBuilder, Method};
-use crate::error::Error;
+use crate::error::ConfigError;
 use crate::providers::env::{Variables, process};
 
 impl ClientCredentialsBuilder {
@@ -30,7 +30,7 @@ impl ClientCredentialsBuilder {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) that names the variable, and the path where there is one, and never
     /// the content: `NAME` beside `NAME_FILE`, a value that is empty or not UTF-8, a file that cannot be read, a variable
     /// that is missing, one of a method that is not chosen.
-    pub fn from_env(self, prefix: &str) -> Result<Self, Error> {
+    pub fn from_env(self, prefix: &str) -> Result<Self, ConfigError> {
         let variables = Variables::new(prefix, &process)?;
         let read = self.read_all(&variables)?;
         if read.token_url.is_none() {
@@ -42,7 +42,7 @@ impl ClientCredentialsBuilder {
         Ok(read)
     }
 
-    pub(in crate::providers) fn read_all(mut self, variables: &Variables<'_>) -> Result<Self, Error> {
+    pub(in crate::providers) fn read_all(mut self, variables: &Variables<'_>) -> Result<Self, ConfigError> {
         self.method = method(variables, std::mem::take(&mut self.method))?;
         self.parameters.audience = variables.text("AUDIENCE")?.or(self.parameters.audience);
         self.parameters.resources.extend(variables.list("RESOURCES")?);
@@ -50,7 +50,7 @@ impl ClientCredentialsBuilder {
     }
 
     /// The settings that every client has.
-    pub(in crate::providers) fn read(mut self, variables: &Variables<'_>) -> Result<Self, Error> {
+    pub(in crate::providers) fn read(mut self, variables: &Variables<'_>) -> Result<Self, ConfigError> {
         self.client_id = variables.text("CLIENT_ID")?.or(self.client_id);
         if self.client_id.is_none() {
             return Err(variables.missing("CLIENT_ID"));
@@ -71,7 +71,7 @@ impl ClientCredentialsBuilder {
 }
 
 /// The method that the variables name, or the one that the builder has.
-fn method(variables: &Variables<'_>, given: Method) -> Result<Method, Error> {
+fn method(variables: &Variables<'_>, given: Method) -> Result<Method, ConfigError> {
     let encoding = variables.one_of(
         "BASIC_ENCODING",
         &[("percent", BasicEncoding::Percent), ("form", BasicEncoding::Form), ("raw", BasicEncoding::Raw)],
@@ -113,7 +113,7 @@ fn method(variables: &Variables<'_>, given: Method) -> Result<Method, Error> {
 
 /// The key that the variables name, or the one that the builder has.
 #[cfg(feature = "private-key-jwt")]
-fn private_key_jwt(variables: &Variables<'_>, given: Method) -> Result<Method, Error> {
+fn private_key_jwt(variables: &Variables<'_>, given: Method) -> Result<Method, ConfigError> {
     let algorithm = variables.one_of(
         "PRIVATE_KEY_ALGORITHM",
         &[
@@ -140,7 +140,7 @@ fn private_key_jwt(variables: &Variables<'_>, given: Method) -> Result<Method, E
 }
 
 #[cfg(not(feature = "private-key-jwt"))]
-fn private_key_jwt(variables: &Variables<'_>, _: Method) -> Result<Method, Error> {
+fn private_key_jwt(variables: &Variables<'_>, _: Method) -> Result<Method, ConfigError> {
     Err(variables.refused("CLIENT_AUTHENTICATION", "the feature `private-key-jwt`, which signs, is off"))
 }
 

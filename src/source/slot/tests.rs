@@ -3,7 +3,7 @@
 mod failure;
 mod handles;
 mod lifetime;
-mod refusal;
+mod rejection;
 
 use super::*;
 
@@ -86,7 +86,7 @@ impl Play {
         self.follow(next)
     }
 
-    fn refuse(&mut self, generation: u64, refusal: Refusal) -> Said {
+    fn refuse(&mut self, generation: u64, refusal: Rejection) -> Said {
         match self.slot.refuse(generation, refusal, self.now) {
             Verdict::Renew(next) => self.follow(next),
             Verdict::Exhausted => Exhausted,

@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
-use tower_bearer_auth::{Audit, ClientCredentials, ClientCredentialsBuilder, Replay, TokenSource};
+use tower_bearer_auth::{Audit, ClientCredentials, ClientCredentialsBuilder, ReplayOutcome, TokenSource};
 
 use crate::World;
 use crate::issuer::{Since, Stopped, all_noted, call, post, stack};
@@ -105,7 +105,7 @@ impl Api<'_> {
                 }
                 equal("sendings", at_api.statuses().await?, [403; 5])?;
                 equal("token requests", issued.count().await?, 1)?;
-                equal("refusals", source.stats().refusals, 0)
+                equal("refusals", source.stats().rejections, 0)
             })
             .await;
         suite
@@ -121,7 +121,7 @@ impl Api<'_> {
                 // The first request renews once and is sent twice; nothing that was never accepted is renewed again.
                 equal("token requests", issued.count().await?, 2)?;
                 equal("sendings", at_api.count().await?, 21)?;
-                equal("declined", source.stats().renewals_declined, 19)
+                equal("declined", source.stats().budget_exhausted, 19)
             })
             .await;
     }
@@ -134,7 +134,7 @@ impl Api<'_> {
                 let at_api = Since::now(self.facts, "/jwt").await?;
                 let response = call(&stack(&source), self.request(Method::GET, "/jwt", "")?).await.map_err(boxed)?;
                 equal("the API's answer", response.status().as_u16(), 200)?;
-                equal("replay", response.extensions().get::<Audit>().map(|audit| audit.replay), Some(Replay::Made))?;
+                equal("replay", Audit::of(&response).map(|audit| audit.replay), Some(ReplayOutcome::Made))?;
                 let noted = at_api.noted().await?;
                 let [first, second] = &noted[..] else {
                     return fail(format!("{} sendings", noted.len()));
@@ -170,7 +170,7 @@ impl Api<'_> {
                     equal("the API's answer", response.map_err(boxed)?.status().as_u16(), 200)?;
                 }
                 equal("token requests", issued.count().await?, 1)?;
-                equal("flights", source.stats().flights, 2)
+                equal("flights", source.stats().fetches, 2)
             })
             .await;
         suite

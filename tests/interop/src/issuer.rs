@@ -9,7 +9,7 @@ use http_body_util::Full;
 use serde::Deserialize;
 use serde_json::Value;
 use tower::{Layer as _, Service, ServiceExt as _};
-use tower_bearer_auth::exchange::TokenRequest;
+use tower_bearer_auth::token_endpoint::TokenRequest;
 use tower_bearer_auth::{
     BearerAuth, BoxError, ClientCredentials, ClientCredentialsBuilder, Clock, Error, ErrorKind, Now, SystemClock,
     TokenProvider, TokenSource, replay,
@@ -118,7 +118,7 @@ pub type Stack<P> = BearerAuth<Http, P, replay::Cloned>;
 
 /// What a user builds: the layer around hyper-util's client.
 pub fn stack<P: TokenProvider>(source: &TokenSource<P>) -> Stack<P> {
-    source.layer().bodies(replay::Cloned).audit(true).layer(plain::http())
+    source.layer().bodies(replay::Cloned).audit_all().layer(plain::http())
 }
 
 pub async fn call<S, B>(stack: &S, request: Request<Full<Bytes>>) -> Result<Response<B>, BoxError>
@@ -206,7 +206,7 @@ pub async fn fails<P: TokenProvider<Key = ()>>(
         equal("statuses at the issuer", statuses(&noted), expected.status.into_iter().collect::<Vec<_>>())?;
         equal("requests at the API", at_api.count().await?, 0)?;
         let stats = source.stats();
-        equal("flights", (stats.flights, stats.flights_failed), (1, 1))?;
+        equal("flights", (stats.fetches, stats.fetches_failed), (1, 1))?;
         row = noted.into_iter().next().map(|noted| Observed {
             server: facts.server.clone(),
             what: what.into(),

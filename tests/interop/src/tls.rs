@@ -5,7 +5,7 @@ use std::path::Path;
 
 use http::Request;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use tower_bearer_auth::exchange::{HttpClient, HttpClientBuilder};
+use tower_bearer_auth::token_endpoint::{HttpClient, HttpClientBuilder};
 use tower_bearer_auth::{ClientCredentials, ClientCredentialsBuilder, Error, ErrorKind, TokenSource};
 
 use crate::World;

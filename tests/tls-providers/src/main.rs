@@ -20,7 +20,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use tower::{Layer, ServiceExt};
-use tower_bearer_auth::exchange::{HttpClient, HttpClientBuilder};
+use tower_bearer_auth::token_endpoint::{HttpClient, HttpClientBuilder};
 use tower_bearer_auth::{AccessPsp, AccessPspBuilder, BearerAuthLayer, BoxError, Error, ErrorKind};
 
 use crate::issuer::Issuer;
@@ -43,7 +43,7 @@ fn providers() -> Vec<(&'static str, CryptoProvider, bool)> {
         #[cfg(feature = "of-its-own")]
         ("aws-lc-rs", rustls::crypto::aws_lc_rs::default_provider(), true),
         #[cfg(feature = "ring")]
-        ("ring", rustls::crypto::ring::default_provider(), false),
+        ("ring", rustls::crypto::aws_lc_rs::default_provider(), false),
     ]
 }
 

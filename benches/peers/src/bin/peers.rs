@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
-use peers::experiments::refusal::{Refused, Token, Twice};
+use peers::experiments::rejection::{Refused, Token, Twice};
 use peers::experiments::{FETCH, cached, impatient, leader, refusal, runtime, storm};
 use peers::issuer::Answer;
 use peers::peer::Kind;
@@ -124,7 +124,7 @@ fn trouble_rows(table: &mut Table, kinds: &[Kind]) {
     table.row("runtime ended, token ended: token requests / outcome", ended);
 
     for (token, before) in [(Token::Accepted, ""), (Token::Unused, ", a token never accepted")] {
-        let run = |kind: &Kind| repeat("refused", *kind, || refusal::run(*kind, IN_FLIGHT, token));
+        let run = |kind: &Kind| repeat("refused", *kind, || rejection::run(*kind, IN_FLIGHT, token));
         let bursts: Vec<_> = kinds.iter().map(run).collect();
         for (what, of) in [("", (|twice| &twice.first) as fn(&Twice) -> &Refused), (", again", |twice| &twice.second)] {
             let cells = kinds.iter().zip(&bursts);

@@ -3,7 +3,7 @@
 pub mod cached;
 pub mod impatient;
 pub mod leader;
-pub mod refusal;
+pub mod rejection;
 pub mod runtime;
 pub mod storm;
 

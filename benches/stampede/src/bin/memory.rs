@@ -91,16 +91,16 @@ fn idle_users() -> f64 {
     let source = TokenSource::builder(Users).max_keys(usize::try_from(USERS).expect("that many")).build();
     let runtime = runtime();
     // The first of them pays for what is made once.
-    runtime.block_on(source.warm_up(&FromExtension(User(0)))).expect("a token");
+    runtime.block_on(source.warm_up_for(&FromExtension(User(0)))).expect("a token");
     let counted = measure(|| {
         runtime.block_on(async {
             for number in 1..USERS {
-                source.warm_up(&FromExtension(User(number))).await.expect("a token");
+                source.warm_up_for(&FromExtension(User(number))).await.expect("a token");
             }
         });
     });
     let stats = source.stats();
-    assert_eq!((stats.keys, stats.flights_succeeded, stats.evicted), (USERS, USERS, 0));
+    assert_eq!((stats.keys, stats.fetches_succeeded, stats.evicted), (USERS, USERS, 0));
     for number in [0, USERS / 2, USERS - 1] {
         let token = source.peek_for(&FromExtension(User(number))).expect("a token");
         assert_eq!(token.expose_secret(), stampede::token(number));

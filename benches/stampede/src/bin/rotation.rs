@@ -64,7 +64,7 @@ async fn run() {
 
     let stats = source.stats();
     assert_eq!(api.seen(), sent + 1, "each arrived once");
-    assert_eq!((stats.flights, stats.waits), (issuer.requests(), waited + 1), "stats() says what was counted");
+    assert_eq!((stats.fetches, stats.waits), (issuer.requests(), waited + 1), "stats() says what was counted");
     assert_eq!(issuer.requests(), ROTATIONS + 1, "one token request for each rotation");
     println!("| virtual time | requests | rotations | token requests | waited for the network after the first token |");
     println!("| ---: | ---: | ---: | ---: | ---: |");

@@ -98,7 +98,7 @@ fn source_alone(runtime: &Runtime, waiters: usize, up: bool) -> Storm {
         let token = asked.token();
         async move { token.await.is_ok() }
     });
-    assert_eq!(source.stats().flights, issuer.requests(), "stats() says what the issuer counted");
+    assert_eq!(source.stats().fetches, issuer.requests(), "stats() says what the issuer counted");
     Storm { token_requests: issuer.requests(), ran }
 }
 
@@ -112,7 +112,7 @@ fn through_the_layer(runtime: &Runtime, waiters: usize, up: bool) -> Storm {
         async move { service.call(request).await.is_ok() }
     });
     assert_eq!(api.seen(), ran.served, "as many arrived as were answered");
-    assert_eq!(source.stats().flights, issuer.requests(), "stats() says what the issuer counted");
+    assert_eq!(source.stats().fetches, issuer.requests(), "stats() says what the issuer counted");
     Storm { token_requests: issuer.requests(), ran }
 }
 

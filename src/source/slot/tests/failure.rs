@@ -152,12 +152,12 @@ fn a_pause_drawn_beside_a_token_is_shorter_when_the_token_has_ended() {
 fn after_any_error_the_first_call_past_the_pause_starts_afresh() {
     let kinds = [
         ErrorKind::InvalidCredentials,
-        ErrorKind::Disabled,
+        ErrorKind::InvalidCredentials,
         ErrorKind::InvalidRequest,
         ErrorKind::Throttled,
         ErrorKind::Unavailable,
         ErrorKind::Timeout,
-        ErrorKind::MalformedAnswer,
+        ErrorKind::MalformedResponse,
         ErrorKind::UnsupportedTokenType,
         ErrorKind::NoRuntime,
         ErrorKind::Reentrant,
@@ -187,7 +187,7 @@ fn after_any_error_the_first_call_past_the_pause_starts_afresh() {
 #[test]
 fn a_refusal_ends_a_transient_pause_once_per_generation() {
     for draw in [0.0, 1.0] {
-        for refusal in [Refusal::Bare, Refusal::Explicit] {
+        for refusal in [Rejection::Unspecified, Rejection::InvalidToken] {
             let mut play = Play::with_accepted(draw, 1_800);
             assert_eq!(play.at(1_000_000).ask(), StampAndDepart(1));
             play.fails(down());
@@ -195,7 +195,9 @@ fn a_refusal_ends_a_transient_pause_once_per_generation() {
             assert_eq!(play.refuse(1, refusal), Depart, "the refusal ends the pause");
             play.fails(down());
             match refusal {
-                Refusal::Bare => assert_eq!(play.refuse(1, refusal), CoolingDown(1_000), "but not a second time"),
+                Rejection::Unspecified => {
+                    assert_eq!(play.refuse(1, refusal), CoolingDown(1_000), "but not a second time")
+                }
                 _ => assert!(matches!(play.ask(), Fail(_)), "an explicitly refused token is gone"),
             }
         }
@@ -210,7 +212,7 @@ fn the_next_generation_may_end_a_pause_again() {
         play.now = play.now.after(Duration::from_secs(1_000));
         assert_eq!(play.ask(), StampAndDepart(generation));
         play.fails(down());
-        assert_eq!(play.refuse(generation, Refusal::Bare), Depart);
+        assert_eq!(play.refuse(generation, Rejection::Unspecified), Depart);
         assert_eq!(play.lands(&format!("after-{generation}"), 1_800_000), generation + 2);
         play.accept();
     }
@@ -231,7 +233,7 @@ fn a_refusal_ends_neither_a_permanent_error_nor_a_retry_after() {
         let mut play = Play::with_accepted(draw, 1_800);
         assert_eq!(play.at(1_000_000).ask(), StampAndDepart(1));
         assert_eq!(play.fails(error), pause);
-        for refusal in [Refusal::Bare, Refusal::Explicit] {
+        for refusal in [Rejection::Unspecified, Rejection::InvalidToken] {
             assert_eq!(play.at(1_000_000).refuse(1, refusal), CoolingDown(pause));
             assert_eq!(play.at(1_000_000 + pause - 1).refuse(1, refusal), CoolingDown(1));
         }

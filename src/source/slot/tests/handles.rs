@@ -24,7 +24,7 @@ fn what_was_current_before_a_rotation_is_never_stamped_after_it() {
 fn a_rotation_during_a_renewal_puts_no_refused_token_back() {
     for credentials_changed in [true, false] {
         let mut play = Play::with_accepted(0.0, 1_800);
-        assert_eq!(play.at(1_000).refuse(1, Refusal::Bare), Depart);
+        assert_eq!(play.at(1_000).refuse(1, Rejection::Unspecified), Depart);
         assert!(play.forget(credentials_changed).is_some());
         assert_eq!(play.ask(), Depart);
         assert_eq!(play.fails(down()), 100);
@@ -81,12 +81,12 @@ fn a_loop_of_invalidations_costs_a_failing_issuer_one_request_a_second() {
 fn neither_rotation_nor_invalidation_fills_the_renewal_budget() {
     for credentials_changed in [true, false] {
         let mut play = Play::with_token(0.0, 1_800);
-        assert_eq!(play.refuse(1, Refusal::Bare), Depart);
+        assert_eq!(play.refuse(1, Rejection::Unspecified), Depart);
         play.lands("second", 1_800_000);
         play.forget(credentials_changed);
         assert_eq!(play.ask(), Depart);
         play.lands("third", 1_800_000);
-        assert_eq!(play.refuse(3, Refusal::Bare), Exhausted);
+        assert_eq!(play.refuse(3, Rejection::Unspecified), Exhausted);
     }
 }
 
@@ -107,7 +107,7 @@ fn a_flight_longer_in_the_air_than_any_can_be_is_taken_for_lost() {
 fn a_slot_guards_its_issuer_while_a_pause_runs_or_the_bucket_is_not_full() {
     let mut play = Play::with_accepted(0.0, 1_800);
     assert!(!play.guards_issuer());
-    assert_eq!(play.at(1_000).refuse(1, Refusal::Bare), Depart);
+    assert_eq!(play.at(1_000).refuse(1, Rejection::Unspecified), Depart);
     play.lands("second", 1_800_000);
     assert!(play.at(10_999).guards_issuer(), "one renewal is counted");
     assert!(!play.at(11_000).guards_issuer());

@@ -8,7 +8,7 @@ use http::{HeaderMap, Request};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tower_bearer_auth::{
-    BasicEncoding, ClientCredentials, Error, ErrorKind, IssuedToken, Origins, PrivateKeyJwt, Refusal, ResponseHead,
+    BasicEncoding, ClientCredentials, Error, ErrorKind, IssuedToken, Origins, PrivateKeyJwt, Rejection, ResponseHead,
     SigningAlgorithm, TokenProvider, TokenSource,
 };
 
@@ -67,10 +67,10 @@ impl TokenProvider for Forbidden {
         self.0.api_headers()
     }
 
-    fn refusal(&self, response: &ResponseHead<'_>) -> Refusal {
+    fn rejection(&self, response: &ResponseHead<'_>) -> Rejection {
         match response.status().as_u16() {
-            403 => Refusal::Explicit,
-            _ => Refusal::standard(response),
+            403 => Rejection::InvalidToken,
+            _ => Rejection::standard(response),
         }
     }
 }
@@ -123,7 +123,7 @@ impl Toolkit<'_> {
                 let theirs = said["exp"].as_u64().unwrap_or_default();
                 holds(ours.abs_diff(theirs) <= 2, format!("it ends at {theirs} for the issuer, and at {ours} here"))?;
                 equal("token requests", issued.statuses().await?, [200])?;
-                equal("flights", source.stats().flights, 1)
+                equal("flights", source.stats().fetches, 1)
             })
             .await;
         suite
@@ -135,7 +135,7 @@ impl Toolkit<'_> {
                 source.invalidate();
                 source.token().await?;
                 equal("tokens", tokens_issued(self.facts).await? - before, 2)?;
-                equal("flights", source.stats().flights_succeeded, 2)
+                equal("flights", source.stats().fetches_succeeded, 2)
             })
             .await;
         suite
@@ -199,7 +199,7 @@ impl Toolkit<'_> {
                     equal("the API's answer", response.status().as_u16(), 200)?;
                 }
                 holds(at_api.statuses().await?.iter().all(|status| *status == 200), "an ended token was sent")?;
-                holds(source.stats().flights_failed == 0, "a renewal failed")
+                holds(source.stats().fetches_failed == 0, "a renewal failed")
             })
             .await;
         suite

@@ -1,7 +1,7 @@
 //! Every failure that the toolkit documents.
 
 use serde_json::json;
-use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
+use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::{BasicEncoding, ErrorKind, from_fn};
 
 use super::{CREDENTIALS, TOKEN, Toolkit};

@@ -1,7 +1,7 @@
 //! The views that the toolkit protects.
 
 use serde_json::json;
-use tower_bearer_auth::{Audit, Replay, TokenSource};
+use tower_bearer_auth::{Audit, ReplayOutcome, TokenSource};
 
 use super::{Forbidden, TOKEN, Toolkit};
 use crate::issuer::{Since, call, stack};
@@ -41,8 +41,8 @@ impl Toolkit<'_> {
                 holds(!response.headers().contains_key("www-authenticate"), "it has a challenge")?;
                 equal(
                     "replay",
-                    response.extensions().get::<Audit>().map(|audit| audit.replay),
-                    Some(Replay::NotNeeded),
+                    Audit::of(&response).map(|audit| audit.replay),
+                    Some(ReplayOutcome::NotNeeded),
                 )?;
                 equal("sendings", at_api.statuses().await?, [403])?;
                 equal("token requests", issued.count().await?, 0)

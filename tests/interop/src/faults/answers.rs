@@ -31,7 +31,7 @@ impl Mock<'_> {
     }
 
     pub(super) async fn malformed(&self, suite: &mut Suite) {
-        let malformed = transient(ErrorKind::MalformedAnswer, Some(200));
+        let malformed = transient(ErrorKind::MalformedResponse, Some(200));
         let rows = [
             ("200 with an empty body", String::new()),
             ("200 with a page of HTML", String::from("<html>welcome to the captive portal</html>")),
@@ -104,7 +104,7 @@ impl Mock<'_> {
                 says(&failed(source.token().await)?, expected)?;
                 says(&failed(source.token().await)?, expected)?;
                 equal("token requests", endpoint.count().await?, 1)?;
-                equal("flights", source.stats().flights, 1)
+                equal("flights", source.stats().fetches, 1)
             };
             suite.case(name, work).await;
         }

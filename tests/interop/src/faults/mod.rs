@@ -116,8 +116,8 @@ impl Mock<'_> {
             equal("token", token.expose_secret(), "canary-token")?;
             equal("token requests in the end", endpoint.count().await?, 2)?;
             let stats = source.stats();
-            equal("flights", (stats.flights, stats.flights_failed, stats.flights_succeeded), (2, 1, 1))?;
-            equal("turned away", stats.turned_away, 1)
+            equal("flights", (stats.fetches, stats.fetches_failed, stats.fetches_succeeded), (2, 1, 1))?;
+            equal("turned away", stats.failed_fast, 1)
         };
         suite.case(name, work).await;
     }

@@ -85,7 +85,7 @@ impl Mock<'_> {
                 clock.by(Duration::from_secs_f64(1.0 + least * 0.1));
                 source.token().await?;
                 equal("token requests", endpoint.count().await?, 2)?;
-                equal("flights", source.stats().flights, 2)
+                equal("flights", source.stats().fetches, 2)
             };
             suite.case(&name, work).await;
         }
@@ -101,7 +101,7 @@ impl Mock<'_> {
                 // In the window, which is the second half of ten minutes.
                 clock.by(Duration::from_secs(400));
                 equal("generation", source.token().await?.generation(), first)?;
-                while source.stats().flights_failed == 0 {
+                while source.stats().fetches_failed == 0 {
                     tokio::task::yield_now().await;
                 }
                 for _ in 0..50 {
@@ -110,7 +110,7 @@ impl Mock<'_> {
                 equal("token requests during the pause", endpoint.count().await?, 2)?;
                 clock.by(Duration::from_secs(40));
                 source.token().await?;
-                while source.stats().flights_succeeded < 2 {
+                while source.stats().fetches_succeeded < 2 {
                     tokio::task::yield_now().await;
                 }
                 holds(source.token().await?.generation() > first, "the old token")?;
@@ -133,7 +133,7 @@ impl Mock<'_> {
                 clock.by(LATER);
                 source.token().await?;
                 equal("token requests", endpoint.count().await?, 3)?;
-                equal("flights", source.stats().flights, 3)
+                equal("flights", source.stats().fetches, 3)
             })
             .await;
         suite

@@ -46,7 +46,7 @@ impl Issuer<'_> {
                     source.token().await?;
                 }
                 equal("statuses at the issuer", issued.statuses().await?, [200; 5])?;
-                equal("flights", source.stats().flights_succeeded, 5)
+                equal("flights", source.stats().fetches_succeeded, 5)
             };
             suite.case(&format!("an assertion signed with {name}, a fresh one for each of five requests"), work).await;
         }

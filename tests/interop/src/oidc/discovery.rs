@@ -46,7 +46,7 @@ impl Issuer<'_> {
                     let client =
                         ClientCredentials::builder().discover(&self.facts.url).await?.api_origin(&self.api.url);
                     let issued = Since::now(self.facts, TOKEN).await?;
-                    let http = tower_bearer_auth::exchange::HttpClient::new()?;
+                    let http = tower_bearer_auth::token_endpoint::HttpClient::new()?;
                     let error = refused(client.client_id("mtls").mutual_tls().http_client(http).build().map(drop))?;
                     equal("kind", error.kind(), ErrorKind::Config)?;
                     let hint = error.hint().unwrap_or_default();

@@ -14,7 +14,7 @@ use http::Request;
 use http_body_util::Full;
 use serde::Deserialize;
 use serde_json::Value;
-use tower_bearer_auth::exchange::{HttpClient, TokenClient, TokenEndpoint};
+use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint};
 use tower_bearer_auth::{BasicEncoding, ErrorKind, TokenSource};
 
 use crate::World;

@@ -4,7 +4,7 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use secrecy::SecretString;
 use serde_json::json;
-use tower_bearer_auth::exchange::TokenRequest;
+use tower_bearer_auth::token_endpoint::TokenRequest;
 use tower_bearer_auth::{BasicEncoding, ErrorKind, Secret, from_fn};
 
 use super::{CREDENTIALS, Issuer, Key, PARAMETERS, TOKEN, key, now, seconds, unique};

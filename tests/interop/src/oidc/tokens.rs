@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http_body_util::BodyExt as _;
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use tower_bearer_auth::{BasicEncoding, ErrorKind, Secret, State, TokenSource};
+use tower_bearer_auth::{BasicEncoding, ErrorKind, Secret, TokenState, TokenSource};
 
 use super::{Issuer, TOKEN, now, seconds};
 use crate::issuer::{Since, call, stack};
@@ -33,7 +33,7 @@ impl Issuer<'_> {
                 let theirs = said["exp"].as_u64().unwrap_or_default();
                 holds(ours.abs_diff(theirs) <= 2, format!("it ends at {theirs} for the issuer, and at {ours} here"))?;
                 equal("token requests", issued.statuses().await?, [200])?;
-                equal("flights", source.stats().flights, 1)
+                equal("flights", source.stats().fetches, 1)
             })
             .await;
         suite
@@ -47,7 +47,7 @@ impl Issuer<'_> {
                     "not one token for all",
                 )?;
                 equal("token requests", issued.count().await?, 1)?;
-                equal("flights", source.stats().flights, 1)
+                equal("flights", source.stats().fetches, 1)
             })
             .await;
         suite
@@ -119,7 +119,7 @@ impl Issuer<'_> {
                 holds(new.expose_secret() != old.expose_secret(), "the same token again")?;
                 equal("active", &self.introspect(new.expose_secret()).await?["active"], &json!(true))?;
                 let stats = source.stats();
-                equal("flights, refusals, replays", (stats.flights, stats.refusals, stats.replays), (2, 1, 1))
+                equal("flights, refusals, replays", (stats.fetches, stats.rejections, stats.replays), (2, 1, 1))
             })
             .await;
         suite
@@ -137,7 +137,7 @@ impl Issuer<'_> {
                     equal("the API's answer", response.map_err(boxed)?.status().as_u16(), 200)?;
                 }
                 equal("token requests", issued.count().await?, 1)?;
-                equal("flights", source.stats().flights, 2)
+                equal("flights", source.stats().fetches, 2)
             })
             .await;
         suite
@@ -184,7 +184,7 @@ impl Issuer<'_> {
                 holds(statuses.iter().all(|status| *status == 200), "an ended token was sent")?;
                 // At most 1 + T / (lifetime - window) token requests, and the window is half of the lifetime.
                 holds(lasted >= 6.0, format!("two renewals within {lasted:.1} s"))?;
-                holds(source.stats().flights_failed == 0, "a renewal failed")
+                holds(source.stats().fetches_failed == 0, "a renewal failed")
             })
             .await;
         suite
@@ -193,7 +193,7 @@ impl Issuer<'_> {
                 let first = source.token().await?;
                 while self.introspect(first.expose_secret()).await?["active"] == json!(true) {}
                 holds(source.peek().is_none(), "it is still held to be usable")?;
-                equal("state", source.status().state, State::Missing)?;
+                equal("state", source.status().state, TokenState::Missing)?;
                 let second = source.token().await?;
                 equal("active", &self.introspect(second.expose_secret()).await?["active"], &json!(true))
             })

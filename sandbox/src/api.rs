@@ -1,0 +1,243 @@
+//! The API server: the Wallet's sessions, the PSP's sale, and an echo.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, StatusCode,
+    header::{ACCEPT, ALLOW},
+    request::Parts,
+};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::{
+    body,
+    credentials::Credentials,
+    gate::Gate,
+    issuer::path_and_query,
+    journal::{Entry, Journal},
+    ledger::Ledger,
+    record::{ApiRequest, Sale, Session, Verdict},
+    response::ScriptedResponse,
+    server::{Handler, Reply},
+};
+
+const SESSIONS_PATH: &str = "/wallets/wsps/sessions";
+const SALE_PATH: &str = "/uc/v1/wallet/sale";
+
+pub(crate) struct Api {
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) journal: Journal<ApiRequest>,
+    pub(crate) sessions: Journal<Session>,
+    pub(crate) sales: Mutex<Vec<Sale>>,
+    pub(crate) arrivals: Gate,
+    pub(crate) answers: Gate,
+    pub(crate) mood: Mutex<Mood>,
+}
+
+/// What a test may change while the server runs.
+pub(crate) struct Mood {
+    pub(crate) latency: Duration,
+    pub(crate) refusal: ScriptedResponse,
+    pub(crate) reject_early: bool,
+    pub(crate) reject_always: bool,
+    pub(crate) reject_next: usize,
+    pub(crate) script: VecDeque<ScriptedResponse>,
+}
+
+impl Default for Mood {
+    fn default() -> Self {
+        Self {
+            latency: Duration::ZERO,
+            refusal: ScriptedResponse::unauthorized(),
+            reject_early: false,
+            reject_always: false,
+            reject_next: 0,
+            script: VecDeque::new(),
+        }
+    }
+}
+
+impl Handler for Api {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Reply {
+        let (head, incoming) = request.into_parts();
+        let entry = self.journal.push(ApiRequest {
+            method: head.method.clone(),
+            path: path_and_query(&head.uri),
+            version: head.version,
+            headers: head.headers.clone(),
+            body: Bytes::new(),
+            verdict: None,
+            jti: None,
+            status: None,
+        });
+        let answer = self.answer(&head, incoming, entry).await;
+        self.answers.pass().await;
+        let status = answer.status();
+        self.journal.amend(entry, |record| record.status = Some(status));
+        Reply::ScriptedResponse(answer.into_response())
+    }
+}
+
+impl Api {
+    async fn answer(&self, head: &Parts, incoming: Incoming, entry: Entry) -> ScriptedResponse {
+        if self.mood.lock().reject_early {
+            if let Err(refused) = self.admit(&head.headers, entry) {
+                return refused;
+            }
+            // Accepted so far; judged again below, with the body in hand.
+        }
+        let (body, complete) = body::read(incoming).await;
+        self.journal.amend(entry, |record| record.body = body.clone());
+        self.arrivals.pass().await;
+        let latency = self.mood.lock().latency;
+        if !latency.is_zero() {
+            sleep(latency).await;
+        }
+        let jti = match self.admit(&head.headers, entry) {
+            Ok(jti) => jti,
+            Err(refused) => return refused,
+        };
+        if !complete {
+            return bad_request("39999", "body cut short");
+        }
+        let scripted = self.mood.lock().script.pop_front();
+        scripted.unwrap_or_else(|| self.route(head, body, jti))
+    }
+
+    /// The token's judgement; on `Ok` its name.
+    fn admit(&self, headers: &HeaderMap, entry: Entry) -> Result<String, ScriptedResponse> {
+        let (mut verdict, jti) = self.ledger.judge(headers);
+        let mut mood = self.mood.lock();
+        if verdict.is_accepted() && (mood.reject_always || mood.reject_next > 0) {
+            mood.reject_next = mood.reject_next.saturating_sub(1);
+            verdict = Verdict::Scripted;
+        }
+        self.journal.amend(entry, |record| {
+            record.verdict = Some(verdict);
+            record.jti.clone_from(&jti);
+        });
+        match jti {
+            Some(jti) if verdict.is_accepted() => Ok(jti),
+            _ => Err(mood.refusal.clone()),
+        }
+    }
+
+    fn route(&self, head: &Parts, body: Bytes, jti: String) -> ScriptedResponse {
+        let path = head.uri.path();
+        let session = path.strip_prefix(SESSIONS_PATH).and_then(|rest| rest.strip_prefix('/'));
+        match (path, session) {
+            (_, Some(id)) if head.method == Method::GET => self.show_session(id),
+            (_, Some(_)) => not_allowed("GET"),
+            (SESSIONS_PATH, _) if head.method == Method::POST => self.open_session(&head.headers, body, jti),
+            (SALE_PATH, _) if head.method == Method::POST => self.sell(&head.headers, body, jti),
+            (SESSIONS_PATH | SALE_PATH, _) => not_allowed("POST"),
+            ("/echo", _) => echo(head, &body, &jti),
+            _ => ScriptedResponse::message(StatusCode::NOT_FOUND, "Not Found"),
+        }
+    }
+
+    fn open_session(&self, headers: &HeaderMap, body: Bytes, jti: String) -> ScriptedResponse {
+        if let Err(refused) = json_object(headers, &body) {
+            return refused;
+        }
+        let session_id = format!("{:032x}", fastrand::u128(..));
+        let session_key = format!("{:032x}", fastrand::u128(..));
+        let answer = json!({ "sessionId": session_id, "sessionKey": session_key });
+        self.sessions.push(Session { session_id, body, jti });
+        ScriptedResponse::new(StatusCode::CREATED).json(answer.to_string())
+    }
+
+    fn show_session(&self, id: &str) -> ScriptedResponse {
+        let known = self.sessions.all().iter().any(|s| s.session_id == id);
+        if known {
+            let answer = json!({ "sessionId": id, "sub": null });
+            ScriptedResponse::new(StatusCode::OK).json(answer.to_string())
+        } else {
+            ScriptedResponse::response_info(StatusCode::NOT_FOUND, "39999", "no such session")
+        }
+    }
+
+    fn sell(&self, headers: &HeaderMap, body: Bytes, jti: String) -> ScriptedResponse {
+        if !self.credentials.admit_api_call(headers) {
+            return ScriptedResponse::message(StatusCode::FORBIDDEN, "Forbidden");
+        }
+        let key = match idempotency_key(headers) {
+            Ok(key) => key.to_owned(),
+            Err(refused) => return refused,
+        };
+        if !headers.contains_key(ACCEPT) {
+            return bad_request("30000", "missing required field: accept");
+        }
+        if let Err(refused) = json_object(headers, &body) {
+            return refused;
+        }
+        let mut sales = self.sales.lock();
+        let made = sales
+            .iter()
+            .find(|sale| sale.idempotency_key.eq_ignore_ascii_case(&key))
+            .map(|sale| sale.psp_reference.clone());
+        let reference = made.unwrap_or_else(|| {
+            let reference = format!("{:032x}", fastrand::u128(..));
+            sales.push(Sale { psp_reference: reference.clone(), idempotency_key: key, body, jti });
+            reference
+        });
+        let answer = json!({ "pspReference": reference });
+        ScriptedResponse::new(StatusCode::OK).json(answer.to_string())
+    }
+}
+
+fn echo(head: &Parts, body: &Bytes, jti: &str) -> ScriptedResponse {
+    let headers: Vec<&str> = head.headers.keys().map(|name| name.as_str()).collect();
+    let answer = json!({
+        "method": head.method.as_str(),
+        "path": path_and_query(&head.uri),
+        "length": body.len(),
+        "jti": jti,
+        "headers": headers,
+    });
+    ScriptedResponse::new(StatusCode::OK).json(answer.to_string())
+}
+
+fn not_allowed(allow: &'static str) -> ScriptedResponse {
+    ScriptedResponse::message(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+        .header(ALLOW, HeaderValue::from_static(allow))
+}
+
+fn bad_request(code: &str, message: &str) -> ScriptedResponse {
+    ScriptedResponse::response_info(StatusCode::BAD_REQUEST, code, message)
+}
+
+fn json_object(headers: &HeaderMap, body: &[u8]) -> Result<(), ScriptedResponse> {
+    if !body::is_of_type(headers, "application/json") {
+        return Err(ScriptedResponse::response_info(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "39999",
+            "content type is not application/json",
+        ));
+    }
+    if body::is_json_object(body) { Ok(()) } else { Err(bad_request("29999", "body is not a JSON object")) }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<&str, ScriptedResponse> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(key) = values.next() else {
+        return Err(bad_request("30000", "missing required field: idempotency-key"));
+    };
+    match key.to_str() {
+        Ok(key) if values.next().is_none() && is_uuid(key) => Ok(key),
+        _ => Err(bad_request("29999", "idempotency-key is not a UUID")),
+    }
+}
+
+pub(crate) fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}

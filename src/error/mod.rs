@@ -1,0 +1,278 @@
+//! The errors of this crate: what went wrong, whether a retry can help, and what to do.
+
+mod config;
+mod kind;
+mod not_sent;
+
+pub use self::config::ConfigError;
+pub use self::kind::ErrorKind;
+pub use self::not_sent::NotSent;
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// A boxed error, the error type of tower services.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// How many sources [`Error::find`] follows, so that an error that is its own source ends the search.
+const MAX_SOURCES: usize = 128;
+
+/// Why there is no token for a request.
+///
+/// A [`TokenSource`](crate::TokenSource) returns this error. The middleware wraps it in [`NotSent`], because it returns an error
+/// of its own only if it did not send the request. Use [`Error::find`] to get it back from any wrapper.
+///
+/// An error is cheap to clone. All callers that waited for one failed fetch get the same error.
+///
+/// `Display` prints one line. It never contains a secret, a token, a response body or a query string. The cause, if there is
+/// one, is [`source()`](StdError::source) and is not part of `Display`.
+#[derive(Clone)]
+pub struct Error {
+    inner: Arc<Inner>,
+    retry_after: Option<Duration>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    transient: bool,
+    message: Cow<'static, str>,
+    hint: Option<Cow<'static, str>>,
+    status: Option<StatusCode>,
+    code: Option<Box<str>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error with a kind and a message.
+    ///
+    /// It is transient for the kinds [`Throttled`](ErrorKind::Throttled), [`Unavailable`](ErrorKind::Unavailable),
+    /// [`Timeout`](ErrorKind::Timeout), [`MalformedResponse`](ErrorKind::MalformedResponse),
+    /// [`Panicked`](ErrorKind::Panicked) and [`Other`](ErrorKind::Other), and permanent for every other kind.
+    ///
+    /// `Display` begins with the message and prints control characters as spaces. Do not put a secret into it.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                kind,
+                transient: kind.is_transient_by_default(),
+                message: message.into(),
+                hint: None,
+                status: None,
+                code: None,
+                source: None,
+            }),
+            retry_after: None,
+        }
+    }
+
+    /// A failure that a retry may cure: I/O, a timeout, an overloaded issuer.
+    ///
+    /// The source is kept as [`source()`](StdError::source). Do not pass one that contains a secret.
+    pub fn transient(source: impl Into<BoxError>) -> Self {
+        Self::wrapping(true, source.into())
+    }
+
+    /// A failure that persists until someone changes a setting: wrong credentials, a malformed request.
+    ///
+    /// The source of tokens waits a few seconds before the next token request.
+    pub fn permanent(source: impl Into<BoxError>) -> Self {
+        Self::wrapping(false, source.into())
+    }
+
+    fn wrapping(transient: bool, source: BoxError) -> Self {
+        let mut error = Self::new(ErrorKind::Other, "the token request failed").with_source(source);
+        Arc::make_mut(&mut error.inner).transient = transient;
+        error
+    }
+
+    /// Sets the kind. Whether the error is transient does not change.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        Arc::make_mut(&mut self.inner).kind = kind;
+        self
+    }
+
+    /// Sets the message.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        Arc::make_mut(&mut self.inner).message = message.into();
+        self
+    }
+
+    /// Sets a hint: what to do about the error.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        Arc::make_mut(&mut self.inner).hint = Some(hint.into());
+        self
+    }
+
+    /// Sets the HTTP status of the issuer's response.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        Arc::make_mut(&mut self.inner).status = Some(status);
+        self
+    }
+
+    /// Sets the issuer's error code.
+    ///
+    /// A code has 1 to 64 characters from `A-Z a-z 0-9 _ . -`. Any other text is ignored. Pass only codes that the issuer
+    /// documents: an issuer that echoes its input could otherwise put a secret here.
+    #[must_use]
+    pub fn with_code(mut self, code: &str) -> Self {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+        if (1..=64).contains(&code.len()) && code.bytes().all(plain) {
+            Arc::make_mut(&mut self.inner).code = Some(code.into());
+        }
+        self
+    }
+
+    /// Sets how long to wait before the next attempt.
+    #[must_use]
+    pub fn with_retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    /// Sets the cause. Do not pass one that contains a secret.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        Arc::make_mut(&mut self.inner).source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// The kind of the error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// Whether a retry may succeed without a change of settings.
+    #[must_use]
+    #[doc(alias = "retry")]
+    pub fn is_transient(&self) -> bool {
+        self.inner.transient
+    }
+
+    /// How long to wait before the next attempt, if that is known.
+    ///
+    /// In an error of a provider, this is the issuer's `Retry-After`. In an error of a [`TokenSource`](crate::TokenSource), it
+    /// is the rest of the backoff.
+    #[must_use]
+    #[doc(alias = "backoff")]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The HTTP status of the issuer's response, if there was one.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        self.inner.status
+    }
+
+    /// The issuer's error code, if the provider documents it.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.inner.code.as_deref()
+    }
+
+    /// What to do about the error, if that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.inner.hint.as_deref()
+    }
+
+    /// Finds the first error of this crate in `error` and its sources.
+    ///
+    /// Other code wraps errors: tower's `Buffer`, `Timeout` and `Retry`, hyper-util's client, reqwest, tonic, [`io::Error`],
+    /// `anyhow`, `eyre` and `thiserror`. [The guide](crate::guide::errors) says how to react to what is found.
+    ///
+    /// The search follows at most 128 sources. So it ends for an error that is its own source.
+    ///
+    /// ```
+    /// use tower_bearer_auth::{BoxError, Error, ErrorKind};
+    ///
+    /// let boxed: BoxError = Error::transient("connection reset").with_kind(ErrorKind::Unavailable).into();
+    /// assert_eq!(Error::find(&*boxed).map(Error::kind), Some(ErrorKind::Unavailable));
+    /// ```
+    #[must_use]
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut next = Some(error);
+        for _ in 0..=MAX_SOURCES {
+            let error = next?;
+            if let Some(found) = error.downcast_ref::<Self>() {
+                return Some(found);
+            }
+            // The source of a shared error is the source of what it contains. So look at the contents too.
+            if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
+                if let Some(found) = shared.downcast_ref::<Self>() {
+                    return Some(found);
+                }
+            }
+            // The same holds for an `io::Error`, in which connectors and bodies wrap their errors.
+            next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            };
+        }
+        None
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        one_line(f, &self.inner.message)?;
+        match (self.inner.status, &self.inner.code) {
+            (Some(status), Some(code)) => write!(f, " (HTTP {}, {code})", status.as_u16())?,
+            (Some(status), None) => write!(f, " (HTTP {})", status.as_u16())?,
+            (None, Some(code)) => write!(f, " ({code})")?,
+            (None, None) => {}
+        }
+        if let Some(hint) = &self.inner.hint {
+            f.write_str(": ")?;
+            one_line(f, hint)?;
+        }
+        Ok(())
+    }
+}
+
+fn one_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    use fmt::Write as _;
+    text.chars().try_for_each(|c| f.write_char(if c.is_control() { ' ' } else { c }))
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &self.inner.kind).field("transient", &self.inner.transient);
+        out.field("message", &self.inner.message);
+        if let Some(status) = self.inner.status {
+            out.field("status", &status);
+        }
+        if let Some(code) = &self.inner.code {
+            out.field("code", code);
+        }
+        if let Some(hint) = &self.inner.hint {
+            out.field("hint", hint);
+        }
+        if let Some(delay) = self.retry_after {
+            out.field("retry_after", &delay);
+        }
+        if let Some(source) = &self.inner.source {
+            out.field("source", source);
+        }
+        out.finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

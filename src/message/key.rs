@@ -1,0 +1,56 @@
+//! Which identity a request acts as.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use super::RequestHead;
+use crate::error::{Error, ErrorKind};
+
+/// The identity that a request acts as. The cache keeps one token for each value.
+///
+/// `Debug` output of a key appears in logs. A key must identify a caller and must not contain a secret.
+pub trait RequestKey: Clone + Eq + Hash + Debug + Send + Sync + 'static {
+    /// Reads the identity from a request.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::MissingKey`] if the request does not name an identity. Such a request is not sent. It never uses the
+    /// token of another identity.
+    fn from_request(request: &RequestHead<'_>) -> Result<Self, Error>;
+}
+
+impl RequestKey for () {
+    fn from_request(_: &RequestHead<'_>) -> Result<Self, Error> {
+        Ok(())
+    }
+}
+
+/// A key that the caller puts into the extensions of the request.
+///
+/// ```
+/// use tower_bearer_auth::{FromExtension, RequestHead, RequestKey};
+///
+/// #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// struct Tenant(u32);
+///
+/// let request = http::Request::builder().extension(Tenant(7)).body(()).unwrap();
+/// let key = FromExtension::<Tenant>::from_request(&RequestHead::of(&request)).unwrap();
+/// assert_eq!(key.0, Tenant(7));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FromExtension<T>(
+    /// The value from the extensions.
+    pub T,
+);
+
+impl<T> RequestKey for FromExtension<T>
+where
+    T: Clone + Eq + Hash + Debug + Send + Sync + 'static,
+{
+    fn from_request(request: &RequestHead<'_>) -> Result<Self, Error> {
+        request.extensions().get::<T>().cloned().map(Self).ok_or_else(|| {
+            Error::new(ErrorKind::MissingKey, "the request does not name the identity that it acts as")
+                .with_hint(format!("insert a {} into the extensions of the request", std::any::type_name::<T>()))
+        })
+    }
+}

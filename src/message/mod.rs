@@ -1,0 +1,36 @@
+//! What a request and a response say: the identity, the destination, and whether the token was rejected.
+//!
+//! This module reads `http` types. It knows neither tokens nor caches.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `head` | a request or a response without its body |
+//! | `key` | which identity a request acts as |
+//! | `origin` | which origins may receive the token |
+//! | `challenge` | the grammar of `WWW-Authenticate` |
+//! | `rejection` | whether a response rejects the token |
+
+mod challenge;
+mod head;
+mod key;
+mod origin;
+mod rejection;
+
+pub use self::head::{RequestHead, ResponseHead};
+pub use self::key::{FromExtension, RequestKey};
+pub(crate) use self::origin::Destination;
+pub use self::origin::Origins;
+#[cfg(feature = "token-endpoint")]
+pub(crate) use self::origin::{absolute_url, is_loopback};
+pub use self::rejection::Rejection;
+pub(crate) use self::rejection::{accepts, take_mark};
+
+/// Marks this crate's own token requests.
+///
+/// A client for token requests may be wrapped in this crate's layer. The layer passes a marked request through instead of
+/// waiting for the token that the request fetches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TokenRequestMarker;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! Whether a response rejects the token of its request.
+
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{Extensions, HeaderName, Response, StatusCode};
+
+use super::ResponseHead;
+use super::challenge::bearer_errors;
+
+// Statics, because a name given as a string is parsed at each use, and a constant is built and dropped at each use.
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static CONTENT: HeaderName = CONTENT_TYPE;
+const GRPC_CONTENT: &[u8] = b"application/grpc";
+
+/// gRPC's `UNAUTHENTICATED`.
+const GRPC_UNAUTHENTICATED: &str = "16";
+
+/// How a response rejects the token of its request.
+///
+/// [`TokenProvider::rejection`](crate::TokenProvider::rejection) returns `None` for a response that does not reject the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// A 401 that does not name the reason. A new token may help. The server may have applied the request.
+    Unspecified,
+    /// The server names the token as the reason: it is expired or invalid. A new token helps. The server did not apply the
+    /// request.
+    InvalidToken,
+}
+
+impl Rejection {
+    /// Applies the rules of the standards.
+    ///
+    /// | response | result |
+    /// |---|---|
+    /// | 401 with the challenge `Bearer error="invalid_token"` (RFC 6750 section 3.1) | [`InvalidToken`](Self::InvalidToken) |
+    /// | 200 with `grpc-status: 16` in its headers and a `content-type` that begins with `application/grpc` | [`InvalidToken`](Self::InvalidToken) |
+    /// | 401 with `insufficient_scope` (RFC 6750) or `insufficient_user_authentication` (RFC 9470) | `None`: a new token does not help |
+    /// | any other 401 | [`Unspecified`](Self::Unspecified) |
+    /// | any other status, 403 included | `None` |
+    #[must_use]
+    #[inline]
+    pub fn standard(response: &ResponseHead<'_>) -> Option<Self> {
+        match response.status() {
+            StatusCode::UNAUTHORIZED => Self::from_challenges(response),
+            StatusCode::OK if is_grpc(response) => Self::from_grpc_status(response),
+            _ => None,
+        }
+    }
+
+    /// Marks `response` for the [`BearerAuth`](crate::BearerAuth) service above.
+    ///
+    /// Use this in a layer below, which can see what a response head does not show. `None` says that the response does not
+    /// reject the token. The mark takes precedence over the provider's
+    /// [`rejection`](crate::TokenProvider::rejection). A second mark replaces the first one. The first `BearerAuth` that reads
+    /// the mark removes it.
+    ///
+    /// ```
+    /// use tower_bearer_auth::Rejection;
+    ///
+    /// let mut response = http::Response::new("{\"error\":\"token expired\"}");
+    /// if response.body().contains("token expired") {
+    ///     Rejection::mark(&mut response, Some(Rejection::InvalidToken));
+    /// }
+    /// ```
+    pub fn mark<T>(response: &mut Response<T>, rejection: Option<Self>) {
+        response.extensions_mut().insert(Mark(rejection));
+    }
+
+    fn from_grpc_status(response: &ResponseHead<'_>) -> Option<Self> {
+        let status = response.headers().get(&GRPC_STATUS)?;
+        (status == GRPC_UNAUTHENTICATED).then_some(Self::InvalidToken)
+    }
+
+    fn from_challenges(response: &ResponseHead<'_>) -> Option<Self> {
+        let mut needs_other_rights = false;
+        for field in response.headers().get_all(WWW_AUTHENTICATE) {
+            for error in bearer_errors(field.as_bytes()) {
+                match error.as_str() {
+                    "invalid_token" => return Some(Self::InvalidToken),
+                    "insufficient_scope" | "insufficient_user_authentication" => needs_other_rights = true,
+                    _ => {}
+                }
+            }
+        }
+        if needs_other_rights { None } else { Some(Self::Unspecified) }
+    }
+}
+
+/// What a layer below says about a response.
+#[derive(Clone, Copy)]
+struct Mark(Option<Rejection>);
+
+/// Removes the mark of a response and returns it. The outer `None` means that there is no mark.
+#[inline]
+pub(crate) fn take_mark(extensions: &mut Extensions) -> Option<Option<Rejection>> {
+    // Most responses have no extensions, and this check needs no call.
+    if extensions.is_empty() {
+        return None;
+    }
+    extensions.remove::<Mark>().map(|Mark(rejection)| rejection)
+}
+
+/// Whether the response shows that the token is good: a 2xx, and for gRPC without a non-zero status.
+pub(crate) fn accepts(response: &ResponseHead<'_>) -> bool {
+    response.status().is_success() && response.headers().get(&GRPC_STATUS).is_none_or(|status| status == "0")
+}
+
+/// Every gRPC response has such a content type, also a response with only trailers (gRPC over HTTP/2, `Trailers-Only`).
+#[inline]
+fn is_grpc(response: &ResponseHead<'_>) -> bool {
+    let content = response.headers().get(&CONTENT).map(|value| value.as_bytes());
+    content
+        .and_then(|value| value.get(..GRPC_CONTENT.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(GRPC_CONTENT))
+}

@@ -1,0 +1,165 @@
+use http::header::WWW_AUTHENTICATE;
+use http::{Response, Uri};
+
+use super::*;
+use crate::error::ErrorKind;
+
+const UNSPECIFIED: Option<Rejection> = Some(Rejection::Unspecified);
+const INVALID_TOKEN: Option<Rejection> = Some(Rejection::InvalidToken);
+
+fn of(status: u16, challenges: &[&str]) -> Option<Rejection> {
+    let mut response = Response::builder().status(status);
+    for challenge in challenges {
+        response = response.header(WWW_AUTHENTICATE, *challenge);
+    }
+    Rejection::standard(&ResponseHead::of(&response.body(()).unwrap()))
+}
+
+#[test]
+fn the_challenge_decides_in_every_form_that_the_grammar_allows() {
+    let table: &[(u16, &[&str], Option<Rejection>)] = &[
+        (401, &[], UNSPECIFIED),
+        (401, &["Bearer"], UNSPECIFIED),
+        (401, &["Bearer realm=\"x\""], UNSPECIFIED),
+        (401, &["Basic realm=\"error=invalid_token\""], UNSPECIFIED),
+        (401, &["Bearer error=\"invalid_token\""], INVALID_TOKEN),
+        (401, &["Bearer error=invalid_token"], INVALID_TOKEN),
+        (401, &["bEaReR ERROR = \"invalid_token\" "], INVALID_TOKEN),
+        (401, &["Bearer realm=\"a, b\", error=\"invalid_token\", error_description=\"x\""], INVALID_TOKEN),
+        (401, &["Basic realm=\"x\", Bearer error=\"invalid_token\""], INVALID_TOKEN),
+        (401, &["Basic realm=\"x\"", "Bearer error=\"invalid_token\""], INVALID_TOKEN),
+        (401, &["Bearer realm=\"x\", Basic error=\"invalid_token\""], UNSPECIFIED),
+        (401, &["Bearer error=\"invalid_token\", Basic realm=\"x\""], INVALID_TOKEN),
+        (401, &["Negotiate YWJj==, Bearer error=\"invalid_token\""], INVALID_TOKEN),
+        (401, &["Negotiate Bearer, Basic error=\"invalid_token\""], UNSPECIFIED),
+        (401, &["Negotiate Bearer, error=\"invalid_token\""], UNSPECIFIED),
+        (401, &["Bearer error=\"insufficient_scope\", scope=\"a b\""], None),
+        (401, &["Bearer error=\"insufficient_user_authentication\""], None),
+        (401, &["Bearer error=\"insufficient_scope\"", "Bearer error=\"invalid_token\""], INVALID_TOKEN),
+        (401, &["Bearer error=\"inv\\alid_token\""], INVALID_TOKEN),
+        (401, &["Bearer error=\"never ends"], UNSPECIFIED),
+        (401, &["=,;\"\\\",,, ,Bearer error=invalid_token"], UNSPECIFIED),
+        (401, &["@@@ \"x,y\", Bearer error=invalid_token"], INVALID_TOKEN),
+        (401, &["DPoP error=\"invalid_token\""], UNSPECIFIED),
+        (403, &["Bearer error=\"insufficient_scope\""], None),
+        (403, &["Bearer error=\"invalid_token\""], None),
+        (200, &["Bearer error=\"invalid_token\""], None),
+        (407, &[], None),
+    ];
+    for (status, challenges, expected) in table {
+        assert_eq!(of(*status, challenges), *expected, "{status} {challenges:?}");
+    }
+}
+
+#[test]
+fn grpc_unauthenticated_counts_in_the_headers_of_a_grpc_200_alone() {
+    for (status, grpc, content, expected) in [
+        (200, "16", "application/grpc", INVALID_TOKEN),
+        (200, "16", "application/grpc+proto", INVALID_TOKEN),
+        (200, "16", "Application/gRPC-web; charset=utf-8", INVALID_TOKEN),
+        (200, "7", "application/grpc", None),
+        (500, "16", "application/grpc", None),
+        (200, "16", "application/json", None),
+        (200, "16", "application/grp", None),
+        (200, "16", "", None),
+    ] {
+        let mut response = Response::builder().status(status).header("grpc-status", grpc);
+        if !content.is_empty() {
+            response = response.header("content-type", content);
+        }
+        let response = response.body(()).unwrap();
+        assert_eq!(Rejection::standard(&ResponseHead::of(&response)), expected, "{status} {grpc} {content}");
+    }
+}
+
+#[test]
+fn only_a_2xx_without_a_grpc_failure_accepts_a_token() {
+    for (status, grpc, expected) in
+        [(200, None, true), (204, None, true), (200, Some("0"), true), (200, Some("5"), false), (404, None, false)]
+    {
+        let mut response = Response::builder().status(status);
+        if let Some(grpc) = grpc {
+            response = response.header("grpc-status", grpc);
+        }
+        assert_eq!(accepts(&ResponseHead::of(&response.body(()).unwrap())), expected, "{status} {grpc:?}");
+    }
+}
+
+// R25, R28: scheme, host and port all count, in whatever spelling.
+#[test]
+fn an_origin_is_scheme_host_and_port_in_whatever_spelling() {
+    use Destination::{Allowed, Foreign, Insecure};
+    let origins = Origins::none()
+        .allow("https://API.example.com.")
+        .unwrap()
+        .allow("https://[2001:db8::1]:8443")
+        .unwrap()
+        .allow("http://127.0.0.1:8080")
+        .unwrap()
+        .danger_allow_http("http://mesh.internal")
+        .unwrap();
+    for (uri, expected) in [
+        ("https://api.example.com/x", Allowed),
+        ("https://api.EXAMPLE.com./x", Allowed),
+        ("https://api.example.com:443/x", Allowed),
+        ("/relative?x=1", Allowed),
+        ("https://[2001:DB8:0:0::1]:8443/", Allowed),
+        ("http://127.0.0.1:8080/", Allowed),
+        ("http://mesh.internal/x", Allowed),
+        ("http://mesh.internal:80/x", Allowed),
+        ("https://api.example.com:444/x", Foreign),
+        ("https://api.example.com.evil.test/", Foreign),
+        ("https://evil.test/api.example.com", Foreign),
+        ("https://api.example.com@evil.test/", Foreign),
+        ("https://user:password@api.example.com/", Foreign),
+        ("https://xn--pi-7la.example.com/", Foreign),
+        ("https://[2001:db8::2]:8443/", Foreign),
+        ("https://[2001:db8::1]/", Foreign),
+        ("http://127.0.0.1:8081/", Foreign),
+        ("https://127.0.0.1:8080/", Foreign),
+        ("https://mesh.internal/", Foreign),
+        ("ftp://api.example.com/", Foreign),
+        ("http://api.example.com/x", Insecure),
+        ("http://api.example.com:443/x", Insecure),
+        ("http://[2001:db8::1]:8443/", Insecure),
+        ("api.example.com:443", Foreign),
+    ] {
+        let parsed: Uri = uri.parse().unwrap();
+        assert_eq!(origins.check(&parsed), expected, "{uri}");
+    }
+    assert_eq!(Origins::none().check(&"https://a.test/".parse().unwrap()), Destination::NothingAllowed);
+    assert_eq!(Origins::none().check(&"/x".parse().unwrap()), Allowed);
+}
+
+#[test]
+fn an_invalid_origin_is_an_error_that_does_not_repeat_it() {
+    for text in [
+        "",
+        "api.example.com",
+        "https://",
+        "https://user:canary@host",
+        "https://host/path",
+        "https://host?q",
+        "https://host:99999",
+        "https://host:",
+        "https://h\r\nost",
+        "https://b\u{fc}cher.test",
+        "ws://host",
+        "https://*.host",
+        "http://host",
+        "http://127.0.0.1.evil.test",
+    ] {
+        let error = Origins::none().allow(text).unwrap_err();
+        assert_eq!(error.setting(), "origin", "{text}");
+        assert!(!format!("{error} {error:?}").contains("canary"));
+    }
+}
+
+// R29: a missing key is an error and no other identity's.
+#[test]
+fn a_missing_key_is_an_error_that_names_its_type() {
+    let request = http::Request::new(());
+    let error = FromExtension::<u64>::from_request(&RequestHead::of(&request)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::MissingKey);
+    assert!(error.hint().unwrap().contains("u64"));
+}

@@ -1,0 +1,142 @@
+//! What a token provider implements.
+
+mod dyn_provider;
+mod fetch_context;
+
+pub use self::dyn_provider::DynProvider;
+pub use self::fetch_context::{FetchContext, FetchReason};
+
+use std::future::Future;
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
+
+use crate::error::Error;
+use crate::message::{Origins, Rejection, RequestHead, RequestKey, ResponseHead};
+use crate::token::IssuedToken;
+
+/// Fetches tokens from an issuer, and knows how the API carries and rejects them.
+///
+/// A provider needs `type Key` and [`fetch`](Self::fetch), which implementers write as an `async fn`. The other methods have
+/// defaults that follow the standards. [The guide](crate::guide::provider) explains each of them.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer_auth::{Error, FetchContext, IssuedToken, TokenProvider};
+///
+/// struct MetadataServer;
+///
+/// impl TokenProvider for MetadataServer {
+///     type Key = ();
+///
+///     async fn fetch(&self, _key: &(), _cx: &FetchContext) -> Result<IssuedToken, Error> {
+///         // Request the token from the issuer here.
+///         Ok(IssuedToken::bearer("opaque-token")?.expires_in(Duration::from_secs(1800)))
+///     }
+/// }
+/// ```
+#[doc(alias = "oauth2")]
+pub trait TokenProvider: Send + Sync + 'static {
+    /// The identity that a token belongs to; `()` if there is only one.
+    type Key: RequestKey;
+
+    /// Requests a token from the issuer.
+    ///
+    /// The source runs this in a task of its own, one at a time for each key. The call does not see the requests that wait for
+    /// its result. `cx` says why the token is fetched.
+    ///
+    /// # Cancel safety
+    ///
+    /// The source drops the future when nobody needs its result any more, and after
+    /// [`fetch_timeout`](crate::TokenSourceBuilder::fetch_timeout).
+    ///
+    /// # Errors
+    ///
+    /// Return a transient error if a retry may succeed, and a permanent one if someone must change a setting first
+    /// ([`Error::transient`], [`Error::permanent`]). A panic counts as a transient error.
+    fn fetch(&self, key: &Self::Key, cx: &FetchContext) -> impl Future<Output = Result<IssuedToken, Error>> + Send;
+
+    /// The identity that `request` acts as.
+    ///
+    /// # Errors
+    ///
+    /// The request is not sent, and the caller gets this error.
+    fn key(&self, request: &RequestHead<'_>) -> Result<Self::Key, Error> {
+        Self::Key::from_request(request)
+    }
+
+    /// The header that carries the token, `Authorization` by default (RFC 6750 section 2.1). The layer calls this once, when it
+    /// is created.
+    fn header(&self) -> HeaderName {
+        AUTHORIZATION
+    }
+
+    /// Headers that the API needs beside the token, for example an API key. The layer sets them wherever it sets the token.
+    ///
+    /// The layer calls this once, when it is created. [`rotate`](crate::TokenSource::rotate) does not change these headers.
+    fn api_headers(&self) -> HeaderMap {
+        HeaderMap::new()
+    }
+
+    /// The origins of the API that accepts this provider's tokens. The layer adds its own origins to them.
+    ///
+    /// The layer calls this once, when it is created.
+    fn origins(&self) -> Origins {
+        Origins::none()
+    }
+
+    /// Whether a response rejects the token that its request carried, and how strongly.
+    fn rejection(&self, response: &ResponseHead<'_>) -> Option<Rejection> {
+        Rejection::standard(response)
+    }
+
+    /// Whether sending `request` twice has the same effect as sending it once.
+    fn is_idempotent(&self, request: &RequestHead<'_>) -> bool {
+        request.is_idempotent()
+    }
+
+    /// A short name for logs and metrics, for example `production`. It must not contain a secret.
+    ///
+    /// `Debug` output prints it. In telemetry it is the field and the label `provider`. The source calls this once, when it is
+    /// built.
+    fn label(&self) -> &str {
+        ""
+    }
+}
+
+impl<P: TokenProvider> TokenProvider for Arc<P> {
+    type Key = P::Key;
+
+    fn fetch(&self, key: &Self::Key, cx: &FetchContext) -> impl Future<Output = Result<IssuedToken, Error>> + Send {
+        P::fetch(self, key, cx)
+    }
+
+    fn key(&self, request: &RequestHead<'_>) -> Result<Self::Key, Error> {
+        P::key(self, request)
+    }
+
+    fn header(&self) -> HeaderName {
+        P::header(self)
+    }
+
+    fn api_headers(&self) -> HeaderMap {
+        P::api_headers(self)
+    }
+
+    fn origins(&self) -> Origins {
+        P::origins(self)
+    }
+
+    fn rejection(&self, response: &ResponseHead<'_>) -> Option<Rejection> {
+        P::rejection(self, response)
+    }
+
+    fn is_idempotent(&self, request: &RequestHead<'_>) -> bool {
+        P::is_idempotent(self, request)
+    }
+
+    fn label(&self) -> &str {
+        P::label(self)
+    }
+}

@@ -1,0 +1,70 @@
+//! What a fetch is told.
+
+use std::fmt;
+
+use http::HeaderValue;
+
+use crate::token::Token;
+
+/// Why a token is fetched, and what it replaces.
+///
+/// [`TokenProvider::fetch`](crate::TokenProvider::fetch) receives it. Most providers ignore it. In a unit test of a provider, use
+/// `FetchContext::default()`.
+#[derive(Clone, Default)]
+pub struct FetchContext {
+    reason: FetchReason,
+    replaced: Option<Token>,
+    challenges: Vec<HeaderValue>,
+}
+
+/// Why a token is fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FetchReason {
+    /// The key has no token yet.
+    #[default]
+    First,
+    /// The token expires soon, or has expired.
+    Expiring,
+    /// A server rejected the token.
+    Rejected,
+    /// [`rotate`](crate::TokenSource::rotate) or [`invalidate`](crate::TokenSource::invalidate) removed the token.
+    Rotated,
+}
+
+impl FetchContext {
+    pub(crate) fn new(reason: FetchReason, replaced: Option<Token>, challenges: Vec<HeaderValue>) -> Self {
+        Self { reason, replaced, challenges }
+    }
+
+    /// Why the token is fetched.
+    #[must_use]
+    pub fn reason(&self) -> FetchReason {
+        self.reason
+    }
+
+    /// Whether `secret` is the token that this fetch replaces.
+    ///
+    /// A provider that has a cache of its own must not return that token again.
+    #[must_use]
+    pub fn replaces(&self, secret: &str) -> bool {
+        self.replaced.as_ref().is_some_and(|token| token.expose_secret() == secret)
+    }
+
+    /// The `WWW-Authenticate` values of the response that rejected the token. Empty for any other reason.
+    #[must_use]
+    pub fn challenges(&self) -> &[HeaderValue] {
+        &self.challenges
+    }
+}
+
+// A challenge may contain what the server was sent, so `Debug` prints only the number of challenges.
+impl fmt::Debug for FetchContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FetchContext")
+            .field("reason", &self.reason)
+            .field("replaced", &self.replaced)
+            .field("challenges", &self.challenges.len())
+            .finish()
+    }
+}

@@ -1,0 +1,50 @@
+//! A provider made from a function.
+
+use std::fmt;
+use std::future::Future;
+
+use crate::error::Error;
+use crate::provider::{FetchContext, TokenProvider};
+use crate::token::IssuedToken;
+
+/// Makes a provider from a function, for one identity.
+///
+/// ```
+/// use tower_bearer_auth::{IssuedToken, TokenSource, from_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer_auth::Error> {
+/// let source = TokenSource::new(from_fn(|| async { IssuedToken::bearer("opaque-token") }));
+/// assert_eq!(source.token().await?.expose_secret(), "opaque-token");
+/// # Ok(()) }
+/// ```
+pub fn from_fn<F, Fut>(fetch: F) -> FromFn<F>
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<IssuedToken, Error>> + Send,
+{
+    FromFn { fetch }
+}
+
+/// The provider that [`from_fn`] returns.
+#[derive(Clone)]
+pub struct FromFn<F> {
+    fetch: F,
+}
+
+impl<F, Fut> TokenProvider for FromFn<F>
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<IssuedToken, Error>> + Send,
+{
+    type Key = ();
+
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
+        (self.fetch)().await
+    }
+}
+
+impl<F> fmt::Debug for FromFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromFn").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,89 @@
+//! What is sent: a body in a buffer that is wiped, and headers that are marked sensitive.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use zeroize::Zeroizing;
+
+use crate::message::TokenRequestMarker;
+
+/// A token request: the body, its content type, and further headers.
+///
+/// The body's buffer is wiped when it is dropped. What the HTTP client copies into buffers of its own is not.
+pub struct TokenRequest {
+    content_type: HeaderValue,
+    headers: HeaderMap,
+    body: Zeroizing<Vec<u8>>,
+}
+
+impl TokenRequest {
+    /// A form (`application/x-www-form-urlencoded`) of these fields, in this order.
+    #[must_use]
+    pub fn form(fields: &[(&str, &str)]) -> Self {
+        // Sized for the worst case, each byte as `%XX`: a buffer that grows leaves unwiped copies behind.
+        let worst: usize = fields.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
+        let mut body = Zeroizing::new(Vec::with_capacity(worst));
+        for (name, value) in fields {
+            if !body.is_empty() {
+                body.push(b'&');
+            }
+            encode(&mut body, name);
+            body.push(b'=');
+            encode(&mut body, value);
+        }
+        Self::new(HeaderValue::from_static("application/x-www-form-urlencoded"), body)
+    }
+
+    /// A JSON body, already written.
+    #[must_use]
+    pub fn json(body: Vec<u8>) -> Self {
+        Self::new(HeaderValue::from_static("application/json"), Zeroizing::new(body))
+    }
+
+    /// Sets a header, marked sensitive: an API key, for instance. One of the same name is replaced.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
+        value.set_sensitive(true);
+        self.headers.insert(name, value);
+        self
+    }
+
+    fn new(content_type: HeaderValue, body: Zeroizing<Vec<u8>>) -> Self {
+        Self { content_type, headers: HeaderMap::new(), body }
+    }
+
+    pub(super) fn into_http(self, url: Uri) -> Request<Bytes> {
+        let mut request = Request::new(Bytes::from_owner(self.body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = url;
+        *request.headers_mut() = self.headers;
+        request.headers_mut().insert(CONTENT_TYPE, self.content_type);
+        request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
+        request.extensions_mut().insert(TokenRequestMarker);
+        request
+    }
+}
+
+/// A request for a document, with nothing in it.
+#[cfg(feature = "client-credentials")]
+pub(super) fn get(url: Uri) -> Request<Bytes> {
+    let mut request = Request::new(Bytes::new());
+    *request.uri_mut() = url;
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+    request.extensions_mut().insert(TokenRequestMarker);
+    request
+}
+
+fn encode(body: &mut Vec<u8>, text: &str) {
+    for piece in form_urlencoded::byte_serialize(text.as_bytes()) {
+        body.extend_from_slice(piece.as_bytes());
+    }
+}
+
+impl fmt::Debug for TokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenRequest").field("content_type", &self.content_type).finish_non_exhaustive()
+    }
+}

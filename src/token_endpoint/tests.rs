@@ -1,0 +1,151 @@
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::lifetime::lifetime;
+#[cfg(feature = "http-client")]
+use super::no_proxy::NoProxy;
+#[cfg(feature = "http-client")]
+use super::proxy::decoded;
+use super::retry_after::retry_after;
+
+// R32, row for row.
+#[test]
+fn a_lifetime_is_read_in_every_form_that_issuers_write() {
+    let day = 24 * 60 * 60;
+    for (json, seconds) in [
+        ("1", Some(1)),
+        ("59", Some(59)),
+        ("3600", Some(3600)),
+        ("3600.0", Some(3600)),
+        ("\"3600\"", Some(3600)),
+        ("\"3600 \"", Some(3600)),
+        ("null", None),
+        ("true", None),
+        ("\"\"", None),
+        ("0", Some(1)),
+        ("-1", Some(1)),
+        ("1e18", Some(day)),
+        ("18446744073709551615", Some(day)),
+        // Beyond the table.
+        ("18446744073709551616", Some(day)),
+        ("1e999", Some(day)),
+        ("-1e999", Some(1)),
+        ("0.5", Some(1)),
+        ("59.9", Some(59)),
+        ("\"-1\"", Some(1)),
+        ("86400", Some(day)),
+        ("86401", Some(day)),
+        ("\" \"", None),
+        ("\"abc\"", None),
+        ("\"inf\"", None),
+        ("\"NaN\"", None),
+        ("\"1 hour\"", None),
+        ("\"-\"", None),
+        ("\"", None),
+        ("{}", None),
+        ("{\"a\":1}", None),
+        ("[]", None),
+        ("[3600]", None),
+    ] {
+        assert_eq!(lifetime(json), seconds.map(Duration::from_secs), "{json}");
+    }
+}
+
+#[test]
+fn retry_after_counts_a_date_from_the_answer_s_own_date() {
+    let noon = "Sun, 06 Nov 1994 12:00:00 GMT";
+    for (value, date, seconds) in [
+        ("0", None, Some(0)),
+        ("120", None, Some(120)),
+        (" 7 ", None, Some(7)),
+        ("99999999999999999999999", None, Some(u64::MAX)),
+        ("Sun, 06 Nov 1994 12:01:30 GMT", Some(noon), Some(90)),
+        ("Sunday, 06-Nov-94 12:01:30 GMT", Some(noon), Some(90)),
+        ("Sun Nov  6 12:01:30 1994", Some(noon), Some(90)),
+        ("Sun, 06 Nov 1994 11:59:00 GMT", Some(noon), Some(0)),
+        // No date to count from: this machine's clock, long after.
+        ("Sun, 06 Nov 1994 12:01:30 GMT", None, Some(0)),
+        ("Sun, 06 Nov 1994 12:01:30 GMT", Some("garbage"), Some(0)),
+        ("", None, None),
+        ("-5", None, None),
+        ("+5", None, None),
+        ("1.5", None, None),
+        ("1e3", None, None),
+        ("soon", None, None),
+        ("Sun, 99 Nov 1994 12:00:00 GMT", Some(noon), None),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert("retry-after", value.parse().unwrap());
+        if let Some(date) = date {
+            headers.insert("date", date.parse().unwrap());
+        }
+        assert_eq!(retry_after(&headers), seconds.map(Duration::from_secs), "{value} {date:?}");
+    }
+    assert_eq!(retry_after(&HeaderMap::new()), None);
+}
+
+#[cfg(feature = "http-client")]
+#[test]
+fn who_goes_around_the_proxy_is_what_the_list_says() {
+    let (names, below) = ("https://issuer.test/t", "https://a.b.issuer.test/t");
+    let (own_port, v4, v6) = ("https://issuer.test:8443/t", "https://10.1.2.3/t", "https://[fd00::1]:8443/t");
+    for (list, urls) in [
+        ("", vec![]),
+        (" ,, ", vec![]),
+        ("*", vec![names, below, own_port, v4, v6]),
+        ("issuer.test", vec![names, below, own_port]),
+        (".issuer.test", vec![names, below, own_port]),
+        ("*.issuer.test", vec![names, below, own_port]),
+        ("ISSUER.test.", vec![names, below, own_port]),
+        ("b.issuer.test", vec![below]),
+        ("suer.test", vec![]),
+        ("other.test", vec![]),
+        ("issuer.test:443", vec![names, below]),
+        ("*.Issuer.Test.:8443", vec![own_port]),
+        ("issuer.test:80", vec![]),
+        ("10.1.2.3", vec![v4]),
+        ("10.1.2.3.", vec![v4]),
+        ("::ffff:10.1.2.3", vec![v4]),
+        ("::ffff:10.1.0.0/112", vec![v4]),
+        ("::ffff:10.2.0.0/112", vec![]),
+        ("10.1.2.3:8443", vec![]),
+        ("10.1.0.0/16", vec![v4]),
+        ("10.1.2.2/31:443", vec![v4]),
+        ("10.1.2.4/31", vec![]),
+        ("0.0.0.0/0", vec![v4]),
+        ("::/0", vec![v6]),
+        ("fd00::/8", vec![v6]),
+        ("fe00::/8", vec![]),
+        ("fd00::1", vec![v6]),
+        ("[FD00::1]", vec![v6]),
+        ("[fd00::1]:8443", vec![v6]),
+        ("[fd00::1]:443", vec![]),
+        ("other.test 10.0.0.0/8\tb.issuer.test,fd00::/16", vec![below, v4, v6]),
+    ] {
+        let without = NoProxy::default().add("no_proxy", list).unwrap();
+        for url in [names, below, own_port, v4, v6] {
+            for url in [url.to_owned(), url.replace("issuer.test", "Issuer.TEST."), url.to_uppercase()] {
+                let expected = urls.iter().any(|listed| {
+                    listed.eq_ignore_ascii_case(&url) || listed.eq_ignore_ascii_case(&url.replace("TEST.", "test"))
+                });
+                assert_eq!(without.lists(&url.parse().unwrap()), expected, "{list}: {url}");
+            }
+        }
+    }
+    let dressed = NoProxy::default().add("no_proxy", "10.0.0.0/8").unwrap();
+    assert!(dressed.lists(&"https://[::ffff:10.1.2.3]/".parse().unwrap()));
+}
+
+#[cfg(feature = "http-client")]
+#[test]
+fn a_proxy_s_password_is_decoded_without_leaving_pieces_behind() {
+    for (text, bytes) in
+        [("", ""), ("plain-and-long-enough-to-grow", "plain-and-long-enough-to-grow"), ("a%3Ab%20c", "a:b c")]
+    {
+        let decoded = decoded(text);
+        assert_eq!(decoded.as_slice(), bytes.as_bytes());
+        // Never more than the buffer that it began with.
+        assert_eq!(decoded.capacity(), text.len());
+    }
+}
