@@ -1,11 +1,11 @@
-//! Which scope each endpoint wants, as Aeropay's pages say it. What they do not say is not in here.
+//! Which scope each endpoint needs, according to Aeropay's pages. Endpoints without a documented scope are not listed.
 
 use http::Method;
 
 use super::endpoint::Row;
 use super::key::TokenScope::{Merchant, UserForMerchant};
 
-/// The version 2 OpenAPI description: the `authorization` parameter of each of its operations.
+/// Version 2, from its OpenAPI description: the `authorization` parameter of each operation.
 pub(super) static V2: [Row; 32] = [
     (Method::POST, "/v2/token", None),
     (Method::POST, "/v2/user", Some(Merchant)),
@@ -41,8 +41,8 @@ pub(super) static V2: [Row; 32] = [
     (Method::GET, "/v2/merchant/tipConfiguration", Some(Merchant)),
 ];
 
-/// The guides and the reference of version 1, as far as they name a scope. `POST /transaction` takes a user's own token
-/// as well, which a merchant cannot ask for.
+/// Version 1, from its guides and reference. `POST /transaction` also accepts a user's own token, which a merchant cannot
+/// request.
 pub(super) static V1: [Row; 20] = [
     (Method::POST, "/token", None),
     (Method::POST, "/user", Some(Merchant)),
