@@ -15,9 +15,9 @@ use http_body_util::Full;
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::{
-    AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, Error, FixedToken,
-    FromExtension, IssuedToken, Origins, PrivateKeyJwt, RequestHead, ResponseHead, Secret, SigningAlgorithm,
-    SystemClock, TokenProvider, TokenSource, aeropay, from_fn, replay,
+    AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, Error, FetchContext,
+    FixedToken, FromExtension, IssuedToken, Origins, PrivateKeyJwt, RequestHead, ResponseHead, Secret,
+    SigningAlgorithm, SystemClock, TokenProvider, TokenSource, aeropay, from_fn, replay,
 };
 use tower_bearer_auth_sandbox::{self, AccessPspSandbox, Fault};
 
@@ -140,7 +140,7 @@ fn provider(body: &'static str, printed: &mut Printed) -> AccessPsp {
 async fn print_the_core(printed: &mut Printed) {
     let access_psp = provider(GOOD, printed);
     printed.add("AccessPsp", &access_psp);
-    printed.add("IssuedToken", &access_psp.fetch(&()).await.unwrap());
+    printed.add("IssuedToken", &access_psp.fetch(&(), &FetchContext::default()).await.unwrap());
 
     let builder = TokenSource::builder(access_psp);
     printed.add("TokenSourceBuilder", &builder);
@@ -239,7 +239,7 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
     printed.add("ClientCredentialsBuilder", &signing);
     let signing = signing.build().unwrap();
     printed.add("ClientCredentials", &signing);
-    printed.error(&signing.fetch(&()).await.unwrap_err());
+    printed.error(&signing.fetch(&(), &FetchContext::default()).await.unwrap_err());
     let spoilt = key.replacen("MIG", "CAN", 1);
     let spoilt = PrivateKeyJwt::new(SigningAlgorithm::Es256, spoilt);
     printed.error(&by_header().private_key_jwt(spoilt.clone()).build().unwrap_err());
@@ -249,7 +249,7 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
         assert_eq!(canary::shown_in(text, &lines), None, "{text}");
     }
     printed.add("ClientCredentials", &by_header().build().unwrap());
-    printed.error(&by_header().build().unwrap().fetch(&()).await.unwrap_err());
+    printed.error(&by_header().build().unwrap().fetch(&(), &FetchContext::default()).await.unwrap_err());
     printed.error(&by_header().resource(format!("https://user:{ELSEWHERE}@host")).build().unwrap_err());
     printed.error(&by_header().parameter("password", SECRET).build().unwrap_err());
 

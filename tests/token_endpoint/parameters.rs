@@ -1,11 +1,11 @@
-//! What a token is asked for, and what makes two sources different.
+//! The parameters of a token request, and which sources share a token.
 
 use tower_bearer_auth::{
-    BasicEncoding, ClientCredentials, ClientCredentialsBuilder, ErrorKind, TokenProvider as _, TokenSource,
+    BasicEncoding, ClientCredentials, ClientCredentialsBuilder, FetchContext, TokenProvider as _, TokenSource,
 };
 
 use crate::strict_issuer::{Seen, StrictIssuer};
-use crate::wire::{GOOD, Wire, answer};
+use crate::wire::{GOOD, Wire, http_response};
 
 fn base(url: &str) -> ClientCredentialsBuilder {
     ClientCredentials::builder().client_id("id").client_secret("secret").token_url(url).api_origin("https://api.test")
@@ -13,8 +13,8 @@ fn base(url: &str) -> ClientCredentialsBuilder {
 
 // RFC 8707 section 2, RFC 6749 sections 3.3 and 8.2.
 #[tokio::test]
-async fn scope_resources_audience_and_further_parameters_are_sent_once_each_and_in_order() {
-    let wire = Wire::answering(answer(200, &[], GOOD)).await;
+async fn scope_resources_audience_and_extra_parameters_are_sent_once_each_and_in_order() {
+    let wire = Wire::responding(http_response(200, &[], GOOD)).await;
     base(&wire.token_url())
         .parameter("organization", "org 7")
         .audience("https://api.test/")
@@ -24,7 +24,7 @@ async fn scope_resources_audience_and_further_parameters_are_sent_once_each_and_
         .parameter("connection-id", "\u{fc}&=")
         .build()
         .unwrap()
-        .fetch(&())
+        .fetch(&(), &FetchContext::default())
         .await
         .unwrap();
     let request = wire.requests().remove(0);
@@ -38,7 +38,7 @@ async fn scope_resources_audience_and_further_parameters_are_sent_once_each_and_
 }
 
 #[tokio::test]
-async fn parameters_go_with_basic_as_well() {
+async fn parameters_are_also_sent_with_basic() {
     let issuer = StrictIssuer::start(|seen| seen.authorization.len() == 1).await;
     let provider = base(&issuer.token_url())
         .client_secret_basic(BasicEncoding::Percent)
@@ -47,22 +47,23 @@ async fn parameters_go_with_basic_as_well() {
         .parameter("organization", "7")
         .build()
         .unwrap();
-    provider.fetch(&()).await.unwrap();
+    provider.fetch(&(), &FetchContext::default()).await.unwrap();
     let seen = issuer.seen().remove(0);
     assert_eq!(seen.all("resource"), ["https://a.test", "https://b.test"]);
     assert_eq!(seen.one("organization"), Some("7"));
     assert_eq!(seen.one("client_secret"), None);
 }
 
+#[track_caller]
 fn named(builder: ClientCredentialsBuilder, field: &str) {
     let error = builder.build().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Config);
+    assert_eq!(error.setting(), field, "{error}");
     assert!(error.to_string().starts_with(&format!("{field}: ")), "{field}: {error}");
     assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
 }
 
 #[test]
-fn a_resource_that_is_no_absolute_uri_is_refused() {
+fn a_resource_that_is_not_an_absolute_uri_is_rejected() {
     let url = "https://issuer.test/token";
     for bad in [
         "",
@@ -93,9 +94,9 @@ fn a_resource_that_is_no_absolute_uri_is_refused() {
     }
 }
 
-// RFC 6749 section 3.2: no parameter more than once; and none that would make another request of it.
+// RFC 6749 section 3.2: no parameter more than once, and none that turns the request into another one.
 #[test]
-fn a_parameter_that_this_provider_or_another_grant_sets_is_refused() {
+fn a_reserved_parameter_is_rejected() {
     let url = "https://issuer.test/token";
     for reserved in [
         "grant_type",
@@ -124,7 +125,7 @@ fn a_parameter_that_this_provider_or_another_grant_sets_is_refused() {
         "request_uri",
     ] {
         named(base(url).parameter(reserved, "CANARY"), "parameter");
-        // An issuer that compares without case would find it there twice, or take it for its own.
+        // An issuer that ignores case would find the parameter twice.
         named(base(url).parameter(reserved.to_uppercase(), "CANARY"), "parameter");
         named(
             base(url).parameter(format!("{}{}", reserved[..1].to_uppercase(), &reserved[1..]), "CANARY"),
@@ -142,12 +143,12 @@ fn a_parameter_that_this_provider_or_another_grant_sets_is_refused() {
         named(base(url).audience(value), "audience");
     }
     named(base(url).parameter("a", "CANARY").parameter("a", "b"), "parameter");
-    // The names of parameters are case-sensitive (RFC 6749 section 1.4 says so of all that it defines).
+    // Parameter names are case-sensitive (RFC 6749 section 1.4).
     base(url).parameter("a", "1").parameter("A", "2").build().unwrap();
 }
 
 #[test]
-fn debug_shows_what_the_tokens_are_for_and_no_value_that_may_be_a_secret() {
+fn debug_prints_what_is_requested_and_no_value_that_may_be_a_secret() {
     let builder = base("https://issuer.test/token")
         .environment("blue")
         .scope("read")
@@ -164,16 +165,16 @@ fn debug_shows_what_the_tokens_are_for_and_no_value_that_may_be_a_secret() {
     }
 }
 
-/// What makes the request of one source another one's.
+/// A change of the settings.
 type Change = fn(ClientCredentialsBuilder) -> ClientCredentialsBuilder;
 
-// R30: a token is for what it was asked for, and is stamped for nothing else.
+// R30: a token is used only for what it was requested for.
 #[tokio::test]
-async fn two_sources_share_no_token_whatever_they_differ_in() {
+async fn two_sources_never_share_a_token() {
     let issuer = StrictIssuer::start(|seen: &Seen| seen.one("client_secret").is_some()).await;
     let changes: [Change; 7] = [
         |b| b,
-        // Not even where they differ in nothing.
+        // Equal settings do not share a token either.
         |b| b,
         |b| b.client_id("another"),
         |b| b.scope("read"),
@@ -185,7 +186,7 @@ async fn two_sources_share_no_token_whatever_they_differ_in() {
     for (before, source) in sources.iter().enumerate() {
         assert_eq!(issuer.seen().len(), before);
         source.token().await.unwrap();
-        // A clone is the same source.
+        // A clone shares the token.
         source.clone().token().await.unwrap();
         source.token().await.unwrap();
         assert_eq!(issuer.seen().len(), before + 1);

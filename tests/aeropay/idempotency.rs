@@ -1,4 +1,4 @@
-//! Which requests may be sent twice (Aeropay's pages: the endpoints that move money, and idempotency).
+//! Which requests are idempotent (Aeropay's pages on endpoints that move money, and on idempotency).
 
 use http::{Method, Request};
 use tower_bearer_auth::aeropay::ApiVersion;
@@ -18,7 +18,7 @@ fn is_idempotent(version: ApiVersion, method: &str, path: &str, key: bool) -> bo
 
 // R18
 #[test]
-fn version_1_moves_money_with_a_get() {
+fn a_get_that_moves_money_in_version_1_is_not_idempotent() {
     for path in [
         "/reverseTransaction",
         "/reverseTransaction/",
@@ -32,27 +32,27 @@ fn version_1_moves_money_with_a_get() {
         "/reverseTransaction/1",
     ] {
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE"] {
-            assert!(!idempotent(ApiVersion::V1, method, path, false), "{method} {path}");
-            assert!(!idempotent(ApiVersion::V1, method, path, true), "{method} {path}");
+            assert!(!is_idempotent(ApiVersion::V1, method, path, false), "{method} {path}");
+            assert!(!is_idempotent(ApiVersion::V1, method, path, true), "{method} {path}");
         }
     }
     for path in ["/user", "/transaction", "/transaction?x=/reverseTransaction", "/reverseTransactions"] {
-        assert!(idempotent(ApiVersion::V1, "GET", path, false), "{path}");
+        assert!(is_idempotent(ApiVersion::V1, "GET", path, false), "{path}");
     }
 }
 
-// R18: version 1 has no Idempotency-Key; a key that nobody looks at protects nothing.
+// R18: version 1 ignores an Idempotency-Key, so a key protects nothing there.
 #[test]
-fn an_idempotency_key_counts_on_its_four_operations_and_nowhere_else() {
+fn an_idempotency_key_counts_only_for_the_four_operations_that_use_it() {
     const FOUR: [&str; 4] =
         ["/v2/transaction", "/v2/preauthTransaction", "/v2/reverseTransaction", "/v2/payoutTransaction"];
     for path in FOUR {
-        assert!(idempotent(ApiVersion::V2, "POST", path, true), "{path}");
-        assert!(idempotent(ApiVersion::V2, "POST", &format!("{path}/"), true), "{path}");
-        assert!(!idempotent(ApiVersion::V2, "POST", path, false), "{path}");
-        assert!(!idempotent(ApiVersion::V2, "PATCH", path, true), "{path}");
+        assert!(is_idempotent(ApiVersion::V2, "POST", path, true), "{path}");
+        assert!(is_idempotent(ApiVersion::V2, "POST", &format!("{path}/"), true), "{path}");
+        assert!(!is_idempotent(ApiVersion::V2, "POST", path, false), "{path}");
+        assert!(!is_idempotent(ApiVersion::V2, "PATCH", path, true), "{path}");
         let v1 = path.strip_prefix("/v2").unwrap();
-        assert!(!idempotent(ApiVersion::V1, "POST", v1, true), "{v1}");
+        assert!(!is_idempotent(ApiVersion::V1, "POST", v1, true), "{v1}");
     }
     for path in [
         "/v2/capturePreauthTransaction",
@@ -64,13 +64,13 @@ fn an_idempotency_key_counts_on_its_four_operations_and_nowhere_else() {
         "/v2",
         "/transaction",
     ] {
-        assert!(!idempotent(ApiVersion::V2, "POST", path, true), "{path}");
-        assert!(!idempotent(ApiVersion::V2, "POST", path, false), "{path}");
+        assert!(!is_idempotent(ApiVersion::V2, "POST", path, true), "{path}");
+        assert!(!is_idempotent(ApiVersion::V2, "POST", path, false), "{path}");
     }
     for (method, expected) in
         [("GET", true), ("HEAD", true), ("PUT", true), ("DELETE", true), ("PATCH", false), ("POST", false)]
     {
-        assert_eq!(idempotent(ApiVersion::V2, method, "/v2/webhook", false), expected, "{method}");
-        assert_eq!(idempotent(ApiVersion::V1, method, "/preauthTransaction", false), expected, "{method}");
+        assert_eq!(is_idempotent(ApiVersion::V2, method, "/v2/webhook", false), expected, "{method}");
+        assert_eq!(is_idempotent(ApiVersion::V1, method, "/preauthTransaction", false), expected, "{method}");
     }
 }

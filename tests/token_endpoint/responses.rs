@@ -1,25 +1,25 @@
-//! What each answer becomes.
+//! What each response of an issuer becomes.
 
 use std::error::Error as _;
 use std::io;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
-use tower_bearer_auth::{Error, ErrorKind, IssuedToken, TokenProvider as _};
+use tower_bearer_auth::{Error, ErrorKind, FetchContext, IssuedToken, TokenProvider as _};
 
-use crate::wire::{GOOD, Then, Wire, answer, client};
+use crate::wire::{GOOD, Then, Wire, client, http_response};
 
-async fn outcome(answer: Vec<u8>) -> Result<IssuedToken, Error> {
-    Wire::answering(answer).await.client().fetch(&()).await
+async fn outcome(response: Vec<u8>) -> Result<IssuedToken, Error> {
+    Wire::responding(response).await.client().fetch(&(), &FetchContext::default()).await
 }
 
-async fn failure(answer: Vec<u8>) -> Error {
-    outcome(answer).await.unwrap_err()
+async fn failure(response: Vec<u8>) -> Error {
+    outcome(response).await.unwrap_err()
 }
 
-// RFC 6749 section 5.2; RFC 8707 section 2; statuses where there is no code that anyone knows.
+// RFC 6749 section 5.2 and RFC 8707 section 2. The status decides if there is no documented code.
 #[tokio::test]
-async fn the_code_decides_and_then_the_status() {
+async fn the_error_code_decides_before_the_status() {
     use ErrorKind::{Config, InvalidCredentials, InvalidRequest, Throttled, Timeout, Unavailable};
     for (status, body, kind, code) in [
         (400, r#"{"error":"invalid_request"}"#, InvalidRequest, Some("invalid_request")),
@@ -35,7 +35,7 @@ async fn the_code_decides_and_then_the_status() {
         (400, r#"{"error":"temporarily_unavailable"}"#, Unavailable, Some("temporarily_unavailable")),
         (400, r#"{"error":"server_error"}"#, Unavailable, Some("server_error")),
         (200, r#"{"error":"invalid_client"}"#, InvalidCredentials, Some("invalid_client")),
-        // disabled_client is AccessPSP's code and nobody else's.
+        // disabled_client is a code of AccessPSP only.
         (401, r#"{"error":"disabled_client"}"#, InvalidCredentials, None),
         (400, "", InvalidRequest, None),
         (401, "", InvalidCredentials, None),
@@ -60,18 +60,18 @@ async fn the_code_decides_and_then_the_status() {
         (504, "", Unavailable, None),
         (599, "", Unavailable, None),
     ] {
-        let error = failure(answer(status, &[], body)).await;
+        let error = failure(http_response(status, &[], body)).await;
         assert_eq!(error.kind(), kind, "{status} {body}");
         assert_eq!(error.code(), code, "{status} {body}");
         assert_eq!(error.status().unwrap().as_u16(), status);
-        let passes = matches!(kind, Throttled | Timeout | Unavailable);
-        assert_eq!(error.is_transient(), passes, "{status} {body}");
+        let is_transient = matches!(kind, Throttled | Timeout | Unavailable);
+        assert_eq!(error.is_transient(), is_transient, "{status} {body}");
         assert_eq!(error.retry_after(), None);
     }
 }
 
 #[tokio::test]
-async fn retry_after_is_read_in_both_forms_and_nothing_absurd_breaks_it() {
+async fn retry_after_is_read_in_both_forms_and_invalid_values_are_ignored() {
     let date = ("Date", "Sun, 06 Nov 1994 08:49:37 GMT");
     for (value, seconds) in [
         ("0", Some(0)),
@@ -85,29 +85,29 @@ async fn retry_after_is_read_in_both_forms_and_nothing_absurd_breaks_it() {
         ("", None),
     ] {
         for status in [408, 429, 500, 503] {
-            let error = failure(answer(status, &[date, ("Retry-After", value)], "")).await;
+            let error = failure(http_response(status, &[date, ("Retry-After", value)], "")).await;
             let expected = seconds.map(Duration::from_secs);
             assert_eq!(error.retry_after(), expected, "{status} {value:?}");
         }
     }
-    // An hour from this machine's now, from a server that does not tell the time.
+    // One hour from this machine's time, from a server that sends no `Date`.
     #[expect(clippy::disallowed_methods, reason = "the header's date has to lie ahead of now")]
     let hour = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3600));
-    let error = failure(answer(503, &[("Retry-After", &hour)], "")).await;
+    let error = failure(http_response(503, &[("Retry-After", &hour)], "")).await;
     let delay = error.retry_after().unwrap();
     assert!(delay <= Duration::from_secs(3600) && delay > Duration::from_secs(3000), "{delay:?}");
-    // Where trying again cannot help, there is no time to do so.
-    let error = failure(answer(401, &[("Retry-After", "7")], "")).await;
+    // A permanent error has no delay.
+    let error = failure(http_response(401, &[("Retry-After", "7")], "")).await;
     assert_eq!(error.retry_after(), None);
 }
 
 // R26
 #[tokio::test]
-async fn no_redirect_is_followed_and_its_target_hears_nothing() {
-    let target = Wire::answering(answer(200, &[], GOOD)).await;
+async fn no_redirect_is_followed_and_its_target_receives_nothing() {
+    let target = Wire::responding(http_response(200, &[], GOOD)).await;
     for status in [300, 301, 302, 303, 304, 305, 307, 308] {
         let location = format!("{}/path?secret=inside#fragment", target.origin());
-        let error = failure(answer(status, &[("Location", &location)], "")).await;
+        let error = failure(http_response(status, &[("Location", &location)], "")).await;
         assert_eq!(error.kind(), ErrorKind::Config, "{status}");
         assert!(!error.is_transient());
         assert_eq!(error.status().unwrap().as_u16(), status);
@@ -122,24 +122,23 @@ async fn no_redirect_is_followed_and_its_target_hears_nothing() {
         "https://\u{fc}inside.test/",
         &format!("https://{}.test/", "inside".repeat(100)),
     ] {
-        let error = failure(answer(307, &[("Location", location)], "")).await;
+        let error = failure(http_response(307, &[("Location", location)], "")).await;
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(!format!("{error} {error:?}").contains("inside"), "{error}");
     }
-    assert_eq!(failure(answer(302, &[], "")).await.kind(), ErrorKind::Config);
+    assert_eq!(failure(http_response(302, &[], "")).await.kind(), ErrorKind::Config);
     assert_eq!(target.connections(), 0);
 }
 
 fn lifetime(token: &IssuedToken) -> String {
-    // The lifetime is the crate's own business but for `Debug`.
     let shown = format!("{token:?}");
     let (_, rest) = shown.split_once("lifetime: ").unwrap();
     rest.split([',', ' ']).next().unwrap().to_owned()
 }
 
-// R32, row for row, as the issuer writes it.
+// R32, row by row, as the issuer sends it.
 #[tokio::test]
-async fn every_lifetime_that_issuers_write_is_understood() {
+async fn every_form_of_a_lifetime_that_issuers_send_is_read() {
     for (json, expected) in [
         ("1", "Some(1s)"),
         ("59", "Some(59s)"),
@@ -160,19 +159,19 @@ async fn every_lifetime_that_issuers_write_is_understood() {
         ("\"abc\"", "None"),
     ] {
         let body = format!(r#"{{"access_token":"abc","token_type":"Bearer","expires_in":{json}}}"#);
-        let token = outcome(answer(200, &[], &body)).await.unwrap();
+        let token = outcome(http_response(200, &[], &body)).await.unwrap();
         assert_eq!(lifetime(&token), expected, "{json}");
     }
-    let absent = outcome(answer(200, &[], r#"{"access_token":"abc","token_type":"Bearer"}"#)).await;
+    let absent = outcome(http_response(200, &[], r#"{"access_token":"abc","token_type":"Bearer"}"#)).await;
     assert_eq!(lifetime(&absent.unwrap()), "None");
     let nan = r#"{"access_token":"abc","token_type":"Bearer","expires_in":NaN}"#;
-    let error = failure(answer(200, &[], nan)).await;
+    let error = failure(http_response(200, &[], nan)).await;
     assert_eq!(error.kind(), ErrorKind::MalformedResponse);
 }
 
 // R41
 #[tokio::test]
-async fn a_malformed_answer_is_a_transient_error_that_quotes_nothing() {
+async fn a_malformed_response_is_a_transient_error_that_quotes_nothing() {
     let html = "<html><title>CANARY</title></html>";
     let endless = format!(r#"{{"access_token":"CANARY{}"}}"#, "x".repeat(64 * 1024));
     let deep = format!(r#"{{"access_token":{}"#, "[".repeat(60_000));
@@ -204,7 +203,7 @@ async fn a_malformed_answer_is_a_transient_error_that_quotes_nothing() {
     ] {
         let start: String = body.chars().take(60).collect();
         for status in [200, 201] {
-            let error = failure(answer(status, &[], body)).await;
+            let error = failure(http_response(status, &[], body)).await;
             assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{start}");
             assert!(error.is_transient(), "{start}");
             assert_eq!(error.status().unwrap().as_u16(), status);
@@ -212,13 +211,13 @@ async fn a_malformed_answer_is_a_transient_error_that_quotes_nothing() {
             assert!(!format!("{error} {error:?}").contains("CANARY"), "{start}");
         }
     }
-    let error = failure(answer(204, &[], "")).await;
+    let error = failure(http_response(204, &[], "")).await;
     assert_eq!(error.kind(), ErrorKind::MalformedResponse);
 }
 
-// RFC 6750 section 2.1; a line break would start a header of the issuer's choosing.
+// RFC 6750 section 2.1. A line break would let the issuer add a header.
 #[tokio::test]
-async fn a_token_with_a_character_that_no_bearer_token_has_is_refused() {
+async fn a_token_with_an_invalid_character_is_rejected() {
     for token in [
         "CANARY\\r\\nx-evil: 1",
         "CANARY\\n",
@@ -236,29 +235,29 @@ async fn a_token_with_a_character_that_no_bearer_token_has_is_refused() {
         "CANARY\\t",
     ] {
         let body = format!(r#"{{"access_token":"{token}","token_type":"Bearer"}}"#);
-        let error = failure(answer(200, &[], &body)).await;
+        let error = failure(http_response(200, &[], &body)).await;
         assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{token}");
         assert!(error.is_transient());
         assert!(!format!("{error} {error:?}").contains("CANARY"), "{token}");
     }
-    // Raw control characters in a string are no JSON.
-    let error = failure(answer(200, &[], "{\"access_token\":\"a\r\nb\"}")).await;
+    // Raw control characters in a string are not valid JSON.
+    let error = failure(http_response(200, &[], "{\"access_token\":\"a\r\nb\"}")).await;
     assert_eq!(error.kind(), ErrorKind::MalformedResponse);
-    // Escapes that stand for good characters are fine: some issuers escape every slash.
+    // Escapes of valid characters are accepted. Some issuers escape every slash.
     for token in ["a\\/b+c~d.e-f_g==", "\\u0061bc"] {
         let body = format!(r#"{{"access_token":"{token}","token_type":"Bearer"}}"#);
-        outcome(answer(200, &[], &body)).await.unwrap();
+        outcome(http_response(200, &[], &body)).await.unwrap();
     }
 }
 
-// RFC 6749 section 5.1: the type's case does not count. Section 7.1: no token of another type is used.
+// RFC 6749 section 5.1: the token type is case-insensitive. Section 7.1: no token of another type is used.
 #[tokio::test]
-async fn a_token_that_is_not_a_bearer_token_is_refused_by_name() {
+async fn a_token_that_is_not_a_bearer_token_is_rejected_by_name() {
     for token_type in ["\"Bearer\"", "\"bearer\"", "\"BEARER\"", "\"bEaReR\"", "\" Bearer \"", "null"] {
         let body = format!(r#"{{"access_token":"abc","token_type":{token_type}}}"#);
-        outcome(answer(200, &[], &body)).await.unwrap();
+        outcome(http_response(200, &[], &body)).await.unwrap();
     }
-    outcome(answer(200, &[], r#"{"access_token":"abc"}"#)).await.unwrap();
+    outcome(http_response(200, &[], r#"{"access_token":"abc"}"#)).await.unwrap();
     for (token_type, named) in [
         ("\"DPoP\"", "DPoP"),
         ("\"dpop\"", "DPoP"),
@@ -273,7 +272,7 @@ async fn a_token_that_is_not_a_bearer_token_is_refused_by_name() {
         ("{}", "not a bearer token"),
     ] {
         let body = format!(r#"{{"access_token":"abc","token_type":{token_type}}}"#);
-        let error = failure(answer(200, &[], &body)).await;
+        let error = failure(http_response(200, &[], &body)).await;
         assert_eq!(error.kind(), ErrorKind::UnsupportedTokenType, "{token_type}");
         assert!(!error.is_transient());
         assert!(error.to_string().contains(named), "{error}");
@@ -281,12 +280,12 @@ async fn a_token_that_is_not_a_bearer_token_is_refused_by_name() {
     }
 }
 
-// Aera's pages differ in the fields of an answer: what is added to it breaks nothing.
+// Aera's pages differ in the fields of a response, so additional fields are accepted.
 #[tokio::test]
-async fn unknown_fields_and_another_content_type_are_no_matter() {
+async fn unknown_fields_and_other_content_types_are_accepted() {
     let body = r#"{"a":1,"a":{"b":[null]},"access_token":"abc","scope":"x","refresh_token":"r","token_type":"Bearer","expires_in":60}"#;
     for content_type in ["text/plain", "application/jwt", "text/html; charset=latin1", ""] {
-        let token = outcome(answer(200, &[("Content-Type", content_type)], body)).await;
+        let token = outcome(http_response(200, &[("Content-Type", content_type)], body)).await;
         assert_eq!(lifetime(&token.unwrap()), "Some(60s)");
     }
 }
@@ -308,16 +307,16 @@ fn chunked(body: &str) -> Vec<u8> {
     bytes
 }
 
-// R41: the cap is 64 KiB, announced or not.
+// R41: the limit is 64 KiB, with or without a declared length.
 #[tokio::test]
-async fn an_answer_is_read_up_to_64_kib_and_no_further() {
+async fn a_response_is_read_up_to_64_kib() {
     let cap = 64 * 1024;
-    outcome(answer(200, &[], &sized(cap))).await.unwrap();
+    outcome(http_response(200, &[], &sized(cap))).await.unwrap();
     outcome(chunked(&sized(cap))).await.unwrap();
-    // Announced and never sent: refused without waiting for it.
-    let promise = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", cap + 1);
-    let wire = Wire::start(Then::Hang(promise.into_bytes())).await;
-    // One that never ends.
+    // Declared and never sent: rejected without waiting for it.
+    let declared = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", cap + 1);
+    let wire = Wire::start(Then::Hang(declared.into_bytes())).await;
+    // A body that never ends.
     let mut endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     for _ in 0..70 {
         endless.extend(b"400\r\n");
@@ -326,37 +325,37 @@ async fn an_answer_is_read_up_to_64_kib_and_no_further() {
     }
     let hanging = Wire::start(Then::Hang(endless)).await;
     for error in [
-        failure(answer(200, &[], &sized(cap + 1))).await,
+        failure(http_response(200, &[], &sized(cap + 1))).await,
         failure(chunked(&sized(cap + 1))).await,
-        wire.client().fetch(&()).await.unwrap_err(),
-        hanging.client().fetch(&()).await.unwrap_err(),
+        wire.client().fetch(&(), &FetchContext::default()).await.unwrap_err(),
+        hanging.client().fetch(&(), &FetchContext::default()).await.unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{error}");
         assert!(error.is_transient());
         assert!(error.to_string().contains("64 KiB"), "{error}");
     }
-    // An error stays what its status says, however much comes with it.
-    let error = failure(answer(403, &[], &sized(cap + 1))).await;
+    // The status of an error decides, even if the body is too large.
+    let error = failure(http_response(403, &[], &sized(cap + 1))).await;
     assert_eq!(error.kind(), ErrorKind::InvalidCredentials);
-    let error = failure(answer(503, &[("Retry-After", "3")], &sized(cap + 1))).await;
+    let error = failure(http_response(503, &[("Retry-After", "3")], &sized(cap + 1))).await;
     assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
 }
 
-// R39: what breaks on the wire is never permanent.
+// R39: an I/O error is never permanent.
 #[tokio::test]
-async fn a_broken_connection_is_transient_and_its_cause_is_kept() {
-    let nobody = {
+async fn an_io_error_is_transient_and_keeps_its_source() {
+    let unreachable = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://{}/token", listener.local_addr().unwrap())
     };
-    let refused = client(&nobody).build().unwrap().fetch(&()).await.unwrap_err();
-    let torn = format!("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{GOOD}");
+    let refused = client(&unreachable).build().unwrap().fetch(&(), &FetchContext::default()).await.unwrap_err();
+    let truncated = format!("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{GOOD}");
     let half_a_head = b"HTTP/1.1 200 OK\r\nContent-Le".to_vec();
     let bad_chunk = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nCANARY".to_vec();
     for error in [
         &refused,
         &failure(Vec::new()).await,
-        &failure(torn.into_bytes()).await,
+        &failure(truncated.into_bytes()).await,
         &failure(half_a_head).await,
         &failure(bad_chunk).await,
         &failure(b"garbage CANARY garbage\r\n\r\n".to_vec()).await,
@@ -379,13 +378,13 @@ async fn a_broken_connection_is_transient_and_its_cause_is_kept() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_hangs_meets_the_call_s_own_timeout() {
-    let half = answer(200, &[], GOOD);
+async fn a_hanging_issuer_ends_in_the_timeout_of_the_call() {
+    let half = http_response(200, &[], GOOD);
     let half = half[..half.len() - 5].to_vec();
     for sent in [Vec::new(), b"HTTP/1.1 200 OK\r\n".to_vec(), half] {
         let wire = Wire::start(Then::Hang(sent)).await;
         let provider = client(&wire.token_url()).timeout(Duration::from_millis(50)).build().unwrap();
-        let error = provider.fetch(&()).await.unwrap_err();
+        let error = provider.fetch(&(), &FetchContext::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert!(error.is_transient());
         assert!(error.to_string().contains("50ms"), "{error}");

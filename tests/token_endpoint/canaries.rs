@@ -1,17 +1,17 @@
-//! No secret, no key and no token in anything that can be printed, whatever the issuer does.
+//! No secret, key or token is printed, whatever the issuer sends.
 
 use std::error::Error as StdError;
 use std::time::Duration;
 
 use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
-use tower_bearer_auth::{AccessPsp, AccessPspBuilder, Error, Secret, TokenProvider as _};
+use tower_bearer_auth::{AccessPsp, AccessPspBuilder, Error, FetchContext, Secret, TokenProvider as _};
 
 use crate::canary::shown_in;
-use crate::wire::{Then, Wire, answer};
+use crate::wire::{Then, Wire, http_response};
 
-/// Sent, and so something that an issuer may echo.
+/// Values that are sent, so an issuer may echo them.
 const SENT: [&str; 3] = ["cZ7kQ9vX-client/secret+1", "pL4mW8tR-issuer-key", "hN6bJ2yD-api-key"];
-/// Received.
+/// A value that is received.
 const TOKEN: &str = "gT5fV3sE-token.of/the+issuer";
 const ALL: [&str; 4] = [SENT[0], SENT[1], SENT[2], TOKEN];
 
@@ -47,7 +47,7 @@ fn provider(token_url: &str) -> AccessPsp {
 
 // R48
 #[tokio::test]
-async fn an_issuer_that_echoes_what_it_was_sent_finds_it_in_no_error() {
+async fn an_error_never_contains_what_the_issuer_echoes() {
     for echo in SENT.iter().chain([&TOKEN]) {
         let json = serde_json::to_string(echo).unwrap();
         let bodies = [
@@ -77,15 +77,15 @@ async fn an_issuer_that_echoes_what_it_was_sent_finds_it_in_no_error() {
                     ("WWW-Authenticate", *echo),
                     ("Content-Type", *echo),
                 ];
-                let wire = Wire::answering(answer(status, &headers, body)).await;
-                let error = provider(&wire.token_url()).fetch(&()).await.unwrap_err();
+                let wire = Wire::responding(http_response(status, &headers, body)).await;
+                let error = provider(&wire.token_url()).fetch(&(), &FetchContext::default()).await.unwrap_err();
                 assert_eq!(wire.requests().len(), 1, "{error:?}");
                 assert_silent(&everything(&error));
             }
         }
         for location in &locations {
-            let wire = Wire::answering(answer(307, &[("Location", location)], "")).await;
-            let error = provider(&wire.token_url()).fetch(&()).await.unwrap_err();
+            let wire = Wire::responding(http_response(307, &[("Location", location)], "")).await;
+            let error = provider(&wire.token_url()).fetch(&(), &FetchContext::default()).await.unwrap_err();
             assert_eq!(wire.requests().len(), 1, "{error:?}");
             assert_silent(&everything(&error));
         }
@@ -97,27 +97,27 @@ async fn an_issuer_that_echoes_what_it_was_sent_finds_it_in_no_error() {
             format!("HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{json}"),
             format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{echo}\r\n"),
         ] {
-            let wire = Wire::answering(raw.clone().into_bytes()).await;
-            let error = provider(&wire.token_url()).fetch(&()).await.unwrap_err();
+            let wire = Wire::responding(raw.clone().into_bytes()).await;
+            let error = provider(&wire.token_url()).fetch(&(), &FetchContext::default()).await.unwrap_err();
             assert_eq!(wire.requests().len(), 1, "{error:?}");
             assert_silent(&everything(&error));
         }
     }
     let hanging = Wire::start(Then::Hang(Vec::new())).await;
-    let impatient = builder(&hanging.token_url()).timeout(Duration::from_millis(200)).build().unwrap();
-    let error = impatient.fetch(&()).await.unwrap_err();
+    let with_timeout = builder(&hanging.token_url()).timeout(Duration::from_millis(200)).build().unwrap();
+    let error = with_timeout.fetch(&(), &FetchContext::default()).await.unwrap_err();
     assert_silent(&everything(&error));
-    let error = provider("http://127.0.0.1:1/").fetch(&()).await.unwrap_err();
+    let error = provider("http://127.0.0.1:1/").fetch(&(), &FetchContext::default()).await.unwrap_err();
     assert_silent(&everything(&error));
 }
 
 #[tokio::test]
-async fn what_holds_a_secret_or_a_token_does_not_show_it() {
+async fn types_with_a_secret_or_a_token_do_not_print_it() {
     let good = format!(r#"{{"access_token":"{TOKEN}","token_type":"Bearer"}}"#);
-    let wire = Wire::answering(answer(200, &[("Set-Cookie", TOKEN)], &good)).await;
+    let wire = Wire::responding(http_response(200, &[("Set-Cookie", TOKEN)], &good)).await;
     let [secret, issuer_key, api_key] = SENT;
     let provider = provider(&wire.token_url());
-    let token = provider.fetch(&()).await.unwrap();
+    let token = provider.fetch(&(), &FetchContext::default()).await.unwrap();
     let http = HttpClient::new().unwrap();
     let client = TokenClient::new(http.clone());
     let url = format!("{}?code={secret}", wire.token_url());
@@ -127,7 +127,7 @@ async fn what_holds_a_secret_or_a_token_does_not_show_it() {
             .header(http::header::AUTHORIZATION, issuer_key.parse().unwrap())
     };
     let shown_request = format!("{:?} {:#?}", request(), TokenRequest::json(secret.into()));
-    let answer = endpoint.call(request()).await.unwrap();
+    let response = endpoint.call(request()).await.unwrap();
     let builder = AccessPsp::builder()
         .client_id("id")
         .client_secret(Secret::from(secret))
@@ -140,10 +140,10 @@ async fn what_holds_a_secret_or_a_token_does_not_show_it() {
         format!("{token:?} {token:#?}"),
         format!("{http:?} {client:?} {endpoint:?} {endpoint:#?}"),
         shown_request,
-        format!("{answer:?} {answer:#?}"),
+        format!("{response:?} {response:#?}"),
         format!("{builder:?} {builder:#?}"),
         format!("{:?}", HttpClient::builder().identity_pem(secret, issuer_key).roots_pem(secret)),
-        everything(&builder.build().unwrap_err()),
+        everything(&builder.build().unwrap_err().into()),
     ] {
         assert_silent(&text);
     }

@@ -1,15 +1,15 @@
-//! AccessPSP as its page has it, at the sandbox's issuer over TLS.
+//! AccessPSP as its page documents it, against the sandbox's issuer over TLS.
 
 use http::{HeaderValue, Response, StatusCode};
-use tower_bearer_auth::token_endpoint::HttpClient;
+use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient};
 use tower_bearer_auth::{
-    AccessPsp, AccessPspBuilder, Error, ErrorKind, Rejection, ResponseHead, TokenProvider, TokenSource,
+    AccessPsp, AccessPspBuilder, Error, ErrorKind, FetchContext, Rejection, ResponseHead, TokenProvider, TokenSource,
 };
 use tower_bearer_auth_sandbox::{AccessPspSandbox, Fault, ScriptedResponse};
 
-use crate::wire::{Wire, answer};
+use crate::wire::{Wire, http_response};
 
-/// The sandbox as an environment of its own.
+/// The sandbox as an environment.
 pub(crate) fn settings(sandbox: &AccessPspSandbox) -> AccessPspBuilder {
     let client = HttpClient::builder().roots_pem(sandbox.ca_pem()).build().unwrap();
     AccessPsp::builder()
@@ -22,12 +22,12 @@ pub(crate) fn settings(sandbox: &AccessPspSandbox) -> AccessPspBuilder {
 }
 
 async fn failure(provider: &AccessPsp) -> Error {
-    provider.fetch(&()).await.unwrap_err()
+    provider.fetch(&(), &FetchContext::default()).await.unwrap_err()
 }
 
-// AccessPSP's page, the token request: the form's fields; no scope and no x-api-key unless told so.
+// AccessPSP's page, the token request: the fields of the form. A scope and x-api-key are sent only if they are set.
 #[tokio::test]
-async fn the_issuer_sees_the_documented_form_and_its_token_is_good() {
+async fn the_issuer_receives_the_documented_form_and_issues_a_token() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let source = TokenSource::new(settings(&sandbox).build().unwrap());
     let token = source.token().await.unwrap();
@@ -57,7 +57,7 @@ async fn the_issuer_sees_the_documented_form_and_its_token_is_good() {
 }
 
 #[tokio::test]
-async fn scope_and_the_token_call_s_api_key_go_out_where_they_are_set() {
+async fn the_scope_and_the_api_key_of_token_requests_are_sent_if_they_are_set() {
     let sandbox = AccessPspSandbox::builder().allow_scope("wallet").require_token_api_key().start().await.unwrap();
     let provider = settings(&sandbox)
         .scope("wallet")
@@ -65,7 +65,7 @@ async fn scope_and_the_token_call_s_api_key_go_out_where_they_are_set() {
         .api_key(sandbox.api_key())
         .build()
         .unwrap();
-    provider.fetch(&()).await.unwrap();
+    provider.fetch(&(), &FetchContext::default()).await.unwrap();
     let request = sandbox.token_requests().remove(0);
     assert_eq!(request.fields[3], ("scope".to_owned(), "wallet".to_owned()));
     let keys: Vec<_> = request.headers.get_all("x-api-key").iter().collect();
@@ -75,7 +75,7 @@ async fn scope_and_the_token_call_s_api_key_go_out_where_they_are_set() {
     assert!(headers["x-api-key"].is_sensitive());
 }
 
-// AccessPSP's page, the error table: code, status, and the fix that it names.
+// AccessPSP's page, the error table: the code, the status and the fix.
 const PAGE: [(u16, &str, ErrorKind, &str); 3] = [
     (400, "invalid_request", ErrorKind::InvalidRequest, "body fields"),
     (401, "invalid_client", ErrorKind::InvalidCredentials, "verify the client_id and client_secret"),
@@ -83,25 +83,25 @@ const PAGE: [(u16, &str, ErrorKind, &str); 3] = [
 ];
 
 #[tokio::test]
-async fn each_documented_error_is_permanent_and_hints_at_its_documented_fix() {
+async fn each_documented_error_is_permanent_and_its_hint_is_the_documented_fix() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let provider = settings(&sandbox).build().unwrap();
     for (status, code, kind, fix) in PAGE {
         let status = StatusCode::from_u16(status).unwrap();
         let body = format!(r#"{{"error":"{code}"}}"#);
         let with_code = ScriptedResponse::new(status).json(body);
-        // A 403 with an empty body exists in the wild; a gateway has forms of its own (1.8).
+        // Real servers send a 403 with an empty body, and gateways send their own bodies (1.8).
         let gateway = ScriptedResponse::new(status).json(r#"{"message":"Forbidden"}"#);
         let other = ScriptedResponse::new(status).json(r#"{"error":"no such code"}"#);
-        for (answer, said) in
+        for (response, code) in
             [(with_code, Some(code)), (ScriptedResponse::new(status), None), (gateway, None), (other, None)]
         {
-            sandbox.script(Fault::Response(answer));
+            sandbox.script(Fault::Response(response));
             let error = failure(&provider).await;
             assert_eq!(error.kind(), kind);
             assert!(!error.is_transient());
             assert_eq!(error.status(), Some(status));
-            assert_eq!(error.code(), said);
+            assert_eq!(error.code(), code);
             assert!(error.hint().unwrap().contains(fix), "{error}");
             assert!(error.to_string().contains(fix), "{error}");
             assert!(error.to_string().contains(&sandbox.issuer_origin()), "{error}");
@@ -110,7 +110,7 @@ async fn each_documented_error_is_permanent_and_hints_at_its_documented_fix() {
 }
 
 #[tokio::test]
-async fn a_code_that_contradicts_its_status_decides() {
+async fn the_code_decides_if_it_contradicts_the_status() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let provider = settings(&sandbox).build().unwrap();
     for (_, code, kind, _) in PAGE {
@@ -125,14 +125,14 @@ async fn a_code_that_contradicts_its_status_decides() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_and_overload_are_told_apart() {
+async fn wrong_credentials_are_permanent_and_overload_is_transient() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let wrong = settings(&sandbox).client_secret("wrong").build().unwrap();
     let error = failure(&wrong).await;
     assert_eq!(error.kind(), ErrorKind::InvalidCredentials);
     assert_eq!(error.code(), Some("invalid_client"));
-    let unasked = settings(&sandbox).scope("nobody-asked").build().unwrap();
-    assert_eq!(failure(&unasked).await.kind(), ErrorKind::InvalidRequest);
+    let unknown_scope = settings(&sandbox).scope("unknown").build().unwrap();
+    assert_eq!(failure(&unknown_scope).await.kind(), ErrorKind::InvalidRequest);
 
     let provider = settings(&sandbox).build().unwrap();
     for (status, kind) in [
@@ -153,11 +153,11 @@ async fn wrong_credentials_and_overload_are_told_apart() {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.is_transient());
     }
-    // After any of them the next call is as good as new: the pool holds nothing that is broken.
-    provider.fetch(&()).await.unwrap();
+    // The next call succeeds: the pool keeps no broken connection.
+    provider.fetch(&(), &FetchContext::default()).await.unwrap();
 }
 
-// AccessPSP's page, the environments: production is the default, and its hosts are these.
+// AccessPSP's page, the environments: production is the default, with these hosts.
 #[test]
 fn production_is_the_default_environment() {
     let provider = AccessPsp::new("id", "secret").unwrap();
@@ -170,42 +170,41 @@ fn production_is_the_default_environment() {
     assert_eq!(provider.header(), "authorization");
 }
 
-// What is sent to the default environment goes to the path that the page shows.
+// A token request to the default environment has the path of the page.
 #[tokio::test]
-async fn production_s_token_url_is_the_documented_one() {
+async fn the_token_url_of_production_is_the_documented_one() {
     let (seen, mut urls) = tokio::sync::mpsc::unbounded_channel();
     let provider = AccessPsp::builder()
         .client_id("id")
         .client_secret("secret")
-        .http_client(tower::service_fn(move |request: http::Request<_>| {
+        .http_client(TokenClient::new(tower::service_fn(move |request: http::Request<bytes::Bytes>| {
             seen.send(request.uri().to_string()).unwrap();
-            let _: http_body_util::Full<bytes::Bytes> = request.into_body();
             std::future::ready(Ok::<_, std::io::Error>(Response::new(String::from(
                 // The literal example body of the page.
                 r#"{ "access_token": "eyJraWQiOiJrMSIsImFsZyI6IlJTMjU2In0.eyJ", "token_type": "Bearer", "expires_in": 1800 }"#,
             ))))
-        }))
+        })))
         .build()
         .unwrap();
-    let token = provider.fetch(&()).await.unwrap();
+    let token = provider.fetch(&(), &FetchContext::default()).await.unwrap();
     assert!(format!("{token:?}").contains("1800s"));
     assert_eq!(urls.recv().await.unwrap(), "https://accesspsp.aerahost.com/oauth/token");
 }
 
-// AccessPSP's page: its one signal is a 401. R16: what a new token does not cure is no refusal.
+// AccessPSP's page: a 401 is the only signal. R16: a response that a new token does not change is not a rejection.
 #[test]
-fn the_api_s_401_is_explicit_but_for_what_a_new_token_does_not_cure() {
+fn a_401_of_the_api_is_an_invalid_token_unless_a_new_token_does_not_help() {
     let provider = AccessPsp::new("id", "secret").unwrap();
     for (status, challenge, expected) in [
-        (401, None, Rejection::InvalidToken),
-        (401, Some("Bearer"), Rejection::InvalidToken),
-        (401, Some("Bearer error=\"invalid_token\""), Rejection::InvalidToken),
-        (401, Some("Bearer error=\"insufficient_scope\""), Rejection::None__),
-        (401, Some("Bearer error=\"insufficient_user_authentication\""), Rejection::None__),
-        (403, None, Rejection::None__),
-        (403, Some("Bearer error=\"invalid_token\""), Rejection::None__),
-        (200, None, Rejection::None__),
-        (500, None, Rejection::None__),
+        (401, None, Some(Rejection::InvalidToken)),
+        (401, Some("Bearer"), Some(Rejection::InvalidToken)),
+        (401, Some("Bearer error=\"invalid_token\""), Some(Rejection::InvalidToken)),
+        (401, Some("Bearer error=\"insufficient_scope\""), None),
+        (401, Some("Bearer error=\"insufficient_user_authentication\""), None),
+        (403, None, None),
+        (403, Some("Bearer error=\"invalid_token\""), None),
+        (200, None, None),
+        (500, None, None),
     ] {
         let mut response = Response::builder().status(status);
         if let Some(challenge) = challenge {
@@ -216,9 +215,9 @@ fn the_api_s_401_is_explicit_but_for_what_a_new_token_does_not_cure() {
     }
 }
 
-// R26, with a target that speaks TLS by the same authority.
+// R26, with a target that has a certificate of the same authority.
 #[tokio::test]
-async fn a_redirecting_issuer_gets_no_secret_carried_to_another_host() {
+async fn a_redirect_of_the_issuer_sends_no_secret_to_another_host() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let target = sandbox.recorder().await.unwrap();
     let provider = settings(&sandbox).build().unwrap();
@@ -233,8 +232,8 @@ async fn a_redirecting_issuer_gets_no_secret_carried_to_another_host() {
 }
 
 #[tokio::test]
-async fn a_403_with_nothing_in_it_is_a_disabled_client_here_and_not_everywhere() {
-    let wire = Wire::answering(answer(403, &[], "")).await;
+async fn an_empty_403_has_the_hint_of_a_disabled_client_for_access_psp_only() {
+    let wire = Wire::responding(http_response(403, &[], "")).await;
     let provider = AccessPsp::builder()
         .client_id("id")
         .client_secret("secret")
@@ -242,8 +241,10 @@ async fn a_403_with_nothing_in_it_is_a_disabled_client_here_and_not_everywhere()
         .api_origin("http://127.0.0.1:1")
         .build()
         .unwrap();
-    assert_eq!(failure(&provider).await.kind(), ErrorKind::InvalidCredentials);
+    let error = failure(&provider).await;
+    assert_eq!((error.kind(), error.hint()), (ErrorKind::InvalidCredentials, Some("contact Aera support")));
     assert_eq!(provider.label(), wire.origin());
-    let general = wire.client().fetch(&()).await.unwrap_err();
+    let general = wire.client().fetch(&(), &FetchContext::default()).await.unwrap_err();
     assert_eq!(general.kind(), ErrorKind::InvalidCredentials);
+    assert!(!general.hint().unwrap().contains("Aera"), "{general}");
 }

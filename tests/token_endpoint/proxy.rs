@@ -1,4 +1,4 @@
-//! An egress proxy by CONNECT: what it sees, what it may refuse, and who goes around it.
+//! An egress proxy with CONNECT: what it receives, how it can fail, and which issuers bypass it.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -12,35 +12,35 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tower_bearer_auth::token_endpoint::{HttpClient, HttpClientBuilder};
-use tower_bearer_auth::{BasicEncoding, ClientCredentials, Error, ErrorKind, TokenProvider as _};
+use tower_bearer_auth::{BasicEncoding, ClientCredentials, Error, ErrorKind, FetchContext, TokenProvider as _};
 use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 use crate::access_psp::settings;
 use crate::canary::shown_in;
-use crate::wire::{GOOD, Wire, answer, client};
+use crate::wire::{GOOD, Wire, client, http_response};
 
 const PASSWORD: &str = "cZ7kQ9vX:proxy/pass word";
 
 #[derive(Clone)]
-enum Mood {
-    /// Does its work.
+enum Behavior {
+    /// Opens the tunnel.
     Open,
-    /// Does its work, once it has said this.
+    /// Sends this text first, and then opens the tunnel.
     OpenAfter(&'static str),
-    /// Says this, and closes.
-    Say(&'static str),
-    /// Says this, and no more.
+    /// Sends this text and closes the connection.
+    Send(&'static str),
+    /// Sends this text and keeps the connection open.
     Hang(&'static str),
 }
 
-/// A proxy that keeps every byte that a client sends it, in and before the tunnel.
+/// A proxy that records every byte that a client sends, before and inside the tunnel.
 struct ConnectProxy {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl ConnectProxy {
-    async fn start(mood: Mood) -> Self {
+    async fn start(behavior: Behavior) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
@@ -49,7 +49,7 @@ impl ConnectProxy {
             while let Ok((stream, _)) = listener.accept().await {
                 let at = keep.lock().len();
                 keep.lock().push(Vec::new());
-                tokio::spawn(serve(stream, mood.clone(), Arc::clone(&keep), at));
+                tokio::spawn(serve(stream, behavior.clone(), Arc::clone(&keep), at));
             }
         });
         Self { address, seen }
@@ -67,7 +67,7 @@ impl ConnectProxy {
         self.seen.lock().len()
     }
 
-    /// What came before the tunnel, and what went into it.
+    /// The bytes before the tunnel, and the bytes inside it.
     fn bytes(&self, connection: usize) -> (String, Vec<u8>) {
         let seen = self.seen.lock()[connection].clone();
         let end = seen.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
@@ -75,22 +75,22 @@ impl ConnectProxy {
     }
 }
 
-async fn serve(mut stream: TcpStream, mood: Mood, keep: Arc<Mutex<Vec<Vec<u8>>>>, at: usize) {
+async fn serve(mut stream: TcpStream, behavior: Behavior, keep: Arc<Mutex<Vec<Vec<u8>>>>, at: usize) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };
         head.push(byte);
         keep.lock()[at].push(byte);
     }
-    match mood {
-        Mood::Open => {}
-        Mood::OpenAfter(text) => stream.write_all(text.as_bytes()).await.unwrap(),
-        Mood::Say(text) => {
-            // The client may be gone.
+    match behavior {
+        Behavior::Open => {}
+        Behavior::OpenAfter(text) => stream.write_all(text.as_bytes()).await.unwrap(),
+        Behavior::Send(text) => {
+            // The client may have closed the connection.
             let _ = stream.write_all(text.as_bytes()).await;
             return;
         }
-        Mood::Hang(text) => {
+        Behavior::Hang(text) => {
             let _ = stream.write_all(text.as_bytes()).await;
             return std::future::pending().await;
         }
@@ -116,17 +116,17 @@ fn trusting(sandbox: &AccessPspSandbox) -> HttpClientBuilder {
 }
 
 async fn fetch(sandbox: &AccessPspSandbox, client: HttpClientBuilder) -> Result<(), Error> {
-    settings(sandbox).http_client(client.build()?).build()?.fetch(&()).await.map(drop)
+    settings(sandbox).http_client(client.build()?).build()?.fetch(&(), &FetchContext::default()).await.map(drop)
 }
 
-// RFC 9110 section 9.3.6: the proxy sees host and port, and its own credentials.
+// RFC 9110 section 9.3.6: the proxy receives the host, the port and its own credentials.
 #[tokio::test]
-async fn the_proxy_sees_host_and_port_and_nothing_of_the_token_request() {
+async fn the_proxy_receives_the_host_and_port_and_nothing_of_the_token_request() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
-    let proxy = ConnectProxy::start(Mood::Open).await;
+    let proxy = ConnectProxy::start(Behavior::Open).await;
     fetch(&sandbox, trusting(&sandbox).proxy(proxy.url())).await.unwrap();
     fetch(&sandbox, trusting(&sandbox).proxy(proxy.with_password())).await.unwrap();
-    // A secret in a header of the request is no header of the tunnel's.
+    // A header of the token request is not sent to the proxy.
     let basic = ClientCredentials::builder()
         .client_id(sandbox.client_id())
         .client_secret(sandbox.client_secret())
@@ -135,14 +135,14 @@ async fn the_proxy_sees_host_and_port_and_nothing_of_the_token_request() {
         .token_url(sandbox.token_url())
         .api_origin(sandbox.api_origin())
         .http_client(trusting(&sandbox).proxy(proxy.url()).build().unwrap());
-    basic.build().unwrap().fetch(&()).await.unwrap_err();
+    basic.build().unwrap().fetch(&(), &FetchContext::default()).await.unwrap_err();
     assert_eq!((proxy.connections(), sandbox.token_request_count()), (3, 3));
     let issuer = sandbox.issuer_origin().replace("https://", "");
     let authorization = format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(format!("us-er:{PASSWORD}")));
     for (connection, credentials) in ["", &authorization, ""].into_iter().enumerate() {
         let (head, tunnel) = proxy.bytes(connection);
         assert_eq!(head, format!("CONNECT {issuer} HTTP/1.1\r\nHost: {issuer}\r\n{credentials}\r\n"));
-        // A TLS handshake, and then what nobody reads without its key.
+        // A TLS handshake, and then encrypted bytes.
         assert_eq!(tunnel[0], 0x16);
         let text = String::from_utf8_lossy(&tunnel);
         assert!(!["POST", "oauth/token", "client_credentials", "x-api-key"].iter().any(|part| text.contains(part)));
@@ -151,71 +151,72 @@ async fn the_proxy_sees_host_and_port_and_nothing_of_the_token_request() {
     }
 }
 
-// A host that this machine cannot find is the proxy's to find; the port is that of https where none is written.
+// The proxy resolves a host that this machine cannot resolve. The default port is that of https.
 #[tokio::test]
-async fn the_issuer_s_name_is_resolved_by_the_proxy() {
-    for (url, asked) in [
+async fn the_proxy_resolves_the_name_of_the_issuer() {
+    for (url, target) in [
         ("https://issuer.invalid/token?tenant=7", "issuer.invalid:443"),
         ("https://Issuer.invalid:8443/token", "issuer.invalid:8443"),
         ("https://[2001:db8::1]/token", "[2001:db8::1]:443"),
     ] {
-        let proxy = ConnectProxy::start(Mood::Say("HTTP/1.1 403 Forbidden\r\n\r\n")).await;
+        let proxy = ConnectProxy::start(Behavior::Send("HTTP/1.1 403 Forbidden\r\n\r\n")).await;
         let through = HttpClient::builder().proxy(proxy.url()).build().unwrap();
-        let error = client(url).http_client(through).build().unwrap().fetch(&()).await.unwrap_err();
-        assert!(error.to_string().to_ascii_lowercase().contains(asked), "{error}");
+        let error =
+            client(url).http_client(through).build().unwrap().fetch(&(), &FetchContext::default()).await.unwrap_err();
+        assert!(error.to_string().to_ascii_lowercase().contains(target), "{error}");
         let (head, _) = proxy.bytes(0);
-        assert_eq!(head.to_ascii_lowercase(), format!("connect {asked} http/1.1\r\nhost: {asked}\r\n\r\n"));
+        assert_eq!(head.to_ascii_lowercase(), format!("connect {target} http/1.1\r\nhost: {target}\r\n\r\n"));
     }
 }
 
-// RFC 9110 section 15.2: any number of them may come before the answer, in one piece with it or not.
+// RFC 9110 section 15.2: any number of interim responses may come before the final one.
 #[tokio::test]
-async fn interim_answers_of_a_proxy_are_read_over() {
+async fn interim_responses_of_a_proxy_are_skipped() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
-    let proxy = ConnectProxy::start(Mood::OpenAfter(interim)).await;
+    let proxy = ConnectProxy::start(Behavior::OpenAfter(interim)).await;
     fetch(&sandbox, trusting(&sandbox).proxy(proxy.url())).await.unwrap();
     assert_eq!((proxy.connections(), sandbox.token_request_count()), (1, 1));
 }
 
 #[tokio::test]
-async fn a_tunnel_is_used_again() {
+async fn a_tunnel_is_reused() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
-    let proxy = ConnectProxy::start(Mood::Open).await;
+    let proxy = ConnectProxy::start(Behavior::Open).await;
     let client = trusting(&sandbox).proxy(proxy.url()).build().unwrap();
     let provider = settings(&sandbox).http_client(client).build().unwrap();
     for _ in 0..5 {
-        provider.fetch(&()).await.unwrap();
+        provider.fetch(&(), &FetchContext::default()).await.unwrap();
     }
     assert_eq!((proxy.connections(), sandbox.token_request_count()), (1, 5));
 }
 
 #[tokio::test]
-async fn a_proxy_that_opens_no_tunnel_is_named_and_the_issuer_is_not_asked() {
-    const SOON: Duration = Duration::from_millis(200);
+async fn the_error_names_a_proxy_that_opens_no_tunnel_and_the_issuer_receives_nothing() {
+    const SHORT: Duration = Duration::from_millis(200);
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let table = [
         (
-            Mood::Say("HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n"),
+            Behavior::Send("HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n"),
             ErrorKind::Config,
             "407",
         ),
-        (Mood::Say("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nCANARY"), ErrorKind::Config, "403"),
-        (Mood::Say("HTTP/1.1 302 Found\r\nLocation: https://CANARY.test\r\n\r\n"), ErrorKind::Config, "302"),
-        (Mood::Hang("HTTP/1.1 101 Switching Protocols\r\nUpgrade: CANARY\r\n\r\n"), ErrorKind::Config, "101"),
-        (Mood::Say("HTTP/1.0 502 Bad Gateway CANARY\r\n\r\n"), ErrorKind::Unavailable, "502"),
-        (Mood::Say("HTTP/1.1 429 Slow down\r\n\r\n"), ErrorKind::Unavailable, "429"),
-        (Mood::Say(""), ErrorKind::Unavailable, "closed the connection"),
-        (Mood::Say("HTTP/1.1 200 OK\r\n"), ErrorKind::Unavailable, "closed the connection"),
-        (Mood::Say("SSH-2.0-CANARY\r\n\r\n"), ErrorKind::MalformedResponse, "does not speak HTTP"),
-        (Mood::Say("HTTP/1.1 2000 CANARY\r\n\r\n"), ErrorKind::MalformedResponse, "does not speak HTTP"),
-        (Mood::Say("HTTP/1.1 200 OK\r\n\r\nCANARY"), ErrorKind::MalformedResponse, "speaks for itself"),
-        (Mood::Hang(""), ErrorKind::Timeout, "within 200ms"),
-        (Mood::Hang("HTTP/1.1 200 OK\r\n"), ErrorKind::Timeout, "within 200ms"),
+        (Behavior::Send("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nCANARY"), ErrorKind::Config, "403"),
+        (Behavior::Send("HTTP/1.1 302 Found\r\nLocation: https://CANARY.test\r\n\r\n"), ErrorKind::Config, "302"),
+        (Behavior::Hang("HTTP/1.1 101 Switching Protocols\r\nUpgrade: CANARY\r\n\r\n"), ErrorKind::Config, "101"),
+        (Behavior::Send("HTTP/1.0 502 Bad Gateway CANARY\r\n\r\n"), ErrorKind::Unavailable, "502"),
+        (Behavior::Send("HTTP/1.1 429 Slow down\r\n\r\n"), ErrorKind::Unavailable, "429"),
+        (Behavior::Send(""), ErrorKind::Unavailable, "closed the connection"),
+        (Behavior::Send("HTTP/1.1 200 OK\r\n"), ErrorKind::Unavailable, "closed the connection"),
+        (Behavior::Send("SSH-2.0-CANARY\r\n\r\n"), ErrorKind::MalformedResponse, "did not send an HTTP response"),
+        (Behavior::Send("HTTP/1.1 2000 CANARY\r\n\r\n"), ErrorKind::MalformedResponse, "did not send an HTTP response"),
+        (Behavior::Send("HTTP/1.1 200 OK\r\n\r\nCANARY"), ErrorKind::MalformedResponse, "sent bytes of its own"),
+        (Behavior::Hang(""), ErrorKind::Timeout, "within 200ms"),
+        (Behavior::Hang("HTTP/1.1 200 OK\r\n"), ErrorKind::Timeout, "within 200ms"),
     ];
-    for (mood, kind, what) in table {
-        let proxy = ConnectProxy::start(mood).await;
-        let client = trusting(&sandbox).proxy(proxy.with_password()).connect_timeout(SOON);
+    for (behavior, kind, what) in table {
+        let proxy = ConnectProxy::start(behavior).await;
+        let client = trusting(&sandbox).proxy(proxy.with_password()).connect_timeout(SHORT);
         let error = fetch(&sandbox, client).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert_eq!(error.is_transient(), kind != ErrorKind::Config, "{error}");
@@ -226,23 +227,24 @@ async fn a_proxy_that_opens_no_tunnel_is_named_and_the_issuer_is_not_asked() {
         assert_eq!(shown_in(&shown, &[PASSWORD]), None, "{shown}");
     }
     let endless =
-        ConnectProxy::start(Mood::Hang(Box::leak(format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(9000)).into()))).await;
+        ConnectProxy::start(Behavior::Hang(Box::leak(format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(9000)).into())))
+            .await;
     let error = fetch(&sandbox, trusting(&sandbox).proxy(endless.url())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{error}");
-    // Nobody listens there.
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let error = fetch(&sandbox, trusting(&sandbox).proxy(format!("http://{gone}"))).await.unwrap_err();
+    // Nothing listens on this port.
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let error = fetch(&sandbox, trusting(&sandbox).proxy(format!("http://{unused}"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.to_string().contains(&gone.to_string()), "{error}");
+    assert!(error.to_string().contains(&unused.to_string()), "{error}");
     assert_eq!(sandbox.token_request_count(), 0);
 }
 
-// The certificate that counts is the issuer's: a proxy that answers in its place is found out.
+// The client checks the issuer's certificate, so a proxy cannot respond in its place.
 #[tokio::test]
-async fn a_proxy_that_answers_in_the_issuer_s_place_is_not_believed() {
+async fn a_proxy_that_responds_in_place_of_the_issuer_is_not_trusted() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let impostor = AccessPspSandbox::start().await.unwrap();
-    let proxy = ConnectProxy::start(Mood::Open).await;
+    let proxy = ConnectProxy::start(Behavior::Open).await;
     let client = HttpClient::builder().roots_pem(impostor.ca_pem()).proxy(proxy.url());
     let error = fetch(&sandbox, client).await.unwrap_err();
     assert!(format!("{error:?}").contains("UnknownIssuer"), "{error:?}");
@@ -251,16 +253,16 @@ async fn a_proxy_that_answers_in_the_issuer_s_place_is_not_believed() {
 }
 
 #[tokio::test]
-async fn clear_text_to_loopback_and_hosts_that_are_listed_go_around_the_proxy() {
-    let proxy = ConnectProxy::start(Mood::Open).await;
-    let wire = Wire::answering(answer(200, &[], GOOD)).await;
+async fn clear_text_to_loopback_and_listed_hosts_bypass_the_proxy() {
+    let proxy = ConnectProxy::start(Behavior::Open).await;
+    let wire = Wire::responding(http_response(200, &[], GOOD)).await;
     let through = HttpClient::builder().proxy(proxy.url()).build().unwrap();
-    client(&wire.token_url()).http_client(through).build().unwrap().fetch(&()).await.unwrap();
+    client(&wire.token_url()).http_client(through).build().unwrap().fetch(&(), &FetchContext::default()).await.unwrap();
     assert_eq!((proxy.connections(), wire.connections()), (0, 1));
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let port = sandbox.issuer_origin().rsplit_once(':').unwrap().1.to_owned();
-    let around = ["127.0.0.1", "issuer.test, 127.0.0.0/8", "*", " *,x", &format!("127.0.0.1:{port}"), "127.0.0.1."];
-    for list in around {
+    let bypassing = ["127.0.0.1", "issuer.test, 127.0.0.0/8", "*", " *,x", &format!("127.0.0.1:{port}"), "127.0.0.1."];
+    for list in bypassing {
         fetch(&sandbox, trusting(&sandbox).proxy(proxy.url()).no_proxy(list)).await.unwrap();
     }
     assert_eq!((proxy.connections(), sandbox.token_request_count()), (0, 6));
@@ -271,7 +273,7 @@ async fn clear_text_to_loopback_and_hosts_that_are_listed_go_around_the_proxy() 
 }
 
 #[test]
-fn a_proxy_that_is_none_is_refused_by_name_and_never_shown() {
+fn an_invalid_proxy_is_rejected_by_name_and_never_printed() {
     for url in [
         "",
         "http://",
@@ -290,7 +292,7 @@ fn a_proxy_that_is_none_is_refused_by_name_and_never_shown() {
         let builder = HttpClient::builder().proxy(url);
         let shown = format!("{builder:?}");
         let error = builder.build().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+        assert_eq!(error.setting(), "proxy", "{url}");
         assert!(error.to_string().starts_with("proxy: "), "{url}: {error}");
         assert!(!format!("{shown} {error} {error:?}").contains("CANARY"), "{error}");
     }
@@ -305,9 +307,9 @@ fn a_proxy_that_is_none_is_refused_by_name_and_never_shown() {
     assert!(alone.to_string().starts_with("no_proxy: "), "{alone}");
 }
 
-// Passed over, it would send to the proxy what is not meant for it.
+// If an invalid entry were ignored, requests would go to the proxy that must not go there.
 #[test]
-fn an_entry_of_no_proxy_that_is_not_understood_is_refused_by_name_and_never_shown() {
+fn an_invalid_entry_of_no_proxy_is_rejected_by_name_and_never_printed() {
     for entry in [
         "10.0.0.*",
         "*CANARY",
@@ -340,7 +342,7 @@ fn an_entry_of_no_proxy_that_is_not_understood_is_refused_by_name_and_never_show
             let builder = || HttpClient::builder().no_proxy(list.as_str());
             for builder in [builder().proxy("http://proxy.test"), builder().proxy_from_env()] {
                 let error = builder.build().unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::Config, "{entry}");
+                assert_eq!(error.setting(), "no_proxy", "{entry}");
                 assert!(error.to_string().starts_with("no_proxy: entry "), "{entry}: {error}");
                 assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
             }
@@ -348,60 +350,60 @@ fn an_entry_of_no_proxy_that_is_not_understood_is_refused_by_name_and_never_show
     }
 }
 
-/// A child of this test binary, which runs the test below under no proxy variables but these.
+/// Runs the test below in a child process with these proxy variables and no others.
 fn under(variables: &[(&str, &str)]) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
     for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"] {
         command.env_remove(name);
     }
-    let test = "proxy::a_client_that_does_not_ask_for_proxy_variables_goes_straight";
+    let test = "proxy::a_client_without_proxy_from_env_ignores_proxy_variables";
     let variables = variables.iter().map(|(name, value)| (*name, OsString::from(value)));
     let output = command.args(["--exact", test, "--nocapture"]).envs(variables).output().unwrap();
     let shown = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    // The child's own verdict is no verdict on this test, and would be read as one.
+    // Lines of the child's test harness would look like results of this one.
     let shown: Vec<&str> = shown.lines().filter(|line| !line.starts_with("test ")).collect();
     let shown = shown.join("\n");
     assert!(output.status.success(), "{shown}");
     shown
 }
 
-// Whatever variables it runs under; what one comes to that asks is printed, for the test below.
+// It must pass with any proxy variables. It prints the outcome with `proxy_from_env` for the test below.
 #[tokio::test]
-async fn a_client_that_does_not_ask_for_proxy_variables_goes_straight() {
+async fn a_client_without_proxy_from_env_ignores_proxy_variables() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     fetch(&sandbox, trusting(&sandbox)).await.unwrap();
     assert_eq!(sandbox.token_request_count(), 1);
     match fetch(&sandbox, trusting(&sandbox).proxy_from_env()).await {
-        Ok(()) => println!("asked: straight"),
-        Err(error) => println!("asked: {error}"),
+        Ok(()) => println!("outcome: direct"),
+        Err(error) => println!("outcome: {error}"),
     }
 }
 
-// Which way a request went is read from who refuses it: the proxies are ports on which nobody listens.
+// Nothing listens on the ports of these proxies, so the error names the proxy that was used.
 #[test]
-fn proxy_variables_count_where_they_were_asked_for() {
+fn proxy_from_env_uses_the_proxy_variables() {
     let (one, two) = ("http://user:CANARY@127.0.0.1:1", "127.0.0.1:2");
-    let through = |port| format!("asked: the proxy at 127.0.0.1:{port} could not be reached");
-    let straight = String::from("asked: straight");
+    let through = |port| format!("outcome: the proxy at 127.0.0.1:{port} could not be reached");
+    let direct = String::from("outcome: direct");
     for (variables, expected) in [
-        (vec![], straight.clone()),
+        (vec![], direct.clone()),
         (vec![("HTTPS_PROXY", one)], through(1)),
         (vec![("https_proxy", two)], through(2)),
         (vec![("ALL_PROXY", one)], through(1)),
         (vec![("all_proxy", two)], through(2)),
         (vec![("HTTPS_PROXY", one), ("https_proxy", two), ("ALL_PROXY", two)], through(1)),
         (vec![("HTTPS_PROXY", ""), ("ALL_PROXY", two)], through(2)),
-        // That one is for clear text.
-        (vec![("HTTP_PROXY", one), ("http_proxy", one)], straight.clone()),
-        (vec![("HTTPS_PROXY", one), ("NO_PROXY", "issuer.test,127.0.0.1")], straight.clone()),
-        (vec![("HTTPS_PROXY", one), ("no_proxy", "*")], straight.clone()),
+        // These are for clear text.
+        (vec![("HTTP_PROXY", one), ("http_proxy", one)], direct.clone()),
+        (vec![("HTTPS_PROXY", one), ("NO_PROXY", "issuer.test,127.0.0.1")], direct.clone()),
+        (vec![("HTTPS_PROXY", one), ("no_proxy", "*")], direct.clone()),
         (vec![("HTTPS_PROXY", one), ("NO_PROXY", "issuer.test")], through(1)),
-        (vec![("HTTPS_PROXY", one), ("NO_PROXY", "issuer.test 127.0.0.1.")], straight.clone()),
+        (vec![("HTTPS_PROXY", one), ("NO_PROXY", "issuer.test 127.0.0.1.")], direct.clone()),
         (vec![("HTTPS_PROXY", one), ("NO_PROXY", "127.0.0.1:443")], through(1)),
-        (vec![("HTTPS_PROXY", one), ("NO_PROXY", "issuer.test,127.0.0.*")], "asked: NO_PROXY: entry 2 ".into()),
-        (vec![("HTTPS_PROXY", one), ("no_proxy", "http://CANARY")], "asked: no_proxy: entry 1 ".into()),
-        (vec![("HTTPS_PROXY", "socks5://user:CANARY@127.0.0.1:1")], "asked: HTTPS_PROXY: ".into()),
-        (vec![("ALL_PROXY", "http://")], "asked: ALL_PROXY: ".into()),
+        (vec![("HTTPS_PROXY", one), ("NO_PROXY", "issuer.test,127.0.0.*")], "outcome: NO_PROXY: entry 2 ".into()),
+        (vec![("HTTPS_PROXY", one), ("no_proxy", "http://CANARY")], "outcome: no_proxy: entry 1 ".into()),
+        (vec![("HTTPS_PROXY", "socks5://user:CANARY@127.0.0.1:1")], "outcome: HTTPS_PROXY: ".into()),
+        (vec![("ALL_PROXY", "http://")], "outcome: ALL_PROXY: ".into()),
     ] {
         let shown = under(&variables);
         assert!(shown.contains(&expected), "{variables:?}: {shown}");

@@ -1,4 +1,4 @@
-//! Any tower service for the HTTP client, and any runtime, or none.
+//! Any tower service as the HTTP client, in any runtime, or without one.
 
 use std::convert::Infallible;
 use std::error::Error as _;
@@ -17,36 +17,38 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
-use tower_bearer_auth::{ClientCredentials, Clock as _, ErrorKind, SystemClock, TokenProvider as _, TokenSource};
+use tower_bearer_auth::{
+    ClientCredentials, Clock as _, ErrorKind, FetchContext, SystemClock, TokenProvider as _, TokenSource, replay,
+};
 
 use crate::access_psp::settings;
-use crate::wire::{GOOD, Wire, answer, client};
+use crate::wire::{GOOD, Wire, client, http_response};
 
 type Sent = Request<Full<Bytes>>;
 
 const URL: &str = "https://issuer.test/token";
 
 #[tokio::test]
-async fn a_service_function_serves_as_the_http_client() {
+async fn a_service_function_can_be_the_http_client() {
     let provider = client(URL)
-        .http_client(service_fn(|request: Sent| async move {
+        .http_client(TokenClient::new(service_fn(|request: Sent| async move {
             let body = request.into_body().collect().await.unwrap().to_bytes();
             assert!(body.starts_with(b"grant_type=client_credentials&"));
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(GOOD)))
-        }))
+        })))
         .build()
         .unwrap();
-    provider.fetch(&()).await.unwrap();
+    provider.fetch(&(), &FetchContext::default()).await.unwrap();
 }
 
-/// Fails a call that was not preceded by readiness, and is ready at the second question only.
+/// Becomes ready at the second poll, and fails a call before that.
 struct Strict {
-    asked: u32,
+    polls: u32,
 }
 
 impl Clone for Strict {
     fn clone(&self) -> Self {
-        Self { asked: 0 }
+        Self { polls: 0 }
     }
 }
 
@@ -56,8 +58,8 @@ impl Service<Sent> for Strict {
     type Future = Ready<Result<Response<String>, &'static str>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
-        self.asked += 1;
-        if self.asked > 1 {
+        self.polls += 1;
+        if self.polls > 1 {
             return Poll::Ready(Ok(()));
         }
         cx.waker().wake_by_ref();
@@ -65,32 +67,32 @@ impl Service<Sent> for Strict {
     }
 
     fn call(&mut self, _: Sent) -> Self::Future {
-        let ready_now = std::mem::take(&mut self.asked) > 1;
+        let ready_now = std::mem::take(&mut self.polls) > 1;
         ready(if ready_now { Ok(Response::new(GOOD.to_owned())) } else { Err("called before it was ready") })
     }
 }
 
 #[tokio::test]
 async fn the_service_is_driven_to_readiness_before_every_call() {
-    let provider = client(URL).http_client(Strict { asked: 0 }).build().unwrap();
-    provider.fetch(&()).await.unwrap();
-    provider.fetch(&()).await.unwrap();
+    let provider = client(URL).http_client(TokenClient::new(Strict { polls: 0 })).build().unwrap();
+    provider.fetch(&(), &FetchContext::default()).await.unwrap();
+    provider.fetch(&(), &FetchContext::default()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_service_that_is_never_ready_meets_the_timeout() {
+async fn a_service_that_is_never_ready_ends_in_the_timeout() {
     let never = ServiceBuilder::new()
         .concurrency_limit(0)
         .service(service_fn(|_: Sent| ready(Ok::<_, Infallible>(Response::new(String::new())))));
-    let provider = client(URL).http_client(never).timeout(Duration::from_millis(20)).build().unwrap();
-    let error = provider.fetch(&()).await.unwrap_err();
+    let provider = client(URL).http_client(TokenClient::new(never)).timeout(Duration::from_millis(20)).build().unwrap();
+    let error = provider.fetch(&(), &FetchContext::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
 }
 
-/// A body that never comes.
-struct Late;
+/// A body that never arrives.
+struct Stalled;
 
-impl Body for Late {
+impl Body for Stalled {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -99,9 +101,9 @@ impl Body for Late {
     }
 }
 
-// A status that has come is worth more than a body that has not; a success is worth nothing without one.
+// A status is enough for an error. A success needs its body.
 #[tokio::test(start_paused = true)]
-async fn a_body_that_never_comes_is_waited_for_until_the_timeout() {
+async fn a_body_that_never_arrives_ends_in_the_timeout() {
     for (status, kind) in [
         (200, ErrorKind::Timeout),
         (307, ErrorKind::Config),
@@ -110,56 +112,56 @@ async fn a_body_that_never_comes_is_waited_for_until_the_timeout() {
         (503, ErrorKind::Unavailable),
     ] {
         let provider = client(URL)
-            .http_client(service_fn(move |_: Sent| {
-                let answer = Response::builder().status(status).header("retry-after", "9").body(Late);
-                ready(Ok::<_, Infallible>(answer.unwrap()))
-            }))
+            .http_client(TokenClient::new(service_fn(move |_: Sent| {
+                let response = Response::builder().status(status).header("retry-after", "9").body(Stalled);
+                ready(Ok::<_, Infallible>(response.unwrap()))
+            })))
             .build()
             .unwrap();
-        let began = SystemClock.now().mono;
-        let error = provider.fetch(&()).await.unwrap_err();
+        let start = SystemClock.now().mono;
+        let error = provider.fetch(&(), &FetchContext::default()).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{status}");
         assert_eq!(error.status().unwrap().as_u16(), status);
         assert_eq!(error.retry_after().is_some(), matches!(status, 408 | 503), "{status}");
-        // The default of 10 seconds, in virtual time.
-        let took = SystemClock.now().mono - began;
-        assert!(took >= Duration::from_secs(10) && took < Duration::from_secs(11), "{took:?}");
+        // The default timeout of 10 seconds, in virtual time.
+        let elapsed = SystemClock.now().mono - start;
+        assert!(elapsed >= Duration::from_secs(10) && elapsed < Duration::from_secs(11), "{elapsed:?}");
     }
 }
 
 #[tokio::test]
-async fn a_client_s_error_is_kept_as_the_cause_but_not_with_the_url_s_query() {
+async fn an_error_of_the_client_is_the_source_unless_it_contains_the_query_of_the_url() {
     let failing = || {
         service_fn(|request: Sent| {
             let shown = format!("error sending request for url ({})", request.uri());
             ready(Err::<Response<String>, _>(std::io::Error::other(shown)))
         })
     };
-    let provider = client(URL).http_client(failing()).build().unwrap();
-    let error = provider.fetch(&()).await.unwrap_err();
+    let provider = client(URL).http_client(TokenClient::new(failing())).build().unwrap();
+    let error = provider.fetch(&(), &FetchContext::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.source().unwrap().to_string().contains(URL));
 
     let secret = format!("{URL}?code=CANARY");
-    let provider = client(&secret).http_client(failing()).build().unwrap();
-    let error = provider.fetch(&()).await.unwrap_err();
+    let provider = client(&secret).http_client(TokenClient::new(failing())).build().unwrap();
+    let error = provider.fetch(&(), &FetchContext::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.source().is_none());
     assert!(!format!("{error} {error:?}").contains("CANARY"));
 }
 
 #[tokio::test]
-async fn a_timeout_of_the_client_s_own_is_a_timeout() {
+async fn a_timeout_of_the_client_is_a_timeout() {
     let provider = client(URL)
-        .http_client(service_fn(|_: Sent| {
+        .http_client(TokenClient::new(service_fn(|_: Sent| {
             ready(Err::<Response<String>, _>(std::io::Error::from(std::io::ErrorKind::TimedOut)))
-        }))
+        })))
         .build()
         .unwrap();
-    assert_eq!(provider.fetch(&()).await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(provider.fetch(&(), &FetchContext::default()).await.unwrap_err().kind(), ErrorKind::Timeout);
 }
 
-/// An answer that is an endless row of empty frames, each of which takes some work.
+/// A body of endless empty frames. Each takes some time.
 struct Endless;
 
 impl Body for Endless {
@@ -174,16 +176,16 @@ impl Body for Endless {
     }
 }
 
-// R41: neither the cap nor the timeout is kept from its turn.
+// R41: the size limit and the timeout both apply.
 #[test]
-fn an_answer_of_endless_empty_frames_comes_to_an_end() {
+fn a_body_of_endless_empty_frames_is_an_error() {
     for (timeout, expected) in
         [(Duration::from_secs(120), ErrorKind::MalformedResponse), (Duration::from_millis(1), ErrorKind::Timeout)]
     {
         let (done, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let client = TokenClient::new(service_fn(|_| ready(Ok::<_, Infallible>(Response::new(Endless)))));
-            let endpoint = TokenEndpoint::new(URL, client).unwrap().timeout(timeout).unwrap();
+            let client = TokenClient::new(service_fn(|_: Sent| ready(Ok::<_, Infallible>(Response::new(Endless)))));
+            let endpoint = TokenEndpoint::new(URL, client).unwrap().timeout(timeout);
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             let _ = done.send(runtime.block_on(endpoint.call(TokenRequest::form(&[]))).unwrap_err());
         });
@@ -192,18 +194,18 @@ fn an_answer_of_endless_empty_frames_comes_to_an_end() {
     }
 }
 
-// R13: the token call passes its own layer unstamped instead of waiting for itself, to an origin that is stamped.
+// R13: a token request to a stamped origin passes through its own layer without a token. It does not wait for itself.
 #[tokio::test]
-async fn a_client_wrapped_in_its_own_layer_passes_the_token_call_on() {
-    let wire = Wire::answering(answer(200, &[], GOOD)).await;
+async fn a_client_inside_its_own_layer_passes_token_requests_through() {
+    let wire = Wire::responding(http_response(200, &[], GOOD)).await;
     let own = Arc::new(OnceLock::<TokenSource<ClientCredentials>>::new());
     let found = Arc::clone(&own);
     let provider = client(&wire.token_url())
         .api_origin(wire.origin())
-        .http_client(service_fn(move |request: Sent| {
-            let layer = found.get().unwrap().layer();
+        .http_client(TokenClient::new(service_fn(move |request: Request<Bytes>| {
+            let layer = found.get().unwrap().layer().bodies(replay::Cloned);
             layer.layer(HttpClient::new().unwrap()).oneshot(request)
-        }))
+        })))
         .build()
         .unwrap();
     let source = own.get_or_init(|| TokenSource::new(provider));
@@ -211,18 +213,18 @@ async fn a_client_wrapped_in_its_own_layer_passes_the_token_call_on() {
     let requests = wire.requests();
     assert_eq!(requests.len(), 1);
     assert!(!requests[0].to_ascii_lowercase().contains("authorization"));
-    // The same stack stamps what is no token call.
-    let request = Request::get(wire.origin()).body(Full::default()).unwrap();
-    let stack = source.layer().layer(HttpClient::new().unwrap());
+    // The same stack stamps any other request.
+    let request = Request::get(wire.origin()).body(Bytes::new()).unwrap();
+    let stack = source.layer().bodies(replay::Cloned).layer(HttpClient::new().unwrap());
     stack.oneshot(request).await.unwrap();
     assert!(wire.requests()[1].to_ascii_lowercase().contains("authorization: bearer abc"));
 }
 
 #[tokio::test]
-async fn the_client_itself_speaks_clear_text_to_loopback_alone() {
+async fn the_client_sends_clear_text_only_to_loopback() {
     let mut client = HttpClient::new().unwrap();
     for uri in ["http://192.0.2.1/", "http://issuer.test/", "/relative", "ftp://127.0.0.2.evil.test/"] {
-        let request = Request::post(uri).body(Full::<Bytes>::from("CANARY")).unwrap();
+        let request = Request::post(uri).body(Bytes::from("CANARY")).unwrap();
         let error = client.call(request).await.unwrap_err();
         let error = tower_bearer_auth::Error::find(&*error).unwrap();
         assert_eq!(error.kind(), ErrorKind::InsecureUrl, "{uri}");
@@ -233,52 +235,52 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-// R14: built outside of a runtime, used in one that ends, then in the next.
+// R14: built outside of a runtime, used in one that shuts down, and then in another.
 #[test]
-fn a_client_outlives_the_runtimes_that_it_was_used_in() {
+fn a_client_outlives_the_runtimes_that_use_it() {
     let servers = runtime();
     let sandbox = servers.block_on(tower_bearer_auth_sandbox::AccessPspSandbox::start()).unwrap();
     let provider = settings(&sandbox).build().unwrap();
     for _ in 0..3 {
         let short = runtime();
-        short.block_on(provider.fetch(&())).unwrap();
-        short.block_on(provider.fetch(&())).unwrap();
+        short.block_on(provider.fetch(&(), &FetchContext::default())).unwrap();
+        short.block_on(provider.fetch(&(), &FetchContext::default())).unwrap();
     }
     assert_eq!(sandbox.token_request_count(), 6);
-    // None of a runtime's connections outlives it.
+    // Each runtime opened its own connection.
     assert!(sandbox.issuer_connections() >= 3);
 }
 
 #[test]
-fn without_a_runtime_or_its_timers_there_is_an_error_and_no_panic() {
+fn a_missing_runtime_or_timer_is_an_error_and_not_a_panic() {
     let provider = client("http://127.0.0.1:1/token").build().unwrap();
-    let outside = catch_unwind(AssertUnwindSafe(|| provider.fetch(&()).now_or_never()));
+    let outside = catch_unwind(AssertUnwindSafe(|| provider.fetch(&(), &FetchContext::default()).now_or_never()));
     let error = outside.unwrap().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
     assert!(!error.is_transient());
 
-    let timeless = Builder::new_current_thread().build().unwrap();
-    let error = timeless.block_on(provider.fetch(&())).unwrap_err();
+    let without_timers = Builder::new_current_thread().build().unwrap();
+    let error = without_timers.block_on(provider.fetch(&(), &FetchContext::default())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
     assert!(error.hint().unwrap().contains("enable_time"));
 }
 
-// The parts alone, as a provider of one's own uses them.
+// The parts that a provider outside of this crate uses.
 #[tokio::test]
-async fn an_endpoint_sends_json_and_hands_the_answer_over() {
+async fn an_endpoint_sends_json_and_returns_the_response() {
     let body = r#"{"token":"abc","TTL":1800}"#;
-    let wire = Wire::answering(answer(200, &[("X-Kind", "own")], body)).await;
+    let wire = Wire::responding(http_response(200, &[("X-Kind", "own")], body)).await;
     let http = TokenClient::new(HttpClient::new().unwrap());
     let endpoint = TokenEndpoint::new(&wire.token_url(), http).unwrap();
     assert_eq!(endpoint.origin(), wire.origin());
     let request =
         TokenRequest::json(br#"{"apiKey":"k"}"#.to_vec()).header(http::header::ACCEPT, "text/plain".parse().unwrap());
-    let answer = endpoint.call(request).await.unwrap();
-    assert_eq!(answer.status(), 200);
-    assert_eq!(answer.headers()["x-kind"], "own");
-    assert_eq!(answer.body(), body.as_bytes());
-    assert_eq!(answer.retry_after(), None);
-    let error = answer.bearer_token().unwrap_err();
+    let response = endpoint.call(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["x-kind"], "own");
+    assert_eq!(response.body(), body.as_bytes());
+    assert_eq!(response.retry_after(), None);
+    let error = response.bearer_token().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MalformedResponse);
     let sent = wire.requests().remove(0).to_ascii_lowercase();
     assert!(sent.contains("\r\ncontent-type: application/json\r\n"));

@@ -5,15 +5,15 @@ use std::error::Error as StdError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tower_bearer_auth::token_endpoint::HttpClient;
-use tower_bearer_auth::{BasicEncoding, ClientCredentials, ErrorKind, Secret, TokenProvider as _};
+use tower_bearer_auth::{BasicEncoding, ClientCredentials, ErrorKind, FetchContext, Secret, TokenProvider as _};
 use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 use crate::canary::shown_in;
 use crate::strict_issuer::{Seen, StrictIssuer};
-use crate::wire::{GOOD, Wire, answer};
+use crate::wire::{GOOD, Wire, http_response};
 
-/// What stands behind `Basic `, for an id and a secret in each encoding; written by hand, from RFC 3986 section 2.1 and the
-/// WHATWG's form encoding.
+/// The decoded credentials for an id and a secret in each encoding. Written by hand from RFC 3986 section 2.1 and the WHATWG
+/// form encoding.
 const TABLE: [(&str, &str, [&str; 3]); 10] = [
     // id, secret, [percent, form, raw]
     ("orders", "plain-S3cret_.x", ["orders:plain-S3cret_.x", "orders:plain-S3cret_.x", "orders:plain-S3cret_.x"]),
@@ -49,38 +49,38 @@ fn client(url: &str, id: &str, secret: &str, encoding: BasicEncoding) -> ClientC
         .unwrap()
 }
 
-/// What stands in the one `Authorization` header, decoded.
+/// The decoded credentials of the single `Authorization` header.
 fn pair(seen: &Seen) -> Option<String> {
     let [value] = seen.authorization.as_slice() else { return None };
     let bytes = STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
     String::from_utf8(bytes).ok()
 }
 
-// R49, byte for byte.
+// R49, byte by byte.
 #[tokio::test]
-async fn an_odd_secret_is_sent_in_each_encoding_as_the_table_has_it() {
+async fn an_unusual_secret_is_sent_in_each_encoding_as_in_the_table() {
     for (id, secret, expected) in TABLE {
         for (encoding, expected) in ENCODINGS.into_iter().zip(expected) {
-            let wire = Wire::answering(answer(200, &[], GOOD)).await;
-            client(&wire.token_url(), id, secret, encoding).fetch(&()).await.unwrap();
+            let wire = Wire::responding(http_response(200, &[], GOOD)).await;
+            client(&wire.token_url(), id, secret, encoding).fetch(&(), &FetchContext::default()).await.unwrap();
             let request = wire.requests().remove(0);
             let (head, body) = request.split_once("\r\n\r\n").unwrap();
             let sent: Vec<&str> =
                 head.lines().filter(|line| line.to_ascii_lowercase().starts_with("authorization")).collect();
             let expected = format!("authorization: Basic {}", STANDARD.encode(expected));
             assert_eq!(sent, [expected], "{secret:?} {encoding:?}");
-            // One method in each request (RFC 6749 section 2.3).
+            // One authentication method for each request (RFC 6749 section 2.3).
             assert_eq!(body, "grant_type=client_credentials");
         }
     }
 }
 
-/// Decodes as a form does: RFC 6749 appendix B.
+/// Form-decodes (RFC 6749 appendix B).
 fn form(text: &str) -> String {
     percent(&text.replace('+', " "))
 }
 
-/// Decodes `%XX` alone.
+/// Decodes only `%XX`.
 fn percent(text: &str) -> String {
     let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
     while let [first, tail @ ..] = rest {
@@ -99,9 +99,9 @@ fn percent(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-// R49: which servers take which encoding, as the documentation of `BasicEncoding` says.
+// R49: which servers accept which encoding, as the documentation of `BasicEncoding` says.
 #[tokio::test]
-async fn each_kind_of_server_takes_the_encodings_that_the_documentation_names() {
+async fn each_kind_of_server_accepts_the_documented_encodings() {
     type Decode = fn(&str) -> String;
     let raw: Decode = str::to_owned;
     let servers: [(Decode, &[BasicEncoding]); 3] = [
@@ -109,7 +109,7 @@ async fn each_kind_of_server_takes_the_encodings_that_the_documentation_names() 
         (percent, &[BasicEncoding::Percent]),
         (raw, &[BasicEncoding::Raw]),
     ];
-    for (decode, takes) in servers {
+    for (decode, accepts) in servers {
         for (id, secret, _) in TABLE {
             let issuer = StrictIssuer::start(move |seen| {
                 let pair = pair(seen).unwrap_or_default();
@@ -117,33 +117,37 @@ async fn each_kind_of_server_takes_the_encodings_that_the_documentation_names() 
                 decode(id_sent) == id && decode(secret_sent) == secret
             })
             .await;
-            for encoding in takes {
-                client(&issuer.token_url(), id, secret, *encoding).fetch(&()).await.unwrap();
+            for encoding in accepts {
+                client(&issuer.token_url(), id, secret, *encoding).fetch(&(), &FetchContext::default()).await.unwrap();
             }
-            // The server is no yes-sayer.
-            let error = client(&issuer.token_url(), id, "another", takes[0]).fetch(&()).await.unwrap_err();
+            // The server rejects a wrong secret.
+            let error = client(&issuer.token_url(), id, "another", accepts[0])
+                .fetch(&(), &FetchContext::default())
+                .await
+                .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidCredentials);
             let accepted = issuer.seen().iter().filter(|seen| seen.accepted).count();
-            assert_eq!((accepted, issuer.seen().len()), (takes.len(), takes.len() + 1));
+            assert_eq!((accepted, issuer.seen().len()), (accepts.len(), accepts.len() + 1));
         }
     }
-    // And where it matters, the other encodings are refused: all of the documentation's rows are needed.
-    let odd = "a+b c%41";
-    for (decode, takes) in servers {
+    // With this secret, the other encodings are rejected. So each row of the documentation is needed.
+    let unusual = "a+b c%41";
+    for (decode, accepts) in servers {
         let issuer = StrictIssuer::start(move |seen| {
-            pair(seen).is_some_and(|pair| pair.split_once(':').is_some_and(|(_, secret)| decode(secret) == odd))
+            pair(seen).is_some_and(|pair| pair.split_once(':').is_some_and(|(_, secret)| decode(secret) == unusual))
         })
         .await;
         for encoding in ENCODINGS {
-            let outcome = client(&issuer.token_url(), "orders", odd, encoding).fetch(&()).await;
-            assert_eq!(outcome.is_ok(), takes.contains(&encoding), "{encoding:?}");
+            let outcome =
+                client(&issuer.token_url(), "orders", unusual, encoding).fetch(&(), &FetchContext::default()).await;
+            assert_eq!(outcome.is_ok(), accepts.contains(&encoding), "{encoding:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_secret_that_rotates_in_its_file_goes_into_the_header_as_it_is_now() {
-    let wire = Wire::answering(answer(200, &[], GOOD)).await;
+async fn a_secret_that_changes_in_its_file_is_used_by_the_next_header() {
+    let wire = Wire::responding(http_response(200, &[], GOOD)).await;
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("rotating-basic");
     std::fs::write(&path, "old").unwrap();
     let provider = ClientCredentials::builder()
@@ -154,9 +158,9 @@ async fn a_secret_that_rotates_in_its_file_goes_into_the_header_as_it_is_now() {
         .api_origin("https://api.test")
         .build()
         .unwrap();
-    provider.fetch(&()).await.unwrap();
+    provider.fetch(&(), &FetchContext::default()).await.unwrap();
     std::fs::write(&path, "new").unwrap();
-    provider.fetch(&()).await.unwrap();
+    provider.fetch(&(), &FetchContext::default()).await.unwrap();
     let requests = wire.requests();
     for (request, pair) in requests.iter().zip(["id:old", "id:new"]) {
         assert!(request.contains(&format!("authorization: Basic {}\r\n", STANDARD.encode(pair))), "{request}");
@@ -165,7 +169,7 @@ async fn a_secret_that_rotates_in_its_file_goes_into_the_header_as_it_is_now() {
 }
 
 #[test]
-fn basic_settings_that_cannot_work_are_refused_by_name() {
+fn invalid_basic_settings_are_rejected_by_name() {
     let basic = |id: &str, encoding| {
         ClientCredentials::builder()
             .client_id(id)
@@ -176,7 +180,7 @@ fn basic_settings_that_cannot_work_are_refused_by_name() {
     };
     let named = |builder: tower_bearer_auth::ClientCredentialsBuilder, field: &str| {
         let error = builder.build().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(error.setting(), field);
         assert!(error.to_string().starts_with(&format!("{field}: ")), "{error}");
         assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
     };
@@ -185,7 +189,7 @@ fn basic_settings_that_cannot_work_are_refused_by_name() {
     basic("tenant:orders", BasicEncoding::Percent).build().unwrap();
     basic("tenant:orders", BasicEncoding::Form).build().unwrap();
     named(basic("id", BasicEncoding::Raw).token_header("authorization", "CANARY"), "token_header");
-    // One method, and all that it needs.
+    // One method, with everything that it needs.
     named(basic("id", BasicEncoding::Raw).mutual_tls(), "client_secret");
     let tls = || {
         ClientCredentials::builder()
@@ -198,14 +202,14 @@ fn basic_settings_that_cannot_work_are_refused_by_name() {
     tls().http_client(HttpClient::new().unwrap()).build().unwrap();
 }
 
-// R48: an issuer that echoes the Authorization header into its answer.
+// R48: an issuer that echoes the Authorization header in its response.
 #[tokio::test]
-async fn an_echoed_basic_header_is_in_no_error() {
+async fn an_echoed_basic_header_is_never_printed() {
     const SECRET: &str = "cZ7kQ9vX client/secret+1";
     let issuer = StrictIssuer::start(|_| false).await;
     for encoding in ENCODINGS {
         let provider = client(&issuer.token_url(), "id", SECRET, encoding);
-        let error = provider.fetch(&()).await.unwrap_err();
+        let error = provider.fetch(&(), &FetchContext::default()).await.unwrap_err();
         let header = issuer.seen().last().unwrap().authorization[0].clone();
         let mut text = format!("{provider:?} {provider:#?} {error} {error:?} {error:#?} {:?}", error.hint());
         let mut cause = error.source();
@@ -216,14 +220,14 @@ async fn an_echoed_basic_header_is_in_no_error() {
         let encoded = header.strip_prefix("Basic ").unwrap().to_owned();
         let decoded = String::from_utf8(STANDARD.decode(&encoded).unwrap()).unwrap();
         assert_eq!(shown_in(&text, &[SECRET, &encoded, &decoded]), None, "{text}");
-        // The detector sees it where it is.
+        // The detector finds it in the header.
         assert!(shown_in(&issuer.seen().last().unwrap().authorization[0], &[&encoded]).is_some());
     }
 }
 
-// RFC 8705 section 2: the certificate is the proof, the id says whose, and no secret is sent.
+// RFC 8705 section 2: the certificate is the proof of identity, the id is sent, and no secret is sent.
 #[tokio::test]
-async fn a_client_certificate_proves_a_client_that_sends_no_secret() {
+async fn a_client_with_a_certificate_sends_no_secret() {
     let server = AccessPspSandbox::builder().require_client_certificate().start().await.unwrap();
     let (chain, key) = server.client_identity_pem().unwrap();
     let provider = |client: HttpClient| {
@@ -237,13 +241,14 @@ async fn a_client_certificate_proves_a_client_that_sends_no_secret() {
             .unwrap()
     };
     let trusting = || HttpClient::builder().roots_pem(server.ca_pem());
-    let strange = provider(trusting().build().unwrap()).fetch(&()).await.unwrap_err();
-    assert_eq!(strange.kind(), ErrorKind::Unavailable);
+    let without_certificate =
+        provider(trusting().build().unwrap()).fetch(&(), &FetchContext::default()).await.unwrap_err();
+    assert_eq!(without_certificate.kind(), ErrorKind::Unavailable);
     assert_eq!(server.token_request_count(), 0);
-    // The sandbox knows secrets alone, so its answer is scripted: what counts is what came through its handshake.
+    // The sandbox only accepts secrets, so its response is scripted. The test is about the request after the handshake.
     let good = tower_bearer_auth_sandbox::ScriptedResponse::new(http::StatusCode::OK).json(GOOD);
     server.script(tower_bearer_auth_sandbox::Fault::Response(good));
-    provider(trusting().identity_pem(chain, key).build().unwrap()).fetch(&()).await.unwrap();
+    provider(trusting().identity_pem(chain, key).build().unwrap()).fetch(&(), &FetchContext::default()).await.unwrap();
     let requests = server.token_requests();
     assert_eq!(requests.len(), 1);
     assert_eq!(requests[0].body, "grant_type=client_credentials&client_id=by-certificate");
