@@ -15,9 +15,9 @@ use http_body_util::Full;
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::{
-    AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, ConfigError, DynProvider, Error, FetchContext,
-    FixedToken, FromExtension, IssuedToken, NotSent, Origins, PrivateKeyJwt, RequestHead, ResponseHead, Secret,
-    SigningAlgorithm, SystemClock, TokenProvider, TokenSource, aeropay, from_fn, replay,
+    AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, ConfigError, DynProvider,
+    Error, FetchContext, FixedToken, FromExtension, IssuedToken, NotSent, Origins, PrivateKeyJwt, RequestHead,
+    ResponseHead, Secret, SigningAlgorithm, SystemClock, TokenProvider, TokenSource, aeropay, from_fn, replay,
 };
 use tower_bearer_auth_sandbox::{AccessPspSandbox, AeropaySandbox, Fault, Protocols, ScriptedResponse, Verdict};
 
@@ -134,9 +134,8 @@ impl Service<Request<Full<Bytes>>> for Issuer {
 
 /// The issuer as a client for token requests.
 fn issuer(body: &'static str) -> TokenClient {
-    let service = tower::service_fn(move |_: Request<Bytes>| {
-        ready(Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(body))))
-    });
+    let service =
+        tower::service_fn(move |_: Request<Bytes>| ready(Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(body)))));
     TokenClient::new(service)
 }
 
@@ -196,7 +195,8 @@ async fn print_the_core(printed: &mut Printed) {
     let failing = TokenSource::new(provider(ECHO, printed));
     printed.error(&failing.token().await.unwrap_err());
     printed.add("TokenStatus", &failing.status());
-    let not_sent = failing.layer().layer(Issuer(GOOD)).oneshot(Request::new(Full::<Bytes>::default())).await.unwrap_err();
+    let not_sent =
+        failing.layer().layer(Issuer(GOOD)).oneshot(Request::new(Full::<Bytes>::default())).await.unwrap_err();
     printed.add("NotSent", not_sent.downcast_ref::<NotSent>().unwrap());
     printed.0.entry("NotSent".to_owned()).or_default().push(not_sent.to_string());
     let panicking = TokenSource::new(from_fn(|| async { panic!("{SECRET} {TOKEN}") }));
@@ -430,10 +430,19 @@ async fn no_public_type_prints_a_secret() {
     print_the_token_endpoint(&mut printed).await;
 
     // Records of the sandbox contain what tests send. Its own tests cover them.
-    let elsewhere =
-        ["ApiRequest", "MintedToken", "Recorder", "Sale", "Session", "IssuerRequest", "AeropayCall", "AeropayTokenCall"];
+    let elsewhere = [
+        "ApiRequest",
+        "MintedToken",
+        "Recorder",
+        "Sale",
+        "Session",
+        "IssuerRequest",
+        "AeropayCall",
+        "AeropayTokenCall",
+    ];
     let rows: BTreeSet<String> = printed.0.keys().cloned().collect();
-    let types: BTreeSet<String> = [listed_types(LISTING), exported_types(&CRATE), exported_types(&SANDBOX)].into_iter().flatten().collect();
+    let types: BTreeSet<String> =
+        [listed_types(LISTING), exported_types(&CRATE), exported_types(&SANDBOX)].into_iter().flatten().collect();
     let without: Vec<_> = types
         .iter()
         .filter(|name| !rows.contains(*name) && !NOT_PRINTED.contains(&name.as_str()))

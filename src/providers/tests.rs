@@ -217,7 +217,8 @@ fn client_authentication_is_read_from_variables() {
     assert!(shown.contains("k7"), "{shown}");
     // A key from the environment replaces the key id, and keeps the other settings of assertions.
     let configured = PrivateKeyJwt::new(SigningAlgorithm::Rs256, "another").key_id("k1");
-    let configured = empty().private_key_jwt(configured.audience("https://issuer.test/a").lifetime(Duration::from_secs(300)));
+    let configured =
+        empty().private_key_jwt(configured.audience("https://issuer.test/a").lifetime(Duration::from_secs(300)));
     let shown = format!("{:?}", signing(&key_settings[..3], configured).unwrap());
     for part in ["Es256", "key_id: None", r#"Some("https://issuer.test/a")"#, "lifetime: 300s"] {
         assert!(shown.contains(part), "{part}: {shown}");
@@ -225,7 +226,10 @@ fn client_authentication_is_read_from_variables() {
     for (extra, begins) in [
         (&key_settings[..1], "P_PRIVATE_KEY: "),
         (&key_settings[..2], "P_PRIVATE_KEY_ALGORITHM: "),
-        (&[signed, ("P_PRIVATE_KEY_ALGORITHM", "HS256")][..], "P_PRIVATE_KEY_ALGORITHM: the value is unknown: use one of RS256, "),
+        (
+            &[signed, ("P_PRIVATE_KEY_ALGORITHM", "HS256")][..],
+            "P_PRIVATE_KEY_ALGORITHM: the value is unknown: use one of RS256, ",
+        ),
     ] {
         let error = signing(extra, empty()).unwrap_err();
         assert!(error.to_string().starts_with(begins), "{error}");
