@@ -1,4 +1,4 @@
-//! Answers that are no tokens.
+//! Responses without a token.
 
 use serde_json::json;
 use tower_bearer_auth::{ErrorKind, TokenSource};
@@ -12,11 +12,11 @@ impl Mock<'_> {
         use ErrorKind::{Throttled, Timeout, Unavailable};
         let fault = |fault: &str| json!({"status": 200, "fault": fault});
         let cut = transient(Unavailable, None);
-        self.heals(suite, "connection reset", fault("CONNECTION_RESET_BY_PEER"), cut).await;
-        self.heals(suite, "empty answer", fault("EMPTY_RESPONSE"), cut).await;
-        self.heals(suite, "garbage, then the connection is closed", fault("RANDOM_DATA_THEN_CLOSE"), cut).await;
+        self.recovers(suite, "connection reset", fault("CONNECTION_RESET_BY_PEER"), cut).await;
+        self.recovers(suite, "empty reply", fault("EMPTY_RESPONSE"), cut).await;
+        self.recovers(suite, "garbage, then the connection is closed", fault("RANDOM_DATA_THEN_CLOSE"), cut).await;
         let broken = transient(Unavailable, Some(200));
-        self.heals(suite, "malformed chunk", fault("MALFORMED_RESPONSE_CHUNK"), broken).await;
+        self.recovers(suite, "malformed chunk", fault("MALFORMED_RESPONSE_CHUNK"), broken).await;
         for (status, kind) in [
             (408, Timeout),
             (429, Throttled),
@@ -25,8 +25,8 @@ impl Mock<'_> {
             (503, Unavailable),
             (504, Unavailable),
         ] {
-            let answer = json!({"status": status, "body": "<html>no</html>"});
-            self.heals(suite, &format!("HTTP {status}"), answer, transient(kind, Some(status))).await;
+            let reply = json!({"status": status, "body": "<html>no</html>"});
+            self.recovers(suite, &format!("HTTP {status}"), reply, transient(kind, Some(status))).await;
         }
     }
 
@@ -50,7 +50,7 @@ impl Mock<'_> {
             ("200 with a hundred KiB", format!("{{\"access_token\":\"{}\"}}", "a".repeat(100 * 1024))),
         ];
         for (name, body) in rows {
-            self.heals(suite, name, json!({"status": 200, "body": body}), malformed).await;
+            self.recovers(suite, name, json!({"status": 200, "body": body}), malformed).await;
         }
         suite
             .case("expires_in as a string, an unknown field, and bearer in small letters are taken", async {
@@ -72,19 +72,19 @@ impl Mock<'_> {
             (
                 "401 with a page of HTML",
                 json!({"status": 401, "body": "<html>"}),
-                said(InvalidCredentials, 401, None, "its secret or key"),
+                said(InvalidCredentials, 401, None, "the secret or key"),
             ),
             (
                 "403 of a gateway",
                 json!({"status": 403, "body": "no"}),
-                said(InvalidCredentials, 403, None, "no gateway stands"),
+                said(InvalidCredentials, 403, None, "no gateway blocks"),
             ),
             ("404", json!({"status": 404}), said(Config, 404, None, "set the token URL")),
             ("400 without a code", json!({"status": 400}), said(InvalidRequest, 400, None, "check the parameters")),
             (
                 "an error inside of a 200",
                 json!({"status": 200, "jsonBody": {"error": "invalid_client"}}),
-                said(InvalidCredentials, 200, Some("invalid_client"), "its secret or key"),
+                said(InvalidCredentials, 200, Some("invalid_client"), "the secret or key"),
             ),
             (
                 "a code that repeats the secret",
@@ -97,14 +97,14 @@ impl Mock<'_> {
                 said(UnsupportedTokenType, 200, None, "bearer tokens"),
             ),
         ];
-        for (name, answer, expected) in rows {
+        for (name, reply, expected) in rows {
             let work = async {
-                let endpoint = self.endpoint(name, &[answer]).await?;
+                let endpoint = self.endpoint(name, &[reply]).await?;
                 let source = TokenSource::new(endpoint.client().build()?);
                 says(&failed(source.token().await)?, expected)?;
                 says(&failed(source.token().await)?, expected)?;
                 equal("token requests", endpoint.count().await?, 1)?;
-                equal("flights", source.stats().fetches, 1)
+                equal("fetches", source.stats().fetches, 1)
             };
             suite.case(name, work).await;
         }
@@ -113,8 +113,8 @@ impl Mock<'_> {
             let work = async {
                 let target = self.endpoint(&format!("target of {status}"), &[good()]).await?;
                 let to = format!("{}{}?code=canary-query", self.facts.url, target.path);
-                let answer = json!({"status": status, "headers": {"Location": to}});
-                let endpoint = self.endpoint(&name, &[answer]).await?;
+                let reply = json!({"status": status, "headers": {"Location": to}});
+                let endpoint = self.endpoint(&name, &[reply]).await?;
                 let error = failed(TokenSource::new(endpoint.client().build()?).token().await)?;
                 says(&error, said(Config, status, None, "set the token URL"))?;
                 holds(error.to_string().contains(&format!("redirects to {},", self.facts.url)), &error)?;

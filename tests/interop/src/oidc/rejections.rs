@@ -1,8 +1,7 @@
-//! Every failure that this issuer documents.
+//! The failures that this issuer documents.
 
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use secrecy::SecretString;
 use serde_json::json;
 use tower_bearer_auth::token_endpoint::TokenRequest;
 use tower_bearer_auth::{BasicEncoding, ErrorKind, Secret, from_fn};
@@ -13,7 +12,7 @@ use crate::report::Report;
 use crate::suite::{Check, Failure, Suite};
 
 impl Issuer<'_> {
-    pub(super) async fn refusals(&self, suite: &mut Suite, report: &mut Report) {
+    pub(super) async fn rejections(&self, suite: &mut Suite, report: &mut Report) {
         use ErrorKind::{Config, InvalidCredentials, InvalidRequest, UnsupportedTokenType};
         let invalid_client = permanent(InvalidCredentials, 401, Some("invalid_client"), CREDENTIALS);
         let invalid_request = permanent(InvalidRequest, 400, Some("invalid_request"), PARAMETERS);
@@ -28,10 +27,10 @@ impl Issuer<'_> {
                 invalid_client,
             ),
             ("a secret that has expired", self.client("outdated"), Expected { status: Some(400), ..invalid_client }),
-            ("a secret where an assertion is due", self.client("assert-ES256"), invalid_client),
-            ("a grant that the client may not use", self.client("web"), invalid_request),
-            ("a scope that the client may not have", self.client("scoped").scope("write"), scope),
-            ("a scope with a character that is none of its", self.client("orders").scope("read \"write"), scope),
+            ("a secret instead of an assertion", self.client("assert-ES256"), invalid_client),
+            ("a grant that is not allowed for the client", self.client("web"), invalid_request),
+            ("a scope that is not allowed for the client", self.client("scoped").scope("write"), scope),
+            ("a scope with an invalid character", self.client("orders").scope("read \"write"), scope),
             ("an unknown resource", self.client("orders").resource("urn:interop:nowhere"), target),
             (
                 "two resources",
@@ -49,7 +48,7 @@ impl Issuer<'_> {
                 permanent(InvalidRequest, 400, None, PARAMETERS),
             ),
             (
-                "an error inside of the issuer",
+                "an internal error of the issuer",
                 self.client("broken"),
                 Expected { kind: ErrorKind::Unavailable, transient: true, status: Some(500), code: None, hint: "" },
             ),
@@ -62,7 +61,7 @@ impl Issuer<'_> {
         let at = (self.facts, "/oauth/token");
         fails(suite, at, self.api, &mut report.observed, "a wrong path", elsewhere, no_endpoint).await;
 
-        // What ClientCredentials never sends, by a provider of the user's own.
+        // Requests that ClientCredentials never sends, from a custom provider.
         let own = |request: Makes| {
             let (endpoint, secret) = (
                 self.exchange(TOKEN).map_err(|Failure(why)| tower_bearer_auth::Error::permanent(why)),
@@ -92,7 +91,7 @@ impl Issuer<'_> {
             ),
             ("no client", |_| TokenRequest::form(&[("grant_type", "client_credentials")]), invalid_request),
             (
-                "a field twice",
+                "a repeated field",
                 |secret| {
                     TokenRequest::form(&[
                         ("grant_type", "client_credentials"),
@@ -104,7 +103,7 @@ impl Issuer<'_> {
                 invalid_request,
             ),
             (
-                "a grant that the issuer does not offer",
+                "a grant that the issuer does not support",
                 |secret| {
                     TokenRequest::form(&[
                         ("grant_type", "password"),
@@ -141,7 +140,7 @@ impl Issuer<'_> {
             let claims = json!({"jti": unique(), "htm": "POST", "htu": url, "iat": seconds(now())});
             let proof =
                 jsonwebtoken::encode(&header, &claims, &signing).map_err(tower_bearer_auth::Error::permanent)?;
-            Ok(SecretString::from(proof))
+            Ok(proof.into())
         });
         Ok(self.client("dpop").token_header("DPoP", proof).build()?)
     }

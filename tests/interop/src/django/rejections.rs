@@ -1,4 +1,4 @@
-//! Every failure that the toolkit documents.
+//! The failures that the toolkit documents.
 
 use serde_json::json;
 use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
@@ -10,10 +10,10 @@ use crate::report::Report;
 use crate::suite::Suite;
 
 impl Toolkit<'_> {
-    pub(super) async fn refusals(&self, suite: &mut Suite, report: &mut Report) {
+    pub(super) async fn rejections(&self, suite: &mut Suite, report: &mut Report) {
         use ErrorKind::{Config, InvalidCredentials, InvalidRequest};
         let invalid_client = permanent(InvalidCredentials, 401, Some("invalid_client"), CREDENTIALS);
-        let unauthorized = permanent(InvalidRequest, 400, Some("unauthorized_client"), "have the grant type enabled");
+        let unauthorized = permanent(InvalidRequest, 400, Some("unauthorized_client"), "enable the grant type");
         let scope = permanent(InvalidRequest, 400, Some("invalid_scope"), "check the scope");
         let rows = [
             ("a wrong secret", self.client("orders").client_secret("wrong-7fQ2"), invalid_client),
@@ -23,7 +23,7 @@ impl Toolkit<'_> {
                 self.client("orders").client_secret("wrong-7fQ2").client_secret_basic(BasicEncoding::Percent),
                 invalid_client,
             ),
-            ("a grant that the client may not use", self.client("web"), unauthorized),
+            ("a grant that is not allowed for the client", self.client("web"), unauthorized),
             ("an unknown scope", self.client("orders").scope("nonsense"), scope),
         ];
         for (what, builder, expected) in rows {
