@@ -181,7 +181,9 @@ fn every_link_of_a_page_has_the_same_target_in_the_repository_and_on_docs_rs() {
         }
         let own = definitions(&prose(text));
         let used = used(text, &known);
-        wrong.extend(used.iter().filter(|label| !own.contains_key(*label)).map(|l| format!("{file}: [{l}] is not defined")));
+        wrong.extend(
+            used.iter().filter(|label| !own.contains_key(*label)).map(|l| format!("{file}: [{l}] is not defined")),
+        );
         wrong.extend(own.keys().filter(|label| !used.contains(*label)).map(|l| format!("{file}: [{l}] is not used")));
         for (label, target) in own {
             if target.starts_with(SANDBOX_DOCS_RS) && !sandbox.contains(&target) {
@@ -210,7 +212,7 @@ fn every_link_of_a_page_has_the_same_target_in_the_repository_and_on_docs_rs() {
     }
     for (label, path) in &expected {
         if for_rustdoc.get(label) != Some(path) {
-            wrong.push(format!("src/guide/links.md needs the line [{label}]: {path}"));
+            wrong.push(format!("src/guide needs the line [{label}]: {path}"));
         }
     }
     let unused = known.iter().filter(|label| !expected.contains_key(*label));
@@ -222,7 +224,8 @@ fn every_link_of_a_page_has_the_same_target_in_the_repository_and_on_docs_rs() {
 #[test]
 fn the_link_check_finds_broken_links() {
     let known = BTreeSet::from(["errors".to_owned(), "`Error`".to_owned()]);
-    let text = "[`Error`] and [`Missing`], [the page][errors], [a](b.md), [1], [errors].\n```\n[`Fenced`]\n```\n[x]: y\n";
+    let text =
+        "[`Error`] and [`Missing`], [the page][errors], [a](b.md), [1], [errors].\n```\n[`Fenced`]\n```\n[x]: y\n";
     assert_eq!(used(text, &known), ["`Error`", "`Missing`", "errors"].map(str::to_owned).into());
     assert_eq!(inline(text), ["b.md"]);
     assert_eq!(definitions(text), BTreeMap::from([("x".to_owned(), "y".to_owned())]));
