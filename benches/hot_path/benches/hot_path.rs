@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use divan::{AllocProfiler, Bencher};
-use hot_path::{Answer, Bare, STAMP, Sink, USER_STAMP};
+use hot_path::{SinkResponse, Bare, STAMP, Sink, USER_STAMP};
 use http::Request;
 use tower_bearer_auth::replay;
 use tower_layer::Layer;
@@ -22,7 +22,7 @@ fn main() {
 
 fn alone<L, B>(bencher: Bencher<'_, '_>, layer: L, expected: Option<&'static str>, request: impl Fn() -> Request<B>)
 where
-    L: Layer<Sink, Service: Service<Request<B>, Response = Answer, Error: Debug>>,
+    L: Layer<Sink, Service: Service<Request<B>, Response = SinkResponse, Error: Debug>>,
 {
     let mut service = hot_path::checked(&layer, request(), expected);
     bencher.with_inputs(request).bench_local_values(|request| hot_path::send(&mut service, request));
@@ -35,7 +35,7 @@ fn cloned_each<L, B>(
     expected: &'static str,
     request: impl Fn() -> Request<B> + Sync,
 ) where
-    L: Layer<Sink, Service: Service<Request<B>, Response = Answer, Error: Debug> + Clone + Sync>,
+    L: Layer<Sink, Service: Service<Request<B>, Response = SinkResponse, Error: Debug> + Clone + Sync>,
 {
     let service = hot_path::checked(&layer, request(), Some(expected));
     bencher.with_inputs(|| (service.clone(), Some(request()))).bench_refs(|(service, request)| {
@@ -52,7 +52,7 @@ thread_local! {
 /// Each thread has one clone of the service, and uses it again and again.
 fn together<L, B>(bencher: Bencher<'_, '_>, layer: L, expected: &'static str, request: impl Fn() -> Request<B> + Sync)
 where
-    L: Layer<Sink, Service: Service<Request<B>, Response = Answer, Error: Debug> + Clone + Sync + 'static>,
+    L: Layer<Sink, Service: Service<Request<B>, Response = SinkResponse, Error: Debug> + Clone + Sync + 'static>,
 {
     static RUNS: AtomicU64 = AtomicU64::new(1);
     let run = RUNS.fetch_add(1, Ordering::Relaxed);

@@ -22,7 +22,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::sync::RwLock;
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
 use tower_bearer_auth::{
-    BearerAuthLayer, BoxError, Error, FromExtension, IssuedToken, FixedToken, TokenProvider, TokenSource,
+    BearerAuthLayer, BoxError, Error, FetchContext, FixedToken, FromExtension, IssuedToken, TokenProvider, TokenSource,
 };
 use tower_http::auth::AddAuthorizationLayer;
 use tower_layer::Layer;
@@ -33,7 +33,7 @@ const TOKEN: &str = "opaque-token-of-43-characters-0123456789abc";
 /// What arrives where the token is [`TOKEN`].
 pub const STAMP: &str = "Bearer opaque-token-of-43-characters-0123456789abc";
 
-pub type Answer = Response<Empty<Bytes>>;
+pub type SinkResponse = Response<Empty<Bytes>>;
 pub type Plain = Full<Bytes>;
 pub type Boxed = UnsyncBoxBody<Bytes, BoxError>;
 pub type Wrap = fn(ReplayBody<Boxed>) -> Boxed;
@@ -49,9 +49,9 @@ impl Sink {
 }
 
 impl<B> Service<Request<B>> for Sink {
-    type Response = Answer;
+    type Response = SinkResponse;
     type Error = Infallible;
-    type Future = Ready<Result<Answer, Infallible>>;
+    type Future = Ready<Result<SinkResponse, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -68,9 +68,9 @@ impl<B> Service<Request<B>> for Sink {
 }
 
 /// Sends one request, which nothing holds up.
-pub fn send<S, B>(service: &mut S, request: Request<B>) -> Answer
+pub fn send<S, B>(service: &mut S, request: Request<B>) -> SinkResponse
 where
-    S: Service<Request<B>, Response = Answer>,
+    S: Service<Request<B>, Response = SinkResponse>,
     S::Error: Debug,
 {
     let ready = service.poll_ready(&mut Context::from_waker(noop_waker_ref()));
@@ -82,7 +82,7 @@ where
 pub fn checked<L, S, B>(layer: &L, request: Request<B>, expected: Option<&'static str>) -> S
 where
     L: Layer<Sink, Service = S>,
-    S: Service<Request<B>, Response = Answer>,
+    S: Service<Request<B>, Response = SinkResponse>,
     S::Error: Debug,
 {
     send(&mut layer.layer(Sink { expected: Some(expected) }), request);
@@ -146,7 +146,7 @@ pub struct Users;
 impl TokenProvider for Users {
     type Key = FromExtension<User>;
 
-    async fn fetch(&self, FromExtension(User(number)): &FromExtension<User>) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, FromExtension(User(number)): &FromExtension<User>, _: &FetchContext) -> Result<IssuedToken, Error> {
         let token = IssuedToken::bearer(format!("opaque-token-of-43-characters-{number:013}"))?;
         Ok(token.expires_in(Duration::from_secs(24 * 60 * 60)))
     }

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use hot_path::{Answer, Bare, STAMP, USER_STAMP};
+use hot_path::{SinkResponse, Bare, STAMP, USER_STAMP};
 use http::Request;
 use tower_bearer_auth::replay;
 use tower_layer::Layer;
@@ -17,7 +17,7 @@ const WAYS: &str = "bare static by-hand off off-clones empty cloned buffered key
 #[inline(never)]
 fn counted_section<S, B>(service: &mut S, requests: Vec<Request<B>>)
 where
-    S: Service<Request<B>, Response = Answer>,
+    S: Service<Request<B>, Response = SinkResponse>,
     S::Error: Debug,
 {
     for request in requests {
@@ -29,7 +29,7 @@ where
 #[inline(never)]
 fn counted_section_of_clones<S, B>(services: Vec<S>, requests: Vec<Request<B>>)
 where
-    S: Service<Request<B>, Response = Answer>,
+    S: Service<Request<B>, Response = SinkResponse>,
     S::Error: Debug,
 {
     for (mut service, request) in services.into_iter().zip(requests) {
@@ -39,7 +39,7 @@ where
 
 fn run<L, B>(layer: L, expected: Option<&'static str>, requests: u64, request: impl Fn(u64) -> Request<B>)
 where
-    L: Layer<hot_path::Sink, Service: Service<Request<B>, Response = Answer, Error: Debug>>,
+    L: Layer<hot_path::Sink, Service: Service<Request<B>, Response = SinkResponse, Error: Debug>>,
 {
     let mut service = hot_path::checked(&layer, request(0), expected);
     let requests = (0..requests).map(request).collect();
