@@ -1,0 +1,9 @@
+//! Providers that are written with the public API of tower-bearer-auth alone.
+//!
+//! | file | provider |
+//! | --- | --- |
+//! | `psp` | the protocol of AccessPSP, without `AccessPsp` and `ClientCredentials` |
+//! | `tenants` | one token for each tenant, and two ways to define when a token is rejected |
+
+pub mod psp;
+pub mod tenants;
