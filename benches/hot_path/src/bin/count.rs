@@ -1,12 +1,12 @@
-//! Sends a number of requests in one of the ways, for a counter of instructions to watch: `count WAY REQUESTS`.
+//! Sends requests in one of the compared ways, for an instruction counter: `count WAY REQUESTS`.
 //!
-//! The requests are made before. What is to be counted is [`counted_section`] alone.
+//! The requests are created first. Only [`counted_section`] is counted.
 
 use std::fmt::Debug;
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use hot_path::{SinkResponse, Bare, STAMP, USER_STAMP};
+use hot_path::{Bare, STAMP, SinkResponse, USER_STAMP};
 use http::Request;
 use tower_bearer_auth::replay;
 use tower_layer::Layer;
@@ -25,7 +25,7 @@ where
     }
 }
 
-/// Each request through a service that nothing was sent through before.
+/// Sends each request through an unused service.
 #[inline(never)]
 fn counted_section_of_clones<S, B>(services: Vec<S>, requests: Vec<Request<B>>)
 where
@@ -44,7 +44,8 @@ where
     let mut service = hot_path::checked(&layer, request(0), expected);
     // A live block between two requests: without it, freed requests can merge into a block of more than 64 KiB, and glibc then
     // consolidates its free lists at every free.
-    let (requests, separators): (Vec<_>, Vec<_>) = (0..requests).map(|turn| (request(turn), Box::new([0_u8; 32]))).unzip();
+    let (requests, separators): (Vec<_>, Vec<_>) =
+        (0..requests).map(|turn| (request(turn), Box::new([0_u8; 32]))).unzip();
     counted_section(&mut service, requests);
     drop(black_box(separators));
 }
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
                 run(layer, Some(USER_STAMP), n, |turn| hot_path::user(turn, users));
             }
             _ => {
-                eprintln!("count: {keyed} is none of {WAYS}");
+                eprintln!("count: {keyed} is not one of {WAYS}");
                 return ExitCode::from(2);
             }
         },
