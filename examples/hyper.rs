@@ -1,4 +1,4 @@
-//! The layer over the pooled client of hyper-util: a cold start, and a revocation while requests are in flight.
+//! The layer over the pooled client of hyper-util: a cold start, and a revocation while requests are pending.
 //!
 //! ```sh
 //! cargo run --example hyper
@@ -49,7 +49,7 @@ async fn main() -> Result<(), BoxError> {
     };
     let (opened, ()) = tokio::join!(open_sessions(&wallet, &sandbox), revoke);
     opened?;
-    report("a revocation while requests are in flight", &sandbox, SESSIONS)
+    report("a revocation while requests are pending", &sandbox, SESSIONS)
 }
 
 /// The client names its cryptography, so it does not depend on the default of the process.

@@ -50,7 +50,7 @@ const EXAMPLES: &[(&str, Check)] = &[
         "hyper",
         Check::Lines(&[
             "a cold start: 20 sessions over HTTP/2.0, 0 rejected requests, 1 token request",
-            "a revocation while requests are in flight: 20 sessions over HTTP/2.0, 20 rejected requests, 1 token request",
+            "a revocation while requests are pending: 20 sessions over HTTP/2.0, 20 rejected requests, 1 token request",
         ]),
     ),
     (

@@ -52,8 +52,8 @@ fn a_job_without_expired_tokens_fails() {
 }
 
 #[test]
-fn a_job_without_a_rejection_in_flight_fails() {
-    expect_failed_check("no-rejection", "no request in flight was rejected");
+fn a_job_without_a_rejected_request_fails() {
+    expect_failed_check("no-rejection", "no pending request was rejected");
 }
 
 #[test]

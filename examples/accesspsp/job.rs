@@ -1,4 +1,4 @@
-//! The load: 64 tasks, a thousand sessions, two expired tokens, one revocation while requests are in flight, one sale.
+//! The load: 64 tasks, a thousand sessions, two expired tokens, one revocation, one sale.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -124,7 +124,7 @@ where
     }
 }
 
-/// Holds requests at the API until enough are in flight, revokes their token, and releases them.
+/// Holds requests at the API until enough have arrived, revokes their token, and releases them.
 async fn revoke_in_flight(sandbox: Arc<AccessPspSandbox>, broken: Option<Break>) {
     // With `TokenStorm`, several tokens are in use all the time.
     if matches!(broken, Some(Break::NoRejection | Break::TokenStorm)) {
@@ -147,13 +147,13 @@ async fn revoke_in_flight(sandbox: Arc<AccessPspSandbox>, broken: Option<Break>)
     sandbox.release_issuer();
 }
 
-/// Whether every task uses the newest token, and no request or token request with another one is in flight.
+/// Whether every task uses the newest token, and no request or token request with another one is pending.
 fn one_token_in_use(sandbox: &AccessPspSandbox) -> bool {
     let newest = sandbox.tokens().last().map(|token| token.jti.clone());
     let requests = sandbox.api_requests();
     let with_newest = requests.iter().filter(|request| request.jti == newest).count();
-    let in_flight = requests.iter().any(|request| request.status.is_none() && request.jti != newest);
-    with_newest >= TASKS && !in_flight && sandbox.token_requests().iter().all(|request| request.status.is_some())
+    let pending = requests.iter().any(|request| request.status.is_none() && request.jti != newest);
+    with_newest >= TASKS && !pending && sandbox.token_requests().iter().all(|request| request.status.is_some())
 }
 
 async fn sell<S>(mut client: S, api: &str) -> Result<(), BoxError>

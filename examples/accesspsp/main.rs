@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Without arguments it starts an issuer and a Wallet API on loopback. Tokens live for two seconds, and one token is revoked
-//! while requests are in flight. The servers count the requests. The example prints the counts, and exits with 1 if one of them
+//! while requests are pending. The servers count the requests. The example prints the counts, and exits with 1 if one of them
 //! is wrong.
 //!
 //! With `--live https://API-HOST` it opens one session at the real service and makes no sale. The credentials come from

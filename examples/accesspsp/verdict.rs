@@ -46,7 +46,7 @@ impl Verdict {
         check(distinct.len() == sessions.len(), "a session was created twice".into());
         check(sales == 1, format!("{sales} sales, not 1"));
         check(expired >= 2, format!("{expired} tokens expired during the job, not at least 2"));
-        check(revoked >= 1, "no request in flight was rejected".into());
+        check(revoked >= 1, "no pending request was rejected".into());
         check(others == 0, format!("{others} requests carried a token that was invalid for another reason"));
         check(token_requests <= allowed, format!("{token_requests} token requests, more than {allowed}"));
         check(
@@ -59,10 +59,7 @@ impl Verdict {
             ("requests", format!("{} at the API, for {SESSIONS} sessions and 1 sale", requests.len())),
             ("sessions created", format!("{}, {} of them distinct", sessions.len(), distinct.len())),
             ("token requests", format!("{token_requests} at the issuer, at most {allowed} allowed; {expired} expired")),
-            (
-                "rejected, replayed",
-                format!("{revoked} rejected in flight by the revocation, {} replayed", stats.replays),
-            ),
+            ("rejected, replayed", format!("{revoked} rejected after the revocation, {} replayed", stats.replays)),
             ("added by the layer", format!("median {median:.1?}, p99 {p99:.1?}")),
             ("time", format!("{time:.1?}")),
         ];

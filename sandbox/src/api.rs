@@ -84,11 +84,10 @@ impl Handler for Api {
 
 impl Api {
     async fn respond(&self, head: &Parts, incoming: Incoming, entry: Entry) -> ScriptedResponse {
-        if self.behavior.lock().reject_early {
-            if let Err(rejection) = self.admit(&head.headers, entry) {
-                return rejection;
-            }
-            // The token is checked again after the body has been read.
+        // The token is checked again after the body has been read.
+        let reject_early = self.behavior.lock().reject_early;
+        if reject_early && let Err(rejection) = self.admit(&head.headers, entry) {
+            return rejection;
         }
         let (body, complete) = request::read_body(incoming).await;
         self.journal.amend(entry, |record| record.body = body.clone());

@@ -1,4 +1,4 @@
-//! Faults: what the issuer does wrong because a test asked for it.
+//! Faults that a test scripts for the issuer.
 
 use std::{collections::VecDeque, fmt, time::Duration};
 

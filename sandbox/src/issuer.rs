@@ -172,7 +172,7 @@ fn once<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
     }
 }
 
-/// The documented response, with the change that `fault` asks for.
+/// The documented response, with the change of `fault`.
 fn token_response(minted: &Minted, fault: Option<&Fault>) -> ScriptedResponse {
     let mut token = Some(json_string(&minted.text));
     let mut kind = Some(json_string("Bearer"));

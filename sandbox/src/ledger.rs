@@ -69,14 +69,10 @@ impl Ledger {
     pub(crate) fn mint(&self, lifetime: Duration) -> io::Result<Minted> {
         let mut state = self.state.lock();
         let now = state.now();
-        if self.minting.repeat {
-            if let Some(last) = state.issued.last().filter(|last| now.as_secs() < last.exp) {
-                return Ok(Minted {
-                    jti: last.jti.clone(),
-                    text: last.text.clone(),
-                    expires_in: last.exp - now.as_secs(),
-                });
-            }
+        if self.minting.repeat
+            && let Some(last) = state.issued.last().filter(|last| now.as_secs() < last.exp)
+        {
+            return Ok(Minted { jti: last.jti.clone(), text: last.text.clone(), expires_in: last.exp - now.as_secs() });
         }
         // Claims are whole seconds. Both values are rounded up, so that no token expires before `expires_in` seconds have
         // passed.

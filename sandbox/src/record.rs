@@ -174,7 +174,7 @@ impl fmt::Debug for Sale {
     }
 }
 
-/// The names alone: `HeaderMap::keys()` also prints the values.
+/// Only the names: the `Debug` output of `HeaderMap::keys()` contains the values too.
 fn names(headers: &HeaderMap) -> Vec<&str> {
     headers.keys().map(http::HeaderName::as_str).collect()
 }

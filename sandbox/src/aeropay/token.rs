@@ -127,7 +127,7 @@ impl Service {
         }
     }
 
-    /// The documented response, with the change that `fault` asks for.
+    /// The documented response, with the change of `fault`.
     fn mint(&self, actor: Actor, fault: Option<&Fault>) -> (ScriptedResponse, Option<String>) {
         let lifetime = self.behavior.lock().lifetime;
         let Ok((token, jti)) = self.tokens.mint(actor, lifetime) else {

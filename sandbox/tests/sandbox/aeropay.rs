@@ -119,7 +119,7 @@ async fn a_token_request_that_is_not_as_documented_is_rejected() {
             (with("scope", json!("userForMerchant")), 400, "AP700"),
             (with(secret, json!("wrong")), 401, "AP002"),
             (with("id", json!(1)), 401, "AP002"),
-            (fields(&sandbox, version, Some("nobody")), 401, "AP002"),
+            (fields(&sandbox, version, Some("no-such-user")), 401, "AP002"),
         ];
         for name in &names {
             let mut without = good.clone();

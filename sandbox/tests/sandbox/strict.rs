@@ -58,7 +58,7 @@ async fn a_token_request_that_is_not_as_documented_is_rejected() {
         ("a form with the content type of JSON", JSON, good.clone(), 400, invalid),
         ("a form with the content type of text", "text/plain", good.clone(), 400, invalid),
         ("another charset", &format!("{FORM}; charset=latin1"), good.clone(), 400, invalid),
-        ("a wrong id", FORM, token_form("nobody", sandbox.client_secret()), 401, "invalid_client"),
+        ("a wrong id", FORM, token_form("no-such-client", sandbox.client_secret()), 401, "invalid_client"),
         ("a wrong secret", FORM, token_form(sandbox.client_id(), "guess"), 401, "invalid_client"),
     ];
     for (case, content_type, body, status, error) in rows {

@@ -1,4 +1,4 @@
-//! Providers that are written with the public API of tower-bearer-auth alone.
+//! Providers that use only the public API of tower-bearer-auth.
 //!
 //! | file | provider |
 //! | --- | --- |

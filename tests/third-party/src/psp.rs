@@ -25,13 +25,7 @@ const ERRORS: [(&str, u16, ErrorKind, &str, &str); 3] = [
         "the issuer does not accept the credentials",
         "verify the client_id and client_secret, and that they belong to this environment",
     ),
-    (
-        "disabled_client",
-        403,
-        ErrorKind::InvalidCredentials,
-        "the credentials are suspended",
-        "contact Aera support",
-    ),
+    ("disabled_client", 403, ErrorKind::InvalidCredentials, "the credentials are suspended", "contact Aera support"),
 ];
 
 /// Tokens from AccessPSP.

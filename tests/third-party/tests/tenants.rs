@@ -37,7 +37,7 @@ impl Platform {
         request
     }
 
-    /// Sends a request whose rejection is in a header.
+    /// Sends a request. A rejection is in a header of the response.
     async fn send(&self, tenant: Option<&str>) -> Result<Outcome, BoxError> {
         let layer: BearerAuthLayer<Tenants, _> = self.source.layer().bodies(replay::Cloned);
         let service = ServiceBuilder::new().layer(layer).service(self.https.clone());
@@ -45,7 +45,7 @@ impl Platform {
         Ok((response.status(), Audit::of(&response).cloned()))
     }
 
-    /// Sends a request whose rejection is in the body.
+    /// Sends a request. A rejection is in the body of the response.
     async fn send_and_read_body(&self, tenant: &str) -> Result<Outcome, BoxError> {
         let layer = self.source.layer().bodies(replay::Cloned);
         let service = ServiceBuilder::new().layer(layer).and_then(mark_rejection_in_body).service(self.https.clone());

@@ -1,4 +1,4 @@
-//! gcp_auth: a service account whose key file names the token endpoint. It signs an assertion for each token request.
+//! gcp_auth: a service account with a key file that names the token endpoint. It signs an assertion for each token request.
 
 use std::sync::Arc;
 use std::sync::LazyLock;

@@ -116,7 +116,7 @@ fn through_the_layer(runtime: &Runtime, waiters: usize, up: bool) -> Storm {
     Storm { token_requests: issuer.requests(), ran }
 }
 
-/// The cost of the tasks alone.
+/// The cost of the tasks without a token.
 fn no_token_at_all(runtime: &Runtime, waiters: usize, _: bool) -> Storm {
     let ran = spawn_all(runtime, vec![(); waiters], |()| async {
         tokio::time::sleep(LATENCY).await;
