@@ -121,7 +121,7 @@ fn verdict(bytes: f64) -> &'static str {
 }
 
 fn main() {
-    println!("| waiters | way | its future | bytes a waiter | blocks a waiter | at the peak | mark 1024 |");
+    println!("| waiters | way | its future | bytes per waiter | blocks per waiter | at the peak | mark 1024 |");
     println!("| ---: | --- | ---: | ---: | ---: | ---: | --- |");
     for count in [1_000, 10_000, 100_000] {
         let ways = [
@@ -143,7 +143,7 @@ fn main() {
     }
     let (user, token) = (idle_users(), one_token());
     println!();
-    println!("| idle users | bytes a user | of which the token | beside it | mark 1024 |");
+    println!("| idle users | bytes per user | of which the token | beside it | mark 1024 |");
     println!("| ---: | ---: | ---: | ---: | --- |");
     println!("| {USERS} | {user:.0} B | {token:.0} B | {:.0} B | {} |", user - token, verdict(user - token));
 }
