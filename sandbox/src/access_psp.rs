@@ -175,13 +175,13 @@ impl AccessPspSandboxBuilder {
         self
     }
 
-    /// Whether each new token revokes all older ones. Default: `false`.
+    /// Sets whether each new token revokes all older ones. Default: `false`.
     pub fn single_token(mut self, single: bool) -> Self {
         self.minting.single = single;
         self
     }
 
-    /// Whether the issuer returns the last token again until it expires, even if the token is revoked. `expires_in` is then
+    /// Sets whether the issuer returns the last token again until it expires, even if it is revoked. `expires_in` is then
     /// the remaining lifetime. Default: `false`.
     pub fn repeat_token(mut self, repeat: bool) -> Self {
         self.minting.repeat = repeat;

@@ -75,7 +75,7 @@ impl AccessPspSandbox {
         self.ledger.revoke(jti)
     }
 
-    /// Whether every valid token is rejected.
+    /// Sets whether every valid token is rejected. Default: `false`.
     pub fn reject_always(&self, reject: bool) {
         self.api.behavior.lock().reject_always = reject;
     }
@@ -90,7 +90,7 @@ impl AccessPspSandbox {
         self.api.behavior.lock().rejection = response;
     }
 
-    /// Whether a token is rejected as soon as the head has been read, before the body arrives. Default: `false`.
+    /// Sets whether a token is rejected as soon as the head has been read, before the body arrives. Default: `false`.
     pub fn reject_early(&self, early: bool) {
         self.api.behavior.lock().reject_early = early;
     }
@@ -139,7 +139,7 @@ impl AccessPspSandbox {
 
 /// # A resource server of your own
 ///
-/// The API server of the sandbox speaks plain HTTP only. For other protocols, for example gRPC, a test can start its own server
+/// The API server of the sandbox has a few HTTP endpoints. For another protocol, for example gRPC, a test can start its own server
 /// that accepts the tokens of this issuer.
 impl AccessPspSandbox {
     /// Checks the token in these headers as the API server does. Nothing is recorded.

@@ -76,7 +76,7 @@ impl AeropaySandbox {
         self.service.tokens.revoke(|_, actor| *actor == Actor::User(user.to_owned()));
     }
 
-    /// Whether every valid token is rejected.
+    /// Sets whether every valid token is rejected. Default: `false`.
     pub fn reject_always(&self, reject: bool) {
         self.service.behavior.lock().reject_always = reject;
     }

@@ -51,7 +51,7 @@ struct Credentials {
     merchant: u64,
 }
 
-/// The one server.
+/// The state of the server.
 struct Service {
     credentials: Credentials,
     tokens: Tokens,
