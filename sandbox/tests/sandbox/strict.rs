@@ -1,4 +1,4 @@
-//! What the sandbox refuses, row by row.
+//! What the sandbox rejects, row by row.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const ALG_NONE: &str = "eyJhbGciOiJub25lIn0";
 const ALG_HS256: &str = "eyJhbGciOiJIUzI1NiJ9";
 
 #[tokio::test]
-async fn a_token_request_that_is_not_as_documented_is_refused() {
+async fn a_token_request_that_is_not_as_documented_is_rejected() {
     let builder = AccessPspSandbox::builder().allow_scope("payments");
     let sandbox = builder.start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
@@ -35,48 +35,48 @@ async fn a_token_request_that_is_not_as_documented_is_refused() {
         let field = good.split('&').find(|field| field.starts_with(name));
         format!("{good}&{}", field.unwrap())
     };
-    let refused = "invalid_request";
+    let invalid = "invalid_request";
     let plus = |rest: &str| format!("{good}{rest}");
     let rows = [
-        ("no grant_type", FORM, without("grant_type"), 400, refused),
-        ("no client_id", FORM, without("client_id"), 400, refused),
-        ("no client_secret", FORM, without("client_secret"), 400, refused),
-        ("two grant_type", FORM, twice("grant_type"), 400, refused),
-        ("two client_id", FORM, twice("client_id"), 400, refused),
-        ("two client_secret", FORM, twice("client_secret"), 400, refused),
-        ("another grant", FORM, good.replace("client_credentials", "password"), 400, refused),
-        ("empty id", FORM, token_form("", sandbox.client_secret()), 400, refused),
-        ("empty secret", FORM, token_form(sandbox.client_id(), ""), 400, refused),
-        ("empty scope", FORM, plus("&scope="), 400, refused),
-        ("a scope nobody allowed", FORM, plus("&scope=all"), 400, refused),
-        ("two scopes", FORM, plus("&scope=payments&scope=payments"), 400, refused),
-        ("an unknown field", FORM, plus("&audience=x"), 400, refused),
-        ("bytes that are no UTF-8", FORM, plus("&scope=%ff"), 400, refused),
-        ("an empty body", FORM, String::new(), 400, refused),
-        ("JSON, said so", JSON, json_body.clone(), 400, refused),
-        ("JSON, called a form", FORM, json_body, 400, refused),
-        ("a form, called JSON", JSON, good.clone(), 400, refused),
-        ("a form, called text", "text/plain", good.clone(), 400, refused),
-        ("another charset", &format!("{FORM}; charset=latin1"), good.clone(), 400, refused),
-        ("a wrong id", FORM, token_form("nobody", sandbox.client_secret()), 401, "invalid_client"),
+        ("no grant_type", FORM, without("grant_type"), 400, invalid),
+        ("no client_id", FORM, without("client_id"), 400, invalid),
+        ("no client_secret", FORM, without("client_secret"), 400, invalid),
+        ("two grant_type", FORM, twice("grant_type"), 400, invalid),
+        ("two client_id", FORM, twice("client_id"), 400, invalid),
+        ("two client_secret", FORM, twice("client_secret"), 400, invalid),
+        ("another grant", FORM, good.replace("client_credentials", "password"), 400, invalid),
+        ("empty id", FORM, token_form("", sandbox.client_secret()), 400, invalid),
+        ("empty secret", FORM, token_form(sandbox.client_id(), ""), 400, invalid),
+        ("empty scope", FORM, plus("&scope="), 400, invalid),
+        ("a scope that is not allowed", FORM, plus("&scope=all"), 400, invalid),
+        ("two scopes", FORM, plus("&scope=payments&scope=payments"), 400, invalid),
+        ("an unknown field", FORM, plus("&audience=x"), 400, invalid),
+        ("bytes that are not UTF-8", FORM, plus("&scope=%ff"), 400, invalid),
+        ("an empty body", FORM, String::new(), 400, invalid),
+        ("JSON with its content type", JSON, json_body.clone(), 400, invalid),
+        ("JSON with the content type of a form", FORM, json_body, 400, invalid),
+        ("a form with the content type of JSON", JSON, good.clone(), 400, invalid),
+        ("a form with the content type of text", "text/plain", good.clone(), 400, invalid),
+        ("another charset", &format!("{FORM}; charset=latin1"), good.clone(), 400, invalid),
+        ("a wrong id", FORM, token_form("no-such-client", sandbox.client_secret()), 401, "invalid_client"),
         ("a wrong secret", FORM, token_form(sandbox.client_id(), "guess"), 401, "invalid_client"),
     ];
     for (case, content_type, body, status, error) in rows {
         let request = post(&sandbox.token_url(), content_type, body);
-        let answer = client.send(request).await.unwrap();
-        assert_eq!(answer.status(), status, "{case}");
-        assert_eq!(json(&answer), serde_json::json!({ "error": error }), "{case}");
+        let response = client.send(request).await.unwrap();
+        assert_eq!(response.status(), status, "{case}");
+        assert_eq!(json(&response), serde_json::json!({ "error": error }), "{case}");
     }
     assert!(sandbox.tokens().is_empty());
     let charset = format!("{FORM}; charset=UTF-8");
     for (content_type, body) in [(FORM, plus("&scope=payments")), (&charset, good.clone())] {
-        let answer = client.send(post(&sandbox.token_url(), content_type, body)).await;
-        assert_eq!(answer.unwrap().status(), 200);
+        let response = client.send(post(&sandbox.token_url(), content_type, body)).await;
+        assert_eq!(response.unwrap().status(), 200);
     }
 }
 
 #[tokio::test]
-async fn a_token_request_with_something_out_of_place_is_refused() {
+async fn a_token_request_with_a_wrong_method_path_or_header_is_rejected() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let changed = |change: &dyn Fn(&mut Request<Body>)| {
@@ -96,22 +96,22 @@ async fn a_token_request_with_something_out_of_place_is_refused() {
         ("no type", changed(&|r| remove(r, "content-type")), 400),
     ];
     for (case, request, status) in rows {
-        let answer = client.send(request).await.unwrap();
-        assert_eq!(answer.status(), status, "{case}");
-        assert_eq!(answer.headers().contains_key("allow"), status == 405, "{case}");
+        let response = client.send(request).await.unwrap();
+        assert_eq!(response.status(), status, "{case}");
+        assert_eq!(response.headers().contains_key("allow"), status == 405, "{case}");
     }
     assert!(sandbox.tokens().is_empty());
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_good_is_refused_and_the_record_says_why() {
+async fn an_invalid_token_is_rejected_and_the_record_has_the_reason() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let foreign = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let elsewhere = new_token(&foreign, &Plain::trusting(foreign.ca_pem())).await;
     sandbox.set_lifetime(Duration::from_secs(60));
     let expired = new_token(&sandbox, &client).await;
-    // Whole seconds, rounded up at the mint: past 61 it is expired, by one second or less.
+    // The expiry is rounded up to whole seconds. After 61 seconds the token has been expired for one second or less.
     sandbox.advance(Duration::from_secs(61));
     let revoked = new_token(&sandbox, &client).await;
     sandbox.revoke_all();
@@ -147,20 +147,20 @@ async fn a_token_that_is_not_good_is_refused_and_the_record_says_why() {
                 add(&mut request, "authorization", value);
             }
             sandbox.reset_records();
-            let answer = client.send(request).await.unwrap();
-            assert_eq!(answer.status(), 401, "{case}");
-            assert!(!answer.headers().contains_key("www-authenticate"), "{case}");
-            assert_eq!(json(&answer)["message"], "Unauthorized", "{case}");
+            let response = client.send(request).await.unwrap();
+            assert_eq!(response.status(), 401, "{case}");
+            assert!(!response.headers().contains_key("www-authenticate"), "{case}");
+            assert_eq!(json(&response)["message"], "Unauthorized", "{case}");
             assert_eq!(sandbox.api_requests()[0].verdict, Some(verdict), "{case}");
             assert!(sandbox.sessions().is_empty(), "{case}");
         }
     }
-    let answer = client.send(session_request(&sandbox, &good)).await;
-    assert_eq!(answer.unwrap().status(), 201);
+    let response = client.send(session_request(&sandbox, &good)).await;
+    assert_eq!(response.unwrap().status(), 201);
 }
 
 #[tokio::test]
-async fn a_call_that_is_not_as_documented_is_refused_and_does_nothing() {
+async fn an_api_request_that_is_not_as_documented_is_rejected_and_has_no_effect() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let token = new_token(&sandbox, &client).await;
@@ -182,11 +182,11 @@ async fn a_call_that_is_not_as_documented_is_refused_and_does_nothing() {
     let key = "idempotency-key";
     let rows = [
         ("session, a form", session(FORM, "a=b"), 415, "39999"),
-        ("session, a form called JSON", session(JSON, "a=b"), 400, "29999"),
-        ("session, JSON called a form", session(FORM, "{}"), 415, "39999"),
+        ("session, a form with the content type of JSON", session(JSON, "a=b"), 400, "29999"),
+        ("session, JSON with the content type of a form", session(FORM, "{}"), 415, "39999"),
         ("session, an array", session(JSON, "[]"), 400, "29999"),
         ("session, no body", session(JSON, ""), 400, "29999"),
-        ("session, cut JSON", session(JSON, r#"{"a":"#), 400, "29999"),
+        ("session, incomplete JSON", session(JSON, r#"{"a":"#), 400, "29999"),
         ("sale, no idempotency key", sale(&|r| remove(r, key)), 400, "30000"),
         ("sale, empty key", set(key, ""), 400, "29999"),
         ("sale, no UUID", set(key, "order-1"), 400, "29999"),
@@ -200,9 +200,9 @@ async fn a_call_that_is_not_as_documented_is_refused_and_does_nothing() {
         ("sale, no JSON object", sale(&|r| *r.body_mut() = Body::from("1")), 400, "29999"),
     ];
     for (case, request, status, code) in rows {
-        let answer = client.send(request).await.unwrap();
-        assert_eq!(answer.status(), status, "{case}");
-        let info = &json(&answer)["responseInfo"];
+        let response = client.send(request).await.unwrap();
+        assert_eq!(response.status(), status, "{case}");
+        let info = &json(&response)["responseInfo"];
         assert_eq!(info["responseCode"], code, "{case}");
         let texts = info.as_object().unwrap().values();
         assert_eq!(texts.filter(|value| value.is_string()).count(), 5, "{case}");
@@ -213,15 +213,15 @@ async fn a_call_that_is_not_as_documented_is_refused_and_does_nothing() {
         ("sale, two x-api-key", sale(&|r| add(r, "x-api-key", "guess"))),
     ];
     for (case, request) in forbidden {
-        let answer = client.send(request).await.unwrap();
-        assert_eq!(answer.status(), 403, "{case}");
-        assert_eq!(json(&answer)["message"], "Forbidden", "{case}");
+        let response = client.send(request).await.unwrap();
+        assert_eq!(response.status(), 403, "{case}");
+        assert_eq!(json(&response)["message"], "Forbidden", "{case}");
     }
     assert!(sandbox.sessions().is_empty() && sandbox.sales().is_empty());
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_refused() {
+async fn unknown_paths_and_methods_are_rejected() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let token = new_token(&sandbox, &client).await;
@@ -238,13 +238,13 @@ async fn unknown_paths_and_methods_are_refused() {
         let url = format!("{}{path}", sandbox.api_origin());
         let request = Request::builder().method(method).uri(url);
         let request = with_token(request.body(Body::default()).unwrap(), &token);
-        let answer = client.send(request).await.unwrap();
-        assert_eq!(answer.status(), status, "{method} {path}");
+        let response = client.send(request).await.unwrap();
+        assert_eq!(response.status(), status, "{method} {path}");
     }
 }
 
 #[tokio::test]
-async fn the_issuers_own_key_is_wanted_where_it_was_asked_for() {
+async fn the_issuer_requires_its_api_key_if_the_builder_says_so() {
     let builder = AccessPspSandbox::builder().require_token_api_key();
     let sandbox = builder.start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
@@ -259,7 +259,7 @@ async fn the_issuers_own_key_is_wanted_where_it_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_client_without_the_certificate_is_refused_where_one_is_wanted() {
+async fn a_client_without_the_required_certificate_is_rejected() {
     let builder = AccessPspSandbox::builder().require_client_certificate();
     let sandbox = builder.start().await.unwrap();
     let stranger = Plain::trusting(sandbox.ca_pem());
@@ -267,8 +267,8 @@ async fn a_client_without_the_certificate_is_refused_where_one_is_wanted() {
     assert_eq!(sandbox.token_request_count(), 0);
     let (certificate, key) = sandbox.client_identity_pem().unwrap();
     let known = stranger.identity(certificate, key);
-    let answer = known.send(token_request(&sandbox)).await.unwrap();
-    assert_eq!(answer.status(), 200);
+    let response = known.send(token_request(&sandbox)).await.unwrap();
+    assert_eq!(response.status(), 200);
 }
 
 #[tokio::test]
@@ -282,13 +282,13 @@ async fn a_client_that_trusts_another_authority_does_not_connect() {
 }
 
 #[tokio::test]
-async fn a_good_token_is_refused_on_demand_and_in_the_form_demanded() {
+async fn a_valid_token_is_rejected_on_demand_with_the_scripted_response() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let token = new_token(&sandbox, &client).await;
     let status_of = async || {
-        let answer = client.send(echo_request(&sandbox, &token)).await;
-        answer.unwrap().status().as_u16()
+        let response = client.send(echo_request(&sandbox, &token)).await;
+        response.unwrap().status().as_u16()
     };
     sandbox.reject_next(2);
     assert_eq!([status_of().await, status_of().await, status_of().await], [401, 401, 200]);
@@ -297,9 +297,9 @@ async fn a_good_token_is_refused_on_demand_and_in_the_form_demanded() {
     assert_eq!(sandbox.api_requests()[3].verdict, Some(Verdict::Scripted));
     let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
     sandbox.reject_with(ScriptedResponse::challenge(challenge.clone()));
-    let answer = client.send(echo_request(&sandbox, &token)).await.unwrap();
-    assert_eq!(answer.status(), 401);
-    assert_eq!(answer.headers()["www-authenticate"], challenge);
+    let response = client.send(echo_request(&sandbox, &token)).await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert_eq!(response.headers()["www-authenticate"], challenge);
     sandbox.reject_always(false);
     assert_eq!(status_of().await, 200);
 }

@@ -1,4 +1,4 @@
-//! What the Aeropay sandbox lets in and what it refuses, driven by a bare hyper client.
+//! What the Aeropay sandbox accepts and rejects. The tests use a plain hyper client.
 
 use std::time::Duration;
 
@@ -37,13 +37,13 @@ fn token_url(sandbox: &AeropaySandbox, version: u8) -> String {
     format!("{}{}", sandbox.base_url(), if version == 1 { "/token" } else { "/v2/token" })
 }
 
-async fn ask(sandbox: &AeropaySandbox, client: &Plain, version: u8, fields: &Value) -> Response<Bytes> {
+async fn request_token(sandbox: &AeropaySandbox, client: &Plain, version: u8, fields: &Value) -> Response<Bytes> {
     client.send(post(&token_url(sandbox, version), JSON, fields.to_string())).await.unwrap()
 }
 
 async fn token(sandbox: &AeropaySandbox, client: &Plain, user: Option<&str>) -> String {
-    let answer = ask(sandbox, client, 1, &fields(sandbox, 1, user)).await;
-    json(&answer)["token"].as_str().unwrap().to_owned()
+    let response = request_token(sandbox, client, 1, &fields(sandbox, 1, user)).await;
+    json(&response)["token"].as_str().unwrap().to_owned()
 }
 
 fn call(sandbox: &AeropaySandbox, method: &str, path: &str, token: Option<&str>, body: &str) -> Request<Body> {
@@ -57,33 +57,33 @@ fn call(sandbox: &AeropaySandbox, method: &str, path: &str, token: Option<&str>,
     request
 }
 
-/// The status and the code of an answer.
-fn outcome(answer: &Response<Bytes>) -> (u16, String) {
-    let body = json(answer);
+/// The status and the code of a response.
+fn outcome(response: &Response<Bytes>) -> (u16, String) {
+    let body = json(response);
     let code = body.pointer("/error/code").or_else(|| body.get("code")).and_then(Value::as_str);
-    (answer.status().as_u16(), code.unwrap_or("none").to_owned())
+    (response.status().as_u16(), code.unwrap_or("none").to_owned())
 }
 
 async fn confirmed(sandbox: &AeropaySandbox, client: &Plain, email: &str) -> String {
     let merchant = token(sandbox, client, None).await;
     let body = json!({ "email": email }).to_string();
-    let answer = client.send(call(sandbox, "POST", "/user", Some(&merchant), &body)).await.unwrap();
-    let id = json(&answer)["user"]["userId"].as_str().unwrap().to_owned();
+    let response = client.send(call(sandbox, "POST", "/user", Some(&merchant), &body)).await.unwrap();
+    let id = json(&response)["user"]["userId"].as_str().unwrap().to_owned();
     let body = json!({ "userId": id }).to_string();
     client.send(call(sandbox, "POST", "/confirmUser", Some(&merchant), &body)).await.unwrap();
     id
 }
 
 #[tokio::test]
-async fn a_token_call_is_answered_exactly_as_documented() {
+async fn the_token_response_is_exactly_the_documented_one() {
     let (sandbox, client) = start().await;
     for version in [1, 2] {
         for id in [json!(sandbox.merchant_id()), json!(sandbox.merchant_id().to_string())] {
-            let mut asked = fields(&sandbox, version, None);
-            asked["id"] = id;
-            let answer = ask(&sandbox, &client, version, &asked).await;
-            assert_eq!(answer.status(), 200);
-            let body = json(&answer);
+            let mut sent = fields(&sandbox, version, None);
+            sent["id"] = id;
+            let response = request_token(&sandbox, &client, version, &sent).await;
+            assert_eq!(response.status(), 200);
+            let body = json(&response);
             assert_eq!(body["TTL"], 1800);
             assert_eq!(body["token"].as_str().unwrap().split('.').count(), 3);
             assert_eq!(body.as_object().unwrap().len(), 2);
@@ -96,7 +96,7 @@ async fn a_token_call_is_answered_exactly_as_documented() {
 }
 
 #[tokio::test]
-async fn a_token_call_that_is_not_as_documented_is_refused() {
+async fn a_token_request_that_is_not_as_documented_is_rejected() {
     let (sandbox, client) = start().await;
     for version in [1, 2] {
         let status = |of_version_2: u16| if version == 1 { 200 } else { of_version_2 };
@@ -119,16 +119,16 @@ async fn a_token_call_that_is_not_as_documented_is_refused() {
             (with("scope", json!("userForMerchant")), 400, "AP700"),
             (with(secret, json!("wrong")), 401, "AP002"),
             (with("id", json!(1)), 401, "AP002"),
-            (fields(&sandbox, version, Some("nobody")), 401, "AP002"),
+            (fields(&sandbox, version, Some("no-such-user")), 401, "AP002"),
         ];
         for name in &names {
             let mut without = good.clone();
             without.as_object_mut().unwrap().remove(name);
             rows.push((without, 400, "AP700"));
         }
-        for (asked, of_version_2, code) in rows {
-            let answer = ask(&sandbox, &client, version, &asked).await;
-            assert_eq!(outcome(&answer), (status(of_version_2), code.to_owned()), "{version} {:?}", asked["scope"]);
+        for (sent, of_version_2, code) in rows {
+            let response = request_token(&sandbox, &client, version, &sent).await;
+            assert_eq!(outcome(&response), (status(of_version_2), code.to_owned()), "{version} {:?}", sent["scope"]);
         }
         let url = token_url(&sandbox, version);
         let form = client.send(post(&url, "application/x-www-form-urlencoded", good.to_string())).await.unwrap();
@@ -144,7 +144,7 @@ async fn a_token_call_that_is_not_as_documented_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_good_is_refused_in_the_words_of_its_version() {
+async fn an_invalid_token_is_rejected_in_the_format_of_its_version() {
     let (sandbox, client) = start().await;
     let good = token(&sandbox, &client, None).await;
     let mut parts = good.split('.');
@@ -169,32 +169,32 @@ async fn a_token_that_is_not_good_is_refused_in_the_words_of_its_version() {
             (Some(revoked.clone()), "AP008", Verdict::Revoked),
             (Some(of_user.clone()), "AP006", Verdict::WrongScope),
         ] {
-            let answer = client.send(call(&sandbox, "POST", &path, token.as_deref(), "{}")).await.unwrap();
-            assert_eq!(outcome(&answer), (status, code.to_owned()), "{path}");
+            let response = client.send(call(&sandbox, "POST", &path, token.as_deref(), "{}")).await.unwrap();
+            assert_eq!(outcome(&response), (status, code.to_owned()), "{path}");
             assert_eq!(sandbox.calls().last().unwrap().verdict, Some(verdict));
         }
-        // The other version's header is none.
+        // The header of the other version does not count.
         let mut swapped = call(&sandbox, "POST", &path, None, "{}");
         let other = if prefix.is_empty() { "authorization" } else { "authorizationtoken" };
         swapped.headers_mut().insert(other, HeaderValue::from_str(&format!("Bearer {good}")).unwrap());
         assert_eq!(outcome(&client.send(swapped).await.unwrap()), (status, "AP004".to_owned()));
-        // No such route: the gateway's word, whatever the token.
-        let answer = client.send(call(&sandbox, "PUT", &path, Some(&good), "{}")).await.unwrap();
+        // An unknown route: the gateway responds, with any token.
+        let response = client.send(call(&sandbox, "PUT", &path, Some(&good), "{}")).await.unwrap();
         assert_eq!(
-            (answer.status().as_u16(), answer.body().as_ref()),
+            (response.status().as_u16(), response.body().as_ref()),
             (403, br#"{"message":"Missing Authentication Token"}"#.as_ref())
         );
     }
     sandbox.advance(Duration::from_secs(1799));
-    let answer = client.send(call(&sandbox, "GET", "/transaction", Some(&good), "")).await.unwrap();
-    assert_eq!(outcome(&answer), (200, "none".to_owned()));
+    let response = client.send(call(&sandbox, "GET", "/transaction", Some(&good), "")).await.unwrap();
+    assert_eq!(outcome(&response), (200, "none".to_owned()));
     sandbox.advance(Duration::from_secs(2));
-    let answer = client.send(call(&sandbox, "GET", "/transaction", Some(&good), "")).await.unwrap();
-    assert_eq!(outcome(&answer), (200, "AP007".to_owned()));
+    let response = client.send(call(&sandbox, "GET", "/transaction", Some(&good), "")).await.unwrap();
+    assert_eq!(outcome(&response), (200, "AP007".to_owned()));
 }
 
 #[tokio::test]
-async fn a_user_has_a_token_only_while_it_is_confirmed() {
+async fn a_user_gets_a_token_only_while_the_user_is_confirmed() {
     let (sandbox, client) = start().await;
     let merchant = token(&sandbox, &client, None).await;
     let alice = confirmed(&sandbox, &client, "alice@example.com").await;
@@ -206,20 +206,20 @@ async fn a_user_has_a_token_only_while_it_is_confirmed() {
     assert_eq!(json(&again)["user"]["userId"], alice.as_str());
     assert_eq!(json(&again)["user"]["token"], "None");
     for version in [1, 2] {
-        let refused = ask(&sandbox, &client, version, &fields(&sandbox, version, Some(&alice))).await;
-        assert_eq!(outcome(&refused).1, "AP002");
-        let granted = ask(&sandbox, &client, version, &fields(&sandbox, version, Some(&bob))).await;
+        let rejected = request_token(&sandbox, &client, version, &fields(&sandbox, version, Some(&alice))).await;
+        assert_eq!(outcome(&rejected).1, "AP002");
+        let granted = request_token(&sandbox, &client, version, &fields(&sandbox, version, Some(&bob))).await;
         assert!(json(&granted)["token"].is_string());
     }
-    let answer = client.send(call(&sandbox, "GET", "/user", Some(&of_alice), "")).await.unwrap();
-    assert_eq!(outcome(&answer), (200, "AP008".to_owned()));
+    let response = client.send(call(&sandbox, "GET", "/user", Some(&of_alice), "")).await.unwrap();
+    assert_eq!(outcome(&response), (200, "AP008".to_owned()));
     let body = json!({ "userId": alice }).to_string();
     client.send(call(&sandbox, "POST", "/v2/confirmUser", Some(&merchant), &body)).await.unwrap();
     token(&sandbox, &client, Some(&alice)).await;
 }
 
 #[tokio::test]
-async fn money_moves_once_for_each_key_and_every_time_without_one() {
+async fn a_payment_is_made_once_for_each_key_and_every_time_without_a_key() {
     let (sandbox, client) = start().await;
     let user = confirmed(&sandbox, &client, "a@example.com").await;
     let (merchant, of_user) = (token(&sandbox, &client, None).await, token(&sandbox, &client, Some(&user)).await);
@@ -251,32 +251,34 @@ async fn money_moves_once_for_each_key_and_every_time_without_one() {
 }
 
 #[tokio::test]
-async fn what_is_scripted_happens_once_and_is_recorded() {
+async fn a_scripted_response_is_sent_once_and_recorded() {
     let (sandbox, client) = start().await;
     let good = token(&sandbox, &client, None).await;
-    let mut seen = Vec::new();
+    let mut outcomes = Vec::new();
     sandbox.reject_next(1);
     for path in ["/transactionSearch", "/transactionSearch", "/v2/transactionSearch"] {
-        seen.push(outcome(&client.send(call(&sandbox, "POST", path, Some(&good), "{}")).await.unwrap()));
-        if seen.len() == 2 {
+        outcomes.push(outcome(&client.send(call(&sandbox, "POST", path, Some(&good), "{}")).await.unwrap()));
+        if outcomes.len() == 2 {
             sandbox.reject_next(1);
         }
     }
     sandbox.reject_next(1);
     sandbox.reject_with(ScriptedResponse::new(http::StatusCode::OK).json(r#"{"success": 0, "code": "AP101"}"#));
-    seen.push(outcome(&client.send(call(&sandbox, "POST", "/transactionSearch", Some(&good), "{}")).await.unwrap()));
+    outcomes
+        .push(outcome(&client.send(call(&sandbox, "POST", "/transactionSearch", Some(&good), "{}")).await.unwrap()));
     sandbox.script_api(ScriptedResponse::new(http::StatusCode::OK).json(r#"{"success": false, "code": "AP302"}"#));
-    seen.push(outcome(&client.send(call(&sandbox, "POST", "/transactionSearch", Some(&good), "{}")).await.unwrap()));
-    let seen: Vec<_> = seen.iter().map(|(status, code)| (*status, code.as_str())).collect();
-    assert_eq!(seen, [(200, "AP007"), (200, "none"), (401, "AP007"), (200, "AP101"), (200, "AP302")]);
+    outcomes
+        .push(outcome(&client.send(call(&sandbox, "POST", "/transactionSearch", Some(&good), "{}")).await.unwrap()));
+    let outcomes: Vec<_> = outcomes.iter().map(|(status, code)| (*status, code.as_str())).collect();
+    assert_eq!(outcomes, [(200, "AP007"), (200, "none"), (401, "AP007"), (200, "AP101"), (200, "AP302")]);
     let verdicts: Vec<_> = sandbox.calls().iter().map(|call| call.verdict.unwrap().is_accepted()).collect();
     assert_eq!(verdicts, [false, true, false, false, true]);
     sandbox.script(Fault::ExpiresIn(Some("\"3600 \"".to_owned())));
     sandbox.script(Fault::AccessToken(None));
     sandbox.script(Fault::status(http::StatusCode::SERVICE_UNAVAILABLE));
-    let asked = fields(&sandbox, 2, None);
-    assert_eq!(json(&ask(&sandbox, &client, 2, &asked).await)["TTL"], "3600 ");
-    assert!(json(&ask(&sandbox, &client, 2, &asked).await).get("token").is_none());
-    assert_eq!(ask(&sandbox, &client, 2, &asked).await.status(), 503);
-    assert_eq!(ask(&sandbox, &client, 2, &asked).await.status(), 200);
+    let sent = fields(&sandbox, 2, None);
+    assert_eq!(json(&request_token(&sandbox, &client, 2, &sent).await)["TTL"], "3600 ");
+    assert!(json(&request_token(&sandbox, &client, 2, &sent).await).get("token").is_none());
+    assert_eq!(request_token(&sandbox, &client, 2, &sent).await.status(), 503);
+    assert_eq!(request_token(&sandbox, &client, 2, &sent).await.status(), 200);
 }

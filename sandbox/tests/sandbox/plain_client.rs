@@ -1,4 +1,4 @@
-//! A bare hyper client over one connection: of this crate it knows the sandbox and no more.
+//! A plain hyper client over one connection. It uses nothing of tower-bearer-auth.
 
 use std::{error::Error, sync::Arc};
 
@@ -7,9 +7,12 @@ use http::{HeaderValue, Request, Response, Uri, Version, header::HOST};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+#[cfg(feature = "aws-lc-rs")]
+use rustls::crypto::aws_lc_rs as crypto;
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+use rustls::crypto::ring as crypto;
 use rustls::{
     ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use tokio::{
@@ -25,7 +28,7 @@ pub(crate) const JSON: &str = "application/json";
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) type Body = Full<Bytes>;
 
-/// Trust in one authority, and what to offer by ALPN.
+/// The trusted roots, the protocol and the client certificate.
 #[derive(Clone)]
 pub(crate) struct Plain {
     roots: RootCertStore,
@@ -65,21 +68,21 @@ impl Plain {
         let tcp = TcpStream::connect((host, port)).await?;
         if uri.scheme_str() == Some("http") {
             let h2 = self.alpn[0] == b"h2";
-            return speak(tcp, h2).await;
+            return handshake(tcp, h2).await;
         }
         let name = ServerName::try_from(host.to_owned())?;
         let tls = self.connector()?.connect(name, tcp).await?;
         let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-        speak(tls, h2).await
+        handshake(tls, h2).await
     }
 
-    /// One request over a connection of its own.
+    /// Sends one request over a new connection.
     pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Bytes>, BoxError> {
         self.connect(&origin(request.uri())).await?.send(request).await
     }
 
     fn connector(&self) -> Result<TlsConnector, BoxError> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let builder = ClientConfig::builder_with_provider(Arc::new(crypto::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(self.roots.clone());
         let mut config = match &self.identity {
@@ -103,7 +106,7 @@ impl Sender {
         }
     }
 
-    /// Sends, and reads the answer to its end.
+    /// Sends the request and reads the whole response.
     pub(crate) async fn send(&mut self, request: Request<Body>) -> Result<Response<Bytes>, BoxError> {
         let response = match self {
             Self::H1(sender) => sender.send_request(origin_form(request)).await?,
@@ -115,7 +118,7 @@ impl Sender {
     }
 }
 
-async fn speak<S>(stream: S, h2: bool) -> Result<Sender, BoxError>
+async fn handshake<S>(stream: S, h2: bool) -> Result<Sender, BoxError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -144,7 +147,7 @@ fn origin_form(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// The documented form of a token request.
+/// The documented form body of a token request.
 pub(crate) fn token_form(client_id: &str, client_secret: &str) -> String {
     form_urlencoded::Serializer::new(String::new())
         .append_pair("grant_type", "client_credentials")
@@ -168,9 +171,9 @@ pub(crate) fn token_request(sandbox: &AccessPspSandbox) -> Request<Body> {
 }
 
 pub(crate) async fn new_token(sandbox: &AccessPspSandbox, client: &Plain) -> String {
-    let answer = client.send(token_request(sandbox)).await.unwrap();
-    assert_eq!(answer.status(), 200);
-    json(&answer)["access_token"].as_str().unwrap().to_owned()
+    let response = client.send(token_request(sandbox)).await.unwrap();
+    assert_eq!(response.status(), 200);
+    json(&response)["access_token"].as_str().unwrap().to_owned()
 }
 
 pub(crate) fn with_token(mut request: Request<Body>, token: &str) -> Request<Body> {
@@ -189,7 +192,7 @@ pub(crate) fn echo_request(sandbox: &AccessPspSandbox, token: &str) -> Request<B
     with_token(Request::put(url).body(Full::from("four")).unwrap(), token)
 }
 
-/// A sale that lacks nothing.
+/// A valid sale.
 pub(crate) fn sale_request(sandbox: &AccessPspSandbox, token: &str) -> Request<Body> {
     let url = format!("{}/uc/v1/wallet/sale", sandbox.api_origin());
     let mut request = with_token(post(&url, JSON, r#"{"amount":100}"#), token);

@@ -1,4 +1,4 @@
-//! What the sandbox does on demand, seen from outside.
+//! What the sandbox does on demand.
 
 use std::time::Duration;
 
@@ -10,12 +10,11 @@ use tokio::{
 };
 use tower_bearer_auth_sandbox::{AccessPspSandbox, Fault, Recorder, ScriptedResponse};
 
-use crate::eventually::eventually;
 use crate::plain_client::{Body, Plain, echo_request, json, new_token, token_request, with_token};
-use crate::within::within;
+use crate::wait::{eventually, within};
 
 #[tokio::test]
-async fn scripted_answers_come_one_a_request_then_the_standing_one_then_duty() {
+async fn scripted_faults_apply_to_one_request_each_then_the_fault_for_all_then_none() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let target = HeaderValue::from_static("https://127.0.0.1:1/");
@@ -25,18 +24,18 @@ async fn scripted_answers_come_one_a_request_then_the_standing_one_then_duty() {
     sandbox.script(Fault::body(HeaderValue::from_static("text/html"), "<html>"));
     sandbox.script(Fault::disabled_client());
     sandbox.script_always(Fault::status(StatusCode::FORBIDDEN));
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for _ in 0..7 {
-        answers.push(client.send(token_request(&sandbox)).await.unwrap());
+        responses.push(client.send(token_request(&sandbox)).await.unwrap());
     }
-    let statuses: Vec<u16> = answers.iter().map(|a| a.status().as_u16()).collect();
+    let statuses: Vec<u16> = responses.iter().map(|response| response.status().as_u16()).collect();
     assert_eq!(statuses, [500, 503, 307, 200, 403, 403, 403]);
-    assert_eq!(answers[1].headers()["retry-after"], "2");
-    assert_eq!(answers[2].headers()["location"], target);
-    assert_eq!(answers[3].headers()["content-type"], "text/html");
-    assert_eq!(answers[3].body(), "<html>");
-    assert_eq!(json(&answers[4])["error"], "disabled_client");
-    assert!(answers[5].body().is_empty());
+    assert_eq!(responses[1].headers()["retry-after"], "2");
+    assert_eq!(responses[2].headers()["location"], target);
+    assert_eq!(responses[3].headers()["content-type"], "text/html");
+    assert_eq!(responses[3].body(), "<html>");
+    assert_eq!(json(&responses[4])["error"], "disabled_client");
+    assert!(responses[5].body().is_empty());
     let recorded = sandbox.token_requests();
     let recorded: Vec<u16> = recorded.iter().map(|r| r.status.unwrap().as_u16()).collect();
     assert_eq!(recorded, statuses);
@@ -46,7 +45,7 @@ async fn scripted_answers_come_one_a_request_then_the_standing_one_then_duty() {
 }
 
 #[tokio::test]
-async fn an_answer_is_spoiled_in_one_field_and_whole_in_the_others() {
+async fn a_fault_changes_one_field_of_the_token_response_and_keeps_the_others() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let text = |text: &str| Some(text.to_owned());
@@ -59,19 +58,19 @@ async fn an_answer_is_spoiled_in_one_field_and_whole_in_the_others() {
         (Fault::AccessToken(text("a\r\nb")), "\"access_token\":\"a\\r\\nb\"", true),
         (Fault::AccessToken(None), "access_token", false),
     ];
-    for (fault, part, there) in rows {
+    for (fault, part, is_present) in rows {
         sandbox.script(fault.clone());
-        let answer = client.send(token_request(&sandbox)).await.unwrap();
-        assert_eq!(answer.status(), 200);
-        let body = std::str::from_utf8(answer.body()).unwrap();
-        assert_eq!(body.contains(part), there, "{fault:?}");
-        let fields = json(&answer).as_object().unwrap().len();
-        assert_eq!(fields, if there { 3 } else { 2 }, "{fault:?}");
+        let response = client.send(token_request(&sandbox)).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let body = std::str::from_utf8(response.body()).unwrap();
+        assert_eq!(body.contains(part), is_present, "{fault:?}");
+        let fields = json(&response).as_object().unwrap().len();
+        assert_eq!(fields, if is_present { 3 } else { 2 }, "{fault:?}");
     }
 }
 
 #[tokio::test]
-async fn a_spoiled_answer_still_needs_a_request_that_is_in_order() {
+async fn a_fault_in_one_field_still_needs_a_valid_request() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     sandbox.script(Fault::TokenType(None));
@@ -81,18 +80,18 @@ async fn a_spoiled_answer_still_needs_a_request_that_is_in_order() {
 }
 
 #[tokio::test]
-async fn a_connection_is_reset_a_body_cut_and_a_body_dribbled() {
+async fn a_connection_is_reset_a_body_truncated_and_a_body_sent_slowly() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     for client in [client.clone(), client.http2()] {
         for fault in [Fault::Reset, Fault::TruncatedBody] {
             sandbox.script(fault.clone());
-            let answer = client.send(token_request(&sandbox)).await;
-            assert!(answer.is_err(), "{fault:?}");
+            let response = client.send(token_request(&sandbox)).await;
+            assert!(response.is_err(), "{fault:?}");
         }
         sandbox.script(Fault::Dribble(Duration::from_micros(1)));
-        let answer = client.send(token_request(&sandbox)).await.unwrap();
-        assert_eq!(json(&answer)["token_type"], "Bearer");
+        let response = client.send(token_request(&sandbox)).await.unwrap();
+        assert_eq!(json(&response)["token_type"], "Bearer");
     }
     let statuses: Vec<_> = sandbox.token_requests().iter().map(|r| r.status).collect();
     let (none, ok) = (None, Some(StatusCode::OK));
@@ -100,7 +99,7 @@ async fn a_connection_is_reset_a_body_cut_and_a_body_dribbled() {
 }
 
 #[tokio::test]
-async fn a_reset_takes_the_other_streams_of_its_connection_along() {
+async fn a_reset_closes_all_streams_of_its_connection() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem()).http2();
     sandbox.script(Fault::Hang);
@@ -115,7 +114,7 @@ async fn a_reset_takes_the_other_streams_of_its_connection_along() {
 }
 
 #[tokio::test]
-async fn a_latency_is_kept() {
+async fn the_servers_wait_for_the_latency() {
     let builder = AccessPspSandbox::builder().latency(Duration::from_secs(3600));
     let sandbox = builder.start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
@@ -130,16 +129,16 @@ async fn a_latency_is_kept() {
 }
 
 #[tokio::test]
-async fn an_early_refusal_does_not_wait_for_the_body() {
+async fn an_early_rejection_does_not_wait_for_the_body() {
     let sandbox = AccessPspSandbox::builder().plain_http().start().await.unwrap();
     sandbox.reject_early(true);
     let address = sandbox.api_origin().replace("http://", "");
     let mut stream = TcpStream::connect(&address).await.unwrap();
     let head = format!("POST /echo HTTP/1.1\r\nhost: {address}\r\ncontent-length: 9\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 401");
+    let mut response = [0; 12];
+    stream.read_exact(&mut response).await.unwrap();
+    assert_eq!(&response, b"HTTP/1.1 401");
     assert!(sandbox.api_requests()[0].body.is_empty());
 
     sandbox.reject_early(false);
@@ -148,18 +147,18 @@ async fn an_early_refusal_does_not_wait_for_the_body() {
     within("the API requests", sandbox.wait_api_requests(2)).await;
     assert_eq!(sandbox.api_requests()[1].verdict, None);
     stream.write_all(b"nine here").await.unwrap();
-    stream.read_exact(&mut answer).await.unwrap();
+    stream.read_exact(&mut response).await.unwrap();
     assert_eq!(sandbox.api_requests()[1].body, "nine here");
 }
 
 #[tokio::test]
-async fn a_scripted_api_answer_is_given_to_an_accepted_request_and_has_no_effect() {
+async fn a_scripted_api_response_goes_to_an_accepted_request_which_has_no_effect() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let token = new_token(&sandbox, &client).await;
     sandbox.script_api(ScriptedResponse::new(StatusCode::BAD_GATEWAY).body("later"));
-    let refused = client.send(echo_request(&sandbox, "x")).await.unwrap();
-    assert_eq!(refused.status(), 401);
+    let rejected = client.send(echo_request(&sandbox, "x")).await.unwrap();
+    assert_eq!(rejected.status(), 401);
     let scripted = client.send(echo_request(&sandbox, &token)).await.unwrap();
     assert_eq!(scripted.status(), 502);
     assert_eq!(scripted.body(), "later");
@@ -168,7 +167,7 @@ async fn a_scripted_api_answer_is_given_to_an_accepted_request_and_has_no_effect
 }
 
 #[tokio::test]
-async fn a_recorder_keeps_every_byte_and_answers_as_told() {
+async fn a_recorder_keeps_every_byte_and_sends_the_configured_response() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let recorders = [sandbox.recorder().await.unwrap(), Recorder::start().await.unwrap()];
     let client = Plain::trusting(sandbox.ca_pem());
@@ -178,9 +177,9 @@ async fn a_recorder_keeps_every_byte_and_answers_as_told() {
         for body in ["one", ""] {
             let url = format!("{}/path", recorder.origin());
             let request = Request::post(url).body(Body::from(body)).unwrap();
-            let answer = connection.send(with_token(request, "canary")).await.unwrap();
-            assert_eq!(answer.status(), 201);
-            assert_eq!(answer.body(), "made");
+            let response = connection.send(with_token(request, "canary")).await.unwrap();
+            assert_eq!(response.status(), 201);
+            assert_eq!(response.body(), "made");
         }
         within("the requests", recorder.wait_requests(2)).await;
         assert_eq!(recorder.request_count(), 2);
@@ -192,7 +191,7 @@ async fn a_recorder_keeps_every_byte_and_answers_as_told() {
 }
 
 #[tokio::test]
-async fn a_recorder_understands_chunks_and_requests_in_one_piece() {
+async fn a_recorder_reads_chunked_bodies_and_several_requests_in_one_write() {
     let recorder = Recorder::start().await.unwrap();
     let address = recorder.origin().replace("http://", "");
     let mut stream = TcpStream::connect(&address).await.unwrap();
@@ -201,8 +200,8 @@ async fn a_recorder_understands_chunks_and_requests_in_one_piece() {
     stream.write_all(&[&chunked[..], plain].concat()).await.unwrap();
     within("the requests", recorder.wait_requests(2)).await;
     assert_eq!(recorder.requests(), [&chunked[..], plain]);
-    // Half a request is a leak too.
+    // An incomplete request is a leak as well.
     stream.write_all(b"GET / HTTP/1.1\r\ncanary").await.unwrap();
-    eventually("half a request has arrived", || recorder.has_seen(b"canary")).await;
+    eventually("the incomplete request has arrived", || recorder.has_seen(b"canary")).await;
     assert_eq!(recorder.request_count(), 2);
 }

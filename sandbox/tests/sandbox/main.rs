@@ -1,4 +1,4 @@
-//! The sandbox serves, records, ages and holds: driven by a bare hyper client.
+//! The sandbox serves, records, ages tokens and holds requests. The tests use a plain hyper client.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,54 +10,47 @@ use serde_json::json;
 use tokio::{net::TcpStream, runtime::Handle};
 use tower_bearer_auth_sandbox::{AccessPspSandbox, Fault, Protocols, ScriptedResponse, Verdict};
 
-#[path = "sandbox/aeropay.rs"]
 mod aeropay;
-#[path = "common/eventually.rs"]
-mod eventually;
-#[path = "sandbox/faults.rs"]
 mod faults;
-#[path = "sandbox/plain_client.rs"]
+mod package;
 mod plain_client;
-#[path = "sandbox/strict.rs"]
 mod strict;
-#[path = "common/within.rs"]
-mod within;
-use eventually::eventually;
+mod wait;
 use plain_client::{
     FORM, Plain, echo_request, json, new_token, sale_request, session_request, token_request, with_token,
 };
-use within::within;
+use wait::{eventually, within};
 
 const SALE_KEY: &str = "01234567-89ab-4def-8123-456789abcdef";
 const OTHER_KEY: &str = "11234567-89ab-4def-8123-456789abcdef";
 
 #[tokio::test]
-async fn a_token_request_is_answered_exactly_as_documented() {
+async fn the_token_response_is_exactly_the_documented_one() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
-    let answer = client.send(token_request(&sandbox)).await.unwrap();
-    assert_eq!(answer.status(), 200);
-    assert_eq!(answer.headers()["content-type"], "application/json");
-    let body = json(&answer);
+    let response = client.send(token_request(&sandbox)).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let body = json(&response);
     let body = body.as_object().unwrap();
     assert_eq!(body.len(), 3);
     assert_eq!(body["token_type"], "Bearer");
     assert_eq!(body["expires_in"], 1800);
     assert_eq!(body["access_token"].as_str().unwrap().split('.').count(), 3);
 
-    let seen = sandbox.token_requests();
-    assert_eq!(seen.len(), 1);
-    assert_eq!(seen[0].path, "/oauth/token");
-    assert_eq!(seen[0].status.unwrap(), 200);
-    assert_eq!(seen[0].headers["content-type"], FORM);
+    let requests = sandbox.token_requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].path, "/oauth/token");
+    assert_eq!(requests[0].status.unwrap(), 200);
+    assert_eq!(requests[0].headers["content-type"], FORM);
     let fields = [
         ("grant_type", "client_credentials"),
         ("client_id", sandbox.client_id()),
         ("client_secret", sandbox.client_secret()),
     ];
     let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    assert_eq!(seen[0].fields, fields);
-    assert_eq!(seen[0].jti.as_deref(), Some(&*sandbox.tokens()[0].jti));
+    assert_eq!(requests[0].fields, fields);
+    assert_eq!(requests[0].jti.as_deref(), Some(&*sandbox.tokens()[0].jti));
 }
 
 #[tokio::test]
@@ -85,7 +78,7 @@ async fn a_session_is_created_and_found_again() {
 }
 
 #[tokio::test]
-async fn an_echo_tells_what_arrived_and_the_record_keeps_all_of_it() {
+async fn the_echo_describes_the_request_and_the_record_keeps_all_of_it() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let token = new_token(&sandbox, &client).await;
@@ -96,16 +89,16 @@ async fn an_echo_tells_what_arrived_and_the_record_keeps_all_of_it() {
     assert_eq!(body["length"], 4);
     assert_eq!(body["jti"], sandbox.tokens()[0].jti);
 
-    let seen = sandbox.api_requests();
-    assert_eq!(seen.len(), 1);
-    assert_eq!(seen[0].body, Bytes::from("four"));
-    assert_eq!(seen[0].headers["authorization"], format!("Bearer {token}"));
-    assert_eq!(seen[0].verdict, Some(Verdict::Accepted));
-    assert_eq!(seen[0].status.unwrap(), 200);
+    let requests = sandbox.api_requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].body, Bytes::from("four"));
+    assert_eq!(requests[0].headers["authorization"], format!("Bearer {token}"));
+    assert_eq!(requests[0].verdict, Some(Verdict::Accepted));
+    assert_eq!(requests[0].status.unwrap(), 200);
 }
 
 #[tokio::test]
-async fn both_versions_are_served_over_tls_and_in_the_clear_unless_only_one_is_wanted() {
+async fn both_http_versions_are_served_with_and_without_tls_unless_one_is_selected() {
     for plain in [false, true] {
         for (protocols, h1, h2) in
             [(Protocols::Both, true, true), (Protocols::Http1, true, false), (Protocols::Http2, false, true)]
@@ -116,9 +109,9 @@ async fn both_versions_are_served_over_tls_and_in_the_clear_unless_only_one_is_w
             let client = Plain::trusting(sandbox.ca_pem());
             let (first, second) = (client.clone(), client.http2());
             let first = first.send(token_request(&sandbox)).await;
-            assert_eq!(first.is_ok_and(|answer| answer.status() == 200), h1);
+            assert_eq!(first.is_ok_and(|response| response.status() == 200), h1);
             let second = second.send(token_request(&sandbox)).await;
-            assert_eq!(second.is_ok_and(|answer| answer.status() == 200), h2);
+            assert_eq!(second.is_ok_and(|response| response.status() == 200), h2);
             let versions: Vec<_> = sandbox.token_requests().iter().map(|r| r.version).collect();
             let wanted = [(h1, Version::HTTP_11), (h2, Version::HTTP_2)];
             let wanted: Vec<_> = wanted.iter().filter(|w| w.0).map(|w| w.1).collect();
@@ -128,15 +121,15 @@ async fn both_versions_are_served_over_tls_and_in_the_clear_unless_only_one_is_w
 }
 
 #[tokio::test]
-async fn a_connection_is_kept_alive_and_counted_once() {
+async fn a_connection_that_is_used_again_counts_once() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     for client in [client.clone(), client.http2()] {
         sandbox.reset_records();
         let mut connection = client.connect(&sandbox.issuer_origin()).await.unwrap();
         for _ in 0..3 {
-            let answer = connection.send(token_request(&sandbox)).await.unwrap();
-            assert_eq!(answer.status(), 200);
+            let response = connection.send(token_request(&sandbox)).await.unwrap();
+            assert_eq!(response.status(), 200);
         }
         assert_eq!(sandbox.issuer_connections(), 1);
         assert_eq!(sandbox.token_request_count(), 3);
@@ -146,8 +139,8 @@ async fn a_connection_is_kept_alive_and_counted_once() {
 }
 
 #[tokio::test]
-async fn sixty_requests_in_flight_at_a_revocation_are_all_refused() {
-    // A connection each, at both of its ends: with the tests beside it they fit into 256 open files.
+async fn sixty_requests_in_flight_during_a_revocation_are_all_rejected() {
+    // Each request has its own connection with two ends. With the tests that run in parallel they fit into 256 open files.
     const AT_ONCE: usize = 60;
     for h2 in [false, true] {
         let sandbox = AccessPspSandbox::start().await.unwrap();
@@ -167,9 +160,9 @@ async fn sixty_requests_in_flight_at_a_revocation_are_all_refused() {
         for call in calls {
             assert_eq!(call.await.unwrap().status(), 401);
         }
-        let seen = sandbox.api_requests();
-        assert_eq!(seen.len(), AT_ONCE);
-        assert!(seen.iter().all(|r| r.verdict == Some(Verdict::Revoked)));
+        let requests = sandbox.api_requests();
+        assert_eq!(requests.len(), AT_ONCE);
+        assert!(requests.iter().all(|r| r.verdict == Some(Verdict::Revoked)));
         assert!(sandbox.sessions().is_empty());
         let token = new_token(&sandbox, &client).await;
         let fresh = client.send(session_request(&sandbox, &token)).await.unwrap();
@@ -178,21 +171,21 @@ async fn sixty_requests_in_flight_at_a_revocation_are_all_refused() {
 }
 
 #[tokio::test]
-async fn a_token_lives_as_long_as_promised_and_not_a_second_more() {
+async fn a_token_expires_after_its_lifetime_and_not_a_second_later() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     sandbox.set_lifetime(Duration::from_secs(60));
     let token = new_token(&sandbox, &client).await;
     for (step, status) in [(0, 200), (58, 200), (3, 401)] {
         sandbox.advance(Duration::from_secs(step));
-        let answer = client.send(echo_request(&sandbox, &token)).await.unwrap();
-        assert_eq!(answer.status(), status, "after {step} seconds more");
+        let response = client.send(echo_request(&sandbox, &token)).await.unwrap();
+        assert_eq!(response.status(), status, "after {step} seconds more");
     }
     assert_eq!(sandbox.api_requests()[2].verdict, Some(Verdict::Expired));
     assert!(sandbox.tokens()[0].expired && !sandbox.tokens()[0].revoked);
     let token = new_token(&sandbox, &client).await;
-    let answer = client.send(echo_request(&sandbox, &token)).await.unwrap();
-    assert_eq!(answer.status(), 200);
+    let response = client.send(echo_request(&sandbox, &token)).await.unwrap();
+    assert_eq!(response.status(), 200);
 }
 
 #[tokio::test]
@@ -205,9 +198,9 @@ async fn a_repeated_idempotency_key_makes_no_second_sale() {
         let mut request = sale_request(&sandbox, &token);
         let headers = request.headers_mut();
         headers.insert("idempotency-key", key.parse().unwrap());
-        let answer = client.send(request).await.unwrap();
-        assert_eq!(answer.status(), 200, "sale {index}");
-        references.push(json(&answer)["pspReference"].as_str().unwrap().to_owned());
+        let response = client.send(request).await.unwrap();
+        assert_eq!(response.status(), 200, "sale {index}");
+        references.push(json(&response)["pspReference"].as_str().unwrap().to_owned());
     }
     assert_eq!(references[0], references[1]);
     assert_ne!(references[0], references[2]);
@@ -218,7 +211,7 @@ async fn a_repeated_idempotency_key_makes_no_second_sale() {
 }
 
 #[tokio::test]
-async fn an_answer_held_back_was_given_before_the_revocation() {
+async fn a_held_response_was_decided_before_the_revocation() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let token = new_token(&sandbox, &client).await;
@@ -227,7 +220,7 @@ async fn an_answer_held_back_was_given_before_the_revocation() {
         let (client, request) = (client.clone(), session_request(&sandbox, &token));
         async move { client.send(request).await.unwrap() }
     });
-    within("the answers are held", sandbox.wait_responses_held(1)).await;
+    within("the responses are held", sandbox.wait_responses_held(1)).await;
     sandbox.revoke_all();
     sandbox.release_responses();
     assert_eq!(call.await.unwrap().status(), 201);
@@ -236,7 +229,7 @@ async fn an_answer_held_back_was_given_before_the_revocation() {
 }
 
 #[tokio::test]
-async fn waits_end_when_the_request_has_arrived_not_when_it_is_answered() {
+async fn a_wait_completes_when_the_request_arrives_and_not_when_it_has_a_response() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let token = new_token(&sandbox, &client).await;
@@ -261,7 +254,7 @@ async fn waits_end_when_the_request_has_arrived_not_when_it_is_answered() {
 }
 
 #[tokio::test]
-async fn a_reset_forgets_what_was_seen_and_keeps_the_tokens() {
+async fn a_reset_removes_the_records_and_keeps_the_tokens() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let token = new_token(&sandbox, &client).await;
@@ -273,26 +266,26 @@ async fn a_reset_forgets_what_was_seen_and_keeps_the_tokens() {
     assert_eq!(sandbox.api_request_count(), 0);
     assert!(sandbox.sessions().is_empty() && sandbox.sales().is_empty());
     assert_eq!(sandbox.issuer_connections() + sandbox.api_connections(), 0);
-    let answer = client.send(echo_request(&sandbox, &token)).await.unwrap();
-    assert_eq!(answer.status(), 200);
+    let response = client.send(echo_request(&sandbox, &token)).await.unwrap();
+    assert_eq!(response.status(), 200);
     assert_eq!(sandbox.api_request_count(), 1);
 }
 
 #[tokio::test]
-async fn an_issuer_of_one_token_revokes_the_older_one() {
+async fn an_issuer_with_single_token_revokes_the_older_token() {
     let builder = AccessPspSandbox::builder().single_token(true);
     let sandbox = builder.start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let older = new_token(&sandbox, &client).await;
     let newer = new_token(&sandbox, &client).await;
     for (token, status) in [(older, 401), (newer, 200)] {
-        let answer = client.send(echo_request(&sandbox, &token)).await.unwrap();
-        assert_eq!(answer.status(), status);
+        let response = client.send(echo_request(&sandbox, &token)).await.unwrap();
+        assert_eq!(response.status(), status);
     }
 }
 
 #[tokio::test]
-async fn an_issuer_that_repeats_itself_says_how_long_the_token_still_lives() {
+async fn an_issuer_that_repeats_its_token_returns_the_remaining_lifetime() {
     let builder = AccessPspSandbox::builder().repeat_token(true);
     let sandbox = builder.start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
@@ -308,29 +301,29 @@ async fn an_issuer_that_repeats_itself_says_how_long_the_token_still_lives() {
 }
 
 #[tokio::test]
-async fn one_token_is_revoked_by_its_name() {
+async fn one_token_is_revoked_by_its_jti() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let first = new_token(&sandbox, &client).await;
     let second = new_token(&sandbox, &client).await;
     assert!(sandbox.revoke(&sandbox.tokens()[0].jti));
-    assert!(!sandbox.revoke("unheard of"));
+    assert!(!sandbox.revoke("no such token"));
     for (token, status) in [(first, 401), (second, 200)] {
-        let answer = client.send(echo_request(&sandbox, &token)).await.unwrap();
-        assert_eq!(answer.status(), status);
+        let response = client.send(echo_request(&sandbox, &token)).await.unwrap();
+        assert_eq!(response.status(), status);
     }
     let revoked: Vec<bool> = sandbox.tokens().iter().map(|token| token.revoked).collect();
     assert_eq!(revoked, [true, false]);
 }
 
 #[tokio::test]
-async fn no_address_but_loopback_is_listened_on() {
+async fn the_servers_listen_on_one_loopback_address_only() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let recorder = sandbox.recorder().await.unwrap();
     for origin in [sandbox.issuer_origin(), sandbox.api_origin(), recorder.origin()] {
         let (host, port) = origin.strip_prefix("https://").unwrap().split_once(':').unwrap();
         assert_eq!(host, "127.0.0.1");
-        // A listener on every address would answer here too.
+        // A listener on all addresses would accept these connections as well.
         for other in ["127.0.0.2", "::1"] {
             let port = port.parse::<u16>().unwrap();
             assert!(TcpStream::connect((other, port)).await.is_err());
@@ -351,9 +344,9 @@ async fn dropping_the_handle_frees_the_ports_and_ends_every_task() {
         let call = tokio::spawn(async move { client.send(request).await.is_err() });
         within("the token requests", sandbox.wait_token_requests(1)).await;
         drop(sandbox);
-        assert!(call.await.unwrap(), "a call that hangs is broken off");
-        let left = || Handle::current().metrics().num_alive_tasks();
-        eventually("every task of the sandbox has ended", || left() <= tasks).await;
+        assert!(call.await.unwrap(), "a hanging call ends with an error");
+        let alive = || Handle::current().metrics().num_alive_tasks();
+        eventually("every task of the sandbox has ended", || alive() <= tasks).await;
         for origin in origins {
             let address = origin.strip_prefix("https://").unwrap();
             assert!(TcpStream::connect(address).await.is_err());
@@ -362,7 +355,7 @@ async fn dropping_the_handle_frees_the_ports_and_ends_every_task() {
 }
 
 #[tokio::test]
-async fn no_debug_form_shows_a_secret() {
+async fn no_debug_output_contains_a_secret() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = Plain::trusting(sandbox.ca_pem());
     let token = new_token(&sandbox, &client).await;
@@ -371,7 +364,7 @@ async fn no_debug_form_shows_a_secret() {
     }
     let recorder = sandbox.recorder().await.unwrap();
     recorder.respond_with(ScriptedResponse::new(StatusCode::OK).body(token.clone()));
-    let shown = format!(
+    let printed = format!(
         "{sandbox:?} {:?} {:?} {:?} {:?} {:?} {recorder:?} {:?}",
         sandbox.token_requests(),
         sandbox.tokens(),
@@ -390,6 +383,6 @@ async fn no_debug_form_shows_a_secret() {
         std::str::from_utf8(&sent).unwrap(),
     ];
     for secret in secrets {
-        assert!(!shown.contains(secret), "a secret is shown");
+        assert!(!printed.contains(secret), "the output contains a secret");
     }
 }

@@ -1,11 +1,11 @@
-//! Building one instance.
+//! [`AccessPspSandbox`] and its builder.
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
 use super::{
-    api::{Api, Mood},
+    api::{Api, Behavior},
     credentials::Credentials,
     fault::Script,
     gate::Gate,
@@ -16,10 +16,9 @@ use super::{
     tls::Authority,
 };
 
-/// An AccessPSP of your own: an issuer and an API server on two loopback ports.
+/// A local AccessPSP: an issuer and an API server on two loopback ports.
 ///
-/// Dropping it closes both ports and ends every task that it started. See the
-/// [module documentation](super) for what it checks.
+/// Dropping it closes both ports and ends every task that it started. The [crate documentation](crate) says what it checks.
 pub struct AccessPspSandbox {
     pub(super) issuer: Arc<Issuer>,
     pub(super) api: Arc<Api>,
@@ -33,7 +32,7 @@ pub struct AccessPspSandbox {
 }
 
 impl AccessPspSandbox {
-    /// Starts an instance with the defaults of [`builder`](Self::builder).
+    /// Starts an instance with the default settings of [`builder`](Self::builder).
     ///
     /// # Errors
     ///
@@ -42,7 +41,7 @@ impl AccessPspSandbox {
         Self::builder().start().await
     }
 
-    /// Starts from: tokens of 30 minutes, no latency, TLS with HTTP/2 and HTTP/1.1.
+    /// The default settings: tokens that live for 30 minutes, no latency, TLS with HTTP/2 and HTTP/1.1.
     pub fn builder() -> AccessPspSandboxBuilder {
         AccessPspSandboxBuilder {
             lifetime: Duration::from_secs(1800),
@@ -56,32 +55,32 @@ impl AccessPspSandbox {
         }
     }
 
-    /// Where tokens are asked for, for example `https://127.0.0.1:40001/oauth/token`.
+    /// The URL of the token endpoint, for example `https://127.0.0.1:40001/oauth/token`.
     pub fn token_url(&self) -> String {
         format!("{}{TOKEN_PATH}", self.issuer_origin())
     }
 
-    /// Scheme, host and port of the issuer, without a slash at the end.
+    /// The scheme, host and port of the issuer, without a trailing slash.
     pub fn issuer_origin(&self) -> String {
         self.origin(&self.issuer_server)
     }
 
-    /// Scheme, host and port of the API server, without a slash at the end.
+    /// The scheme, host and port of the API server, without a trailing slash.
     pub fn api_origin(&self) -> String {
         self.origin(&self.api_server)
     }
 
-    /// The certificate of the throw-away authority, PEM: the one root that a client must trust.
+    /// The certificate of this instance's authority, PEM. It is the only root that a client needs to trust.
     pub fn ca_pem(&self) -> &str {
         self.authority.pem()
     }
 
-    /// The `client_id` that the issuer knows.
+    /// The `client_id` that the issuer accepts.
     pub fn client_id(&self) -> &str {
         &self.credentials.client_id
     }
 
-    /// The `client_secret` that the issuer knows. It holds characters that a form must escape.
+    /// The `client_secret` that the issuer accepts. It contains characters that must be escaped in a form.
     pub fn client_secret(&self) -> &str {
         &self.credentials.client_secret
     }
@@ -91,14 +90,14 @@ impl AccessPspSandbox {
         &self.credentials.api_key
     }
 
-    /// The `x-api-key` that the issuer needs under
-    /// [`require_token_api_key`](AccessPspSandboxBuilder::require_token_api_key); not the API's.
+    /// The `x-api-key` that the issuer needs with
+    /// [`require_token_api_key`](AccessPspSandboxBuilder::require_token_api_key). It differs from [`api_key`](Self::api_key).
     pub fn token_api_key(&self) -> &str {
         &self.credentials.token_api_key
     }
 
-    /// Certificate and key, both PEM, that both servers accept under
-    /// [`require_client_certificate`](AccessPspSandboxBuilder::require_client_certificate).
+    /// The certificate and the key, both PEM, that a client needs with
+    /// [`require_client_certificate`](AccessPspSandboxBuilder::require_client_certificate). `None` without that setting.
     pub fn client_identity_pem(&self) -> Option<(&str, &str)> {
         let (certificate, key) = self.client_identity.as_ref()?;
         Some((certificate, key))
@@ -119,7 +118,7 @@ impl fmt::Debug for AccessPspSandbox {
     }
 }
 
-/// Settings of an [`AccessPspSandbox`].
+/// The settings of an [`AccessPspSandbox`].
 #[derive(Debug)]
 #[must_use]
 pub struct AccessPspSandboxBuilder {
@@ -134,72 +133,70 @@ pub struct AccessPspSandboxBuilder {
 }
 
 impl AccessPspSandboxBuilder {
-    /// How long tokens live, in whole seconds, rounded up. Default: 1 800 s.
+    /// Sets how long tokens live. It is rounded up to whole seconds. Default: 30 minutes.
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// How long the issuer waits before it looks at a request. Default: not at all.
+    /// Sets how long the issuer waits before it processes a request. Default: zero.
     pub fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
     }
 
-    /// Which HTTP versions both servers speak. Default: both.
+    /// Sets the HTTP versions of both servers. Default: HTTP/2 and HTTP/1.1.
     pub fn protocols(mut self, protocols: Protocols) -> Self {
         self.protocols = protocols;
         self
     }
 
-    /// Speaks HTTP without TLS, on loopback as ever.
+    /// Serves HTTP without TLS.
     pub fn plain_http(mut self) -> Self {
         self.plain = true;
         self
     }
 
-    /// Refuses TLS clients without the certificate of
-    /// [`client_identity_pem`](AccessPspSandbox::client_identity_pem).
+    /// Rejects TLS clients without the certificate of [`client_identity_pem`](AccessPspSandbox::client_identity_pem).
     pub fn require_client_certificate(mut self) -> Self {
         self.client_certificate = true;
         self
     }
 
-    /// Answers token requests without [`token_api_key`](AccessPspSandbox::token_api_key) with
-    /// 403.
+    /// Rejects token requests without [`token_api_key`](AccessPspSandbox::token_api_key) with a 403.
     pub fn require_token_api_key(mut self) -> Self {
         self.token_api_key = true;
         self
     }
 
-    /// Accepts this `scope`; without it every `scope` is an `invalid_request`, the empty one too.
+    /// Accepts this `scope`. Any other `scope`, including an empty one, is an `invalid_request`.
     pub fn allow_scope(mut self, scope: impl Into<String>) -> Self {
         self.scopes.push(scope.into());
         self
     }
 
-    /// Revokes all older tokens at each mint. Default: off.
+    /// Sets whether each new token revokes all older ones. Default: `false`.
     pub fn single_token(mut self, single: bool) -> Self {
         self.minting.single = single;
         self
     }
 
-    /// Hands out the last token again until it expires, even if it was revoked, with the rest of
-    /// its life as `expires_in`. Default: off.
+    /// Sets whether the issuer returns the last token again until it expires, even if it is revoked. `expires_in` is then
+    /// the remaining lifetime. Default: `false`.
     pub fn repeat_token(mut self, repeat: bool) -> Self {
         self.minting.repeat = repeat;
         self
     }
 
-    /// Makes keys and certificates, binds two ports of 127.0.0.1 and serves.
+    /// Generates keys and certificates, binds two ports of 127.0.0.1 and starts the servers.
     ///
     /// # Errors
     ///
-    /// Keys could not be made or a port not bound.
+    /// A key could not be generated, or a port could not be bound.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with I/O and time enabled.
+    /// Panics outside of a tokio runtime with I/O and time enabled.
     pub async fn start(self) -> io::Result<AccessPspSandbox> {
         let authority = Authority::new()?;
         let client_identity = match self.client_certificate {
@@ -224,8 +221,8 @@ impl AccessPspSandboxBuilder {
             sessions: Journal::new(),
             sales: Mutex::new(Vec::new()),
             arrivals: Gate::new(),
-            answers: Gate::new(),
-            mood: Mutex::new(Mood::default()),
+            responses: Gate::new(),
+            behavior: Mutex::new(Behavior::default()),
         });
         let tls = || match self.plain {
             true => Ok(None),

@@ -1,4 +1,4 @@
-//! Sends requests, and tells what the server saw of them.
+//! Sends requests and prints what the server received.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
 use tower_bearer_auth::aeropay::{self, UserId};
@@ -14,26 +14,26 @@ use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{Aeropay, Audit, BoxError, Clock, Error, Now, SystemClock, TokenSource, replay};
 use tower_bearer_auth_sandbox::AeropaySandbox;
 
-/// The system's clocks, and some time ahead of them.
+/// The clocks of the system, moved forward by some seconds.
 #[derive(Clone, Default)]
-struct Ahead(Arc<AtomicU64>);
+struct MovedClock(Arc<AtomicU64>);
 
-impl Clock for Ahead {
+impl Clock for MovedClock {
     fn now(&self) -> Now {
         SystemClock.now().after(Duration::from_secs(self.0.load(Ordering::SeqCst)))
     }
 }
 
-pub(crate) struct Teller {
+pub(crate) struct PrintingClient {
     pub(crate) sandbox: AeropaySandbox,
     pub(crate) source: TokenSource<Aeropay>,
     client: HttpClient,
-    ahead: Ahead,
+    clock: MovedClock,
     names: Vec<(String, &'static str)>,
-    told: usize,
+    printed: usize,
 }
 
-impl Teller {
+impl PrintingClient {
     pub(crate) async fn start() -> Result<Self, BoxError> {
         let sandbox = AeropaySandbox::start().await?;
         let client = HttpClient::builder().roots_pem(sandbox.ca_pem()).build()?;
@@ -44,12 +44,12 @@ impl Teller {
             .merchant_id(sandbox.merchant_id())
             .http_client(client.clone())
             .build()?;
-        let ahead = Ahead::default();
-        let source = TokenSource::builder(provider).clock(ahead.clone()).build();
-        Ok(Self { sandbox, source, client, ahead, names: Vec::new(), told: 0 })
+        let clock = MovedClock::default();
+        let source = TokenSource::builder(provider).clock(clock.clone()).build();
+        Ok(Self { sandbox, source, client, clock, names: Vec::new(), printed: 0 })
     }
 
-    /// Sends one request, as `user` where there is one, and tells how it went.
+    /// Sends one request, with the token of `user` if there is one, and prints the outcome.
     pub(crate) async fn call(
         &mut self,
         method: Method,
@@ -68,38 +68,39 @@ impl Teller {
             request.extensions_mut().insert(user.clone());
         }
         println!("{method} {path}");
-        let answer = match service.oneshot(request).await {
-            Ok(answer) => answer,
+        let response = match service.oneshot(request).await {
+            Ok(response) => response,
             Err(error) => {
-                let error = Error::find(&*error).ok_or("another error than this crate's")?;
+                let Some(error) = Error::find(&*error) else { return Err(error) };
                 println!(
                     "    not sent: {:?}{}",
                     error.kind(),
                     error.code().map(|code| format!(", {code}")).unwrap_or_default()
                 );
                 println!("    hint: {}", error.hint().unwrap_or("none"));
-                self.told = self.sandbox.call_count();
+                self.printed = self.sandbox.call_count();
                 return Ok(json!(null));
             }
         };
-        for call in self.sandbox.calls().into_iter().skip(self.told) {
+        for call in self.sandbox.calls().into_iter().skip(self.printed) {
             let scope = call.scope.as_deref().unwrap_or("no scope");
-            let whose = call.user.as_deref().map(|id| format!(" for {}", self.name(id))).unwrap_or_default();
+            let user = call.user.as_deref().map(|id| format!(" for {}", self.name(id))).unwrap_or_default();
             let status = call.status.ok_or("no status")?.as_u16();
-            let code = call.code.map(|code| format!(" with {code} inside")).unwrap_or_default();
-            println!("    server saw {scope}{whose}: {:?}, answered {status}{code}", call.verdict.ok_or("no verdict")?);
+            let code = call.code.map(|code| format!(" with {code} in the body")).unwrap_or_default();
+            println!("    token: {scope}{user}, {:?}; response: {status}{code}", call.verdict.ok_or("no verdict")?);
         }
-        self.told = self.sandbox.call_count();
-        if let Some(audit) = Audit::of(&answer) {
+        self.printed = self.sandbox.call_count();
+        if let Some(audit) = Audit::of(&response) {
             println!("    sent {} time(s), replay: {:?}", audit.sends, audit.replay);
         }
-        Ok(serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?)
+        Ok(serde_json::from_slice(&response.into_body().collect().await?.to_bytes())?)
     }
 
-    /// Creates a user, or asks for one again.
-    pub(crate) async fn enrol(&mut self, name: &'static str) -> Result<UserId, BoxError> {
-        let answer = self.call(Method::POST, "/user", None, json!({ "email": format!("{name}@example.com") })).await?;
-        let id = answer["user"]["userId"].as_str().ok_or("no userId")?.to_owned();
+    /// Creates a user, or disconnects an existing one.
+    pub(crate) async fn create_user(&mut self, name: &'static str) -> Result<UserId, BoxError> {
+        let response =
+            self.call(Method::POST, "/user", None, json!({ "email": format!("{name}@example.com") })).await?;
+        let id = response["user"]["userId"].as_str().ok_or("no userId")?.to_owned();
         self.names.push((id.clone(), name));
         Ok(UserId::from(id))
     }
@@ -108,24 +109,24 @@ impl Teller {
         self.call(Method::POST, "/confirmUser", None, json!({ "userId": user.as_str() })).await.map(drop)
     }
 
-    /// Lets time pass for everybody.
-    pub(crate) fn wait(&self, time: Duration) {
-        self.ahead.0.fetch_add(time.as_secs(), Ordering::SeqCst);
+    /// Moves the clocks of the client and of the sandbox forward.
+    pub(crate) fn advance(&self, time: Duration) {
+        self.clock.0.fetch_add(time.as_secs(), Ordering::SeqCst);
         self.sandbox.advance(time);
     }
 
-    /// Whom the token requests were for, and what came of them.
-    pub(crate) fn tell_token_requests(&self) {
+    /// Prints the token requests and their outcomes.
+    pub(crate) fn print_token_requests(&self) {
         let calls = self.sandbox.token_calls();
         println!("{} token requests", calls.len());
         for call in calls {
-            let whose = call.user.as_deref().map(|id| format!(" for {}", self.name(id))).unwrap_or_default();
+            let user = call.user.as_deref().map(|id| format!(" for {}", self.name(id))).unwrap_or_default();
             let outcome = call.code.unwrap_or_else(|| "a token".to_owned());
-            println!("    {}{whose}: {outcome}", call.scope.as_deref().unwrap_or("no scope"));
+            println!("    {}{user}: {outcome}", call.scope.as_deref().unwrap_or("no scope"));
         }
     }
 
     fn name(&self, id: &str) -> &'static str {
-        self.names.iter().find(|(known, _)| known == id).map_or("somebody", |(_, name)| name)
+        self.names.iter().find(|(known, _)| known == id).map_or("unknown", |(_, name)| name)
     }
 }
