@@ -2,10 +2,12 @@
 
 mod config;
 mod kind;
+mod not_replayed;
 mod not_sent;
 
 pub use self::config::ConfigError;
 pub use self::kind::ErrorKind;
+pub use self::not_replayed::NotReplayed;
 pub use self::not_sent::NotSent;
 
 use std::borrow::Cow;
