@@ -1,24 +1,24 @@
-//! What a second sending is made from.
+//! The copy of a request from which a replay is made.
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use crate::message::RequestHead;
 
-/// Everything that a second sending needs.
-pub(super) struct Again<S, K> {
-    pub(super) service: S,
-    pub(super) copy: Copied<K>,
+/// All that a replay needs: the service and the request.
+pub(crate) struct Replayable<S, K> {
+    pub(crate) service: S,
+    pub(crate) request: SavedRequest<K>,
 }
 
-/// A request as it came, before anything was stamped, and what its body is made from.
-pub(super) struct Copied<K> {
-    pub(super) head: Head,
-    pub(super) kept: K,
+/// A request before it was stamped. `body` is what the new body is made from.
+pub(crate) struct SavedRequest<K> {
+    pub(crate) head: SavedHead,
+    pub(crate) body: K,
 }
 
-/// The copy of a head, smaller than `http::request::Parts` and cheaper to make, since hardly any is ever used. Its headers are
-/// a list in the order of the map, and a map again where the request is refused.
-pub(super) struct Head {
+/// The copy of a request head. Most copies are never used, so this one is smaller than `http::request::Parts` and cheaper to make.
+/// It keeps the headers as a list in the order of the map. They become a map again when the request is rejected.
+pub(crate) struct SavedHead {
     method: Method,
     uri: Uri,
     version: Version,
@@ -26,10 +26,10 @@ pub(super) struct Head {
     extensions: Extensions,
 }
 
-impl Head {
-    // Not inlined, it would take 16 instructions more for each request that is kept.
+impl SavedHead {
+    // Without inlining, each request that is kept takes 16 instructions more.
     #[inline(always)]
-    pub(super) fn of<B>(request: &Request<B>) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let mut headers = Vec::with_capacity(request.headers().len());
         headers.extend(request.headers().iter().map(|(name, value)| (name.clone(), value.clone())));
         Self {
@@ -41,8 +41,8 @@ impl Head {
         }
     }
 
-    /// The headers as they came. `None` would be a map without room for them, which the one they came from had.
-    pub(super) fn headers(&self) -> Option<HeaderMap> {
+    /// The original headers as a map. `None` if they do not fit into one; they always do, because they come from one.
+    pub(crate) fn headers(&self) -> Option<HeaderMap> {
         let mut map = HeaderMap::new();
         for (name, value) in &self.headers {
             map.try_append(name, value.clone()).ok()?;
@@ -50,12 +50,12 @@ impl Head {
         Some(map)
     }
 
-    /// This head, with `headers` in the place of its own.
-    pub(super) fn borrowed<'a>(&'a self, headers: &'a HeaderMap) -> RequestHead<'a> {
+    /// This head, with `headers` as its headers.
+    pub(crate) fn borrowed<'a>(&'a self, headers: &'a HeaderMap) -> RequestHead<'a> {
         RequestHead::from_fields(&self.method, &self.uri, self.version, headers, &self.extensions)
     }
 
-    pub(super) fn into_request<B>(self, headers: HeaderMap, body: B) -> Request<B> {
+    pub(crate) fn into_request<B>(self, headers: HeaderMap, body: B) -> Request<B> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
@@ -66,20 +66,20 @@ impl Head {
     }
 }
 
-/// Where a copy waits for the answer.
-#[expect(unnameable_types, reason = "only the settings of `replay` choose it")]
-pub trait Room<C> {
-    /// Nothing was kept.
+/// Storage for the copy of a request while its response is awaited.
+#[expect(unnameable_types, reason = "only this crate chooses the storage")]
+pub trait KeepCopy<C> {
+    /// Without a copy.
     fn empty() -> Self;
 
-    /// Keeps a copy.
+    /// With a copy.
     fn with(copy: C) -> Self;
 
     /// The copy, if there is one.
     fn take(self) -> Option<C>;
 }
 
-impl<C> Room<C> for Option<C> {
+impl<C> KeepCopy<C> for Option<C> {
     fn empty() -> Self {
         None
     }
@@ -93,12 +93,12 @@ impl<C> Room<C> for Option<C> {
     }
 }
 
-/// What is never kept takes no room in the future, which callers move about.
+/// Storage for a setting that never keeps a copy. It makes the response future smaller, which callers move.
 #[derive(Debug)]
-#[expect(unnameable_types, reason = "only the settings of `replay` choose it")]
-pub struct NoRoom;
+#[expect(unnameable_types, reason = "only this crate chooses the storage")]
+pub struct KeepNothing;
 
-impl<C> Room<C> for NoRoom {
+impl<C> KeepCopy<C> for KeepNothing {
     fn empty() -> Self {
         Self
     }
