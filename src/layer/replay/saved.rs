@@ -22,7 +22,7 @@ pub(crate) struct SavedHead {
     method: Method,
     uri: Uri,
     version: Version,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Box<[(HeaderName, HeaderValue)]>,
     extensions: Extensions,
 }
 
@@ -36,7 +36,7 @@ impl SavedHead {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            headers,
+            headers: headers.into_boxed_slice(),
             extensions: request.extensions().clone(),
         }
     }
