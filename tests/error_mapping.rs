@@ -57,7 +57,7 @@ fn rows(page: &str) -> Vec<Row<'_>> {
 
 #[test]
 fn every_kind_of_error_has_exactly_one_row() {
-    let source = include_str!("../src/error.rs");
+    let source = include_str!("../src/error/kind.rs");
     let listed: Vec<&str> = rows(include_str!("../docs/errors.md")).iter().map(|row| row.kind).collect();
     assert_eq!(listed, variants(source), "the rows are the variants of ErrorKind, in their order");
     assert!(listed.len() > 15, "a loop over nothing proves nothing");
@@ -66,7 +66,7 @@ fn every_kind_of_error_has_exactly_one_row() {
 
 #[test]
 fn each_row_says_what_the_code_beside_it_does() {
-    let source = include_str!("../src/error.rs");
+    let source = include_str!("../src/error/kind.rs");
     let transient = names_after(source, "fn is_transient_by_default");
     assert!(transient.contains(&"Unavailable") && !transient.contains(&"Config"), "{transient:?}");
     for Row { kind, http, grpc, retry_after, whom } in rows(include_str!("../docs/errors.md")) {

@@ -25,8 +25,8 @@ mod challenges;
 mod errors;
 #[path = "common/issuer.rs"]
 mod issuer;
-#[path = "layer/leases.rs"]
-mod leases;
+#[path = "layer/cached_grant.rs"]
+mod cached_grant;
 #[path = "common/virtual_time.rs"]
 mod virtual_time;
 use api::{Api, INVALID_TOKEN, answer, bearer, refused};

@@ -160,6 +160,6 @@ proptest! {
             text.contains("invalid_token") || text.contains("insufficient")
         });
         prop_assume!(!holds);
-        prop_assert_eq!(read(&fields), Rejection::Unspecified);
+        prop_assert_eq!(read(&fields), Some(Rejection::Unspecified));
     }
 }

@@ -300,12 +300,10 @@ async fn readiness_follows_the_token_and_not_the_issuer() {
 // The table of docs/errors.md. Nothing here is the caller's fault, and the issuer's words are not for the caller.
 #[tokio::test]
 async fn what_is_not_transient_is_a_500_and_what_is_a_503_and_neither_says_why() {
-    use tower_bearer_auth::ErrorKind::{
-        Config, Disabled, InvalidCredentials, MalformedResponse, Throttled, Unavailable,
-    };
+    use tower_bearer_auth::ErrorKind::{Config, InvalidCredentials, MalformedResponse, Throttled, Unavailable};
     let elsewhere = HeaderValue::from_static("https://elsewhere.test/token");
     for (fault, kind, expected) in [
-        (Fault::disabled_client(), Disabled, 500),
+        (Fault::disabled_client(), InvalidCredentials, 500),
         (Fault::status(StatusCode::UNAUTHORIZED), InvalidCredentials, 500),
         (Fault::redirect(StatusCode::FOUND, elsewhere), Config, 500),
         (Fault::retry_after(StatusCode::TOO_MANY_REQUESTS, HeaderValue::from_static("7")), Throttled, 503),

@@ -16,11 +16,11 @@ use tower_bearer_auth::replay::Cloned;
 use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, Clock, Now, ReplayOutcome, SystemClock, TokenSource};
 use tower_bearer_auth_sandbox::{AccessPspSandbox, ScriptedResponse, Verdict};
 
-#[path = "healing_sockets/early.rs"]
+#[path = "replaying_sockets/early.rs"]
 mod early;
 #[path = "common/https.rs"]
 mod https;
-#[path = "healing_sockets/redirects.rs"]
+#[path = "replaying_sockets/redirects.rs"]
 mod redirects;
 #[path = "common/within.rs"]
 mod within;

@@ -17,11 +17,11 @@ use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, Error, ErrorKind, Repl
 
 #[path = "common/api.rs"]
 mod api;
-#[path = "healing/audit.rs"]
+#[path = "replaying/audit.rs"]
 mod audit;
-#[path = "healing/budget.rs"]
+#[path = "replaying/budget.rs"]
 mod budget;
-#[path = "healing/drain.rs"]
+#[path = "replaying/drain.rs"]
 mod drain;
 #[path = "common/eventually.rs"]
 mod eventually;
