@@ -108,8 +108,8 @@ const TABLE: [Row; 54] = [
 
 impl Refused {
     const ALL: [(&'static str, Self); 6] = [
-        ("bare 401", Bare),
-        ("explicit 401", Explicit),
+        ("401 without a reason", Bare),
+        ("401 invalid_token", Explicit),
         ("gRPC status 16", Grpc),
         ("401 insufficient_scope", InsufficientScope),
         ("401 insufficient_user_authentication", InsufficientAuthentication),
@@ -301,7 +301,7 @@ fn the_documented_table_is_the_tested_one() {
         }
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         let (Some(when), [refusal, asks, sends @ .., tokens]) = (when, &*cells) else { continue };
-        if !line.starts_with('|') || matches!(*refusal, "refusal" | "---") {
+        if !line.starts_with('|') || matches!(*refusal, "rejection" | "---") {
             continue;
         }
         let refusal = Refused::ALL.iter().find(|(name, _)| name == refusal).unwrap().1;
