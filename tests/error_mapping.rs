@@ -29,6 +29,8 @@ use tower_bearer_auth::{BearerAuthLayer, BoxError, Error, ErrorKind, FixedToken,
 
 #[path = "common/variants.rs"]
 mod variants;
+#[path = "error_mapping/wrappers.rs"]
+mod wrappers;
 
 use variants::{names_after, variants};
 
@@ -60,7 +62,7 @@ fn every_kind_of_error_has_exactly_one_row() {
     let source = include_str!("../src/error/kind.rs");
     let listed: Vec<&str> = rows(include_str!("../docs/errors.md")).iter().map(|row| row.kind).collect();
     assert_eq!(listed, variants(source), "the rows are the variants of ErrorKind, in their order");
-    assert!(listed.len() > 15, "a loop over nothing proves nothing");
+    assert!(listed.len() > 14, "a loop over nothing proves nothing");
     assert_eq!(listed.len(), listed.iter().collect::<BTreeSet<_>>().len());
 }
 

@@ -278,3 +278,6 @@ impl StdError for Error {
         self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
+
+#[cfg(test)]
+mod tests;

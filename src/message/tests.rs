@@ -163,3 +163,37 @@ fn a_missing_key_is_an_error_that_names_its_type() {
     assert_eq!(error.kind(), ErrorKind::MissingKey);
     assert!(error.hint().unwrap().contains("u64"));
 }
+
+#[test]
+fn a_request_is_idempotent_by_its_method_or_by_a_key() {
+    let get = |method: &str, key: Option<&str>| {
+        let mut request = http::Request::builder().method(method);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        RequestHead::of(&request.body(()).unwrap()).is_idempotent()
+    };
+    for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+        assert!(get(method, None), "{method}");
+    }
+    for method in ["POST", "PATCH", "CONNECT", "TRANSFER", "get"] {
+        assert!(!get(method, None) && !get(method, Some("")), "{method}");
+        assert!(get(method, Some("k-1")), "{method}");
+    }
+}
+
+#[test]
+fn the_last_mark_of_a_response_is_read_once() {
+    let mut response = Response::new(());
+    assert_eq!(take_mark(response.extensions_mut()), None);
+    response.extensions_mut().insert("something else");
+    assert_eq!(take_mark(response.extensions_mut()), None);
+    Rejection::mark(&mut response, INVALID_TOKEN);
+    Rejection::mark(&mut response, None);
+    assert_eq!(take_mark(response.extensions_mut()), Some(None));
+    Rejection::mark(&mut response, None);
+    Rejection::mark(&mut response, UNSPECIFIED);
+    assert_eq!(take_mark(response.extensions_mut()), Some(UNSPECIFIED));
+    assert_eq!(take_mark(response.extensions_mut()), None);
+    assert!(response.extensions().get::<&str>().is_some());
+}
