@@ -29,7 +29,7 @@ mod issuer;
 mod cached_grant;
 #[path = "common/virtual_time.rs"]
 mod virtual_time;
-use api::{Api, INVALID_TOKEN, answer, bearer, refused};
+use api::{Api, INVALID_TOKEN, answer as respond, bearer, refused as rejected};
 use issuer::{issuer, token};
 
 type Body = Full<Bytes>;
@@ -37,7 +37,7 @@ type Body = Full<Bytes>;
 const API: &str = "https://api.example.com";
 
 fn ok(_: &Request<Bytes>) -> Response<Body> {
-    answer(StatusCode::OK)
+    respond(StatusCode::OK)
 }
 
 fn get(uri: &str) -> Request<Body> {
@@ -69,7 +69,7 @@ async fn the_header_is_there_once_sensitive_and_exactly_bearer() {
         let values: Vec<_> = request.headers().get_all("authorization").iter().collect();
         assert_eq!(values, ["Bearer token-1"]);
         assert!(values[0].is_sensitive());
-        send.send_response(answer(StatusCode::OK));
+        send.send_response(respond(StatusCode::OK));
         let response = call.await.unwrap();
         assert!(Audit::of(&response).is_none(), "nothing is added on the ordinary path");
     }
@@ -97,7 +97,7 @@ async fn a_callers_own_header_is_replaced_where_we_stamp() {
 #[tokio::test(start_paused = true)]
 async fn a_callers_own_header_is_left_alone_if_asked_and_its_refusal_not_looked_at() {
     let (provider, asked) = issuer(|n| async move { token(n) });
-    let api = Api::new(|_| refused(INVALID_TOKEN));
+    let api = Api::new(|_| rejected(INVALID_TOKEN));
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().if_not_present();
     let source = layer.source().clone();
     for audit in [false, true] {
@@ -128,7 +128,7 @@ async fn a_callers_own_header_is_left_alone_if_asked_and_its_refusal_not_looked_
 // R25, R27: at a foreign origin nothing of ours is added, nothing of the caller's is touched, and a 401 is none of ours.
 #[tokio::test(start_paused = true)]
 async fn a_foreign_origin_gets_the_request_as_the_caller_made_it() {
-    let api = Api::new(|_| refused(INVALID_TOKEN));
+    let api = Api::new(|_| rejected(INVALID_TOKEN));
     let source = TokenSource::new(Keyed::default());
     let client = source.layer().layer_over(api.clone());
     let mut request = get("https://elsewhere.test/");
@@ -183,8 +183,8 @@ impl TokenProvider for Keyed {
 #[tokio::test(start_paused = true)]
 async fn a_providers_own_headers_go_where_its_token_goes_each_once() {
     let api = Api::new(|request| match &request.headers()["x-api-version"] {
-        _ if request.uri().path() == "/refuse" => refused(INVALID_TOKEN),
-        _ => answer(StatusCode::OK),
+        _ if request.uri().path() == "/refuse" => rejected(INVALID_TOKEN),
+        _ => respond(StatusCode::OK),
     });
     let client = BearerAuthLayer::new(Keyed::default()).layer_over(api.clone());
     for path in ["/", "/refuse"] {
@@ -340,7 +340,7 @@ async fn a_path_alone_is_stamped_even_where_no_origin_is_allowed() {
     assert!(call.poll().is_pending());
     let (request, send) = server.next_request().await.unwrap();
     assert_eq!(request.headers()["authorization"], "Bearer ours");
-    send.send_response(answer(StatusCode::NO_CONTENT));
+    send.send_response(respond(StatusCode::NO_CONTENT));
     assert_eq!(call.await.unwrap().status(), 204);
 }
 
@@ -361,7 +361,7 @@ async fn it_is_clone_send_and_sync_and_composes() {
         .timeout(Duration::from_secs(1))
         .layer(layer)
         .map_request(|_: Request<Body>| "sent".to_owned())
-        .map_response(|_: String| answer(StatusCode::OK))
+        .map_response(|_: String| respond(StatusCode::OK))
         .service(service);
     let call = tokio::spawn(async move { stack.ready().await?.call(get(API)).await });
     assert_request_eq!(server, "sent").send_response("received".to_owned());

@@ -30,7 +30,7 @@ mod issuer;
 mod sharing;
 #[path = "readiness/stacks.rs"]
 mod stacks;
-use api::{Api, INVALID_TOKEN, answer, bearer, refused};
+use api::{Api, INVALID_TOKEN, answer as respond, bearer, refused as rejected};
 use issuer::{issuer, token};
 
 type Body = Full<Bytes>;
@@ -49,7 +49,7 @@ fn layer<P: TokenProvider>(provider: P) -> BearerAuthLayer<P> {
 
 /// Refuses the first token and takes the others.
 fn refuses_the_first() -> Api {
-    Api::new(|request| if bearer(request) == "token-1" { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) })
+    Api::new(|request| if bearer(request) == "token-1" { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) })
 }
 
 /// Holds tower's contract: a call only after `poll_ready` on the very same instance, whose readiness no clone inherits.
@@ -167,7 +167,7 @@ async fn the_token_is_chosen_after_readiness_and_not_before() {
     let (provider, asked) = issuer(|n| async move { short(n, 60) });
     let source = TokenSource::new(provider);
     source.warm_up().await.unwrap();
-    let api = Api::new(|_| answer(StatusCode::OK));
+    let api = Api::new(|_| respond(StatusCode::OK));
     let slots = Arc::new(Semaphore::new(0));
     let limit = tower::limit::ConcurrencyLimit::with_semaphore(api.clone(), Arc::clone(&slots));
     let client = source.layer().allow_origin(API).unwrap().layer(limit);
@@ -220,7 +220,7 @@ async fn a_token_that_is_rotated_away_during_readiness_is_not_sent_and_the_error
         }
     });
     let source = TokenSource::new(provider);
-    let api = Api::new(|_| refused(INVALID_TOKEN));
+    let api = Api::new(|_| rejected(INVALID_TOKEN));
     let strict = Strict::new(api.clone());
     let gate = strict.gate.clone();
     gate.send_replace(false);
@@ -245,7 +245,7 @@ async fn a_token_that_ends_during_readiness_while_the_issuer_is_down_is_judged_b
             _ => Err(Error::transient("down")),
         }
     });
-    let api = Api::new(|_| refused(INVALID_TOKEN));
+    let api = Api::new(|_| rejected(INVALID_TOKEN));
     let strict = Strict::new(api.clone());
     let gate = strict.gate.clone();
     gate.send_replace(false);

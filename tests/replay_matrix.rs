@@ -17,7 +17,7 @@ mod api;
 mod faithful;
 #[path = "common/issuer.rs"]
 mod issuer;
-use api::{Api, INVALID_TOKEN, answer, bearer, refused};
+use api::{Api, INVALID_TOKEN, answer as respond, bearer, refused as rejected};
 use issuer::{issuer, token};
 
 type Stream = UnsyncBoxBody<Bytes, BoxError>;
@@ -118,13 +118,13 @@ impl Refused {
 
     fn answer(self) -> Response<Full<Bytes>> {
         match self {
-            Bare => refused(""),
-            Explicit => refused(INVALID_TOKEN),
-            InsufficientScope => refused("Bearer error=\"insufficient_scope\", scope=\"pay\""),
-            InsufficientAuthentication => refused("Bearer error=\"insufficient_user_authentication\""),
-            Forbidden => answer(StatusCode::FORBIDDEN),
+            Bare => rejected(""),
+            Explicit => rejected(INVALID_TOKEN),
+            InsufficientScope => rejected("Bearer error=\"insufficient_scope\", scope=\"pay\""),
+            InsufficientAuthentication => rejected("Bearer error=\"insufficient_user_authentication\""),
+            Forbidden => respond(StatusCode::FORBIDDEN),
             Grpc => {
-                let mut response = answer(StatusCode::OK);
+                let mut response = respond(StatusCode::OK);
                 response.headers_mut().insert("grpc-status", "16".parse().unwrap());
                 response.headers_mut().insert("content-type", "application/grpc+proto".parse().unwrap());
                 response
@@ -193,7 +193,7 @@ where
     let (provider, asked) = issuer(|n| async move { token(n) });
     let api = Api::new(move |request| match bearer(request) {
         "token-1" => refusal.answer(),
-        _ => answer(StatusCode::CREATED),
+        _ => respond(StatusCode::CREATED),
     });
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().replay(when).bodies(bodies);
     let what = format!("{row:?} {} {:?}", request.method(), request.headers().get("idempotency-key"));
@@ -202,7 +202,7 @@ where
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
 
     let sends = api.sends();
-    let expected = if sends.len() == 2 { answer(StatusCode::CREATED) } else { refusal.answer() };
+    let expected = if sends.len() == 2 { respond(StatusCode::CREATED) } else { refusal.answer() };
     assert_eq!(response.status(), expected.status(), "{what}");
     let reason = Audit::of(&response).map(|audit| (usize::from(audit.sends), audit.replay));
     assert_eq!(reason, reason_for(row, sends.len(), no_copy), "{what}");

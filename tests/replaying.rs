@@ -27,7 +27,7 @@ mod drain;
 mod eventually;
 #[path = "common/issuer.rs"]
 mod issuer;
-use api::{Api, INVALID_TOKEN, answer, bearer, refused};
+use api::{Api, INVALID_TOKEN, answer as respond, bearer, refused as rejected};
 use eventually::eventually;
 use issuer::{issuer, token};
 
@@ -58,7 +58,7 @@ impl Revoked {
 
     fn judge(&self, request: &Request<Bytes>, challenge: &str) -> Response<Body> {
         let number: usize = bearer(request).strip_prefix("token-").unwrap().parse().unwrap();
-        if number <= self.0.load(Ordering::SeqCst) { refused(challenge) } else { answer(StatusCode::OK) }
+        if number <= self.0.load(Ordering::SeqCst) { rejected(challenge) } else { respond(StatusCode::OK) }
     }
 }
 

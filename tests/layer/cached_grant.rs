@@ -78,7 +78,7 @@ async fn a_service_that_was_used_before_notices_that_its_token_was_refused_elsew
     let judged = Arc::clone(&bad);
     let api = Api::new(
         move |request| {
-            if bearer(request) == *judged.lock() { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) }
+            if bearer(request) == *judged.lock() { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) }
         },
     );
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();

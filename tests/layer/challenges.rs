@@ -108,7 +108,7 @@ impl Challenge {
 }
 
 fn read(fields: &[Vec<u8>]) -> Option<Rejection> {
-    let mut response = answer(StatusCode::UNAUTHORIZED);
+    let mut response = respond(StatusCode::UNAUTHORIZED);
     for field in fields {
         response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_bytes(field).unwrap());
     }

@@ -51,8 +51,8 @@ impl Service<Request<Body>> for Fragile {
     fn call(&mut self, _: Request<Body>) -> Self::Future {
         let sent = self.sends.fetch_add(1, Ordering::SeqCst);
         std::future::ready(match self.answers[sent.min(self.answers.len() - 1)] {
-            Inner::Ok => Ok(answer(StatusCode::OK)),
-            Inner::Refused => Ok(refused(INVALID_TOKEN)),
+            Inner::Ok => Ok(respond(StatusCode::OK)),
+            Inner::Refused => Ok(rejected(INVALID_TOKEN)),
             Inner::Broken => Err("the connection broke".into()),
         })
     }

@@ -28,7 +28,7 @@ impl TokenProvider for ForOne {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_not_sent_gives_its_readiness_back() {
     let permits = Arc::new(Semaphore::new(1));
-    let api = Api::new(|_| answer(StatusCode::OK));
+    let api = Api::new(|_| respond(StatusCode::OK));
     let limit = ConcurrencyLimit::with_semaphore(Strict::new(api.clone()), Arc::clone(&permits));
     let mut client = layer(ForOne).layer(limit);
     let with_key = |key: u32| {
@@ -75,7 +75,7 @@ impl TokenProvider for Through {
 #[tokio::test(start_paused = true)]
 async fn a_provider_behind_the_requests_own_limit_ends_by_a_timeout_that_says_so() {
     let permits = Arc::new(Semaphore::new(1));
-    let api = Api::new(|_| answer(StatusCode::OK));
+    let api = Api::new(|_| respond(StatusCode::OK));
     let limit = ConcurrencyLimit::with_semaphore(Strict::new(api.clone()), Arc::clone(&permits));
     let shared = Arc::new(OnceLock::new());
     assert!(shared.set(Client::new(limit.clone())).is_ok());
@@ -97,7 +97,7 @@ async fn a_provider_behind_the_requests_own_limit_ends_by_a_timeout_that_says_so
 // R13: the same layer around the provider's own client. Within a second, not never.
 #[tokio::test(start_paused = true)]
 async fn a_provider_whose_client_is_wrapped_in_its_own_layer_is_told_at_once() {
-    let api = Api::new(|_| answer(StatusCode::OK));
+    let api = Api::new(|_| respond(StatusCode::OK));
     let shared = Arc::new(OnceLock::new());
     let client = layer(Through(Arc::clone(&shared))).layer(Strict::new(api.clone()));
     assert!(shared.set(Client::new(client.clone())).is_ok());
@@ -112,7 +112,7 @@ async fn a_provider_whose_client_is_wrapped_in_its_own_layer_is_told_at_once() {
 #[tokio::test(start_paused = true)]
 async fn what_passes_unstamped_keeps_to_its_one_permit() {
     let permits = Arc::new(Semaphore::new(1));
-    let strict = Strict::new(Api::new(|_| answer(StatusCode::OK)));
+    let strict = Strict::new(Api::new(|_| respond(StatusCode::OK)));
     let instances = Arc::clone(&strict.instances);
     let limit = ConcurrencyLimit::with_semaphore(strict, Arc::clone(&permits));
     let mut client = layer(FixedToken::new("ours").unwrap()).if_not_present().layer(limit);

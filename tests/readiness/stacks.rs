@@ -243,9 +243,9 @@ async fn a_retry_above_and_below_does_not_mix_with_a_heal() {
         // Unavailable at every other sending, and out of patience with the first token.
         let count = AtomicUsize::new(0);
         let api = Api::new(move |request| match (count.fetch_add(1, Ordering::SeqCst) % 2, bearer(request)) {
-            (0, _) => answer(StatusCode::SERVICE_UNAVAILABLE),
-            (_, "token-1") => refused(INVALID_TOKEN),
-            _ => answer(StatusCode::OK),
+            (0, _) => respond(StatusCode::SERVICE_UNAVAILABLE),
+            (_, "token-1") => rejected(INVALID_TOKEN),
+            _ => respond(StatusCode::OK),
         });
         let strict = Strict::new(api.clone());
         let response = match above {

@@ -63,7 +63,7 @@ impl Service<Request<Stream>> for Early {
             let Some(first) = first else {
                 let bytes = body.collect().await?.to_bytes();
                 whole.lock().push(bytes);
-                return Ok(answer(StatusCode::CREATED));
+                return Ok(respond(StatusCode::CREATED));
             };
             let start = body.frame().await.unwrap()?.into_data().unwrap();
             tokio::spawn(async move {
@@ -77,7 +77,7 @@ impl Service<Request<Stream>> for Early {
                 };
                 let _ = first.send(end);
             });
-            Ok(refused(INVALID_TOKEN))
+            Ok(rejected(INVALID_TOKEN))
         })
     }
 }
@@ -173,7 +173,7 @@ async fn a_copy_of_small_frames_holds_no_more_than_their_bytes() {
                 read.extend_from_slice(frame?.data_ref().unwrap());
             }
             sends.lock().push(read);
-            Ok::<_, BoxError>(if refuse { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) })
+            Ok::<_, BoxError>(if refuse { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) })
         }
     });
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(buffered(LIMIT));
@@ -255,7 +255,7 @@ impl Service<Request<Stream>> for Looks {
             let trailers = body.trailers().cloned();
             let mut seen = looks.seen.lock();
             seen.push(Look { length, bytes: body.to_bytes(), trailers });
-            Ok(if seen.len() == 1 { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) })
+            Ok(if seen.len() == 1 { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) })
         })
     }
 }
@@ -316,7 +316,7 @@ impl Body for Greeting {
 #[tokio::test(start_paused = true)]
 async fn a_default_body_that_is_not_empty_replaces_no_empty_one() {
     let (provider, _) = issuer(|n| async move { token(n) });
-    let api = Api::new(|_| refused(INVALID_TOKEN));
+    let api = Api::new(|_| rejected(INVALID_TOKEN));
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
     let response = layer.layer(api.clone()).oneshot(request(&Method::GET, None, Greeting(None))).await.unwrap();
     assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::NoCopy);
@@ -345,7 +345,7 @@ async fn a_provider_may_say_what_is_idempotent() {
     for (method, sends, replay) in
         [(Method::GET, 1, ReplayOutcome::NotSafe), (Method::POST, 2, ReplayOutcome::RejectedAgain)]
     {
-        let api = Api::new(|_| refused(""));
+        let api = Api::new(|_| rejected(""));
         let layer = BearerAuthLayer::new(Opinionated::default()).allow_origin(API).unwrap().bodies(Cloned);
         let request = request(&method, None, Full::new(Bytes::from("money")));
         let response = layer.layer(api.clone()).oneshot(request).await.unwrap();
@@ -369,7 +369,7 @@ async fn nothing_is_kept_once_the_answer_is_out() {
         }
         fn call(&mut self, request: Request<Stream>) -> Self::Future {
             *self.0.lock() = Some(request.into_body());
-            std::future::ready(Ok(answer(StatusCode::OK)))
+            std::future::ready(Ok(respond(StatusCode::OK)))
         }
     }
     let inner = Keeps::default();
@@ -432,7 +432,7 @@ async fn a_future_that_has_ended_holds_nothing() {
         let issuer = Issuer { asked, fails, _alive: Arc::clone(&alive) };
         let layer = BearerAuthLayer::new(issuer).allow_origin(API).unwrap();
         let api = Api::new(move |request| {
-            if refuses && bearer(request) == "first" { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) }
+            if refuses && bearer(request) == "first" { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) }
         });
         let request = Request::get(uri).body(Full::<Bytes>::default()).unwrap();
         let mut future = Box::pin(layer.layer(api.clone()).call(request));

@@ -62,9 +62,9 @@ async fn every_answer_says_under_which_token_it_was_sent_and_how_often() {
                 }
             });
             let api = Api::new(move |request| match bearer(request).strip_prefix("token-") {
-                None => refused(challenge),
-                Some(number) if number.parse::<usize>().unwrap() <= revoked => refused(challenge),
-                Some(_) => answer(StatusCode::OK),
+                None => rejected(challenge),
+                Some(number) if number.parse::<usize>().unwrap() <= revoked => rejected(challenge),
+                Some(_) => respond(StatusCode::OK),
             });
             let layer = layer(provider).replay(when);
             let layer = if every { layer.audit_all() } else { layer };
@@ -129,9 +129,9 @@ async fn a_layer_below_is_asked_before_the_provider_and_that_before_the_standard
     ];
     let check = |below: Option<Option<Rejection>>, status: u16| {
         let api = Api::new(move |request| {
-            let mut response = answer(StatusCode::from_u16(status).unwrap());
+            let mut response = respond(StatusCode::from_u16(status).unwrap());
             if bearer(request) == "token-2" {
-                return answer(StatusCode::CREATED);
+                return respond(StatusCode::CREATED);
             }
             if let Some(below) = below {
                 Rejection::mark(&mut response, below);

@@ -13,7 +13,7 @@ const TEN_MINUTES: usize = 600;
 async fn a_permanent_refusal_costs_two_sends_a_call_and_one_token_a_minute() {
     for challenge in ["", INVALID_TOKEN] {
         let (provider, asked) = issuer(|n| async move { token(n) });
-        let api = Api::new(move |_| refused(challenge));
+        let api = Api::new(move |_| rejected(challenge));
         let layer = layer(provider);
         let source = layer.source().clone();
         let client = layer.layer(api.clone());
@@ -41,8 +41,8 @@ async fn a_permanent_refusal_costs_two_sends_a_call_and_one_token_a_minute() {
 async fn one_endpoint_that_accepts_beside_one_that_refuses_stays_within_the_budget() {
     let (provider, asked) = issuer(|n| async move { token(n) });
     let api = Api::new(|request| match request.uri().path() {
-        "/good" => answer(StatusCode::OK),
-        _ => refused(""),
+        "/good" => respond(StatusCode::OK),
+        _ => rejected(""),
     });
     let layer = layer(provider);
     let source = layer.source().clone();
@@ -69,7 +69,7 @@ async fn two_processes_on_an_issuer_of_one_token_fight_within_their_budgets() {
     let latest = Arc::clone(&minted);
     let api = Api::new(move |request| {
         let number: usize = bearer(request).strip_prefix("token-").unwrap().parse().unwrap();
-        if number < latest.load(Ordering::SeqCst) { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) }
+        if number < latest.load(Ordering::SeqCst) { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) }
     });
     let sources = [(); 2].map(|()| {
         let minted = Arc::clone(&minted);
@@ -131,25 +131,25 @@ async fn a_token_refused_as_soon_as_it_is_minted_is_reported_and_kept() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_says_nothing_of_the_token_does_not_vouch_for_it() {
     let grpc = |status: &'static str| {
-        let mut response = answer(StatusCode::OK);
+        let mut response = respond(StatusCode::OK);
         response.headers_mut().insert("grpc-status", status.parse().unwrap());
         response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
         response
     };
     type Answer = Response<Body>;
     let table: [(Answer, bool); 6] = [
-        (answer(StatusCode::OK), true),
-        (answer(StatusCode::NO_CONTENT), true),
+        (respond(StatusCode::OK), true),
+        (respond(StatusCode::NO_CONTENT), true),
         (grpc("0"), true),
         (grpc("5"), false),
-        (answer(StatusCode::NOT_FOUND), false),
-        (answer(StatusCode::FORBIDDEN), false),
+        (respond(StatusCode::NOT_FOUND), false),
+        (respond(StatusCode::FORBIDDEN), false),
     ];
     for (vouches, expected) in table {
         let (provider, _) = issuer(|n| async move { token(n) });
         let refuse = Arc::new(Mutex::new(false));
         let (mood, what) = (Arc::clone(&refuse), format!("{vouches:?}"));
-        let api = Api::new(move |_| if *mood.lock() { refused(INVALID_TOKEN) } else { vouches.clone() });
+        let api = Api::new(move |_| if *mood.lock() { rejected(INVALID_TOKEN) } else { vouches.clone() });
         let layer = layer(provider);
         let source = layer.source().clone();
         let client = layer.layer(api);
