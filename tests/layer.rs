@@ -1,4 +1,4 @@
-//! What the layer puts on a request, where, and what it says when it does not.
+//! What the layer stamps on a request, to which origins, and which errors it returns.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::future::pending;
@@ -19,14 +19,20 @@ use tower_test::{assert_request_eq, mock};
 
 #[path = "common/api.rs"]
 mod api;
+#[path = "layer/cached_grant.rs"]
+mod cached_grant;
 #[path = "layer/challenges.rs"]
 mod challenges;
+#[path = "layer/completed.rs"]
+mod completed;
+#[path = "layer/dyn_provider.rs"]
+mod dyn_provider;
 #[path = "layer/errors.rs"]
 mod errors;
 #[path = "common/issuer.rs"]
 mod issuer;
-#[path = "layer/cached_grant.rs"]
-mod cached_grant;
+#[path = "layer/marks.rs"]
+mod marks;
 #[path = "common/virtual_time.rs"]
 mod virtual_time;
 use api::{Api, INVALID_TOKEN, answer as respond, bearer, refused as rejected};
@@ -49,7 +55,7 @@ fn kind(error: &BoxError) -> Option<ErrorKind> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_header_is_there_once_sensitive_and_exactly_bearer() {
+async fn the_header_is_stamped_once_sensitive_and_exactly_bearer() {
     let (provider, asked) = issuer(|n| async move { token(n) });
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
     let (mut client, mut server) = mock::spawn_layer::<Request<Body>, Response<Body>, _>(layer);
@@ -57,7 +63,7 @@ async fn the_header_is_there_once_sensitive_and_exactly_bearer() {
         assert!(client.poll_ready().is_ready());
         let mut call = tokio_test::task::spawn(client.call(get("https://api.example.com/x")));
         let (request, send) = loop {
-            // Cold, the first call waits for the token request's own task.
+            // There is no token yet, so the first call waits for the task of the fetch.
             assert!(call.poll().is_pending());
             tokio::task::yield_now().await;
             let _ = call.poll();
@@ -71,14 +77,14 @@ async fn the_header_is_there_once_sensitive_and_exactly_bearer() {
         assert!(values[0].is_sensitive());
         send.send_response(respond(StatusCode::OK));
         let response = call.await.unwrap();
-        assert!(Audit::of(&response).is_none(), "nothing is added on the ordinary path");
+        assert!(Audit::of(&response).is_none(), "a response that was not rejected has no audit");
     }
     assert_eq!(asked.count(), 1);
 }
 
 // R27: an inbound credential must not leak upstream.
 #[tokio::test(start_paused = true)]
-async fn a_callers_own_header_is_replaced_where_we_stamp() {
+async fn the_header_of_the_caller_is_replaced() {
     let api = Api::new(ok);
     let layer = BearerAuthLayer::new(FixedToken::new("ours").unwrap()).allow_origin(API).unwrap();
     let client = layer.clone().audit_all();
@@ -93,9 +99,9 @@ async fn a_callers_own_header_is_replaced_where_we_stamp() {
     assert_eq!(audit.key(), Some(&()));
 }
 
-// R27: left alone under if_not_present, with no 401 logic.
+// R27: such a request is sent as it is, and its 401 is passed on.
 #[tokio::test(start_paused = true)]
-async fn a_callers_own_header_is_left_alone_if_asked_and_its_refusal_not_looked_at() {
+async fn if_not_present_keeps_the_header_of_the_caller_and_passes_its_rejection_on() {
     let (provider, asked) = issuer(|n| async move { token(n) });
     let api = Api::new(|_| rejected(INVALID_TOKEN));
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().if_not_present();
@@ -116,7 +122,7 @@ async fn a_callers_own_header_is_left_alone_if_asked_and_its_refusal_not_looked_
     assert_eq!(sends.iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["theirs", "theirs"]);
     assert_eq!((asked.count(), source.stats().rejections), (0, 0));
 
-    // Without a header of its own a request is stamped and healed as ever.
+    // A request without the header is stamped and replayed.
     let response = layer.layer_over(api.clone()).oneshot(get("https://api.example.com/")).await.unwrap();
     assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::RejectedAgain);
     assert_eq!(
@@ -125,9 +131,9 @@ async fn a_callers_own_header_is_left_alone_if_asked_and_its_refusal_not_looked_
     );
 }
 
-// R25, R27: at a foreign origin nothing of ours is added, nothing of the caller's is touched, and a 401 is none of ours.
+// R25, R27: the layer changes nothing in the request, and it passes the 401 on.
 #[tokio::test(start_paused = true)]
-async fn a_foreign_origin_gets_the_request_as_the_caller_made_it() {
+async fn a_foreign_origin_gets_the_request_unchanged() {
     let api = Api::new(|_| rejected(INVALID_TOKEN));
     let source = TokenSource::new(Keyed::default());
     let client = source.layer().layer_over(api.clone());
@@ -143,7 +149,7 @@ async fn a_foreign_origin_gets_the_request_as_the_caller_made_it() {
     assert_eq!((stats.not_stamped, stats.fetches, stats.rejections), (1, 0, 0));
 }
 
-/// A provider that differs from the default in all that it can.
+/// A provider that overrides every default.
 #[derive(Default)]
 struct Keyed {
     anywhere: bool,
@@ -166,7 +172,7 @@ impl TokenProvider for Keyed {
         headers.insert("x-api-key", HeaderValue::from_static("canary-key"));
         headers.append("x-api-version", HeaderValue::from_static("1"));
         headers.append("x-api-version", HeaderValue::from_static("2"));
-        // The token's own header is the token's.
+        // The layer drops this one: the header belongs to the token.
         headers.insert("authorizationtoken", HeaderValue::from_static("not a token"));
         headers
     }
@@ -181,13 +187,13 @@ impl TokenProvider for Keyed {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_providers_own_headers_go_where_its_token_goes_each_once() {
+async fn the_api_headers_are_stamped_once_wherever_the_token_is() {
     let api = Api::new(|request| match &request.headers()["x-api-version"] {
-        _ if request.uri().path() == "/refuse" => rejected(INVALID_TOKEN),
+        _ if request.uri().path() == "/reject" => rejected(INVALID_TOKEN),
         _ => respond(StatusCode::OK),
     });
     let client = BearerAuthLayer::new(Keyed::default()).layer_over(api.clone());
-    for path in ["/", "/refuse"] {
+    for path in ["/", "/reject"] {
         let mut request = get(&format!("{API}{path}"));
         request.extensions_mut().insert(7_u32);
         for (name, theirs) in [("x-api-key", "theirs"), ("x-api-version", "9"), ("authorization", "Basic theirs")] {
@@ -195,7 +201,7 @@ async fn a_providers_own_headers_go_where_its_token_goes_each_once() {
         }
         let response = client.clone().oneshot(request).await.unwrap();
         let audit = Audit::of(&response);
-        assert_eq!(audit.map(Audit::key), (path == "/refuse").then_some(Some(&FromExtension(7_u32))));
+        assert_eq!(audit.map(Audit::key), (path == "/reject").then_some(Some(&FromExtension(7_u32))));
     }
     assert_eq!(api.sends().len(), 3);
     for (request, token) in api.sends().iter().zip(["user-7-0", "user-7-0", "user-7-1"]) {
@@ -204,13 +210,13 @@ async fn a_providers_own_headers_go_where_its_token_goes_each_once() {
         assert_eq!(all("x-api-key"), ["canary-key"]);
         assert!(all("x-api-key")[0].is_sensitive());
         assert_eq!(all("x-api-version"), ["1", "2"]);
-        assert_eq!(all("authorization"), ["Basic theirs"], "another header of the caller's is the caller's");
+        assert_eq!(all("authorization"), ["Basic theirs"], "other headers of the caller stay");
     }
 }
 
-// R25, R28: scheme, host and port all count, in whatever spelling.
+// R25, R28: scheme, host and port must match, however they are spelled.
 #[tokio::test(start_paused = true)]
-async fn a_uri_decides_whether_the_token_goes_along() {
+async fn the_uri_decides_whether_a_request_is_stamped() {
     use ErrorKind::InsecureUrl;
     const STAMPED: Result<bool, ErrorKind> = Ok(true);
     const FOREIGN: Result<bool, ErrorKind> = Ok(false);
@@ -288,7 +294,7 @@ async fn a_uri_decides_whether_the_token_goes_along() {
     }
 }
 
-// R5: one cache, however often the client is cloned.
+// R5
 #[tokio::test(start_paused = true)]
 async fn sixty_four_clones_share_one_cache() {
     let api = Api::new(ok);
@@ -312,7 +318,7 @@ async fn sixty_four_clones_share_one_cache() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_is_the_inner_services_and_nothing_else() {
+async fn the_layer_is_ready_when_the_inner_service_is() {
     let (provider, asked) = issuer(|_| pending());
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
     let (mut client, mut server) = mock::spawn_layer::<Request<Body>, Response<Body>, _>(layer);
@@ -320,17 +326,17 @@ async fn readiness_is_the_inner_services_and_nothing_else() {
     assert!(client.poll_ready().is_pending());
     server.allow(1);
     assert!(client.is_woken());
-    assert!(client.poll_ready().is_ready(), "an issuer that never answers holds nobody back");
-    assert_eq!(asked.count(), 0, "being ready asks for no token");
+    assert!(client.poll_ready().is_ready(), "readiness does not wait for the issuer");
+    assert_eq!(asked.count(), 0, "readiness starts no fetch");
     server.send_error("the connection is gone");
     server.allow(1);
-    let Poll::Ready(Err(error)) = client.poll_ready() else { panic!("an inner error is passed on") };
+    let Poll::Ready(Err(error)) = client.poll_ready() else { panic!("an error of the inner service is passed on") };
     assert_eq!(kind(&error), None);
     assert_eq!(error.to_string(), "the connection is gone");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_path_alone_is_stamped_even_where_no_origin_is_allowed() {
+async fn a_uri_without_a_host_is_stamped_even_if_no_origin_is_allowed() {
     let layer = BearerAuthLayer::new(FixedToken::new("ours").unwrap());
     let (mut client, mut server) = mock::spawn_layer::<Request<Body>, Response<Body>, _>(layer);
     assert!(client.poll_ready().is_ready());
@@ -344,13 +350,36 @@ async fn a_path_alone_is_stamped_even_where_no_origin_is_allowed() {
     assert_eq!(call.await.unwrap().status(), 204);
 }
 
+#[test]
+fn the_inner_service_can_be_reached() {
+    let layer = BearerAuthLayer::new(FixedToken::new("ours").unwrap());
+    let mut service = layer.clone().layer_over(vec![1]);
+    assert_eq!(service.get_ref(), &[1]);
+    service.get_mut().push(2);
+    assert_eq!(service.clone().into_inner(), [1, 2]);
+    assert_eq!(service.source().stats(), layer.source().stats());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_audit_shows_its_key_only_by_the_type_of_the_key() {
+    let layer = BearerAuthLayer::new(Keyed::default()).audit_all();
+    let mut request = get(API);
+    request.extensions_mut().insert(7_u32);
+    let response = layer.layer_over(Api::new(ok)).oneshot(request).await.unwrap();
+    let audit = Audit::of(&response).unwrap();
+    assert_eq!(audit.key(), Some(&FromExtension(7_u32)));
+    assert_eq!((audit.key::<()>(), audit.key::<u32>()), (None, None));
+    assert!(format!("{audit:?}").contains("FromExtension(7)"));
+    assert!(Audit::of(&Response::new(())).is_none());
+}
+
 fn assert_kind<T: Clone + Send + Sync + 'static>(_: &T) {}
 
 #[tokio::test(start_paused = true)]
-async fn it_is_clone_send_and_sync_and_composes() {
+async fn the_service_is_clone_send_and_sync_and_composes() {
     let layer = BearerAuthLayer::new(FixedToken::new("ours").unwrap()).allow_origin(API).unwrap();
     assert_kind(&layer);
-    // A state type that a user writes down.
+    // A user can name the type, for example in a struct.
     let client: BearerAuth<Api, FixedToken> = layer.clone().layer_over(Api::new(ok));
     assert_kind(&client);
     let boxed: BoxCloneSyncService<Request<Body>, Response<Body>, BoxError> = BoxCloneSyncService::new(client);
@@ -368,7 +397,7 @@ async fn it_is_clone_send_and_sync_and_composes() {
     assert_eq!(call.await.unwrap().unwrap().status(), 200);
 }
 
-/// What `ServiceBuilder` does, without its nesting of types.
+/// Like `ServiceBuilder`, without its nested types.
 trait LayerOver<S>: tower::Layer<S> + Sized {
     fn layer_over(self, inner: S) -> Self::Service {
         self.layer(inner)

@@ -76,11 +76,12 @@ async fn a_service_that_was_used_before_notices_that_its_token_was_refused_elsew
     let (provider, asked) = issuer(|n| async move { token(n) });
     let bad = Arc::new(Mutex::new("none".to_owned()));
     let judged = Arc::clone(&bad);
-    let api = Api::new(
-        move |request| {
-            if bearer(request) == *judged.lock() { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) }
-        },
-    );
+    let api =
+        Api::new(
+            move |request| {
+                if bearer(request) == *judged.lock() { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) }
+            },
+        );
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
     let service = ServiceBuilder::new().layer(layer).service(api.clone());
     let (mut one, mut other) = (service.clone(), service);
