@@ -81,11 +81,11 @@ async fn two_stacked_layers_read_a_mark_once_and_send_a_request_at_most_twice() 
         let before = api.sends().len();
         let mut request = get(API);
         request.extensions_mut().insert(7_u32);
-        let response = outer.layer_over(inner.layer_over(api.clone())).oneshot(request).await.unwrap();
+        let response = outer.layer_over(inner.clone().layer_over(api.clone())).oneshot(request).await.unwrap();
         assert_eq!(response.status(), 200);
         let expected = if never { 1 } else { 2 };
         assert_eq!(api.sends().len() - before, expected);
-        // A fetch without a waiter runs in a task of its own.
+        // The fetch has no waiter, and `inner` keeps it running.
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!((inner_asked.count(), source.stats().fetches, source.stats().rejections), (2, 1, 0));
     }
