@@ -31,7 +31,10 @@ impl SavedHead {
     #[inline(always)]
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let mut headers = Vec::with_capacity(request.headers().len());
-        headers.extend(request.headers().iter().map(|(name, value)| (name.clone(), value.clone())));
+        // `extend` takes 32 instructions more for two headers.
+        for (name, value) in request.headers() {
+            headers.push((name.clone(), value.clone()));
+        }
         Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
