@@ -1,4 +1,4 @@
-//! What a token provider implements.
+//! The trait that a token provider implements.
 
 mod dyn_provider;
 mod fetch_context;
@@ -48,7 +48,7 @@ pub trait TokenProvider: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// The source drops the future when nobody needs its result any more, and after
+    /// The source drops the future when no caller needs its result any more, and after
     /// [`fetch_timeout`](crate::TokenSourceBuilder::fetch_timeout).
     ///
     /// # Errors

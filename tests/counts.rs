@@ -261,9 +261,9 @@ fn concurrent_requests_for_a_cold_key_cost_no_more_than_their_bounds() {
     for (up, outcome) in [(true, "success"), (false, "failure")] {
         let issuer = Issuer::<()>::new(LATENCY, up);
         let source = TokenSource::new(issuer.clone());
-        let (alone, served, a_waiter) = storm(&issuer, || source.token());
+        let (token_requests, served, a_waiter) = storm(&issuer, || source.token());
         assert_eq!(served, if up { WAITERS } else { 0 });
-        rows.push((format!("storm: {WAITERS} on a source, {outcome}, token requests"), alone));
+        rows.push((format!("storm: {WAITERS} on a source, {outcome}, token requests"), token_requests));
         if up {
             rows.push((format!("storm: {WAITERS} on a source, bytes a waiter"), a_waiter));
         }
@@ -271,10 +271,10 @@ fn concurrent_requests_for_a_cold_key_cost_no_more_than_their_bounds() {
         let (issuer, api) = (Issuer::<()>::new(LATENCY, up), Api::default());
         let service = TokenSource::new(issuer.clone()).layer().allow_origin(ORIGIN).unwrap().layer(api.clone());
         let mut requests: Vec<_> = (0..WAITERS).map(|_| request(Full::<Bytes>::default())).collect();
-        let (layered, served, a_waiter) = storm(&issuer, || service.clone().call(requests.pop().unwrap()));
+        let (token_requests, served, a_waiter) = storm(&issuer, || service.clone().call(requests.pop().unwrap()));
         assert_eq!(served, if up { WAITERS } else { 0 });
         assert_eq!(api.seen.load(Ordering::Relaxed), served);
-        rows.push((format!("storm: {WAITERS} through the layer, {outcome}, token requests"), layered));
+        rows.push((format!("storm: {WAITERS} through the layer, {outcome}, token requests"), token_requests));
         if up {
             rows.push((format!("storm: {WAITERS} through the layer, bytes a waiter"), a_waiter));
         }

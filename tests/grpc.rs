@@ -202,7 +202,7 @@ async fn a_unary_call_with_a_revoked_token_succeeds_at_the_first_attempt() {
         // The long message exceeds the HTTP/2 window, so it is not sent yet when the early rejection arrives.
         for message in ["short".to_owned(), "long".repeat(256 * 1024)] {
             let (server, origin) = Server::start(check).await;
-            let (provider, asked) = issuer(|n| async move { token(n) });
+            let (provider, fetches) = issuer(|n| async move { token(n) });
             let mut client = client(provider, &server, &origin, 4 << 20).await;
             client.ready().await.unwrap();
             let message = Bytes::from(message);
@@ -210,7 +210,7 @@ async fn a_unary_call_with_a_revoked_token_succeeds_at_the_first_attempt() {
             assert_eq!(response.get_ref(), "response 0", "{check:?}");
             let audit = response.extensions().get::<Audit>().unwrap();
             assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, ReplayOutcome::Made));
-            assert_eq!((tokens(&server), asked.count()), (BOTH.map(str::to_owned).into(), 2));
+            assert_eq!((tokens(&server), fetches.count()), (BOTH.map(str::to_owned).into(), 2));
             let calls = server.calls.lock();
             assert_eq!(calls[1].messages, std::slice::from_ref(&message), "{check:?}: the whole message, once");
             let first: &[Bytes] = if check == Check::AtOnce { &[] } else { &[message] };
@@ -226,7 +226,7 @@ async fn a_server_streaming_call_that_is_rejected_in_its_headers_is_replayed() {
         [(Check::AtOnce, Ok(3)), (Check::AtTheEnd, Ok(3)), (Check::AfterAMessage, Err((1, Code::Unauthenticated)))]
     {
         let (server, origin) = Server::start(check).await;
-        let (provider, asked) = issuer(|n| async move { token(n) });
+        let (provider, fetches) = issuer(|n| async move { token(n) });
         let mut client = client(provider, &server, &origin, 1024).await;
         client.ready().await.unwrap();
         let request = tonic::Request::new(Bytes::from("all of them"));
@@ -244,7 +244,7 @@ async fn a_server_streaming_call_that_is_rejected_in_its_headers_is_replayed() {
         };
         assert_eq!(outcome, expected, "{check:?}");
         let sends = if expected.is_ok() { 2 } else { 1 };
-        assert_eq!((tokens(&server).len(), asked.count()), (sends, sends), "{check:?}");
+        assert_eq!((tokens(&server).len(), fetches.count()), (sends, sends), "{check:?}");
     }
 }
 
@@ -252,7 +252,7 @@ async fn a_server_streaming_call_that_is_rejected_in_its_headers_is_replayed() {
 #[tokio::test]
 async fn above_the_limit_the_caller_gets_the_status_of_the_rejection() {
     let (server, origin) = Server::start(Check::AtTheEnd).await;
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let mut client = client(provider, &server, &origin, 16).await;
     client.ready().await.unwrap();
     let long = tonic::Request::new(Bytes::from("more than sixteen bytes"));
@@ -261,7 +261,7 @@ async fn above_the_limit_the_caller_gets_the_status_of_the_rejection() {
     client.ready().await.unwrap();
     let short = tonic::Request::new(Bytes::from("short"));
     assert_eq!(client.unary(short, path(UNARY), Raw).await.unwrap().get_ref(), "response 0");
-    assert_eq!((tokens(&server), asked.count()), (BOTH.map(str::to_owned).into(), 2));
+    assert_eq!((tokens(&server), fetches.count()), (BOTH.map(str::to_owned).into(), 2));
 }
 
 // R19: messages from before and after the rejection arrive once and in order.

@@ -56,7 +56,7 @@ fn kind(error: &BoxError) -> Option<ErrorKind> {
 
 #[tokio::test(start_paused = true)]
 async fn the_header_is_stamped_once_sensitive_and_exactly_bearer() {
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
     let (mut client, mut server) = mock::spawn_layer::<Request<Body>, Response<Body>, _>(layer);
     for _ in 0..2 {
@@ -79,21 +79,21 @@ async fn the_header_is_stamped_once_sensitive_and_exactly_bearer() {
         let response = call.await.unwrap();
         assert!(Audit::of(&response).is_none(), "a response that was not rejected has no audit");
     }
-    assert_eq!(asked.count(), 1);
+    assert_eq!(fetches.count(), 1);
 }
 
 // R27: an inbound credential must not leak upstream.
 #[tokio::test(start_paused = true)]
 async fn the_header_of_the_caller_is_replaced() {
     let api = Api::new(ok);
-    let layer = BearerAuthLayer::new(FixedToken::new("ours").unwrap()).allow_origin(API).unwrap();
+    let layer = BearerAuthLayer::new(FixedToken::new("of-the-layer").unwrap()).allow_origin(API).unwrap();
     let client = layer.clone().audit_all();
     let mut request = get("https://api.example.com/");
-    for theirs in ["Bearer theirs", "Basic dGhlaXJz"] {
-        request.headers_mut().append("authorization", HeaderValue::from_static(theirs));
+    for value in ["Bearer of-the-caller", "Basic dGhlaXJz"] {
+        request.headers_mut().append("authorization", HeaderValue::from_static(value));
     }
     let response = ServiceBuilder::new().layer(client).service(api.clone()).oneshot(request).await.unwrap();
-    assert_eq!(bearer(&api.sends()[0]), "ours");
+    assert_eq!(bearer(&api.sends()[0]), "of-the-layer");
     let audit = Audit::of(&response).unwrap();
     assert_eq!((audit.generation, audit.sends, audit.replay), (Some(1), 1, ReplayOutcome::NotNeeded));
     assert_eq!(audit.key(), Some(&()));
@@ -102,13 +102,13 @@ async fn the_header_of_the_caller_is_replaced() {
 // R27: such a request is sent as it is, and its 401 is passed on.
 #[tokio::test(start_paused = true)]
 async fn if_not_present_keeps_the_header_of_the_caller_and_passes_its_rejection_on() {
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let api = Api::new(|_| rejected(INVALID_TOKEN));
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().if_not_present();
     let source = layer.source().clone();
     for audit in [false, true] {
         let mut request = get("https://api.example.com/");
-        request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer theirs"));
+        request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer of-the-caller"));
         let layer = if audit { layer.clone().audit_all() } else { layer.clone() };
         let client = layer.layer_over(api.clone());
         let response = client.oneshot(request).await.unwrap();
@@ -119,15 +119,15 @@ async fn if_not_present_keeps_the_header_of_the_caller_and_passes_its_rejection_
         }
     }
     let sends = api.sends();
-    assert_eq!(sends.iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["theirs", "theirs"]);
-    assert_eq!((asked.count(), source.stats().rejections), (0, 0));
+    assert_eq!(sends.iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["of-the-caller", "of-the-caller"]);
+    assert_eq!((fetches.count(), source.stats().rejections), (0, 0));
 
     // A request without the header is stamped and replayed.
     let response = layer.layer_over(api.clone()).oneshot(get("https://api.example.com/")).await.unwrap();
     assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::RejectedAgain);
     assert_eq!(
         api.sends().iter().map(|sent| bearer(sent)).collect::<Vec<_>>(),
-        ["theirs", "theirs", "token-1", "token-2"]
+        ["of-the-caller", "of-the-caller", "token-1", "token-2"]
     );
 }
 
@@ -138,8 +138,8 @@ async fn a_foreign_origin_gets_the_request_unchanged() {
     let source = TokenSource::new(Keyed::default());
     let client = source.layer().layer_over(api.clone());
     let mut request = get("https://elsewhere.test/");
-    request.headers_mut().insert("authorizationtoken", HeaderValue::from_static("theirs"));
-    request.headers_mut().insert("x-api-key", HeaderValue::from_static("theirs"));
+    request.headers_mut().insert("authorizationtoken", HeaderValue::from_static("of-the-caller"));
+    request.headers_mut().insert("x-api-key", HeaderValue::from_static("of-the-caller"));
     let sent = request.headers().clone();
     let response = client.oneshot(request).await.unwrap();
     assert_eq!(response.status(), 401);
@@ -196,8 +196,10 @@ async fn the_api_headers_are_stamped_once_wherever_the_token_is() {
     for path in ["/", "/reject"] {
         let mut request = get(&format!("{API}{path}"));
         request.extensions_mut().insert(7_u32);
-        for (name, theirs) in [("x-api-key", "theirs"), ("x-api-version", "9"), ("authorization", "Basic theirs")] {
-            request.headers_mut().insert(name, HeaderValue::from_static(theirs));
+        for (name, value) in
+            [("x-api-key", "of-the-caller"), ("x-api-version", "9"), ("authorization", "Basic of-the-caller")]
+        {
+            request.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         let response = client.clone().oneshot(request).await.unwrap();
         let audit = Audit::of(&response);
@@ -210,7 +212,7 @@ async fn the_api_headers_are_stamped_once_wherever_the_token_is() {
         assert_eq!(all("x-api-key"), ["canary-key"]);
         assert!(all("x-api-key")[0].is_sensitive());
         assert_eq!(all("x-api-version"), ["1", "2"]);
-        assert_eq!(all("authorization"), ["Basic theirs"], "other headers of the caller stay");
+        assert_eq!(all("authorization"), ["Basic of-the-caller"], "other headers of the caller stay");
     }
 }
 
@@ -267,7 +269,7 @@ async fn the_uri_decides_whether_a_request_is_stamped() {
         ("http://xn--bcher-kva.example/x", Err(InsecureUrl)),
     ];
     let api = Api::new(ok);
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let client = BearerAuthLayer::new(provider)
         .allow_origin(API)
         .and_then(|layer| layer.allow_origin("https://[2001:db8::1]:8443"))
@@ -288,7 +290,7 @@ async fn the_uri_decides_whether_a_request_is_stamped() {
         assert_eq!(sends.len() - before, usize::from(expected.is_ok()), "{uri}");
         assert!(sends.last().unwrap().headers().get_all("authorization").iter().count() <= 1);
     }
-    assert_eq!(asked.count(), 1);
+    assert_eq!(fetches.count(), 1);
     for text in ["https://b\u{fc}cher.example", "http://api.example.com", "https://user@api.example.com"] {
         assert!(Origins::none().allow(text).is_err(), "{text}");
     }
@@ -298,7 +300,7 @@ async fn the_uri_decides_whether_a_request_is_stamped() {
 #[tokio::test(start_paused = true)]
 async fn sixty_four_clones_share_one_cache() {
     let api = Api::new(ok);
-    let (provider, asked) = issuer(|n| async move {
+    let (provider, fetches) = issuer(|n| async move {
         tokio::time::sleep(Duration::from_millis(200)).await;
         token(n)
     });
@@ -313,13 +315,13 @@ async fn sixty_four_clones_share_one_cache() {
     for call in calls {
         assert_eq!(call.await.unwrap().unwrap().status(), 200);
     }
-    assert_eq!((api.sends().len(), asked.count()), (64, 1));
+    assert_eq!((api.sends().len(), fetches.count()), (64, 1));
     assert!(api.sends().iter().all(|request| bearer(request) == "token-1"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_layer_is_ready_when_the_inner_service_is() {
-    let (provider, asked) = issuer(|_| pending());
+    let (provider, fetches) = issuer(|_| pending());
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
     let (mut client, mut server) = mock::spawn_layer::<Request<Body>, Response<Body>, _>(layer);
     server.allow(0);
@@ -327,7 +329,7 @@ async fn the_layer_is_ready_when_the_inner_service_is() {
     server.allow(1);
     assert!(client.is_woken());
     assert!(client.poll_ready().is_ready(), "readiness does not wait for the issuer");
-    assert_eq!(asked.count(), 0, "readiness starts no fetch");
+    assert_eq!(fetches.count(), 0, "readiness starts no fetch");
     server.send_error("the connection is gone");
     server.allow(1);
     let Poll::Ready(Err(error)) = client.poll_ready() else { panic!("an error of the inner service is passed on") };
@@ -337,7 +339,7 @@ async fn the_layer_is_ready_when_the_inner_service_is() {
 
 #[tokio::test(start_paused = true)]
 async fn a_uri_without_a_host_is_stamped_even_if_no_origin_is_allowed() {
-    let layer = BearerAuthLayer::new(FixedToken::new("ours").unwrap());
+    let layer = BearerAuthLayer::new(FixedToken::new("of-the-layer").unwrap());
     let (mut client, mut server) = mock::spawn_layer::<Request<Body>, Response<Body>, _>(layer);
     assert!(client.poll_ready().is_ready());
     let mut call = tokio_test::task::spawn(client.call(get("/x")));
@@ -345,14 +347,14 @@ async fn a_uri_without_a_host_is_stamped_even_if_no_origin_is_allowed() {
     tokio::task::yield_now().await;
     assert!(call.poll().is_pending());
     let (request, send) = server.next_request().await.unwrap();
-    assert_eq!(request.headers()["authorization"], "Bearer ours");
+    assert_eq!(request.headers()["authorization"], "Bearer of-the-layer");
     send.send_response(respond(StatusCode::NO_CONTENT));
     assert_eq!(call.await.unwrap().status(), 204);
 }
 
 #[test]
 fn the_inner_service_can_be_reached() {
-    let layer = BearerAuthLayer::new(FixedToken::new("ours").unwrap());
+    let layer = BearerAuthLayer::new(FixedToken::new("of-the-layer").unwrap());
     let mut service = layer.clone().layer_over(vec![1]);
     assert_eq!(service.get_ref(), &[1]);
     service.get_mut().push(2);
@@ -377,7 +379,7 @@ fn assert_kind<T: Clone + Send + Sync + 'static>(_: &T) {}
 
 #[tokio::test(start_paused = true)]
 async fn the_service_is_clone_send_and_sync_and_composes() {
-    let layer = BearerAuthLayer::new(FixedToken::new("ours").unwrap()).allow_origin(API).unwrap();
+    let layer = BearerAuthLayer::new(FixedToken::new("of-the-layer").unwrap()).allow_origin(API).unwrap();
     assert_kind(&layer);
     // A user can name the type, for example in a struct.
     let client: BearerAuth<Api, FixedToken> = layer.clone().layer_over(Api::new(ok));

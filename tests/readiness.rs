@@ -165,7 +165,7 @@ fn short(n: usize, seconds: u64) -> Result<IssuedToken, Error> {
 // R37: a request waits for longer than the token lives. It is sent with the next token.
 #[tokio::test(start_paused = true)]
 async fn the_token_is_chosen_when_the_service_is_ready() {
-    let (provider, asked) = issuer(|n| async move { short(n, 60) });
+    let (provider, fetches) = issuer(|n| async move { short(n, 60) });
     let source = TokenSource::new(provider);
     source.warm_up().await.unwrap();
     let api = Api::new(|_| respond(StatusCode::OK));
@@ -174,17 +174,17 @@ async fn the_token_is_chosen_when_the_service_is_ready() {
     let client = source.layer().allow_origin(API).unwrap().layer(limit);
     let call = tokio::spawn(client.oneshot(get()));
     sleep(Duration::from_secs(100)).await;
-    assert_eq!((api.sends().len(), asked.count()), (0, 1), "waiting for readiness starts no fetch");
+    assert_eq!((api.sends().len(), fetches.count()), (0, 1), "waiting for readiness starts no fetch");
     slots.add_permits(1);
     assert_eq!(call.await.unwrap().unwrap().status(), 200);
-    assert_eq!((bearer(&api.sends()[0]), asked.count()), ("token-2", 2));
+    assert_eq!((bearer(&api.sends()[0]), fetches.count()), ("token-2", 2));
 }
 
 // R37, R40: whether or not another caller has refreshed the token meanwhile.
 #[tokio::test(start_paused = true)]
 async fn a_replay_that_waits_for_readiness_longer_than_its_token_lives_has_a_newer_token() {
     for refreshed_meanwhile in [false, true] {
-        let (provider, asked) = issuer(|n| async move {
+        let (provider, fetches) = issuer(|n| async move {
             sleep(Duration::from_millis(10)).await;
             short(n, 60)
         });
@@ -196,7 +196,7 @@ async fn a_replay_that_waits_for_readiness_longer_than_its_token_lives_has_a_new
         let source = layer.source().clone();
         let call = tokio::spawn(layer.layer(strict).oneshot(get()));
         sleep(Duration::from_secs(100)).await;
-        assert_eq!((api.sends().len(), asked.count()), (1, 2));
+        assert_eq!((api.sends().len(), fetches.count()), (1, 2));
         if refreshed_meanwhile {
             source.warm_up().await.unwrap();
         }
@@ -207,14 +207,14 @@ async fn a_replay_that_waits_for_readiness_longer_than_its_token_lives_has_a_new
         assert_eq!(sends.iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["token-1", "token-3"]);
         let audit = Audit::of(&response).unwrap();
         assert_eq!((audit.generation, audit.sends, audit.replay), (Some(3), 2, ReplayOutcome::Made));
-        assert_eq!(asked.count(), 3);
+        assert_eq!(fetches.count(), 3);
     }
 }
 
 // R50: a token of the old credentials is never sent, even if there is no other token.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_rotated_before_the_replay_is_not_sent_and_the_error_is_not_replayed() {
-    let (provider, asked) = issuer(|n| async move {
+    let (provider, fetches) = issuer(|n| async move {
         match n {
             1 | 2 => token(n),
             _ => Err(Error::permanent("the new secret is not known yet")),
@@ -227,11 +227,11 @@ async fn a_token_that_is_rotated_before_the_replay_is_not_sent_and_the_error_is_
     gate.send_replace(false);
     let call = tokio::spawn(source.layer().allow_origin(API).unwrap().layer(strict).oneshot(get()));
     sleep(Duration::from_secs(100)).await;
-    assert_eq!(asked.count(), 2, "the replay waits for the service");
+    assert_eq!(fetches.count(), 2, "the replay waits for the service");
     source.rotate();
     gate.send_replace(true);
     let error = call.await.unwrap().unwrap_err();
-    assert_eq!(asked.count(), 3);
+    assert_eq!(fetches.count(), 3);
     assert!(Error::find(&*error).is_none() && !error.is::<NotSent>(), "the request was sent once");
     let not_replayed = error.downcast_ref::<NotReplayed>().unwrap();
     assert_eq!(not_replayed.error().kind(), ErrorKind::Other);
@@ -242,7 +242,7 @@ async fn a_token_that_is_rotated_before_the_replay_is_not_sent_and_the_error_is_
 // The rejection is dropped by then, so the layer sends the expired token and returns the second response.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_expires_before_the_replay_while_the_issuer_is_down_is_sent_anyway() {
-    let (provider, asked) = issuer(|n| async move {
+    let (provider, fetches) = issuer(|n| async move {
         match n {
             1 | 2 => short(n, 60),
             _ => Err(Error::transient("down")),
@@ -256,7 +256,7 @@ async fn a_token_that_expires_before_the_replay_while_the_issuer_is_down_is_sent
     sleep(Duration::from_secs(100)).await;
     gate.send_replace(true);
     let response = call.await.unwrap().unwrap();
-    assert_eq!((response.status(), asked.count()), (StatusCode::UNAUTHORIZED, 3));
+    assert_eq!((response.status(), fetches.count()), (StatusCode::UNAUTHORIZED, 3));
     assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::RejectedAgain);
     assert_eq!(api.sends().iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["token-1", "token-2"]);
 }

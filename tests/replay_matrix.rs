@@ -9,7 +9,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::replay::{Bodies, Buffered, Cloned, Empty, Mode, Off, ReplayBody};
-use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, ReplayOutcome};
+use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, ConfigError, ReplayOutcome};
 
 #[path = "common/api.rs"]
 mod api;
@@ -190,7 +190,7 @@ where
     R: Bodies<B>,
 {
     let (mode, reply, ..) = *row;
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let api = Api::new(move |request| match bearer(request) {
         "token-1" => reply.response(),
         _ => respond(StatusCode::CREATED),
@@ -213,7 +213,7 @@ where
         assert_eq!(sent.body(), bytes, "{what}");
         assert_same(&sends[0], sent);
     }
-    (sends.len(), asked.count())
+    (sends.len(), fetches.count())
 }
 
 /// The audit that the response must have: the sends, and why the request was or was not replayed.
@@ -287,6 +287,21 @@ async fn a_request_is_sent_as_often_as_its_cell_of_the_table_says() {
     }
     println!("{cells} cells, {calls} requests");
     assert_eq!((cells, calls), (270, 54 / 3 * 11 * (12 + 8 + 8)));
+}
+
+#[test]
+fn a_mode_prints_and_parses_its_name() {
+    for (mode, name) in [(Never, "never"), (Safe, "safe"), (Always, "always")] {
+        assert_eq!(mode.to_string(), name);
+        assert_eq!(name.parse::<Mode>().unwrap(), mode);
+    }
+    assert_eq!(format!("{:>6}|{:<6}|", Safe, Never), "  safe|never |");
+    assert_eq!(Mode::default(), Safe);
+    for name in ["", "Safe", "SAFE", " safe", "safe ", "sometimes", "canary"] {
+        let error: ConfigError = name.parse::<Mode>().unwrap_err();
+        assert_eq!(error.setting(), "replay", "{name}");
+        assert_eq!(error.to_string(), "replay: it is not the name of a mode: use never, safe or always");
+    }
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn layer<P: TokenProvider>(provider: P) -> BearerAuthLayer<P> {
 }
 
 fn audit_of(response: &Response<Body>) -> Audit {
-    Audit::of(&response).unwrap().clone()
+    Audit::of(response).unwrap().clone()
 }
 
 /// The tokens up to this number are revoked.
@@ -71,7 +71,7 @@ fn revocable(challenge: &'static str) -> (Api, Revoked) {
 // R22: the token's lifetime does not matter.
 #[tokio::test(start_paused = true)]
 async fn a_revoked_token_is_replaced_by_the_next_call() {
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let (api, revoked) = revocable("");
     let client = layer(provider).layer(api.clone());
     assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
@@ -86,14 +86,14 @@ async fn a_revoked_token_is_replaced_by_the_next_call() {
     assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
     let tokens: Vec<_> = api.sends().iter().map(|sent| bearer(sent).to_owned()).collect();
     assert_eq!(tokens, ["token-1", "token-1", "token-2", "token-2"]);
-    assert_eq!(asked.count(), 2);
+    assert_eq!(fetches.count(), 2);
 }
 
 // R4: each generation is replaced once, however many 401s arrive and however late. R20: the caller gets the second response.
 #[tokio::test(start_paused = true)]
 async fn staggered_rejections_of_one_generation_make_one_token_request() {
     const CALLS: usize = 40;
-    let (provider, asked) = issuer(|n| async move {
+    let (provider, fetches) = issuer(|n| async move {
         sleep(Duration::from_millis(150)).await;
         token(n)
     });
@@ -129,7 +129,7 @@ async fn staggered_rejections_of_one_generation_make_one_token_request() {
         let audit = audit_of(&response);
         assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, ReplayOutcome::Made));
     }
-    assert_eq!((asked.count(), api.sends().len()), (2, 1 + 2 * CALLS));
+    assert_eq!((fetches.count(), api.sends().len()), (2, 1 + 2 * CALLS));
     let stats = source.stats();
     assert_eq!((stats.fetches, stats.rejections, stats.replays), (2, CALLS as u64, CALLS as u64));
 
@@ -138,7 +138,7 @@ async fn staggered_rejections_of_one_generation_make_one_token_request() {
         assert!(source.reject(&(), &old), "there is a newer token for a replay");
     }
     assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
-    assert_eq!((source.peek().unwrap().generation(), asked.count()), (2, 2));
+    assert_eq!((source.peek().unwrap().generation(), fetches.count()), (2, 2));
     assert_eq!(source.stats().fetches, 2);
 }
 
@@ -147,7 +147,7 @@ async fn staggered_rejections_of_one_generation_make_one_token_request() {
 async fn after_each_of_five_revocations_in_a_minute_all_requests_in_flight_succeed() {
     const CALLS: usize = 100;
     for apart in [Duration::ZERO, Duration::from_secs(12)] {
-        let (provider, asked) = issuer(|n| async move {
+        let (provider, fetches) = issuer(|n| async move {
             sleep(Duration::from_millis(50)).await;
             token(n)
         });
@@ -181,15 +181,15 @@ async fn after_each_of_five_revocations_in_a_minute_all_requests_in_flight_succe
             }
             advance(apart).await;
         }
-        assert_eq!((asked.count(), api.sends().len()), (6, 1 + 5 * 2 * CALLS));
+        assert_eq!((fetches.count(), api.sends().len()), (6, 1 + 5 * 2 * CALLS));
     }
 }
 
-// A token that the server calls invalid is gone. A token that was rejected without a reason is used again if the issuer is down.
+// A token that the server names as invalid is removed. A token that was rejected without a reason is used again if the issuer is down.
 #[tokio::test(start_paused = true)]
 async fn a_failed_fetch_restores_a_token_that_was_rejected_without_a_reason_and_no_other() {
     for (challenge, restored) in [("", true), (INVALID_TOKEN, false)] {
-        let (provider, asked) = issuer(|n| async move {
+        let (provider, fetches) = issuer(|n| async move {
             if n == 1 { token(n) } else { Err(Error::transient("down").with_kind(ErrorKind::Unavailable)) }
         });
         let (api, revoked) = revocable(challenge);
@@ -208,21 +208,21 @@ async fn a_failed_fetch_restores_a_token_that_was_rejected_without_a_reason_and_
             true => assert_eq!(next.unwrap().status(), 200),
             false => assert_eq!(Error::find(&*next.unwrap_err()).unwrap().kind(), ErrorKind::Unavailable),
         }
-        assert_eq!((asked.count(), api.sends().len()), (2, 2 + usize::from(restored)));
+        assert_eq!((fetches.count(), api.sends().len()), (2, 2 + usize::from(restored)));
     }
 }
 
 // An issuer that returns the rejected token again provides no new token.
 #[tokio::test(start_paused = true)]
 async fn a_rejected_token_that_the_issuer_returns_again_is_not_replayed() {
-    let (provider, asked) = issuer(|_| async { token(1) });
+    let (provider, fetches) = issuer(|_| async { token(1) });
     let (api, revoked) = revocable(INVALID_TOKEN);
     let client = layer(provider).layer(api.clone());
     assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
     revoked.up_to(1);
     let response = client.oneshot(get()).await.unwrap();
     assert_eq!(audit_of(&response).replay, ReplayOutcome::RefreshFailed(ErrorKind::Unavailable));
-    assert_eq!((response.status(), asked.count(), api.sends().len()), (StatusCode::UNAUTHORIZED, 2, 2));
+    assert_eq!((response.status(), fetches.count(), api.sends().len()), (StatusCode::UNAUTHORIZED, 2, 2));
 }
 
 // R19, R20: the header order is the same too.

@@ -45,7 +45,7 @@ fn echo(sandbox: &AccessPspSandbox) -> Request<Body> {
 }
 
 fn sends(response: &Response<Incoming>) -> Option<u8> {
-    Audit::of(&response).map(|audit| audit.sends)
+    Audit::of(response).map(|audit| audit.sends)
 }
 
 // R4, R18, R20, R22, R23: counted at the issuer and at the API.

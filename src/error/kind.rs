@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The kind of an [`Error`].
+/// The kind of an [`Error`](crate::Error).
 ///
 /// `Display` prints a short English phrase. [`as_str`](Self::as_str) returns the label that metrics and log events use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

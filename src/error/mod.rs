@@ -83,7 +83,7 @@ impl Error {
 
     /// A failure that persists until someone changes a setting: wrong credentials, a malformed request.
     ///
-    /// The source of tokens waits a few seconds before the next token request.
+    /// The [`TokenSource`](crate::TokenSource) waits a few seconds before the next token request.
     pub fn permanent(source: impl Into<BoxError>) -> Self {
         Self::wrapping(false, source.into())
     }
@@ -190,12 +190,15 @@ impl Error {
         self.inner.hint.as_deref()
     }
 
-    /// Finds the first error of this crate in `error` and its sources.
+    /// Finds the first [`Error`] in `error` and its sources.
     ///
-    /// Other code wraps errors: tower's `Buffer`, `Timeout` and `Retry`, hyper-util's client, reqwest, tonic, [`io::Error`],
-    /// `anyhow`, `eyre` and `thiserror`. [The guide](crate::guide::errors) says how to react to what is found.
+    /// If the layer returned `error`, a result means that the request was not sent. [The guide](crate::guide::errors) explains
+    /// how to react.
     ///
-    /// The search follows at most 128 sources. So it ends for an error that is its own source.
+    /// Use this method and not `downcast_ref`, because other code wraps errors: this crate itself in [`NotSent`], tower's
+    /// `Buffer`, hyper-util's client, reqwest, tonic, [`io::Error`], `anyhow`, `eyre` and `thiserror`.
+    ///
+    /// The search follows at most 128 sources, so it ends even if an error is its own source.
     ///
     /// ```
     /// use tower_bearer_auth::{BoxError, Error, ErrorKind};
@@ -212,10 +215,10 @@ impl Error {
                 return Some(found);
             }
             // The source of a shared error is the source of what it contains. So look at the contents too.
-            if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
-                if let Some(found) = shared.downcast_ref::<Self>() {
-                    return Some(found);
-                }
+            if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>()
+                && let Some(found) = shared.downcast_ref::<Self>()
+            {
+                return Some(found);
             }
             // The same holds for an `io::Error`, in which connectors and bodies wrap their errors.
             next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {

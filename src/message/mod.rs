@@ -1,6 +1,6 @@
-//! What a request and a response say: the identity, the destination, and whether the token was rejected.
+//! Reads requests and responses: the identity, the destination, and whether the token was rejected.
 //!
-//! This module reads `http` types. It knows neither tokens nor caches.
+//! This module uses `http` types only, and no tokens or caches.
 //!
 //! | file | contents |
 //! |---|---|

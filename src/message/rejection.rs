@@ -17,6 +17,7 @@ const GRPC_UNAUTHENTICATED: &str = "16";
 /// How a response rejects the token of its request.
 ///
 /// [`TokenProvider::rejection`](crate::TokenProvider::rejection) returns `None` for a response that does not reject the token.
+#[doc(alias("401", "unauthorized", "www-authenticate"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rejection {
@@ -86,7 +87,7 @@ impl Rejection {
     }
 }
 
-/// What a layer below says about a response.
+/// What a layer below decided about a response.
 #[derive(Clone, Copy)]
 struct Mark(Option<Rejection>);
 

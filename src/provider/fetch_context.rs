@@ -1,4 +1,4 @@
-//! What a fetch is told.
+//! The context of a fetch: why it starts, and what it replaces.
 
 use std::fmt;
 

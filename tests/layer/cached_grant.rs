@@ -21,7 +21,7 @@ where
 // R50
 #[tokio::test(start_paused = true)]
 async fn a_cached_token_is_not_stamped_after_rotate_or_invalidate() {
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let source = TokenSource::new(provider);
     let api = Api::new(ok);
     let layer = source.layer().allow_origin(API).unwrap();
@@ -35,7 +35,7 @@ async fn a_cached_token_is_not_stamped_after_rotate_or_invalidate() {
     }
     source.invalidate();
     assert_eq!(stamped(&mut service, &api).await, "Bearer token-3");
-    assert_eq!(asked.count(), 3);
+    assert_eq!(fetches.count(), 3);
     // The first request after each change waited. The other six did not.
     assert_eq!((source.stats().hits, source.stats().waits), (6, 3));
 }
@@ -43,7 +43,7 @@ async fn a_cached_token_is_not_stamped_after_rotate_or_invalidate() {
 // R40, R37: the cached token follows the same clocks and the same refresh window.
 #[tokio::test(start_paused = true)]
 async fn a_cached_token_is_refreshed_in_its_window_and_not_stamped_after_its_end() {
-    let (provider, asked) = issuer(|n| async move {
+    let (provider, fetches) = issuer(|n| async move {
         match n {
             2 => Err(Error::transient("down")),
             n => token(n),
@@ -59,12 +59,12 @@ async fn a_cached_token_is_refreshed_in_its_window_and_not_stamped_after_its_end
         clock.go_to(at(second)).await;
         assert_eq!(stamped(&mut service, &api).await, "Bearer token-1");
     }
-    assert_eq!(asked.count(), 1);
+    assert_eq!(fetches.count(), 1);
     // The window is the second half of the lifetime. Its start is random within its first tenth.
     clock.go_to(at(1000)).await;
     assert_eq!(stamped(&mut service, &api).await, "Bearer token-1");
     tokio::task::yield_now().await;
-    assert_eq!(asked.count(), 2, "a request in the window starts a fetch");
+    assert_eq!(fetches.count(), 2, "a request in the window starts a fetch");
     // `usable_until` is 30 s before `expires_at`.
     clock.go_to(at(1770)).await;
     assert_eq!(stamped(&mut service, &api).await, "Bearer token-3");
@@ -73,7 +73,7 @@ async fn a_cached_token_is_refreshed_in_its_window_and_not_stamped_after_its_end
 // R22: the token of another service of the same source is rejected.
 #[tokio::test(start_paused = true)]
 async fn a_cached_token_is_not_stamped_after_another_service_was_rejected() {
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let bad = Arc::new(Mutex::new("none".to_owned()));
     let judged = Arc::clone(&bad);
     let api =
@@ -95,5 +95,5 @@ async fn a_cached_token_is_not_stamped_after_another_service_was_rejected() {
     let before = api.sends().len();
     assert_eq!(stamped(&mut other, &api).await, "Bearer token-2");
     assert_eq!(api.sends().len() - before, 1, "the rejected token is not stamped again");
-    assert_eq!(asked.count(), 2);
+    assert_eq!(fetches.count(), 2);
 }

@@ -4,7 +4,7 @@ use tower_bearer_auth::{DynProvider, Rejection, ResponseHead};
 
 use super::*;
 
-/// Rejects with 419, and says that a POST is idempotent and a GET is not.
+/// A provider that overrides every method. A 419 rejects the token, and only a POST is idempotent.
 struct Odd(AtomicUsize);
 
 impl TokenProvider for Odd {

@@ -124,11 +124,11 @@ async fn an_error_of_the_layer_means_that_nothing_was_sent() {
         assert_eq!(matches!(outcome, NotSent(_)), inner.sends() == 0, "if and only if nothing was sent");
     }
     let inner = Fragile::new(&[Good]);
-    let client = BearerAuthLayer::new(FixedToken::new("ours").unwrap()).layer_over(inner.clone());
+    let client = BearerAuthLayer::new(FixedToken::new("of-the-layer").unwrap()).layer_over(inner.clone());
     let error = client.oneshot(get(API)).await.unwrap_err();
-    let ours = Error::find(&*error).unwrap();
-    assert_eq!((ours.kind(), inner.sends()), (NoOrigin, 0));
-    assert!(ours.hint().unwrap().contains("allow_origin"));
+    let found = Error::find(&*error).unwrap();
+    assert_eq!((found.kind(), inner.sends()), (NoOrigin, 0));
+    assert!(found.hint().unwrap().contains("allow_origin"));
 }
 
 // R29
@@ -150,12 +150,12 @@ async fn a_missing_key_is_an_error_before_any_io() {
 async fn an_inner_service_that_is_not_ready_for_the_replay_returns_its_own_error() {
     for mode in [Mode::Safe, Mode::Always] {
         let inner = Fragile { unready_after_send: true, ..Fragile::new(&[Inner::Rejected]) };
-        let (provider, asked) = issuer(|n| async move { token(n) });
+        let (provider, fetches) = issuer(|n| async move { token(n) });
         let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(replay::Cloned).replay(mode);
         let source = layer.source().clone();
         let error = layer.layer_over(inner.clone()).oneshot(get(API)).await.unwrap_err();
         assert!(Error::find(&*error).is_none(), "{error}");
-        assert_eq!((inner.sends(), asked.count()), (1, 2));
+        assert_eq!((inner.sends(), fetches.count()), (1, 2));
         assert_eq!(inner.readied.load(Ordering::SeqCst), 2);
         assert_eq!((source.stats().replays, source.stats().rejections), (0, 1));
     }
@@ -193,9 +193,9 @@ async fn a_request_with_too_many_headers_is_an_error_before_any_io() {
             continue;
         }
         let error = outcome.unwrap_err();
-        let ours = Error::find(&*error).unwrap();
-        assert_eq!((ours.kind(), ours.is_transient()), (ErrorKind::InvalidRequest, false));
-        assert!(ours.hint().unwrap().contains("fewer headers"));
+        let found = Error::find(&*error).unwrap();
+        assert_eq!((found.kind(), found.is_transient()), (ErrorKind::InvalidRequest, false));
+        assert!(found.hint().unwrap().contains("fewer headers"));
     }
     // The API headers count too, one for each name.
     for (spare, sends) in [(2, 0), (3, 2)] {

@@ -1,13 +1,13 @@
-//! `Rejection::mark`: a layer below says whether a response rejects the token.
+//! `Rejection::mark`: a layer below decides whether a response rejects the token.
 
 use tower_bearer_auth::{Rejection, ResponseHead};
 
 use super::*;
 
-/// Rejects with 418 only, and counts how often it is asked.
+/// A provider for which only a 418 is a rejection. It counts the responses that it checks.
 #[derive(Default)]
 struct Teapot {
-    asked: std::sync::Arc<AtomicUsize>,
+    checked: std::sync::Arc<AtomicUsize>,
     minted: AtomicUsize,
 }
 
@@ -19,7 +19,7 @@ impl TokenProvider for Teapot {
     }
 
     fn rejection(&self, response: &ResponseHead<'_>) -> Option<Rejection> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.checked.fetch_add(1, Ordering::SeqCst);
         (response.status() == 418).then_some(Rejection::InvalidToken)
     }
 }
@@ -51,14 +51,14 @@ async fn the_last_mark_is_checked_before_the_provider() {
         (200, &[None, INVALID], 2, 1),
         (200, &[None, None], 1, 0),
     ];
-    for (status, marks, sends, asked) in cases {
+    for (status, marks, sends, checked) in cases {
         let provider = Teapot::default();
-        let count = std::sync::Arc::clone(&provider.asked);
+        let count = std::sync::Arc::clone(&provider.checked);
         let api = marking(status, marks);
         let client = BearerAuthLayer::new(provider).allow_origin(API).unwrap().layer_over(api.clone());
         client.oneshot(get(API)).await.unwrap();
         // The response to a replay has no mark, so the provider checks it.
-        assert_eq!((api.sends().len(), count.load(Ordering::SeqCst)), (sends, asked), "{status} {marks:?}");
+        assert_eq!((api.sends().len(), count.load(Ordering::SeqCst)), (sends, checked), "{status} {marks:?}");
     }
 }
 
@@ -73,7 +73,7 @@ async fn two_stacked_layers_read_a_mark_once_and_send_a_request_at_most_twice() 
         response
     });
     for never in [false, true] {
-        let (inner_provider, inner_asked) = issuer(|n| async move { token(n) });
+        let (inner_provider, inner_fetches) = issuer(|n| async move { token(n) });
         let inner = BearerAuthLayer::new(inner_provider).allow_origin(API).unwrap();
         let inner = if never { inner.replay(tower_bearer_auth::replay::Mode::Never) } else { inner };
         let outer = BearerAuthLayer::new(Keyed::default());
@@ -87,6 +87,6 @@ async fn two_stacked_layers_read_a_mark_once_and_send_a_request_at_most_twice() 
         assert_eq!(api.sends().len() - before, expected);
         // The fetch has no waiter, and `inner` keeps it running.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert_eq!((inner_asked.count(), source.stats().fetches, source.stats().rejections), (2, 1, 0));
+        assert_eq!((inner_fetches.count(), source.stats().fetches, source.stats().rejections), (2, 1, 0));
     }
 }

@@ -81,7 +81,7 @@ enum Start {
 
 /// Polls a call `polls` times, then drops it. Returns whether it completed before that.
 async fn dropped_after(polls: usize, start: Start) -> bool {
-    let (provider, asked) = issuer(|n| async move {
+    let (provider, fetches) = issuer(|n| async move {
         sleep(Duration::from_millis(20)).await;
         token(n)
     });
@@ -123,7 +123,7 @@ async fn dropped_after(polls: usize, start: Start) -> bool {
     let next = timeout(FOREVER, client.oneshot(get())).await.expect("the next call does not hang");
     assert_eq!(next.expect(&what).status(), 200, "{what}");
     assert_eq!(permits.available_permits(), 2, "{what}");
-    assert_eq!(asked.count(), 2, "{what}");
+    assert_eq!(fetches.count(), 2, "{what}");
     let stats = source.stats();
     assert_eq!(stats.waits, stats.waits_served + stats.waits_failed + stats.waits_abandoned, "{what}");
     assert_eq!((stats.waiting, stats.fetches_in_flight), (0, 0), "{what}");

@@ -64,7 +64,7 @@ impl TokenProvider for Through {
         match client.oneshot(get()).await {
             Ok(_) => token(1),
             Err(error) => Err(match Error::find(&*error) {
-                Some(ours) => ours.clone(),
+                Some(found) => found.clone(),
                 None => Error::transient(error),
             }),
         }
@@ -83,9 +83,9 @@ async fn a_provider_that_needs_the_permit_of_the_waiting_request_fails_with_a_ti
     let begin = sleep(Duration::ZERO).deadline();
     let error = timeout(FOREVER, client.clone().oneshot(get())).await.expect("it does not hang").unwrap_err();
     let took = sleep(Duration::ZERO).deadline() - begin;
-    let ours = Error::find(&*error).unwrap();
-    assert_eq!((ours.kind(), ours.is_transient()), (ErrorKind::Timeout, true));
-    assert!(ours.hint().unwrap().contains("concurrency limit"), "{ours}");
+    let found = Error::find(&*error).unwrap();
+    assert_eq!((found.kind(), found.is_transient()), (ErrorKind::Timeout, true));
+    assert!(found.hint().unwrap().contains("concurrency limit"), "{found}");
     assert_eq!(took.as_secs(), 12);
     assert_eq!((api.sends().len(), permits.available_permits()), (0, 1));
     // With two permits it succeeds.
@@ -115,12 +115,12 @@ async fn a_request_without_a_token_needs_only_one_permit_and_no_clone() {
     let strict = Strict::new(Api::new(|_| respond(StatusCode::OK)));
     let instances = Arc::clone(&strict.instances);
     let limit = ConcurrencyLimit::with_semaphore(strict, Arc::clone(&permits));
-    let mut client = layer(FixedToken::new("ours").unwrap()).if_not_present().layer(limit);
+    let mut client = layer(FixedToken::new("of-the-layer").unwrap()).if_not_present().layer(limit);
     for _ in 0..3 {
         let foreign = Request::get("https://elsewhere.test").body(Body::default()).unwrap();
         assert_eq!(client.ready().await.unwrap().call(foreign).await.unwrap().status(), 200);
         let mut own = get();
-        own.headers_mut().insert("authorization", "Basic theirs".parse().unwrap());
+        own.headers_mut().insert("authorization", "Basic of-the-caller".parse().unwrap());
         assert_eq!(client.ready().await.unwrap().call(own).await.unwrap().status(), 200);
         assert_eq!(permits.available_permits(), 1);
     }

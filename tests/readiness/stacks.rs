@@ -66,19 +66,19 @@ where
 
 /// A source that has the first token already, so that all calls start with it.
 async fn warm() -> (TokenSource<impl TokenProvider<Key = ()>>, issuer::Asked) {
-    let (provider, asked) = issuer(|n| async move {
+    let (provider, fetches) = issuer(|n| async move {
         sleep(Duration::from_millis(50)).await;
         token(n)
     });
     let source = TokenSource::new(provider);
     source.warm_up().await.unwrap();
-    (source, asked)
+    (source, fetches)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_concurrency_limit_of_one_neither_deadlocks_nor_loses_its_permit() {
     for outside in [false, true] {
-        let (source, asked) = warm().await;
+        let (source, fetches) = warm().await;
         let auth = source.layer().allow_origin(API).unwrap();
         let api = rejects_the_first();
         let busy = Busy::new(api.clone());
@@ -94,24 +94,24 @@ async fn a_concurrency_limit_of_one_neither_deadlocks_nor_loses_its_permit() {
         // Only one request was sent with the rejected token. The others were stamped after it.
         assert_eq!(api.sends().len(), CALLS + 1);
         assert_eq!((highest.load(Ordering::SeqCst), permits.available_permits()), (1, 1));
-        assert_eq!(asked.count(), 2);
+        assert_eq!(fetches.count(), 2);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn all_requests_succeed_through_a_buffer_inside_and_outside() {
     for bound in [1, 64] {
-        let (source, asked) = warm().await;
+        let (source, fetches) = warm().await;
         let auth = source.layer().allow_origin(API).unwrap();
         let inside = ServiceBuilder::new().layer(auth.clone()).buffer(bound).service(Strict::new(rejects_the_first()));
         all_succeed(inside).await;
-        assert_eq!(asked.count(), 2);
+        assert_eq!(fetches.count(), 2);
 
-        let (source, asked) = warm().await;
+        let (source, fetches) = warm().await;
         let auth = source.layer().allow_origin(API).unwrap();
         let outside = ServiceBuilder::new().buffer(bound).layer(auth).service(Strict::new(rejects_the_first()));
         all_succeed(outside).await;
-        assert_eq!(asked.count(), 2);
+        assert_eq!(fetches.count(), 2);
     }
 }
 
@@ -128,7 +128,7 @@ async fn a_rate_limit_counts_replays_inside_of_the_layer_and_not_outside() {
     let second = Duration::from_secs(1);
     let start = sleep(Duration::ZERO).deadline();
     let elapsed = || (sleep(Duration::ZERO).deadline() - start).as_secs();
-    let (source, asked) = warm().await;
+    let (source, fetches) = warm().await;
     let auth = source.layer().allow_origin(API).unwrap();
     let api = rejects_the_first();
     // A `RateLimit` is not `Clone`. A buffer around it makes it so.
@@ -138,11 +138,11 @@ async fn a_rate_limit_counts_replays_inside_of_the_layer_and_not_outside() {
         assert_eq!(client.ready().await.unwrap().call(get()).await.unwrap().status(), 200, "call {call}");
         assert_eq!(elapsed(), at, "call {call}");
     }
-    assert_eq!((api.sends().len(), asked.count()), (4, 2));
+    assert_eq!((api.sends().len(), fetches.count()), (4, 2));
 
     let start = sleep(Duration::ZERO).deadline();
     let elapsed = || (sleep(Duration::ZERO).deadline() - start).as_secs();
-    let (source, asked) = warm().await;
+    let (source, fetches) = warm().await;
     let auth = source.layer().allow_origin(API).unwrap();
     let api = rejects_the_first();
     let mut client = ServiceBuilder::new().rate_limit(1, second).layer(auth).service(Strict::new(api.clone()));
@@ -150,23 +150,23 @@ async fn a_rate_limit_counts_replays_inside_of_the_layer_and_not_outside() {
         assert_eq!(client.ready().await.unwrap().call(get()).await.unwrap().status(), 200, "call {call}");
         assert_eq!(elapsed(), at, "call {call}");
     }
-    assert_eq!((api.sends().len(), asked.count()), (4, 2));
+    assert_eq!((api.sends().len(), fetches.count()), (4, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_replay_that_is_shed_returns_the_error_of_the_inner_service() {
-    let (source, asked) = warm().await;
+    let (source, fetches) = warm().await;
     let auth = source.layer().allow_origin(API).unwrap();
     let api = rejects_the_first();
     let permits = Arc::new(Semaphore::new(1));
     let limit = ConcurrencyLimit::with_semaphore(Strict::new(api.clone()), Arc::clone(&permits));
     let below = auth.layer(ServiceBuilder::new().load_shed().service(limit));
     assert_eq!(below.clone().oneshot(get()).await.unwrap().status(), 200);
-    assert_eq!((api.sends().len(), asked.count(), permits.available_permits()), (2, 2, 1));
+    assert_eq!((api.sends().len(), fetches.count(), permits.available_permits()), (2, 2, 1));
 
     // Another call takes the permit during the fetch.
     source.invalidate();
-    let (source, asked) = warm().await;
+    let (source, fetches) = warm().await;
     let auth = source.layer().allow_origin(API).unwrap();
     let limit = ConcurrencyLimit::with_semaphore(Strict::new(api.clone()), Arc::clone(&permits));
     let below = auth.layer(ServiceBuilder::new().load_shed().service(limit));
@@ -176,29 +176,29 @@ async fn a_replay_that_is_shed_returns_the_error_of_the_inner_service() {
     let error = call.await.unwrap().unwrap_err();
     assert!(error.is::<Overloaded>() && Error::find(&*error).is_none(), "{error}");
     drop(taken);
-    assert_eq!((asked.count(), permits.available_permits()), (2, 1));
+    assert_eq!((fetches.count(), permits.available_permits()), (2, 1));
 
     // Outside of the layer, a call with a replay counts once.
-    let (source, asked) = warm().await;
+    let (source, fetches) = warm().await;
     let auth = source.layer().allow_origin(API).unwrap();
     let limit = ConcurrencyLimit::with_semaphore(Strict::new(rejects_the_first()), permits);
     let outside = ServiceBuilder::new().load_shed().layer(auth).service(limit);
     assert_eq!(outside.oneshot(get()).await.unwrap().status(), 200);
-    assert_eq!(asked.count(), 2);
+    assert_eq!(fetches.count(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_inside_limits_each_send_and_outside_the_whole_call() {
     let patience = Duration::from_millis(55);
-    let (source, asked) = warm().await;
+    let (source, fetches) = warm().await;
     let auth = source.layer().allow_origin(API).unwrap();
     // 10 ms for each send and 50 ms for the token. Each send is in time, and the whole call is not.
     let slow = Busy::new(rejects_the_first());
     let below = auth.layer(ServiceBuilder::new().timeout(patience).service(Strict::new(slow)));
     assert_eq!(below.oneshot(get()).await.unwrap().status(), 200);
-    assert_eq!(asked.count(), 2);
+    assert_eq!(fetches.count(), 2);
 
-    let (source, asked) = warm().await;
+    let (source, fetches) = warm().await;
     let permits = Arc::new(Semaphore::new(1));
     let auth = source.layer().allow_origin(API).unwrap();
     let slow = Strict::new(Busy::new(rejects_the_first()));
@@ -209,7 +209,7 @@ async fn a_timeout_inside_limits_each_send_and_outside_the_whole_call() {
     assert_eq!(permits.available_permits(), 1, "the dropped call releases its permit");
     // The fetch was not cancelled, and the next call uses its token.
     assert_eq!(outside.oneshot(get()).await.unwrap().status(), 200);
-    assert_eq!(asked.count(), 2);
+    assert_eq!(fetches.count(), 2);
 }
 
 /// Retries after a 503, at most three times.
@@ -237,7 +237,7 @@ impl Policy<Request<Body>, Response<Body>, BoxError> for On503 {
 #[tokio::test(start_paused = true)]
 async fn a_retry_layer_inside_and_outside_does_not_interfere_with_a_replay() {
     for outside in [true, false] {
-        let (source, asked) = warm().await;
+        let (source, fetches) = warm().await;
         let auth = source.layer().allow_origin(API).unwrap();
         // Every other send gets a 503, and the first token is rejected.
         let count = AtomicUsize::new(0);
@@ -254,6 +254,6 @@ async fn a_retry_layer_inside_and_outside_does_not_interfere_with_a_replay() {
         assert_eq!(response.status(), 200);
         let tokens: Vec<_> = api.sends().iter().map(|sent| bearer(sent).to_owned()).collect();
         assert_eq!(tokens, ["token-1", "token-1", "token-2", "token-2"]);
-        assert_eq!(asked.count(), 2);
+        assert_eq!(fetches.count(), 2);
     }
 }

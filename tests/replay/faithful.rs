@@ -105,7 +105,7 @@ async fn a_rejection_before_the_end_of_the_body_is_replayed_and_the_first_send_f
 // R17, R19: the first send continues, and the caller gets its response.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_exceeds_the_limit_during_the_fetch_is_not_replayed() {
-    let (provider, asked) = issuer(|n| async move {
+    let (provider, fetches) = issuer(|n| async move {
         tokio::time::sleep(Duration::from_secs(1)).await;
         token(n)
     });
@@ -121,7 +121,7 @@ async fn a_body_that_exceeds_the_limit_during_the_fetch_is_not_replayed() {
     let response = call.await.unwrap().unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::NoCopy);
-    assert_eq!((api.complete.lock().len(), asked.count()), (0, 2));
+    assert_eq!((api.complete.lock().len(), fetches.count()), (0, 2));
 }
 
 /// A read buffer like that of a proxy. It counts as held while any part of it is alive.
@@ -372,8 +372,10 @@ async fn nothing_is_kept_after_the_response() {
         }
     }
     let inner = Keeps::default();
-    let layer =
-        BearerAuthLayer::new(FixedToken::new("ours").unwrap()).allow_origin(API).unwrap().bodies(buffered(1 << 20));
+    let layer = BearerAuthLayer::new(FixedToken::new("of-the-layer").unwrap())
+        .allow_origin(API)
+        .unwrap()
+        .bodies(buffered(1 << 20));
     let (mut sender, body) = channel();
     let response = layer.layer(inner.clone()).oneshot(request(&Method::POST, None, body)).await.unwrap();
     assert_eq!(response.status(), 200);
@@ -401,7 +403,7 @@ impl AsRef<[u8]> for Owned {
 #[tokio::test(start_paused = true)]
 async fn a_completed_future_keeps_nothing_alive() {
     struct Issuer {
-        asked: AtomicUsize,
+        fetches: AtomicUsize,
         fails: bool,
         _alive: Arc<()>,
     }
@@ -410,7 +412,7 @@ async fn a_completed_future_keeps_nothing_alive() {
         type Key = ();
 
         async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
-            match self.asked.fetch_add(1, Ordering::SeqCst) {
+            match self.fetches.fetch_add(1, Ordering::SeqCst) {
                 0 => IssuedToken::bearer("first"),
                 _ if self.fails => Err(Error::permanent("no more")),
                 _ => IssuedToken::bearer("second"),
@@ -427,8 +429,8 @@ async fn a_completed_future_keeps_nothing_alive() {
         ("no token", API, true, true, 0),
     ] {
         let alive = Arc::new(());
-        let asked = AtomicUsize::new(usize::from(sends == 0));
-        let issuer = Issuer { asked, fails, _alive: Arc::clone(&alive) };
+        let fetches = AtomicUsize::new(usize::from(sends == 0));
+        let issuer = Issuer { fetches, fails, _alive: Arc::clone(&alive) };
         let layer = BearerAuthLayer::new(issuer).allow_origin(API).unwrap();
         let api = Api::new(move |request| {
             if rejects && bearer(request) == "first" { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) }

@@ -12,7 +12,7 @@ const TEN_MINUTES: usize = 600;
 #[tokio::test(start_paused = true)]
 async fn a_permanent_rejection_costs_two_sends_per_call_and_one_token_per_minute() {
     for challenge in ["", INVALID_TOKEN] {
-        let (provider, asked) = issuer(|n| async move { token(n) });
+        let (provider, fetches) = issuer(|n| async move { token(n) });
         let api = Api::new(move |_| rejected(challenge));
         let layer = layer(provider);
         let source = layer.source().clone();
@@ -27,7 +27,7 @@ async fn a_permanent_rejection_costs_two_sends_per_call_and_one_token_per_minute
             assert_eq!(audit.replay, expected);
             advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(asked.count(), 1 + TEN_MINUTES / 60);
+        assert_eq!(fetches.count(), 1 + TEN_MINUTES / 60);
         assert_eq!(api.sends().len(), TEN_MINUTES + TEN_MINUTES / 60);
         let stats = source.stats();
         assert_eq!((stats.fetches, stats.replays), (11, 10));
@@ -39,7 +39,7 @@ async fn a_permanent_rejection_costs_two_sends_per_call_and_one_token_per_minute
 // R16: first the whole budget, and then one refresh every ten seconds.
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_always_rejects_beside_one_that_accepts_stays_within_the_budget() {
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let api = Api::new(|request| match request.uri().path() {
         "/good" => respond(StatusCode::OK),
         _ => rejected(""),
@@ -57,9 +57,9 @@ async fn an_endpoint_that_always_rejects_beside_one_that_accepts_stays_within_th
         }
         advance(Duration::from_secs(1)).await;
     }
-    println!("{} token requests in ten minutes", asked.count());
-    assert_eq!(asked.count(), 1 + 6 + (TEN_MINUTES - 1) / 10);
-    assert_eq!(source.stats().fetches, asked.count() as u64);
+    println!("{} token requests in ten minutes", fetches.count());
+    assert_eq!(fetches.count(), 1 + 6 + (TEN_MINUTES - 1) / 10);
+    assert_eq!(source.stats().fetches, fetches.count() as u64);
 }
 
 // R51: the issuer revokes the older token. Each process revokes the token of the other, within the budget, and the counters show it.
@@ -89,10 +89,10 @@ async fn two_processes_that_revoke_each_others_tokens_stay_within_their_budgets(
         }
         advance(Duration::from_secs(1)).await;
     }
-    let asked = sources.each_ref().map(|source| source.stats().fetches);
-    println!("token requests {asked:?}, served {served:?} of {TEN_MINUTES} each");
-    assert_eq!(asked.iter().sum::<u64>(), minted.load(Ordering::SeqCst) as u64, "counted at the issuer");
-    assert!(asked.iter().all(|asked| *asked <= 1 + 6 + 60), "{asked:?}");
+    let fetches = sources.each_ref().map(|source| source.stats().fetches);
+    println!("token requests {fetches:?}, served {served:?} of {TEN_MINUTES} each");
+    assert_eq!(fetches.iter().sum::<u64>(), minted.load(Ordering::SeqCst) as u64, "counted at the issuer");
+    assert!(fetches.iter().all(|fetches| *fetches <= 1 + 6 + 60), "{fetches:?}");
     assert!(served.iter().all(|served| *served >= 60), "each process is served: {served:?}");
     let [first, second] = sources.map(|source| source.stats());
     assert!(
@@ -106,7 +106,7 @@ async fn two_processes_that_revoke_each_others_tokens_stay_within_their_budgets(
 #[tokio::test(start_paused = true)]
 async fn a_new_token_that_is_rejected_is_reported_and_kept() {
     for accepted_before in [false, true] {
-        let (provider, asked) = issuer(|n| async move { token(n) });
+        let (provider, fetches) = issuer(|n| async move { token(n) });
         let (api, revoked) = revocable(INVALID_TOKEN);
         let layer = layer(provider);
         let source = layer.source().clone();
@@ -126,7 +126,7 @@ async fn a_new_token_that_is_rejected_is_reported_and_kept() {
         // When every server accepts the token, requests succeed without another fetch.
         revoked.up_to(1);
         assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
-        assert_eq!(asked.count(), 2);
+        assert_eq!(fetches.count(), 2);
     }
 }
 

@@ -150,12 +150,12 @@ async fn a_rejection_is_drained_within_limits_and_dropped_before_the_replay() {
         (Behaves::Fails, 0..=0, 1, false),
     ] {
         let (inner, fate, sends) = api(behaves);
-        let (provider, asked) = issuer(|n| async move { token(n) });
+        let (provider, fetches) = issuer(|n| async move { token(n) });
         let client = layer(provider).layer(inner);
         let before = tokio::time::sleep(Duration::ZERO).deadline();
         let response = client.oneshot(get()).await.unwrap();
         let took = tokio::time::sleep(Duration::ZERO).deadline() - before;
-        assert_eq!((response.status(), asked.count()), (StatusCode::OK, 2), "{behaves:?}");
+        assert_eq!((response.status(), fetches.count()), (StatusCode::OK, 2), "{behaves:?}");
         assert!(bytes.contains(&fate.bytes.load(Ordering::SeqCst)), "{behaves:?}: {fate:?}");
         assert!((1..=at_most).contains(&fate.polls.load(Ordering::SeqCst)), "{behaves:?}: {fate:?}");
         assert_eq!(*sends.lock(), [0, 1], "{behaves:?}: the first body is dropped before the replay");
@@ -169,7 +169,7 @@ async fn a_rejection_is_drained_within_limits_and_dropped_before_the_replay() {
 fn a_replay_that_drains_survives_the_end_of_its_runtime() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (inner, fate, _) = api(Behaves::Hangs);
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let client = layer(provider).layer(inner);
     let mut call = Box::pin(client.oneshot(get()));
     let ends = runtime();
@@ -181,5 +181,5 @@ fn a_replay_that_drains_survives_the_end_of_its_runtime() {
     });
     drop(ends);
     assert_eq!(runtime().block_on(call).unwrap().status(), 200);
-    assert_eq!((asked.count(), fate.dropped.load(Ordering::SeqCst)), (2, 1));
+    assert_eq!((fetches.count(), fate.dropped.load(Ordering::SeqCst)), (2, 1));
 }

@@ -191,7 +191,7 @@ impl TokenProvider for OwnHeader {
     type Key = ();
 
     async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
-        IssuedToken::bearer("ours")
+        IssuedToken::bearer("of-the-layer")
     }
 
     fn header(&self) -> HeaderName {
@@ -273,9 +273,9 @@ async fn readiness_depends_on_the_token_and_not_on_the_issuer() {
     // Early in the refresh window, and then half a minute before `usable_until`, which is after 1 770 s.
     for by in [1100, 640].map(Duration::from_secs) {
         stage.age(by);
-        let asked = sandbox.token_request_count();
+        let fetches = sandbox.token_request_count();
         assert_eq!(local.readyz().await, 200, "an outage of the issuer does not change readiness");
-        within("the probe refreshes", sandbox.wait_token_requests(asked + 1)).await;
+        within("the probe refreshes", sandbox.wait_token_requests(fetches + 1)).await;
         let settled = || source.stats().fetches_failed as usize == sandbox.token_request_count() - 1;
         eventually::eventually("the fetch fails", settled).await;
         assert_eq!(local.get("/echo").await.status(), 200);
