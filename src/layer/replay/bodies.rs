@@ -18,15 +18,15 @@ use super::saved::{KeepCopy, KeepNothing};
     note = "`replay::Empty`, the default, needs a body that implements `Body` and `Default`",
     note = "`.bodies(replay::Off)` takes every body type; `Cloned` takes those that implement `Clone`; `Buffered` takes streams"
 )]
+#[expect(private_bounds, reason = "the private trait seals this one and has the items that are not public")]
 pub trait Bodies<B>: Clone + KeepBody<B> {}
 
-/// What the layer needs of a [`Bodies`]. A caller cannot name it, so `Bodies` is sealed.
-#[expect(unnameable_types, reason = "it seals `Bodies`, and it has the items that are not part of the interface")]
+/// What the layer needs of a [`Bodies`].
 #[diagnostic::on_unimplemented(
     message = "other crates cannot implement `replay::Bodies`, here for `{Self}` and a body of type `{B}`",
     note = "use `replay::Off`, `replay::Empty`, `replay::Cloned` or `replay::Buffered`"
 )]
-pub trait KeepBody<B> {
+pub(crate) trait KeepBody<B> {
     /// What the body of a replay is made from.
     type Kept;
 

@@ -112,8 +112,7 @@ where
 }
 
 /// What the body of a replay is made from.
-#[expect(unnameable_types, reason = "only `Buffered` uses it")]
-pub struct Recorded<B> {
+pub(crate) struct Recorded<B> {
     recording: Arc<Mutex<Recording<B>>>,
 }
 

@@ -70,8 +70,7 @@ impl SavedHead {
 }
 
 /// Storage for the copy of a request while its response is awaited.
-#[expect(unnameable_types, reason = "only this crate chooses the storage")]
-pub trait KeepCopy<C> {
+pub(crate) trait KeepCopy<C> {
     /// Without a copy.
     fn empty() -> Self;
 
@@ -98,8 +97,7 @@ impl<C> KeepCopy<C> for Option<C> {
 
 /// Storage for a setting that never keeps a copy. It makes the response future smaller, which callers move.
 #[derive(Debug)]
-#[expect(unnameable_types, reason = "only this crate chooses the storage")]
-pub struct KeepNothing;
+pub(crate) struct KeepNothing;
 
 impl<C> KeepCopy<C> for KeepNothing {
     fn empty() -> Self {
