@@ -1,8 +1,8 @@
 //! What one request, a burst of requests and an idle user cost: allocations, bytes and token requests.
 //!
-//! `tests/golden/counts.txt` has an upper bound for each count. Change it by hand only: a failing test prints the lines as they
-//! are now. If a count falls, lower its bound in the same commit. The benchmarks measure the same at full size, see
-//! `BENCHMARKS.md`.
+//! `tests/golden/counts.txt` has an upper bound for each count. Change it by hand only: a failing test prints the lines
+//! as they are now. If a count falls, lower its bound in the same commit. The benchmarks measure the same at full size,
+//! see `BENCHMARKS.md`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -132,8 +132,8 @@ fn request<B>(body: B) -> Request<B> {
         .unwrap()
 }
 
-/// Counts the request that one service of `layer` sends after `before` other requests. The first one marks the token as accepted.
-/// With the second one the service caches the token for itself.
+/// Counts the request that one service of `layer` sends after `before` other requests. The first one marks the token as
+/// accepted. With the second one the service caches the token for itself.
 fn after<L, S, B>(before: usize, layer: &L, request: impl Fn() -> Request<B>) -> AllocationInfo
 where
     L: Layer<Api, Service = S>,
@@ -230,8 +230,9 @@ fn a_stamped_request_allocates_no_more_than_a_static_header_and_a_copy_of_the_he
 
 const WAITERS: u64 = 1_000;
 
-/// Polls a thousand futures once each while there is no token. Returns the token requests, how many futures succeed in the end,
-/// and the bytes that one waiting future holds. The bytes do not include the first future, which also starts the fetch.
+/// Polls a thousand futures once each while there is no token. Returns the token requests, how many futures succeed in
+/// the end, and the bytes that one waiting future holds. The bytes do not include the first future, which also starts
+/// the fetch.
 fn storm<F, T, E>(issuer: &Issuer<()>, begin: impl FnMut() -> F) -> (u64, u64, u64)
 where
     F: Future<Output = Result<T, E>>,
@@ -283,7 +284,8 @@ fn concurrent_requests_for_a_cold_key_cost_no_more_than_their_bounds() {
     check("storm", &rows);
 }
 
-/// With this many users, each of the 64 shards of the map is far from the size at which it doubles, however the keys hash.
+/// With this many users, each of the 64 shards of the map is far from the size at which it doubles, however the keys
+/// hash.
 const USERS: u64 = 64 * 325;
 
 // R31

@@ -1,4 +1,5 @@
-//! How often a request is sent, by method, idempotency key, body, rejection and setting. docs/replay.md has the same tables.
+//! How often a request is sent, by method, idempotency key, body, rejection and setting. docs/replay.md has the same
+//! tables.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
@@ -45,7 +46,8 @@ enum Kind {
 use Kind::{Idempotent, Keyed, Other};
 use Mode::{Always, Never, Safe};
 
-/// The sends for a body that is empty, cloneable, within the limit, above the limit, without a copy. Then the token requests.
+/// The sends for a body that is empty, cloneable, within the limit, above the limit, without a copy. Then the token
+/// requests.
 type Row = (Mode, Reply, Kind, [usize; 5], usize);
 
 #[rustfmt::skip]

@@ -89,7 +89,8 @@ async fn a_revoked_token_is_replaced_by_the_next_call() {
     assert_eq!(fetches.count(), 2);
 }
 
-// R4: each generation is replaced once, however many 401s arrive and however late. R20: the caller gets the second response.
+// R4: each generation is replaced once, however many 401s arrive and however late. R20: the caller gets the second
+// response.
 #[tokio::test(start_paused = true)]
 async fn staggered_rejections_of_one_generation_make_one_token_request() {
     const CALLS: usize = 40;
@@ -100,8 +101,8 @@ async fn staggered_rejections_of_one_generation_make_one_token_request() {
     let (api, revoked) = revocable(INVALID_TOKEN);
     let layer = layer(provider);
     let source = layer.source().clone();
-    // The API judges each request on arrival and responds to one after the other: from before the fetch starts until long after it
-    // has completed.
+    // The API judges each request on arrival and responds to one after the other: from before the fetch starts until
+    // long after it has completed.
     let slow = {
         let api = api.clone();
         service_fn(move |request: Request<Body>| {
@@ -185,7 +186,8 @@ async fn after_each_of_five_revocations_in_a_minute_all_requests_in_flight_succe
     }
 }
 
-// A token that the server names as invalid is removed. A token that was rejected without a reason is used again if the issuer is down.
+// A token that the server names as invalid is removed. A token that was rejected without a reason is used again if the
+// issuer is down.
 #[tokio::test(start_paused = true)]
 async fn a_failed_fetch_restores_a_token_that_was_rejected_without_a_reason_and_no_other() {
     for (challenge, restored) in [("", true), (INVALID_TOKEN, false)] {

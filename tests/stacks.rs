@@ -92,9 +92,9 @@ fn version_of(http: Http) -> Version {
     }
 }
 
-/// Tests a stack without a token, with a token that expires between requests, with one that expires while requests are in
-/// flight, and with one that is revoked while requests are in flight. `call` sends one request to `/echo`. The issuer and the API
-/// count.
+/// Tests a stack without a token, with a token that expires between requests, with one that expires while requests are
+/// in flight, and with one that is revoked while requests are in flight. `call` sends one request to `/echo`. The
+/// issuer and the API count.
 async fn through_expiries_and_a_revocation<F, Fut>(stage: &Stage, http: Http, call: F)
 where
     F: Fn() -> Fut,

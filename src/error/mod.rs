@@ -27,13 +27,13 @@ const MAX_SOURCES: usize = 128;
 
 /// Why there is no token for a request.
 ///
-/// A [`TokenSource`](crate::TokenSource) returns this error. The middleware wraps it in [`NotSent`], because it returns an error
-/// of its own only if it did not send the request. Use [`Error::find`] to get it back from any wrapper.
+/// A [`TokenSource`](crate::TokenSource) returns this error. The middleware wraps it in [`NotSent`], because it returns
+/// an error of its own only if it did not send the request. Use [`Error::find`] to get it back from any wrapper.
 ///
 /// An error is cheap to clone. All callers that waited for one failed fetch get the same error.
 ///
-/// `Display` prints one line. It never contains a secret, a token, a response body or a query string. The cause, if there is
-/// one, is [`source()`](StdError::source) and is not part of `Display`.
+/// `Display` prints one line. It never contains a secret, a token, a response body or a query string. The cause, if
+/// there is one, is [`source()`](StdError::source) and is not part of `Display`.
 #[derive(Clone)]
 pub struct Error {
     inner: Arc<Inner>,
@@ -124,8 +124,8 @@ impl Error {
 
     /// Sets the issuer's error code.
     ///
-    /// A code has 1 to 64 characters from `A-Z a-z 0-9 _ . -`. Any other text is ignored. Pass only codes that the issuer
-    /// documents: an issuer that echoes its input could otherwise put a secret here.
+    /// A code has 1 to 64 characters from `A-Z a-z 0-9 _ . -`. Any other text is ignored. Pass only codes that the
+    /// issuer documents: an issuer that echoes its input could otherwise put a secret here.
     #[must_use]
     pub fn with_code(mut self, code: &str) -> Self {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
@@ -164,8 +164,8 @@ impl Error {
 
     /// How long to wait before the next attempt, if that is known.
     ///
-    /// In an error of a provider, this is the issuer's `Retry-After`. In an error of a [`TokenSource`](crate::TokenSource), it
-    /// is the rest of the backoff.
+    /// In an error of a provider, this is the issuer's `Retry-After`. In an error of a
+    /// [`TokenSource`](crate::TokenSource), it is the rest of the backoff.
     #[must_use]
     #[doc(alias = "backoff")]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -192,11 +192,11 @@ impl Error {
 
     /// Finds the first [`Error`] in `error` and its sources.
     ///
-    /// If the layer returned `error`, a result means that the request was not sent. [The guide](crate::guide::errors) explains
-    /// how to react.
+    /// If the layer returned `error`, a result means that the request was not sent. [The guide](crate::guide::errors)
+    /// explains how to react.
     ///
-    /// Use this method and not `downcast_ref`, because other code wraps errors: this crate itself in [`NotSent`], tower's
-    /// `Buffer`, hyper-util's client, reqwest, tonic, [`io::Error`], `anyhow`, `eyre` and `thiserror`.
+    /// Use this method and not `downcast_ref`, because other code wraps errors: this crate itself in [`NotSent`],
+    /// tower's `Buffer`, hyper-util's client, reqwest, tonic, [`io::Error`], `anyhow`, `eyre` and `thiserror`.
     ///
     /// The search follows at most 128 sources, so it ends even if an error is its own source.
     ///

@@ -97,7 +97,8 @@ pub enum ReplayOutcome {
     RejectedAgain,
     /// Replays are off: [`Mode::Never`](crate::replay::Mode::Never) or [`replay::Off`](crate::replay::Off).
     Off,
-    /// There is no complete copy of the body. [`bodies`](crate::BearerAuthLayer::bodies) does not keep it, or it exceeds the limit.
+    /// There is no complete copy of the body. [`bodies`](crate::BearerAuthLayer::bodies) does not keep it, or it
+    /// exceeds the limit.
     NoCopy,
     /// The rejection names no reason and the request is not known to be idempotent. The server may have applied it.
     NotSafe,

@@ -1,8 +1,8 @@
 //! The token that one service keeps between its requests.
 //!
-//! A cached token and its header value have reference counts. If many threads stamp the same token, each request writes the same
-//! two counts, and the CPU cores wait for each other's cache lines. So a service that is used again keeps a copy with counts of its
-//! own. For each request it only checks with the source that the token is still current.
+//! A cached token and its header value have reference counts. If many threads stamp the same token, each request writes
+//! the same two counts, and the CPU cores wait for each other's cache lines. So a service that is used again keeps a
+//! copy with counts of its own. For each request it only checks with the source that the token is still current.
 
 use std::sync::Arc;
 
@@ -35,8 +35,8 @@ pub(super) enum GrantRef<P: TokenProvider> {
 }
 
 impl<P: TokenProvider> GrantCache<P> {
-    /// The cached grant, if its token is still current. If not, the cache drops it now, so that a withdrawn token does not stay in
-    /// memory.
+    /// The cached grant, if its token is still current. If not, the cache drops it now, so that a withdrawn token does
+    /// not stay in memory.
     pub(super) fn current(&mut self) -> Option<Arc<CachedGrant<P>>> {
         let Self::Cached(cached) = self else {
             return None;

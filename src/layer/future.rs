@@ -35,9 +35,9 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// If you drop the future while it waits for its first token, the request was not sent. If you drop it later, the future of
-    /// the inner service is dropped too, and the request may have been applied. Neither cancels a fetch that other callers
-    /// wait for.
+    /// If you drop the future while it waits for its first token, the request was not sent. If you drop it later, the
+    /// future of the inner service is dropped too, and the request may have been applied. Neither cancels a fetch that
+    /// other callers wait for.
     #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct ResponseFuture<S, P, R, B, T>
     where
@@ -61,8 +61,8 @@ pin_project! {
     {
         NotSent { error: Error },
         Waiting { waiting: Box<Waiting<S, P, R, B>> },
-        // Only this state, which every request passes, has the inner future in place. A second one would leave no niche for the
-        // discriminant, and the whole future would be larger.
+        // Only this state, which every request passes, has the inner future in place. A second one would leave no niche
+        // for the discriminant, and the whole future would be larger.
         Sent { #[pin] response: S::Future, sent: Sent<P, R, R::Storage<Replayable<S, R::Kept>>> },
         Replaying { replaying: Box<Replaying<S, P, R, B, T>> },
         Replayed { response: Pin<Box<S::Future>>, grant: Grant<P::Key>, settings: Arc<Settings<P>> },

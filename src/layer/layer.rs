@@ -13,7 +13,8 @@ use crate::message::Origins;
 use crate::provider::TokenProvider;
 use crate::source::TokenSource;
 
-/// Stamps a bearer token on every request to an allowed origin. Fetches a new token before the old one expires and after a 401.
+/// Stamps a bearer token on every request to an allowed origin. Fetches a new token before the old one expires and
+/// after a 401.
 ///
 /// ```
 /// use tower::ServiceBuilder;
@@ -55,8 +56,8 @@ use crate::source::TokenSource;
 ///
 /// If reqwest is the inner service, disable its redirects with `redirect::Policy::none()`.
 ///
-/// Give the provider an HTTP client of its own. If its token requests need a permit of a limit inside of this layer, they wait for
-/// the requests that wait for the token, until the fetch times out.
+/// Give the provider an HTTP client of its own. If its token requests need a permit of a limit inside of this layer,
+/// they wait for the requests that wait for the token, until the fetch times out.
 #[must_use = "layers do nothing unless you add them to a service"]
 #[doc(alias("oauth2", "401", "refresh", "retry"))]
 pub struct BearerAuthLayer<P: TokenProvider, R = Empty> {
@@ -79,10 +80,11 @@ impl<P: TokenProvider> TokenSource<P> {
 }
 
 impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
-    /// Allows an origin to receive the token: `https://host` or `https://host:port`. The provider's own origins stay allowed.
+    /// Allows an origin to receive the token: `https://host` or `https://host:port`. The provider's own origins stay
+    /// allowed.
     ///
-    /// A request to any other origin is sent without the token. A request whose URI has no host is always stamped, because the
-    /// service below chooses the host.
+    /// A request to any other origin is sent without the token. A request whose URI has no host is always stamped,
+    /// because the service below chooses the host.
     ///
     /// # Errors
     ///
@@ -113,15 +115,16 @@ impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
         self.change(|settings| settings.mode = mode)
     }
 
-    /// Does not stamp a request that already has the token header. Such a request is sent as it is, and its 401 is passed on.
+    /// Does not stamp a request that already has the token header. Such a request is sent as it is, and its 401 is
+    /// passed on.
     ///
     /// By default the layer replaces the header, so that the credential of an incoming request cannot reach the API.
     pub fn if_not_present(self) -> Self {
         self.change(|settings| settings.if_not_present = true)
     }
 
-    /// Adds an [`Audit`](crate::Audit) to the extensions of every response. By default only responses that were rejected or
-    /// replayed have one.
+    /// Adds an [`Audit`](crate::Audit) to the extensions of every response. By default only responses that were
+    /// rejected or replayed have one.
     pub fn audit_all(self) -> Self {
         self.change(|settings| settings.audit_all = true)
     }

@@ -61,7 +61,8 @@ enum Step<S, P: TokenProvider, K, B, T> {
         service: S,
         request: Request<B>,
     },
-    /// The body of the rejection is dropped. The task of its connection must run before the connection is in the pool again.
+    /// The body of the rejection is dropped. The task of its connection must run before the connection is in the pool
+    /// again.
     Yielding {
         turn: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
         grant: Grant<P::Key>,
@@ -213,7 +214,8 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                         Some(Err(error)) if settings.source.was_rotated(&grant) => {
                             return Poll::Ready(Replayed::Failed(NotReplayed::new(error).into()));
                         }
-                        // The rejection is dropped, so only the server can still respond. Let it judge the expired token.
+                        // The rejection is dropped, so only the server can still respond. Let it judge the expired
+                        // token.
                         _ => grant,
                     };
                     return Poll::Ready(replay(settings, grant, service, request));

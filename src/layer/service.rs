@@ -31,8 +31,8 @@ use crate::source::{Lookup, TokenSource};
 /// | [`NotReplayed`](crate::NotReplayed) | the server rejected the request, and the credentials were rotated before the replay |
 /// | any other | an error of the inner service; the request may have been sent |
 ///
-/// If the inner service itself returns errors of this crate, for example because it contains a second `BearerAuth`, their meaning
-/// is that of the service that made them.
+/// If the inner service itself returns errors of this crate, for example because it contains a second `BearerAuth`,
+/// their meaning is that of the service that made them.
 #[must_use = "services do nothing unless you call them"]
 pub struct BearerAuth<S, P: TokenProvider, R = Empty> {
     inner: S,

@@ -27,8 +27,8 @@ pub(crate) use self::rejection::{accepts, take_mark};
 
 /// Marks this crate's own token requests.
 ///
-/// A client for token requests may be wrapped in this crate's layer. The layer passes a marked request through instead of
-/// waiting for the token that the request fetches.
+/// A client for token requests may be wrapped in this crate's layer. The layer passes a marked request through instead
+/// of waiting for the token that the request fetches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TokenRequestMarker;
 

@@ -96,8 +96,8 @@ async fn an_error_is_found_through_derived_errors() {
     ] {
         assert_eq!(kind(&found), FOUND, "{found:?}");
     }
-    // `transparent` forwards to the source of what it wraps. So it hides an `Error` without a wrapper of its own, and this is why
-    // the layer returns a `NotSent`.
+    // `transparent` forwards to the source of what it wraps. So it hides an `Error` without a wrapper of its own, and
+    // this is why the layer returns a `NotSent`.
     assert_eq!(kind(&Derived::TransparentError(error())), None);
     // A type that does not name its source cannot be searched.
     assert_eq!(kind(&Derived::DisplayOnly(not_sent().await)), None);

@@ -1,4 +1,5 @@
-//! The grammar of `WWW-Authenticate` (RFC 9110 section 11.6.1). A generator writes challenges, and the crate parses them.
+//! The grammar of `WWW-Authenticate` (RFC 9110 section 11.6.1). A generator writes challenges, and the crate parses
+//! them.
 
 use http::header::WWW_AUTHENTICATE;
 use proptest::collection::vec;

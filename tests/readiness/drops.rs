@@ -133,8 +133,8 @@ async fn dropped_after(polls: usize, start: Start) -> bool {
 // R8, R9: the other callers succeed, no call hangs, and the permit is released.
 #[tokio::test(start_paused = true)]
 async fn a_call_can_be_dropped_at_every_await_point_of_a_replay() {
-    // Counted by hand: not polled; the first response; the refresh; the drain; the yield after it; the readiness; the second
-    // response.
+    // Counted by hand: not polled; the first response; the refresh; the drain; the yield after it; the readiness; the
+    // second response.
     for (start, points) in [(Start::Rejected, 7), (Start::Cold, 3)] {
         let mut covered = 0;
         while !dropped_after(covered, start).await {

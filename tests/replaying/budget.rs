@@ -62,7 +62,8 @@ async fn an_endpoint_that_always_rejects_beside_one_that_accepts_stays_within_th
     assert_eq!(source.stats().fetches, fetches.count() as u64);
 }
 
-// R51: the issuer revokes the older token. Each process revokes the token of the other, within the budget, and the counters show it.
+// R51: the issuer revokes the older token. Each process revokes the token of the other, within the budget, and the
+// counters show it.
 #[tokio::test(start_paused = true)]
 async fn two_processes_that_revoke_each_others_tokens_stay_within_their_budgets() {
     let minted = Arc::new(AtomicUsize::new(0));

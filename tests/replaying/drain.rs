@@ -1,4 +1,5 @@
-//! What happens to a rejection: the caller gets it unread, or the layer reads it to its end, within limits, and drops it.
+//! What happens to a rejection: the caller gets it unread, or the layer reads it to its end, within limits, and drops
+//! it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -64,7 +65,8 @@ impl Drop for Watched {
 
 type Api = BoxCloneSyncService<Request<Body>, Response<Watched>, BoxError>;
 
-/// Rejects the first token with a body that is watched. The list says, for each send, how many of these bodies were dropped by then.
+/// Rejects the first token with a body that is watched. The list says, for each send, how many of these bodies were
+/// dropped by then.
 fn api(behaves: Behaves) -> (Api, Arc<Fate>, Arc<Mutex<Vec<usize>>>) {
     let (fate, at_sends) = (Arc::<Fate>::default(), Arc::<Mutex<Vec<usize>>>::default());
     let (of_first, log) = (Arc::clone(&fate), Arc::clone(&at_sends));

@@ -1,4 +1,5 @@
-//! reqwest as a tower stack, and reqwest with a `TokenSource` and without the layer. The TLS configuration names its cryptography.
+//! reqwest as a tower stack, and reqwest with a `TokenSource` and without the layer. The TLS configuration names its
+//! cryptography.
 
 use http::{Request, Response, header};
 use reqwest::{Body, Client, redirect};

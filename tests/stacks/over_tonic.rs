@@ -91,7 +91,8 @@ struct Grpc {
 impl Grpc {
     async fn set() -> Self {
         let sandbox = AccessPspSandbox::builder().token_lifetime(LIFETIME).start().await.unwrap();
-        // TLS is not from tonic's server: that one needs a process default if two cryptography libraries are compiled in.
+        // TLS is not from tonic's server: that one needs a process default if two cryptography libraries are compiled
+        // in.
         let tls = upstream::acceptor(&sandbox, Http::Two);
         let ca_pem = sandbox.ca_pem().to_owned();
         let (open, held) = (watch::Sender::new(true), watch::Sender::new(0));

@@ -1,4 +1,5 @@
-//! A resource server over TLS with a certificate of the sandbox's authority. It responds before the request body has ended.
+//! A resource server over TLS with a certificate of the sandbox's authority. It responds before the request body has
+//! ended.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -85,7 +86,8 @@ impl Upstream {
     }
 }
 
-/// TLS with a certificate of the sandbox's authority. It names its cryptography, because two may be compiled in without a default.
+/// TLS with a certificate of the sandbox's authority. It names its cryptography, because two may be compiled in without
+/// a default.
 pub(crate) fn acceptor(sandbox: &AccessPspSandbox, http: Http) -> TlsAcceptor {
     let (certificate, key) = sandbox.server_identity_pem().unwrap();
     let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();

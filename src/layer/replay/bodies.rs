@@ -10,8 +10,8 @@ use super::saved::{KeepCopy, KeepNothing};
 /// How a body is kept for a replay.
 ///
 /// [`Off`], [`Empty`], [`Cloned`] and [`Buffered`](super::Buffered) implement it. Other crates cannot.
-// The implementations are `do_not_recommend`, so that the compiler prints this message. It would otherwise print only that the
-// body type is not `Default`.
+// The implementations are `do_not_recommend`, so that the compiler prints this message. It would otherwise print only
+// that the body type is not `Default`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot keep a body of type `{B}` for a replay",
     label = "cannot keep a body of type `{B}`",
@@ -36,7 +36,8 @@ pub(crate) trait KeepBody<B> {
     /// Whether nothing is ever kept.
     const OFF: bool = false;
 
-    /// Whether the body must be replaced so that it can be kept, see [`wrap`](Self::wrap). If not, the request is not moved.
+    /// Whether the body must be replaced so that it can be kept, see [`wrap`](Self::wrap). If not, the request is not
+    /// moved.
     const WRAPS: bool = false;
 
     /// Keeps a body that need not be replaced for that.

@@ -15,18 +15,18 @@ use parking_lot::Mutex;
 use super::bodies::{Bodies, KeepBody};
 use crate::error::BoxError;
 
-/// Frames smaller than this are copied. A frame can be a few bytes of a large buffer, and keeping it would keep the whole buffer
-/// in memory.
+/// Frames smaller than this are copied. A frame can be a few bytes of a large buffer, and keeping it would keep the
+/// whole buffer in memory.
 const COPIED_BELOW: usize = 4 * 1024;
 
 /// Keeps a body while it is sent, up to a limit.
 ///
-/// If the request is rejected below the limit, the replay sends what was kept, and then the rest of the caller's body, which is
-/// read only once. Above the limit there is no replay, and the caller gets the rejection.
+/// If the request is rejected below the limit, the replay sends what was kept, and then the rest of the caller's body,
+/// which is read only once. Above the limit there is no replay, and the caller gets the rejection.
 ///
-/// The limit counts the bytes of data and trailers. Frames smaller than 4 KiB are copied into one buffer, so that many small
-/// frames take no more memory than their bytes. Larger frames are shared with the caller's body and keep its buffers in memory.
-/// The frames of the replay can have other sizes than those of the first send.
+/// The limit counts the bytes of data and trailers. Frames smaller than 4 KiB are copied into one buffer, so that many
+/// small frames take no more memory than their bytes. Larger frames are shared with the caller's body and keep its
+/// buffers in memory. The frames of the replay can have other sizes than those of the first send.
 ///
 /// ```
 /// use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
@@ -43,8 +43,8 @@ pub struct Buffered<F> {
 }
 
 impl<F> Buffered<F> {
-    /// Keeps up to `limit` bytes of each body. `wrap` converts a [`ReplayBody`] to the body type of the stack, for example
-    /// `tonic::body::Body::new`.
+    /// Keeps up to `limit` bytes of each body. `wrap` converts a [`ReplayBody`] to the body type of the stack, for
+    /// example `tonic::body::Body::new`.
     pub fn new(limit: usize, wrap: F) -> Self {
         Self { limit, wrap }
     }
@@ -298,7 +298,8 @@ where
                 let rest = if copy.ended { SizeHint::with_exact(0) } else { copy.body.size_hint() };
                 let mut hint = SizeHint::new();
                 hint.set_lower(rest.lower().saturating_add(kept));
-                // A body that was sent with chunked encoding is replayed so. With a length its trailers would not be sent.
+                // A body that was sent with chunked encoding is replayed so. With a length its trailers would not be
+                // sent.
                 if let Some(upper) = rest.upper().filter(|_| copy.exact).and_then(|upper| upper.checked_add(kept)) {
                     hint.set_upper(upper);
                 }

@@ -10,7 +10,8 @@ use crate::message::Rejection;
 ///
 /// A replay sends the request once more, with a new token.
 ///
-/// A configuration file can name a mode. `Display` prints `never`, `safe` or `always`, and `FromStr` parses these names.
+/// A configuration file can name a mode. `Display` prints `never`, `safe` or `always`, and `FromStr` parses these
+/// names.
 ///
 /// ```
 /// use tower_bearer_auth::replay::Mode;
@@ -25,15 +26,16 @@ use crate::message::Rejection;
 pub enum Mode {
     /// Never. The caller gets the rejection, and the next request has a new token.
     Never,
-    /// After [`Rejection::InvalidToken`], always. After [`Rejection::Unspecified`], only if the request is idempotent or has an
-    /// `Idempotency-Key` (RFC 9110 section 9.2.2).
+    /// After [`Rejection::InvalidToken`], always. After [`Rejection::Unspecified`], only if the request is idempotent
+    /// or has an `Idempotency-Key` (RFC 9110 section 9.2.2).
     ///
-    /// RFC 6750 section 3.1 lets a client request a new token and try again after `invalid_token`. RFC 9110 section 15.5.2 says
-    /// that no request with a 401 was applied. Some gateways break that rule, so this mode trusts it only if the server names the
-    /// token as the reason.
+    /// RFC 6750 section 3.1 lets a client request a new token and try again after `invalid_token`. RFC 9110 section
+    /// 15.5.2 says that no request with a 401 was applied. Some gateways break that rule, so this mode trusts it only
+    /// if the server names the token as the reason.
     #[default]
     Safe,
-    /// After every rejection. If a gateway applied a request before it responded with 401, the replay applies it a second time.
+    /// After every rejection. If a gateway applied a request before it responded with 401, the replay applies it a
+    /// second time.
     Always,
 }
 

@@ -16,8 +16,9 @@ pub(crate) struct SavedRequest<K> {
     pub(crate) body: K,
 }
 
-/// The copy of a request head. Most copies are never used, so this one is smaller than `http::request::Parts` and cheaper to make.
-/// It keeps the headers as a list in the order of the map. They become a map again when the request is rejected.
+/// The copy of a request head. Most copies are never used, so this one is smaller than `http::request::Parts` and
+/// cheaper to make. It keeps the headers as a list in the order of the map. They become a map again when the request is
+/// rejected.
 pub(crate) struct SavedHead {
     method: Method,
     uri: Uri,
