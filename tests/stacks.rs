@@ -1,4 +1,4 @@
-//! The layer in common client stacks, over TLS on loopback. Tokens expire and are revoked while requests are in flight.
+//! The layer in common client stacks, over TLS on loopback. Tokens expire and are revoked during requests.
 //!
 //! The gateway is the one of the example `axum_gateway`.
 
@@ -92,9 +92,8 @@ fn version_of(http: Http) -> Version {
     }
 }
 
-/// Tests a stack without a token, with a token that expires between requests, with one that expires while requests are
-/// in flight, and with one that is revoked while requests are in flight. `call` sends one request to `/echo`. The
-/// issuer and the API count.
+/// Tests a stack without a token, with a token that expires between requests, with one that expires during requests, and
+/// with one that is revoked during requests. `call` sends one request to `/echo`. The issuer and the API count.
 async fn through_expiries_and_a_revocation<F, Fut>(stage: &Stage, http: Http, call: F)
 where
     F: Fn() -> Fut,
@@ -128,9 +127,9 @@ where
         responses.await;
     };
     interrupt(|stage| stage.age(OVER)).await;
-    assert_eq!(counted(), (3, 4 * CALLS), "a token that expires in flight");
+    assert_eq!(counted(), (3, 4 * CALLS), "a token that expires during the requests");
     interrupt(|stage| stage.sandbox.revoke_all()).await;
-    assert_eq!(counted(), (4, 6 * CALLS), "a token that is revoked in flight");
+    assert_eq!(counted(), (4, 6 * CALLS), "a token that is revoked during the requests");
 
     let verdicts = [Verdict::Accepted, Verdict::Expired, Verdict::Revoked].map(|verdict| stage.judged(verdict));
     assert_eq!(verdicts, [4 * CALLS, CALLS, CALLS]);

@@ -183,13 +183,13 @@ async fn a_tonic_channel_survives_expired_and_revoked_tokens() {
         assert_eq!(
             (door.counted(), door.judged(Verdict::Expired)),
             ((3, 4 * CALLS), CALLS),
-            "a token that expires in flight"
+            "a token that expires during the requests"
         );
         grpc.interrupt(streaming, |grpc| grpc.door.sandbox.revoke_all()).await;
         assert_eq!(
             (door.counted(), door.judged(Verdict::Revoked)),
             ((4, 6 * CALLS), CALLS),
-            "a token that is revoked in flight"
+            "a token that is revoked during the requests"
         );
         assert!(door.calls.lock().iter().all(|(version, _)| *version == Version::HTTP_2));
         let stats = grpc.source.stats();
