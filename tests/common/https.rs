@@ -32,7 +32,7 @@ where
     for certificate in CertificateDer::pem_slice_iter(sandbox.ca_pem().as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)

@@ -1,4 +1,4 @@
-//! What no renewal cures costs a bounded number of token requests.
+//! Rejections that no new token prevents cost a bounded number of token requests.
 
 use http::StatusCode;
 use parking_lot::Mutex;
@@ -8,12 +8,12 @@ use super::*;
 
 const TEN_MINUTES: usize = 600;
 
-// R15, R16: a resource that always refuses. One renewal a minute: a token that nobody took needs a full bucket.
+// R15, R16: the refresh of a token that no server has accepted needs the whole budget, and that takes a minute.
 #[tokio::test(start_paused = true)]
-async fn a_permanent_refusal_costs_two_sends_a_call_and_one_token_a_minute() {
+async fn a_permanent_rejection_costs_two_sends_per_call_and_one_token_per_minute() {
     for challenge in ["", INVALID_TOKEN] {
-        let (provider, asked) = issuer(|n| async move { token(n) });
-        let api = Api::new(move |_| refused(challenge));
+        let (provider, fetches) = issuer(|n| async move { token(n) });
+        let api = Api::new(move |_| rejected(challenge));
         let layer = layer(provider);
         let source = layer.source().clone();
         let client = layer.layer(api.clone());
@@ -27,7 +27,7 @@ async fn a_permanent_refusal_costs_two_sends_a_call_and_one_token_a_minute() {
             assert_eq!(audit.replay, expected);
             advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(asked.count(), 1 + TEN_MINUTES / 60);
+        assert_eq!(fetches.count(), 1 + TEN_MINUTES / 60);
         assert_eq!(api.sends().len(), TEN_MINUTES + TEN_MINUTES / 60);
         let stats = source.stats();
         assert_eq!((stats.fetches, stats.replays), (11, 10));
@@ -36,13 +36,13 @@ async fn a_permanent_refusal_costs_two_sends_a_call_and_one_token_a_minute() {
     }
 }
 
-// R16: one endpoint that takes every token beside one that takes none: the bucket, and one back per ten seconds.
+// R16: first the whole budget, and then one refresh every ten seconds.
 #[tokio::test(start_paused = true)]
-async fn one_endpoint_that_accepts_beside_one_that_refuses_stays_within_the_budget() {
-    let (provider, asked) = issuer(|n| async move { token(n) });
+async fn an_endpoint_that_always_rejects_beside_one_that_accepts_stays_within_the_budget() {
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let api = Api::new(|request| match request.uri().path() {
-        "/good" => answer(StatusCode::OK),
-        _ => refused(""),
+        "/good" => respond(StatusCode::OK),
+        _ => rejected(""),
     });
     let layer = layer(provider);
     let source = layer.source().clone();
@@ -57,19 +57,20 @@ async fn one_endpoint_that_accepts_beside_one_that_refuses_stays_within_the_budg
         }
         advance(Duration::from_secs(1)).await;
     }
-    println!("{} token requests in ten minutes", asked.count());
-    assert_eq!(asked.count(), 1 + 6 + (TEN_MINUTES - 1) / 10);
-    assert_eq!(source.stats().fetches, asked.count() as u64);
+    println!("{} token requests in ten minutes", fetches.count());
+    assert_eq!(fetches.count(), 1 + 6 + (TEN_MINUTES - 1) / 10);
+    assert_eq!(source.stats().fetches, fetches.count() as u64);
 }
 
-// R51: two processes on an issuer that revokes the older token. They fight, within the budget, and it shows.
+// R51: the issuer revokes the older token. Each process revokes the token of the other, within the budget, and the
+// counters show it.
 #[tokio::test(start_paused = true)]
-async fn two_processes_on_an_issuer_of_one_token_fight_within_their_budgets() {
+async fn two_processes_that_revoke_each_others_tokens_stay_within_their_budgets() {
     let minted = Arc::new(AtomicUsize::new(0));
     let latest = Arc::clone(&minted);
     let api = Api::new(move |request| {
         let number: usize = bearer(request).strip_prefix("token-").unwrap().parse().unwrap();
-        if number < latest.load(Ordering::SeqCst) { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) }
+        if number < latest.load(Ordering::SeqCst) { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) }
     });
     let sources = [(); 2].map(|()| {
         let minted = Arc::clone(&minted);
@@ -78,32 +79,35 @@ async fn two_processes_on_an_issuer_of_one_token_fight_within_their_budgets() {
             async move { token(number) }
         }))
     });
-    let mut answered = [0, 0];
+    let mut served = [0, 0];
     for _ in 0..TEN_MINUTES {
         for (process, source) in sources.iter().enumerate() {
             let before = api.sends().len();
             let client = source.layer().allow_origin(API).unwrap().layer(api.clone());
             let response = client.oneshot(get()).await.unwrap();
-            answered[process] += usize::from(response.status() == 200);
+            served[process] += usize::from(response.status() == 200);
             assert!(api.sends().len() - before <= 2);
         }
         advance(Duration::from_secs(1)).await;
     }
-    let asked = sources.each_ref().map(|source| source.stats().fetches);
-    println!("token requests {asked:?}, answered {answered:?} of {TEN_MINUTES} each");
-    assert_eq!(asked.iter().sum::<u64>(), minted.load(Ordering::SeqCst) as u64, "counted at the issuer");
-    assert!(asked.iter().all(|asked| *asked <= 1 + 6 + 60), "{asked:?}");
-    assert!(answered.iter().all(|answered| *answered >= 60), "each gets its turn: {answered:?}");
+    let fetches = sources.each_ref().map(|source| source.stats().fetches);
+    println!("token requests {fetches:?}, served {served:?} of {TEN_MINUTES} each");
+    assert_eq!(fetches.iter().sum::<u64>(), minted.load(Ordering::SeqCst) as u64, "counted at the issuer");
+    assert!(fetches.iter().all(|fetches| *fetches <= 1 + 6 + 60), "{fetches:?}");
+    assert!(served.iter().all(|served| *served >= 60), "each process is served: {served:?}");
     let [first, second] = sources.map(|source| source.stats());
-    assert!(first.rejections >= 60 && second.rejections >= 60, "tokens refused before their time are counted");
+    assert!(
+        first.rejections >= 60 && second.rejections >= 60,
+        "tokens that are rejected before they expire are counted"
+    );
     assert!(first.budget_exhausted + second.budget_exhausted > 100);
 }
 
-// R24: a token that is refused as soon as it is minted is reported, and not thrown away in a loop.
+// R24
 #[tokio::test(start_paused = true)]
-async fn a_token_refused_as_soon_as_it_is_minted_is_reported_and_kept() {
+async fn a_new_token_that_is_rejected_is_reported_and_kept() {
     for accepted_before in [false, true] {
-        let (provider, asked) = issuer(|n| async move { token(n) });
+        let (provider, fetches) = issuer(|n| async move { token(n) });
         let (api, revoked) = revocable(INVALID_TOKEN);
         let layer = layer(provider);
         let source = layer.source().clone();
@@ -116,54 +120,53 @@ async fn a_token_refused_as_soon_as_it_is_minted_is_reported_and_kept() {
         assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, ReplayOutcome::RejectedAgain));
         let stats = source.stats();
         assert_eq!((stats.rejections, stats.rejections_of_unaccepted), (2, if accepted_before { 1 } else { 2 }));
-        // A refused second sending spends nothing and rejects nothing.
+        // A rejected replay uses no budget and removes no token.
         assert_eq!(source.peek().unwrap().generation(), 2);
         let audit = audit_of(&client.clone().oneshot(get()).await.unwrap());
         assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 1, ReplayOutcome::BudgetExhausted));
-        // Once it is taken everywhere it works, and no token was asked for meanwhile.
+        // When every server accepts the token, requests succeed without another fetch.
         revoked.up_to(1);
         assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
-        assert_eq!(asked.count(), 2);
+        assert_eq!(fetches.count(), 2);
     }
 }
 
-// Only a 2xx, for gRPC without a failure in its headers, shows that a token was taken.
+// Only a 2xx shows that a token was accepted, and for gRPC only without an error in its headers.
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_says_nothing_of_the_token_does_not_vouch_for_it() {
+async fn only_a_success_marks_a_token_as_accepted() {
     let grpc = |status: &'static str| {
-        let mut response = answer(StatusCode::OK);
+        let mut response = respond(StatusCode::OK);
         response.headers_mut().insert("grpc-status", status.parse().unwrap());
         response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
         response
     };
-    type Answer = Response<Body>;
-    let table: [(Answer, bool); 6] = [
-        (answer(StatusCode::OK), true),
-        (answer(StatusCode::NO_CONTENT), true),
+    let table: [(Response<Body>, bool); 6] = [
+        (respond(StatusCode::OK), true),
+        (respond(StatusCode::NO_CONTENT), true),
         (grpc("0"), true),
         (grpc("5"), false),
-        (answer(StatusCode::NOT_FOUND), false),
-        (answer(StatusCode::FORBIDDEN), false),
+        (respond(StatusCode::NOT_FOUND), false),
+        (respond(StatusCode::FORBIDDEN), false),
     ];
-    for (vouches, expected) in table {
+    for (first, expected) in table {
         let (provider, _) = issuer(|n| async move { token(n) });
-        let refuse = Arc::new(Mutex::new(false));
-        let (mood, what) = (Arc::clone(&refuse), format!("{vouches:?}"));
-        let api = Api::new(move |_| if *mood.lock() { refused(INVALID_TOKEN) } else { vouches.clone() });
+        let reject = Arc::new(Mutex::new(false));
+        let (rejects, what) = (Arc::clone(&reject), format!("{first:?}"));
+        let api = Api::new(move |_| if *rejects.lock() { rejected(INVALID_TOKEN) } else { first.clone() });
         let layer = layer(provider);
         let source = layer.source().clone();
         let client = layer.layer(api);
         client.clone().oneshot(get()).await.unwrap();
-        *refuse.lock() = true;
+        *reject.lock() = true;
         client.oneshot(get()).await.unwrap();
-        // The first refusal was of the token in question, the second of its successor.
+        // The first rejection was of that token, the second of the next one.
         assert_eq!(source.stats().rejections_of_unaccepted, if expected { 1 } else { 2 }, "{what}");
     }
 }
 
-// A renewal that lands after its token has ended on both clocks serves nobody: the server's answer is returned.
+// The fetch takes longer than its token lives. The caller gets the rejection.
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_brings_a_token_too_old_to_use_is_a_failed_one() {
+async fn a_fetch_that_returns_an_expired_token_counts_as_failed() {
     let (provider, _) = issuer(|n| async move {
         if n == 1 {
             return token(n);

@@ -1,4 +1,4 @@
-//! A service that is used again keeps the token that it stamped last, and must not stamp it for too long.
+//! A service that is used again caches the token that it stamped last. It must not stamp that token for too long.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tower_bearer_auth::RefreshPolicy;
 use super::virtual_time::Paused;
 use super::*;
 
-/// Sends one request, and says what was stamped.
+/// Sends one request and returns the stamped header.
 async fn stamped<S>(service: &mut S, api: &Api) -> String
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
@@ -18,10 +18,10 @@ where
     api.sends().last().unwrap().headers()[AUTHORIZATION].to_str().unwrap().to_owned()
 }
 
-// R50: what a service keeps for itself is not asked about anywhere else.
+// R50
 #[tokio::test(start_paused = true)]
-async fn a_service_that_was_used_before_stamps_no_token_that_was_rotated_or_invalidated_meanwhile() {
-    let (provider, asked) = issuer(|n| async move { token(n) });
+async fn a_cached_token_is_not_stamped_after_rotate_or_invalidate() {
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let source = TokenSource::new(provider);
     let api = Api::new(ok);
     let layer = source.layer().allow_origin(API).unwrap();
@@ -35,15 +35,15 @@ async fn a_service_that_was_used_before_stamps_no_token_that_was_rotated_or_inva
     }
     source.invalidate();
     assert_eq!(stamped(&mut service, &api).await, "Bearer token-3");
-    assert_eq!(asked.count(), 3);
-    // Six came at once; the first after each change waited.
+    assert_eq!(fetches.count(), 3);
+    // The first request after each change waited. The other six did not.
     assert_eq!((source.stats().hits, source.stats().waits), (6, 3));
 }
 
-// R40, R37: what a service keeps ends when the token ends, by the same clocks, and has the same refresh window.
+// R40, R37: the cached token follows the same clocks and the same refresh window.
 #[tokio::test(start_paused = true)]
-async fn a_service_that_was_used_before_renews_in_the_window_and_stamps_nothing_past_its_end() {
-    let (provider, asked) = issuer(|n| async move {
+async fn a_cached_token_is_refreshed_in_its_window_and_not_stamped_after_its_end() {
+    let (provider, fetches) = issuer(|n| async move {
         match n {
             2 => Err(Error::transient("down")),
             n => token(n),
@@ -59,28 +59,29 @@ async fn a_service_that_was_used_before_renews_in_the_window_and_stamps_nothing_
         clock.go_to(at(second)).await;
         assert_eq!(stamped(&mut service, &api).await, "Bearer token-1");
     }
-    assert_eq!(asked.count(), 1);
-    // Half of the life is the window, and its beginning is drawn within its first tenth.
+    assert_eq!(fetches.count(), 1);
+    // The window is the second half of the lifetime. Its start is random within its first tenth.
     clock.go_to(at(1000)).await;
     assert_eq!(stamped(&mut service, &api).await, "Bearer token-1");
     tokio::task::yield_now().await;
-    assert_eq!(asked.count(), 2, "a request in the window starts the renewal");
-    // 30 s before its nominal end it is over.
+    assert_eq!(fetches.count(), 2, "a request in the window starts a fetch");
+    // `usable_until` is 30 s before `expires_at`.
     clock.go_to(at(1770)).await;
     assert_eq!(stamped(&mut service, &api).await, "Bearer token-3");
 }
 
-// R22: another service of the same source was refused.
+// R22: the token of another service of the same source is rejected.
 #[tokio::test(start_paused = true)]
-async fn a_service_that_was_used_before_notices_that_its_token_was_refused_elsewhere() {
-    let (provider, asked) = issuer(|n| async move { token(n) });
+async fn a_cached_token_is_not_stamped_after_another_service_was_rejected() {
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let bad = Arc::new(Mutex::new("none".to_owned()));
     let judged = Arc::clone(&bad);
-    let api = Api::new(
-        move |request| {
-            if bearer(request) == *judged.lock() { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) }
-        },
-    );
+    let api =
+        Api::new(
+            move |request| {
+                if bearer(request) == *judged.lock() { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) }
+            },
+        );
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
     let service = ServiceBuilder::new().layer(layer).service(api.clone());
     let (mut one, mut other) = (service.clone(), service);
@@ -93,6 +94,6 @@ async fn a_service_that_was_used_before_notices_that_its_token_was_refused_elsew
     assert_eq!(stamped(&mut one, &api).await, "Bearer token-2");
     let before = api.sends().len();
     assert_eq!(stamped(&mut other, &api).await, "Bearer token-2");
-    assert_eq!(api.sends().len() - before, 1, "the refused token was stamped again");
-    assert_eq!(asked.count(), 2);
+    assert_eq!(api.sends().len() - before, 1, "the rejected token is not stamped again");
+    assert_eq!(fetches.count(), 2);
 }

@@ -1,4 +1,4 @@
-//! What an answer says of how it came about, and who decides what a refusal is.
+//! What the audit of a response says, and what decides whether a response is a rejection.
 
 use tower_bearer_auth::replay::{Cloned, Mode};
 use tower_bearer_auth::{IssuedToken, Rejection, ResponseHead};
@@ -9,16 +9,16 @@ fn post() -> Request<Body> {
     Request::post(API).body(Body::new(Bytes::from("money"))).unwrap()
 }
 
-/// A case: the request, and how the layer is set.
+/// A request, the settings of the layer, and the expected audit.
 struct Case {
     name: &'static str,
     request: Request<Body>,
     when: Mode,
     clones: bool,
     challenge: &'static str,
-    /// The last token that is refused.
+    /// The number of the last token that is rejected.
     revoked: usize,
-    /// Whether the token request after the first one fails.
+    /// Whether the second token request fails.
     issuer_down: bool,
     expected: (Option<u64>, u8, ReplayOutcome),
 }
@@ -40,19 +40,19 @@ fn cases() -> Vec<Case> {
     vec![
         case("accepted", get(), "", 0, (Some(1), 1, NotNeeded)),
         case("foreign", foreign(), "", 9, (None, 1, NotStamped)),
-        case("healed", get(), "", 1, (Some(2), 2, Made)),
-        case("refused twice", get(), "", 2, (Some(2), 2, RejectedAgain)),
-        case("a payment after a bare 401", post(), "", 1, (Some(1), 1, NotSafe)),
-        case("a payment after an explicit 401", post(), INVALID_TOKEN, 1, (Some(2), 2, Made)),
+        case("replayed", get(), "", 1, (Some(2), 2, Made)),
+        case("rejected twice", get(), "", 2, (Some(2), 2, RejectedAgain)),
+        case("a payment after a 401 without a reason", post(), "", 1, (Some(1), 1, NotSafe)),
+        case("a payment after a 401 invalid_token", post(), INVALID_TOKEN, 1, (Some(2), 2, Made)),
         Case { when: Mode::Never, ..case("never", get(), "", 1, (Some(1), 1, Off)) },
         Case { clones: false, ..case("no copy", post(), INVALID_TOKEN, 1, (Some(1), 1, NoCopy)) },
         Case { issuer_down: true, ..case("the issuer is down", get(), "", 1, (Some(1), 1, down)) },
     ]
 }
 
-// "Which token, sent how often": in every case, and with audit(true) on every response.
+// Only rejected requests have an audit, and with `audit_all` every response has one.
 #[tokio::test(start_paused = true)]
-async fn every_answer_says_under_which_token_it_was_sent_and_how_often() {
+async fn an_audit_says_which_token_was_sent_and_how_often() {
     for every in [false, true] {
         for Case { name, request, when, clones, challenge, revoked, issuer_down, expected } in cases() {
             let (provider, _) = issuer(move |n| async move {
@@ -62,9 +62,9 @@ async fn every_answer_says_under_which_token_it_was_sent_and_how_often() {
                 }
             });
             let api = Api::new(move |request| match bearer(request).strip_prefix("token-") {
-                None => refused(challenge),
-                Some(number) if number.parse::<usize>().unwrap() <= revoked => refused(challenge),
-                Some(_) => answer(StatusCode::OK),
+                None => rejected(challenge),
+                Some(number) if number.parse::<usize>().unwrap() <= revoked => rejected(challenge),
+                Some(_) => respond(StatusCode::OK),
             });
             let layer = layer(provider).replay(when);
             let layer = if every { layer.audit_all() } else { layer };
@@ -85,7 +85,7 @@ async fn every_answer_says_under_which_token_it_was_sent_and_how_often() {
     }
 }
 
-/// A provider for an API with words of its own: 419 is a refusal, 401 is not.
+/// A provider for an API with its own statuses: 419 and 420 reject the token, and 401 does not.
 struct Odd(AtomicUsize);
 
 impl TokenProvider for Odd {
@@ -104,11 +104,11 @@ impl TokenProvider for Odd {
     }
 }
 
-// Precedence: what a layer below says, then the provider, then the standard.
+// The order: the mark of a layer below, then the provider, which follows the standards by default.
 #[tokio::test(start_paused = true)]
-async fn a_layer_below_is_asked_before_the_provider_and_that_before_the_standard() {
+async fn a_mark_is_checked_before_the_provider_and_the_provider_before_the_standards() {
     use Rejection::{InvalidToken, Unspecified};
-    // Status, what a layer below says, and the sends of a GET and of a payment.
+    // The status, the mark, and how often a GET and a payment are sent.
     let odd = [
         (419, None, 2, 2),
         (420, None, 2, 1),
@@ -129,9 +129,9 @@ async fn a_layer_below_is_asked_before_the_provider_and_that_before_the_standard
     ];
     let check = |below: Option<Option<Rejection>>, status: u16| {
         let api = Api::new(move |request| {
-            let mut response = answer(StatusCode::from_u16(status).unwrap());
+            let mut response = respond(StatusCode::from_u16(status).unwrap());
             if bearer(request) == "token-2" {
-                return answer(StatusCode::CREATED);
+                return respond(StatusCode::CREATED);
             }
             if let Some(below) = below {
                 Rejection::mark(&mut response, below);

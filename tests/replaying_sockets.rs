@@ -1,4 +1,4 @@
-//! Rejections heal over real sockets, counted at the servers.
+//! Replays over real sockets, counted at the servers.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,11 +16,11 @@ use tower_bearer_auth::replay::Cloned;
 use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, Clock, Now, ReplayOutcome, SystemClock, TokenSource};
 use tower_bearer_auth_sandbox::{AccessPspSandbox, ScriptedResponse, Verdict};
 
-#[path = "healing_sockets/early.rs"]
+#[path = "replaying_sockets/early.rs"]
 mod early;
 #[path = "common/https.rs"]
 mod https;
-#[path = "healing_sockets/redirects.rs"]
+#[path = "replaying_sockets/redirects.rs"]
 mod redirects;
 #[path = "common/within.rs"]
 mod within;
@@ -29,10 +29,10 @@ use within::within;
 
 type Body = Full<Bytes>;
 
-/// A hundred connections have two hundred ends: beside other tests they do not fit into 256 open files.
+/// A hundred connections need two hundred sockets. With other tests at the same time they would exceed 256 open files.
 static FILES: RwLock<()> = RwLock::const_new(());
 
-/// A payment that needs no idempotency key: the sandbox counts how often it is applied.
+/// A payment without an idempotency key. The sandbox counts how often it is applied.
 fn session(sandbox: &AccessPspSandbox, reference: usize) -> Request<Body> {
     Request::post(format!("{}/wallets/wsps/sessions", sandbox.api_origin()))
         .header("content-type", "application/json")
@@ -45,12 +45,12 @@ fn echo(sandbox: &AccessPspSandbox) -> Request<Body> {
 }
 
 fn sends(response: &Response<Incoming>) -> Option<u8> {
-    Audit::of(&response).map(|audit| audit.sends)
+    Audit::of(response).map(|audit| audit.sends)
 }
 
 // R4, R18, R20, R22, R23: counted at the issuer and at the API.
 #[tokio::test]
-async fn a_hundred_in_flight_at_each_of_five_revocations_all_succeed_with_one_token_request() {
+async fn a_hundred_requests_in_flight_at_each_of_five_revocations_succeed_with_one_token_request() {
     const CALLS: usize = 100;
     let _files = FILES.write().await;
     for version in [Http::One, Http::Two] {
@@ -89,7 +89,7 @@ async fn a_hundred_in_flight_at_each_of_five_revocations_all_succeed_with_one_to
     }
 }
 
-/// A clock that a test moves on, so that the renewal budget fills without waiting.
+/// A clock that the test advances, so that the refresh budget fills at once.
 #[derive(Clone, Default)]
 struct Ahead(Arc<parking_lot::Mutex<Duration>>);
 
@@ -99,14 +99,14 @@ impl Clock for Ahead {
     }
 }
 
-// R21: the refused answers are read, so that their connections go back to the pool.
+// R21: the rejections are read, so that their connections go back to the pool.
 #[tokio::test]
-async fn a_thousand_healed_requests_open_no_more_connections_than_there_are_tasks() {
+async fn a_thousand_replayed_requests_open_no_more_connections_than_there_are_tasks() {
     const TASKS: usize = 8;
     const ROUNDS: usize = 125;
     let _files = FILES.read().await;
     let sandbox = AccessPspSandbox::builder().token_lifetime(Duration::from_secs(86_400)).start().await.unwrap();
-    // More than hyper reads by itself when a body is dropped.
+    // More than hyper reads itself when a body is dropped.
     sandbox.reject_with(ScriptedResponse::unauthorized().body(vec![b'x'; 60 * 1024]));
     let clock = Ahead::default();
     let source = TokenSource::builder(provider(&sandbox).build().unwrap()).clock(clock.clone()).build();
@@ -132,7 +132,7 @@ async fn a_thousand_healed_requests_open_no_more_connections_than_there_are_task
     let connections = sandbox.api_connections();
     println!("{connections} connections for {} sends by {TASKS} tasks", sandbox.api_request_count());
     let seen = sandbox.api_requests();
-    let refused = seen.iter().filter(|request| request.status == Some(StatusCode::UNAUTHORIZED)).count();
-    assert_eq!(refused, TASKS * (ROUNDS - 1) + TASKS);
+    let rejections = seen.iter().filter(|request| request.status == Some(StatusCode::UNAUTHORIZED)).count();
+    assert_eq!(rejections, TASKS * (ROUNDS - 1) + TASKS);
     assert!(connections <= TASKS, "{connections} connections");
 }

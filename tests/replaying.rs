@@ -1,4 +1,4 @@
-//! A refusal heals, in virtual time: revocations, permanent refusals, and issuers that are of no help.
+//! Replays in virtual time: revoked tokens, permanent rejections, and issuers that fail.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, Error, ErrorKind, Repl
 
 #[path = "common/api.rs"]
 mod api;
-#[path = "healing/audit.rs"]
+#[path = "replaying/audit.rs"]
 mod audit;
-#[path = "healing/budget.rs"]
+#[path = "replaying/budget.rs"]
 mod budget;
-#[path = "healing/drain.rs"]
+#[path = "replaying/drain.rs"]
 mod drain;
 #[path = "common/eventually.rs"]
 mod eventually;
 #[path = "common/issuer.rs"]
 mod issuer;
-use api::{Api, INVALID_TOKEN, answer, bearer, refused};
+use api::{Api, INVALID_TOKEN, answer as respond, bearer, refused as rejected};
 use eventually::eventually;
 use issuer::{issuer, token};
 
@@ -44,10 +44,10 @@ fn layer<P: TokenProvider>(provider: P) -> BearerAuthLayer<P> {
 }
 
 fn audit_of(response: &Response<Body>) -> Audit {
-    Audit::of(&response).unwrap().clone()
+    Audit::of(response).unwrap().clone()
 }
 
-/// Tokens up to this number are revoked.
+/// The tokens up to this number are revoked.
 #[derive(Clone, Default)]
 struct Revoked(Arc<AtomicUsize>);
 
@@ -58,7 +58,7 @@ impl Revoked {
 
     fn judge(&self, request: &Request<Bytes>, challenge: &str) -> Response<Body> {
         let number: usize = bearer(request).strip_prefix("token-").unwrap().parse().unwrap();
-        if number <= self.0.load(Ordering::SeqCst) { refused(challenge) } else { answer(StatusCode::OK) }
+        if number <= self.0.load(Ordering::SeqCst) { rejected(challenge) } else { respond(StatusCode::OK) }
     }
 }
 
@@ -68,10 +68,10 @@ fn revocable(challenge: &'static str) -> (Api, Revoked) {
     (Api::new(move |request| judge.judge(request, challenge)), revoked)
 }
 
-// R22: the next call heals, whatever the token's lifetime says.
+// R22: the token's lifetime does not matter.
 #[tokio::test(start_paused = true)]
 async fn a_revoked_token_is_replaced_by_the_next_call() {
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let (api, revoked) = revocable("");
     let client = layer(provider).layer(api.clone());
     assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
@@ -86,30 +86,32 @@ async fn a_revoked_token_is_replaced_by_the_next_call() {
     assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
     let tokens: Vec<_> = api.sends().iter().map(|sent| bearer(sent).to_owned()).collect();
     assert_eq!(tokens, ["token-1", "token-1", "token-2", "token-2"]);
-    assert_eq!(asked.count(), 2);
+    assert_eq!(fetches.count(), 2);
 }
 
-// R4: one generation is renewed once, however many 401s come, and however late; R20: the answer is the second one's.
+// R4: each generation is replaced once, however many 401s arrive and however late. R20: the caller gets the second
+// response.
 #[tokio::test(start_paused = true)]
-async fn staggered_refusals_of_one_generation_make_one_token_request() {
+async fn staggered_rejections_of_one_generation_make_one_token_request() {
     const CALLS: usize = 40;
-    let (provider, asked) = issuer(|n| async move {
+    let (provider, fetches) = issuer(|n| async move {
         sleep(Duration::from_millis(150)).await;
         token(n)
     });
     let (api, revoked) = revocable(INVALID_TOKEN);
     let layer = layer(provider);
     let source = layer.source().clone();
-    // Judged on arrival, answered one after the other, from before the renewal begins until long after it has ended.
+    // The API judges each request on arrival and responds to one after the other: from before the fetch starts until
+    // long after it has completed.
     let slow = {
         let api = api.clone();
         service_fn(move |request: Request<Body>| {
             let mut api = api.clone();
             async move {
                 let late = request.extensions().get::<Duration>().copied().unwrap_or_default();
-                let answer = api.call(request).await?;
-                sleep(if answer.status() == 401 { late } else { Duration::ZERO }).await;
-                Ok::<_, BoxError>(answer)
+                let response = api.call(request).await?;
+                sleep(if response.status() == 401 { late } else { Duration::ZERO }).await;
+                Ok::<_, BoxError>(response)
             }
         })
     };
@@ -128,25 +130,25 @@ async fn staggered_refusals_of_one_generation_make_one_token_request() {
         let audit = audit_of(&response);
         assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, ReplayOutcome::Made));
     }
-    assert_eq!((asked.count(), api.sends().len()), (2, 1 + 2 * CALLS));
+    assert_eq!((fetches.count(), api.sends().len()), (2, 1 + 2 * CALLS));
     let stats = source.stats();
     assert_eq!((stats.fetches, stats.rejections, stats.replays), (2, CALLS as u64, CALLS as u64));
 
-    // A refusal of what has been replaced changes nothing, however often it is reported.
+    // To reject a token that is already replaced changes nothing, however often.
     for _ in 0..CALLS {
-        assert!(source.reject(&(), &old), "there is a newer one to send again with");
+        assert!(source.reject(&(), &old), "there is a newer token for a replay");
     }
     assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
-    assert_eq!((source.peek().unwrap().generation(), asked.count()), (2, 2));
+    assert_eq!((source.peek().unwrap().generation(), fetches.count()), (2, 2));
     assert_eq!(source.stats().fetches, 2);
 }
 
-// R23: every request that was in flight heals, each time.
+// R23
 #[tokio::test(start_paused = true)]
-async fn five_revocations_in_a_minute_heal_for_all_that_were_in_flight() {
+async fn after_each_of_five_revocations_in_a_minute_all_requests_in_flight_succeed() {
     const CALLS: usize = 100;
     for apart in [Duration::ZERO, Duration::from_secs(12)] {
-        let (provider, asked) = issuer(|n| async move {
+        let (provider, fetches) = issuer(|n| async move {
             sleep(Duration::from_millis(50)).await;
             token(n)
         });
@@ -170,7 +172,7 @@ async fn five_revocations_in_a_minute_heal_for_all_that_were_in_flight() {
             gate.send_replace(false);
             held.store(0, Ordering::SeqCst);
             let calls: Vec<_> = (0..CALLS).map(|_| tokio::spawn(client.clone().oneshot(get()))).collect();
-            eventually("all are held", || held.load(Ordering::SeqCst) == CALLS).await;
+            eventually("all requests are held", || held.load(Ordering::SeqCst) == CALLS).await;
             revoked.up_to(revocation);
             gate.send_replace(true);
             for call in calls {
@@ -180,15 +182,16 @@ async fn five_revocations_in_a_minute_heal_for_all_that_were_in_flight() {
             }
             advance(apart).await;
         }
-        assert_eq!((asked.count(), api.sends().len()), (6, 1 + 5 * 2 * CALLS));
+        assert_eq!((fetches.count(), api.sends().len()), (6, 1 + 5 * 2 * CALLS));
     }
 }
 
-// An explicitly refused token is gone; a barely refused one outlives an issuer that is down.
+// A token that the server names as invalid is removed. A token that was rejected without a reason is used again if the
+// issuer is down.
 #[tokio::test(start_paused = true)]
-async fn a_failed_renewal_puts_a_barely_refused_token_back_and_no_other() {
-    for (challenge, put_back) in [("", true), (INVALID_TOKEN, false)] {
-        let (provider, asked) = issuer(|n| async move {
+async fn a_failed_fetch_restores_a_token_that_was_rejected_without_a_reason_and_no_other() {
+    for (challenge, restored) in [("", true), (INVALID_TOKEN, false)] {
+        let (provider, fetches) = issuer(|n| async move {
             if n == 1 { token(n) } else { Err(Error::transient("down").with_kind(ErrorKind::Unavailable)) }
         });
         let (api, revoked) = revocable(challenge);
@@ -200,33 +203,33 @@ async fn a_failed_renewal_puts_a_barely_refused_token_back_and_no_other() {
         let audit = audit_of(&response);
         assert_eq!((audit.generation, audit.sends), (Some(1), 1));
         assert_eq!(audit.replay, ReplayOutcome::RefreshFailed(ErrorKind::Unavailable));
-        // The API changes its mind; the issuer does not.
+        // The API accepts the token again, and the issuer is still down.
         revoked.up_to(0);
         let next = client.oneshot(get()).await;
-        match put_back {
+        match restored {
             true => assert_eq!(next.unwrap().status(), 200),
             false => assert_eq!(Error::find(&*next.unwrap_err()).unwrap().kind(), ErrorKind::Unavailable),
         }
-        assert_eq!((asked.count(), api.sends().len()), (2, 2 + usize::from(put_back)));
+        assert_eq!((fetches.count(), api.sends().len()), (2, 2 + usize::from(restored)));
     }
 }
 
-// An issuer that hands the refused token out again has renewed nothing: no second sending.
+// An issuer that returns the rejected token again provides no new token.
 #[tokio::test(start_paused = true)]
-async fn the_refused_token_handed_out_again_is_not_sent_again() {
-    let (provider, asked) = issuer(|_| async { token(1) });
+async fn a_rejected_token_that_the_issuer_returns_again_is_not_replayed() {
+    let (provider, fetches) = issuer(|_| async { token(1) });
     let (api, revoked) = revocable(INVALID_TOKEN);
     let client = layer(provider).layer(api.clone());
     assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
     revoked.up_to(1);
     let response = client.oneshot(get()).await.unwrap();
     assert_eq!(audit_of(&response).replay, ReplayOutcome::RefreshFailed(ErrorKind::Unavailable));
-    assert_eq!((response.status(), asked.count(), api.sends().len()), (StatusCode::UNAUTHORIZED, 2, 2));
+    assert_eq!((response.status(), fetches.count(), api.sends().len()), (StatusCode::UNAUTHORIZED, 2, 2));
 }
 
-// R19, R20: what goes out again is what went out, in its order, but for the token.
+// R19, R20: the header order is the same too.
 #[tokio::test(start_paused = true)]
-async fn the_head_of_a_second_sending_is_the_first_ones_but_for_the_token() {
+async fn the_head_of_a_replay_differs_from_the_first_send_only_in_the_token() {
     #[derive(Clone, Debug, PartialEq)]
     struct Order(u32);
 

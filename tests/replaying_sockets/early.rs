@@ -1,4 +1,4 @@
-//! A refusal that comes while the request's body is still on its way.
+//! A rejection that arrives while the request's body is still being sent.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -35,27 +35,27 @@ async fn send(sender: &mut Sender, bytes: &'static str) {
     sender.send(Ok(Frame::data(Bytes::from(bytes)))).await.unwrap();
 }
 
-/// What the server made of the bodies: how the first one ended, and the others whole.
+/// What the server received: how the first body ended, and the complete other bodies.
 struct Bodies {
     first: Mutex<Option<oneshot::Sender<Result<Bytes, String>>>>,
-    whole: Mutex<Vec<Bytes>>,
+    complete: Mutex<Vec<Bytes>>,
 }
 
-/// Refuses the first request after a part of its body, and goes on reading that body.
+/// Rejects the first request after a part of its body, and continues to read that body.
 async fn server(version: Http) -> (String, Arc<Bodies>, oneshot::Receiver<Result<Bytes, String>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let (sender, first) = oneshot::channel();
-    let bodies = Arc::new(Bodies { first: Mutex::new(Some(sender)), whole: Mutex::default() });
+    let bodies = Arc::new(Bodies { first: Mutex::new(Some(sender)), complete: Mutex::default() });
     let seen = Arc::clone(&bodies);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let seen = Arc::clone(&seen);
-            let service = service_fn(move |request| answer(request, Arc::clone(&seen)));
+            let service = service_fn(move |request| respond(request, Arc::clone(&seen)));
             tokio::spawn(async move {
                 let builder = auto::Builder::new(TokioExecutor::new());
                 let builder = if version == Http::One { builder.http1_only() } else { builder.http2_only() };
-                // A connection that the client breaks off is what is looked for.
+                // The client resets the connection, and the test expects that.
                 let _ = builder.serve_connection(TokioIo::new(stream), service).await;
             });
         }
@@ -63,12 +63,12 @@ async fn server(version: Http) -> (String, Arc<Bodies>, oneshot::Receiver<Result
     (origin, bodies, first)
 }
 
-async fn answer(request: Request<Incoming>, bodies: Arc<Bodies>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn respond(request: Request<Incoming>, bodies: Arc<Bodies>) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut body = request.into_body();
     let first = bodies.first.lock().take();
     let Some(first) = first else {
-        let whole = body.collect().await.unwrap().to_bytes();
-        bodies.whole.lock().push(whole);
+        let bytes = body.collect().await.unwrap().to_bytes();
+        bodies.complete.lock().push(bytes);
         return Ok(Response::new(Full::default()));
     };
     let start = body.frame().await.unwrap().unwrap().into_data().unwrap();
@@ -83,16 +83,16 @@ async fn answer(request: Request<Incoming>, bodies: Arc<Bodies>) -> Result<Respo
         };
         let _ = first.send(end);
     });
-    let refused = Response::builder().status(401).header("www-authenticate", "Bearer error=\"invalid_token\"");
-    Ok(refused.body(Full::from("a body of its own")).unwrap())
+    let rejection = Response::builder().status(401).header("www-authenticate", "Bearer error=\"invalid_token\"");
+    Ok(rejection.body(Full::from("the body of the rejection")).unwrap())
 }
 
-// R19: the first connection never delivers a short body as a whole one, with and without a length announced.
+// R19: the server never takes the truncated first body for a complete one, with or without a content-length.
 #[tokio::test]
-async fn an_early_refusal_breaks_the_first_sending_off_and_the_second_is_whole() {
+async fn an_early_rejection_resets_the_first_send_and_the_replay_is_complete() {
     let _files = crate::FILES.read().await;
     for version in [Http::One, Http::Two] {
-        for announced in [false, true] {
+        for content_length in [false, true] {
             let sandbox = AccessPspSandbox::start().await.unwrap();
             let (origin, bodies, first) = server(version).await;
             let minted = Arc::new(parking_lot::Mutex::new(0));
@@ -105,27 +105,27 @@ async fn an_early_refusal_breaks_the_first_sending_off_and_the_second_is_whole()
             let (mut sender, body) = channel();
             assert!(!body.is_end_stream());
             let mut request = Request::post(format!("{origin}/pay"));
-            if announced {
+            if content_length {
                 request = request.header("content-length", "16");
             }
             let call = tokio::spawn(client.oneshot(request.body(body).unwrap()));
             send(&mut sender, "pay ").await;
-            let broken = first.await.unwrap();
-            assert!(broken.is_err(), "{version:?}, announced: {announced}: {broken:?}");
+            let end = first.await.unwrap();
+            assert!(end.is_err(), "{version:?}, content-length: {content_length}: {end:?}");
             send(&mut sender, "100 to ").await;
             send(&mut sender, "alice").await;
             drop(sender);
             let response = call.await.unwrap().unwrap();
             assert_eq!(response.status(), 200);
             assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::Made);
-            assert_eq!(*bodies.whole.lock(), ["pay 100 to alice"]);
+            assert_eq!(*bodies.complete.lock(), ["pay 100 to alice"]);
         }
     }
 }
 
-// R19: the sandbox refuses as soon as it has the head; nothing is applied twice.
+// R19: the sandbox rejects a request as soon as it has the head. Nothing is applied twice.
 #[tokio::test]
-async fn an_api_that_refuses_before_it_reads_is_healed() {
+async fn a_rejection_before_the_body_is_read_is_replayed() {
     let _files = crate::FILES.read().await;
     for version in [Http::One, Http::Two] {
         let sandbox = AccessPspSandbox::start().await.unwrap();

@@ -1,4 +1,5 @@
-//! What becomes of the first answer: the caller's, unread, or read to its end within bounds and let go.
+//! What happens to a rejection: the caller gets it unread, or the layer reads it to its end, within limits, and drops
+//! it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,19 +11,19 @@ use tower_bearer_auth::replay::{Cloned, Mode, Off};
 
 use super::*;
 
-/// How the first answer's body behaves.
+/// How the body of the rejection behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Behaves {
     /// Ends after this many frames of 1 KiB.
     Ends(usize),
     /// Always has another frame of this many bytes.
     Endless(usize),
-    /// Has nothing, for ever.
+    /// Is pending for ever.
     Hangs,
-    Breaks,
+    Fails,
 }
 
-/// What is done with it.
+/// What was done with the body.
 #[derive(Debug, Default)]
 struct Fate {
     polls: AtomicUsize,
@@ -49,7 +50,7 @@ impl http_body::Body for Watched {
             }
             Behaves::Endless(size) => *size,
             Behaves::Hangs => return Poll::Pending,
-            Behaves::Breaks => return Poll::Ready(Some(Err("the connection broke".into()))),
+            Behaves::Fails => return Poll::Ready(Some(Err("the connection broke".into()))),
         };
         self.fate.bytes.fetch_add(size, Ordering::SeqCst);
         Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![b'x'; size])))))
@@ -64,7 +65,8 @@ impl Drop for Watched {
 
 type Api = BoxCloneSyncService<Request<Body>, Response<Watched>, BoxError>;
 
-/// Refuses the first token with a body that is watched; `Fate` says how far the body had come at the second sending.
+/// Rejects the first token with a body that is watched. The list says, for each send, how many of these bodies were
+/// dropped by then.
 fn api(behaves: Behaves) -> (Api, Arc<Fate>, Arc<Mutex<Vec<usize>>>) {
     let (fate, at_sends) = (Arc::<Fate>::default(), Arc::<Mutex<Vec<usize>>>::default());
     let (of_first, log) = (Arc::clone(&fate), Arc::clone(&at_sends));
@@ -85,9 +87,9 @@ fn post() -> Request<Body> {
     Request::post(API).body(Body::new(Bytes::from("money"))).unwrap()
 }
 
-// R17: without a second sending the caller gets the first answer's own body, not a byte of it read.
+// R17
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_not_replaced_reaches_the_caller_unread() {
+async fn without_a_replay_the_caller_gets_the_rejection_unread() {
     let down = |n: usize| async move {
         if n == 1 { token(n) } else { Err(Error::permanent("wrong secret").with_kind(ErrorKind::InvalidCredentials)) }
     };
@@ -95,7 +97,7 @@ async fn an_answer_that_is_not_replaced_reaches_the_caller_unread() {
         ("never", ReplayOutcome::Off, true),
         ("off", ReplayOutcome::Off, true),
         ("no copy", ReplayOutcome::NoCopy, true),
-        ("failed renewal", ReplayOutcome::RefreshFailed(ErrorKind::InvalidCredentials), false),
+        ("failed fetch", ReplayOutcome::RefreshFailed(ErrorKind::InvalidCredentials), false),
         ("empty budget", ReplayOutcome::BudgetExhausted, true),
     ];
     for (name, replay, up) in cases {
@@ -108,7 +110,7 @@ async fn an_answer_that_is_not_replaced_reaches_the_caller_unread() {
             "off" => layer.bodies(Off).layer(inner).oneshot(get()).await.unwrap(),
             "no copy" => layer.layer(inner).oneshot(post()).await.unwrap(),
             "empty budget" => {
-                // A token that nobody took was refused elsewhere: the bucket is empty, and the token stays.
+                // Rejecting a token that no server accepted empties the budget, and the second token stays.
                 let first = source.token().await.unwrap();
                 assert!(source.reject(&(), &first));
                 let second = source.token().await.unwrap();
@@ -134,9 +136,9 @@ async fn an_answer_that_is_not_replaced_reaches_the_caller_unread() {
     }
 }
 
-// R21: a refused answer is read to its end so that its connection can be used again, within 64 KiB and 100 ms.
+// R21: for at most 64 KiB and 100 ms, so that its connection can be reused.
 #[tokio::test(start_paused = true)]
-async fn a_replaced_answer_is_drained_within_bounds_and_let_go_before_the_second_sending() {
+async fn a_rejection_is_drained_within_limits_and_dropped_before_the_replay() {
     let cap = 64 * 1024;
     for (behaves, bytes, at_most, waits) in [
         (Behaves::Ends(0), 0..=0, 1, false),
@@ -147,29 +149,29 @@ async fn a_replaced_answer_is_drained_within_bounds_and_let_go_before_the_second
         (Behaves::Endless(1 << 20), 1 << 20..=1 << 20, 1, false),
         (Behaves::Endless(0), 0..=0, cap + 1, false),
         (Behaves::Hangs, 0..=0, 3, true),
-        (Behaves::Breaks, 0..=0, 1, false),
+        (Behaves::Fails, 0..=0, 1, false),
     ] {
         let (inner, fate, sends) = api(behaves);
-        let (provider, asked) = issuer(|n| async move { token(n) });
+        let (provider, fetches) = issuer(|n| async move { token(n) });
         let client = layer(provider).layer(inner);
         let before = tokio::time::sleep(Duration::ZERO).deadline();
         let response = client.oneshot(get()).await.unwrap();
         let took = tokio::time::sleep(Duration::ZERO).deadline() - before;
-        assert_eq!((response.status(), asked.count()), (StatusCode::OK, 2), "{behaves:?}");
+        assert_eq!((response.status(), fetches.count()), (StatusCode::OK, 2), "{behaves:?}");
         assert!(bytes.contains(&fate.bytes.load(Ordering::SeqCst)), "{behaves:?}: {fate:?}");
         assert!((1..=at_most).contains(&fate.polls.load(Ordering::SeqCst)), "{behaves:?}: {fate:?}");
-        assert_eq!(*sends.lock(), [0, 1], "{behaves:?}: the first body is gone at the second sending");
+        assert_eq!(*sends.lock(), [0, 1], "{behaves:?}: the first body is dropped before the replay");
         let patience = if waits { 100..=110 } else { 0..=10 };
         assert!(patience.contains(&took.as_millis()), "{behaves:?} took {took:?}");
     }
 }
 
-// R14, R21: a heal that began to drain in one runtime, which ends, goes on in another.
+// R14, R21: the drain starts in one runtime and goes on in another.
 #[test]
-fn a_heal_that_drains_survives_the_end_of_its_runtime() {
+fn a_replay_that_drains_survives_the_end_of_its_runtime() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (inner, fate, _) = api(Behaves::Hangs);
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let client = layer(provider).layer(inner);
     let mut call = Box::pin(client.oneshot(get()));
     let ends = runtime();
@@ -181,5 +183,5 @@ fn a_heal_that_drains_survives_the_end_of_its_runtime() {
     });
     drop(ends);
     assert_eq!(runtime().block_on(call).unwrap().status(), 200);
-    assert_eq!((asked.count(), fate.dropped.load(Ordering::SeqCst)), (2, 1));
+    assert_eq!((fetches.count(), fate.dropped.load(Ordering::SeqCst)), (2, 1));
 }

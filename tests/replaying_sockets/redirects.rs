@@ -1,4 +1,4 @@
-//! Where a redirect may lead, and what arrives there, in both orders.
+//! Redirects: which headers arrive at the target, with the follower outside and inside of the layer.
 
 use http::{HeaderMap, HeaderName};
 use tower_bearer_auth::{Error, ErrorKind, FetchContext, IssuedToken, TokenProvider};
@@ -10,7 +10,7 @@ use super::*;
 const TOKEN: &str = "canary-token-0123456789";
 const KEY: &str = "canary-key-0123456789";
 
-/// A provider that puts its token into this header, and an API key beside it.
+/// A provider that uses this header for its token, and adds an API key.
 struct Canary(&'static str);
 
 const HEADERS: [&str; 2] = ["authorization", "authorizationtoken"];
@@ -36,7 +36,7 @@ fn moved(status: u16, location: &str) -> ScriptedResponse {
     ScriptedResponse::new(StatusCode::from_u16(status).unwrap()).header(http::header::LOCATION, location)
 }
 
-/// Host and port.
+/// The host and the port.
 fn authority(recorder: &Recorder) -> String {
     recorder.origin().split_once("://").unwrap().1.to_owned()
 }
@@ -55,9 +55,9 @@ fn get(url: &str) -> Request<Body> {
     Request::get(url).body(Body::default()).unwrap()
 }
 
-// R25, R28: followers above the layer. Each hop passes the layer, which looks at where it goes.
+// R25, R28: the follower is outside of the layer, so the layer checks the origin of each hop.
 #[tokio::test]
-async fn above_the_layer_no_redirect_takes_a_secret_along() {
+async fn a_follower_outside_of_the_layer_sends_no_secret_to_another_origin() {
     let _files = crate::FILES.read().await;
     let sandbox = AccessPspSandbox::start().await.unwrap();
     for header in HEADERS {
@@ -84,12 +84,12 @@ async fn above_the_layer_no_redirect_takes_a_secret_along() {
                 assert_nothing_leaked(&foreign, location);
             }
         }
-        // To clear text on a host that has https: an error before any I/O.
+        // To clear text on a host that is allowed over https: an error before any I/O.
         api.respond_with(moved(302, &clear.origin()));
         let error = client.clone().oneshot(get(&api.origin())).await.unwrap_err();
         assert_eq!(Error::find(&*error).unwrap().kind(), ErrorKind::InsecureUrl);
         assert_eq!(clear.connections(), 0);
-        // To the API's own port under another name, or with a user name before it: the API, but not by its origin.
+        // To the API's port by another name, or with a user name: the same server, but not an allowed origin.
         for location in [format!("https://localhost:{}/x", port(&api)), format!("https://user:pw@{api_at}/x")] {
             let before = api.requests().len();
             api.respond_with(moved(302, &location));
@@ -97,12 +97,15 @@ async fn above_the_layer_no_redirect_takes_a_secret_along() {
             let carried: Vec<_> = api.requests()[before..].iter().map(|request| carries_token(request)).collect();
             assert_eq!((carried[0], carried[1]), (true, false), "{location}");
         }
-        // And without any redirect.
+        // The same URLs without a redirect.
         for url in elsewhere.iter().filter(|url| url.starts_with("https")) {
             assert_eq!(client.clone().oneshot(get(url)).await.unwrap().status(), 200);
             assert_nothing_leaked(&foreign, url);
         }
-        assert!(api.has_seen(TOKEN.as_bytes()) && api.has_seen(KEY.as_bytes()), "the search finds what is there");
+        assert!(
+            api.has_seen(TOKEN.as_bytes()) && api.has_seen(KEY.as_bytes()),
+            "the search finds the secrets at the API"
+        );
     }
 }
 
@@ -110,9 +113,9 @@ fn carries_token(request: &[u8]) -> bool {
     String::from_utf8_lossy(request).contains(TOKEN)
 }
 
-// A redirect within the API is stamped at each hop, also under a token that was renewed on the way.
+// Each hop is stamped, with the new token after the replay.
 #[tokio::test]
-async fn above_the_layer_a_redirect_within_the_api_is_stamped_and_healed() {
+async fn a_redirect_within_the_api_is_stamped_and_replayed() {
     let _files = crate::FILES.read().await;
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let layer = BearerAuthLayer::new(provider(&sandbox).api_key(KEY).build().unwrap());
@@ -129,14 +132,14 @@ async fn above_the_layer_a_redirect_within_the_api_is_stamped_and_healed() {
     assert!(seen.iter().all(|request| request.headers["x-api-key"] == KEY));
 }
 
-/// What arrived at the foreign server: the token, the API key.
+/// Whether the token and the API key arrived at the foreign server.
 fn leaks(foreign: &Recorder) -> [bool; 2] {
     [TOKEN, KEY].map(|secret| foreign.has_seen(secret.as_bytes()))
 }
 
-// R25: below the layer a follower repeats what was stamped. It takes Authorization off; it knows no other secret.
+// R25: the follower repeats the stamped headers. It removes `Authorization`, and no other header.
 #[tokio::test]
-async fn below_the_layer_a_follower_leaks_every_header_but_authorization() {
+async fn a_follower_inside_of_the_layer_leaks_every_header_except_authorization() {
     let _files = crate::FILES.read().await;
     let sandbox = AccessPspSandbox::start().await.unwrap();
     for (header, expected) in HEADERS.into_iter().zip([[false, true], [true, true]]) {
@@ -150,9 +153,9 @@ async fn below_the_layer_a_follower_leaks_every_header_but_authorization() {
     }
 }
 
-// R25: reqwest follows redirects by itself, and stands below the layer: it has to be told not to.
+// R25: reqwest is inside of the layer and follows redirects by default.
 #[tokio::test]
-async fn reqwest_below_the_layer_leaks_every_header_but_authorization_unless_it_follows_nothing() {
+async fn reqwest_inside_of_the_layer_leaks_every_header_except_authorization_unless_it_follows_no_redirect() {
     let _files = crate::FILES.read().await;
     for (header, expected) in HEADERS.into_iter().zip([[false, true], [true, true]]) {
         for follows in [true, false] {
@@ -160,7 +163,7 @@ async fn reqwest_below_the_layer_leaks_every_header_but_authorization_unless_it_
             let foreign = Recorder::start().await.unwrap();
             api.respond_with(moved(302, &foreign.origin()));
             let policy = if follows { reqwest::redirect::Policy::default() } else { reqwest::redirect::Policy::none() };
-            // Clear text all the way; without a process default reqwest has to be told about TLS all the same.
+            // No connection uses TLS here, but reqwest needs a TLS configuration if there is no process default.
             let tls =
                 rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
                     .with_safe_default_protocol_versions()

@@ -1,4 +1,4 @@
-//! A body that passes through and is kept on its way.
+//! A body that is kept while it is sent.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,20 +12,21 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 
-use super::replay::{Bodies, sealed};
+use super::bodies::{Bodies, KeepBody};
 use crate::error::BoxError;
 
-/// A smaller frame is copied: it may be a few bytes out of a large buffer, all of which it would keep in memory.
+/// Frames smaller than this are copied. A frame can be a few bytes of a large buffer, and keeping it would keep the
+/// whole buffer in memory.
 const COPIED_BELOW: usize = 4 * 1024;
 
-/// Keeps what has passed through of a body, up to a limit.
+/// Keeps a body while it is sent, up to a limit.
 ///
-/// On a refusal below the limit the second sending starts with what was kept and goes on with the rest of the caller's
-/// body, which is read once. Past the limit there is no second sending, and the caller gets the answer.
+/// If the request is rejected below the limit, the replay sends what was kept, and then the rest of the caller's body,
+/// which is read only once. Above the limit there is no replay, and the caller gets the rejection.
 ///
-/// The limit counts the bytes of the data and of the trailers. Frames of less than 4 KiB are copied into one buffer, so that
-/// a row of small ones takes no more memory than their bytes; larger ones are shared with the body that they came from,
-/// and keep as much memory as it gave them. The second sending may be cut into other frames than the first.
+/// The limit counts the bytes of data and trailers. Frames smaller than 4 KiB are copied into one buffer, so that many
+/// small frames take no more memory than their bytes. Larger frames are shared with the caller's body and keep its
+/// buffers in memory. The frames of the replay can have other sizes than those of the first send.
 ///
 /// ```
 /// use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
@@ -42,8 +43,8 @@ pub struct Buffered<F> {
 }
 
 impl<F> Buffered<F> {
-    /// Keeps up to `limit` bytes of each body. `wrap` makes a [`ReplayBody`] into the stack's own body type, for
-    /// instance `tonic::body::Body::new`.
+    /// Keeps up to `limit` bytes of each body. `wrap` converts a [`ReplayBody`] to the body type of the stack, for
+    /// example `tonic::body::Body::new`.
     pub fn new(limit: usize, wrap: F) -> Self {
         Self { limit, wrap }
     }
@@ -55,84 +56,92 @@ impl<F> fmt::Debug for Buffered<F> {
     }
 }
 
-impl<F> sealed::Sealed for Buffered<F> {}
-
+#[diagnostic::do_not_recommend]
 impl<B, F> Bodies<B> for Buffered<F>
 where
     B: Body,
     B::Error: Into<BoxError>,
     F: Fn(ReplayBody<B>) -> B + Clone,
 {
+}
+
+impl<B, F> KeepBody<B> for Buffered<F>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+    F: Fn(ReplayBody<B>) -> B + Clone,
+{
     type Kept = Recorded<B>;
-    type Room<C> = Option<C>;
+    type Storage<C> = Option<C>;
 
     const WRAPS: bool = true;
 
     fn wrap(&self, body: B) -> (B, Option<Recorded<B>>) {
-        let tape = Arc::new(Mutex::new(Tape {
+        let recording = Arc::new(Mutex::new(Recording {
             exact: body.size_hint().exact().is_some(),
             body: Some(Box::pin(body)),
             kept: Kept::default(),
             trailers: None,
-            room: Some(self.limit),
+            budget: Some(self.limit),
             ended: false,
             reader: AtomicWaker::new(),
         }));
-        let first = ReplayBody { side: Side::Recording(Arc::clone(&tape)) };
-        ((self.wrap)(first), Some(Recorded { tape }))
+        let first = ReplayBody { mode: BodyMode::Record(Arc::clone(&recording)) };
+        ((self.wrap)(first), Some(Recorded { recording }))
     }
 
-    fn is_whole(&self, recorded: &Recorded<B>) -> bool {
-        recorded.tape.lock().room.is_some()
+    fn is_complete(&self, recorded: &Recorded<B>) -> bool {
+        recorded.recording.lock().budget.is_some()
     }
 
-    fn remake(&self, recorded: Recorded<B>) -> Option<B> {
-        let mut tape = recorded.tape.lock();
-        tape.room?;
-        // From here on the first sending, should anything still read it, ends in an error and not in a short body.
-        let (body, kept) = (tape.body.take()?, std::mem::take(&mut tape.kept).into_frames());
-        let replaying = Replaying { kept, body, trailers: tape.trailers.take(), ended: tape.ended, exact: tape.exact };
-        let reader = tape.reader.take();
-        drop(tape);
-        // The caller's body wakes whoever polled it last, which the first sending will not be again.
+    fn restore(&self, recorded: Recorded<B>) -> Option<B> {
+        let mut recording = recorded.recording.lock();
+        recording.budget?;
+        // The first send may still be reading. From now on it gets an error and not a truncated body.
+        let (body, kept) = (recording.body.take()?, std::mem::take(&mut recording.kept).into_frames());
+        let trailers = recording.trailers.take();
+        let replay = Replay { kept, body, trailers, ended: recording.ended, exact: recording.exact };
+        let reader = recording.reader.take();
+        drop(recording);
+        // The caller's body would wake the first send, which does not poll it any more. So wake it here.
         if let Some(reader) = reader {
             reader.wake();
         }
-        Some((self.wrap)(ReplayBody { side: Side::Replaying(replaying) }))
+        Some((self.wrap)(ReplayBody { mode: BodyMode::Replay(replay) }))
     }
 }
 
-/// What a second sending is made from.
-pub struct Recorded<B> {
-    tape: Arc<Mutex<Tape<B>>>,
+/// What the body of a replay is made from.
+pub(crate) struct Recorded<B> {
+    recording: Arc<Mutex<Recording<B>>>,
 }
 
-/// A body that keeps what passes through it, or that sends what was kept.
+/// The body that [`Buffered`] sends: it records the caller's body, or it replays what was recorded.
 pub struct ReplayBody<B> {
-    side: Side<B>,
+    mode: BodyMode<B>,
 }
 
-enum Side<B> {
-    Recording(Arc<Mutex<Tape<B>>>),
-    Replaying(Replaying<B>),
+enum BodyMode<B> {
+    Record(Arc<Mutex<Recording<B>>>),
+    Replay(Replay<B>),
 }
 
-struct Tape<B> {
-    /// `None` once the second sending has taken it over.
+struct Recording<B> {
+    /// `None` after the replay has taken it.
     body: Option<Pin<Box<B>>>,
     kept: Kept,
     trailers: Option<HeaderMap>,
-    /// How many more bytes may be kept; `None` once the copy is not whole.
-    room: Option<usize>,
-    /// A body that has ended is not asked again: some panic.
+    /// How many more bytes may be kept. `None` if the copy is incomplete.
+    budget: Option<usize>,
+    /// Whether the body has ended. Such a body is not polled again, because some bodies panic.
     ended: bool,
-    /// Whether the body knew its length, and so went out without chunks.
+    /// Whether the body had an exact length, so that it was sent without chunked encoding.
     exact: bool,
-    /// Who waits for the next frame of the first sending.
+    /// The task of the first send, if it waits for a frame.
     reader: AtomicWaker,
 }
 
-struct Replaying<B> {
+struct Replay<B> {
     kept: VecDeque<Bytes>,
     body: Pin<Box<B>>,
     trailers: Option<HeaderMap>,
@@ -143,7 +152,7 @@ struct Replaying<B> {
 #[derive(Default)]
 struct Kept {
     frames: VecDeque<Bytes>,
-    /// Small frames since the last of `frames`.
+    /// The small frames after the last one in `frames`.
     small: BytesMut,
 }
 
@@ -152,48 +161,48 @@ impl Kept {
         if data.len() < COPIED_BELOW {
             self.small.extend_from_slice(data);
         } else {
-            self.close();
+            self.flush();
             self.frames.push_back(data.clone());
         }
     }
 
-    fn close(&mut self) {
+    fn flush(&mut self) {
         if !self.small.is_empty() {
             self.frames.push_back(self.small.split().freeze());
         }
     }
 
     fn into_frames(mut self) -> VecDeque<Bytes> {
-        self.close();
+        self.flush();
         self.frames
     }
 }
 
-impl<B> Tape<B> {
-    /// Takes `bytes` off the room; without enough of it the copy is given up.
-    fn charge(&mut self, bytes: usize) -> bool {
-        self.room = self.room.and_then(|room| room.checked_sub(bytes));
-        if self.room.is_none() {
-            self.give_up();
+impl<B> Recording<B> {
+    /// Takes `bytes` from the budget. If the budget is too small, the copy is discarded.
+    fn spend(&mut self, bytes: usize) -> bool {
+        self.budget = self.budget.and_then(|budget| budget.checked_sub(bytes));
+        if self.budget.is_none() {
+            self.discard();
         }
-        self.room.is_some()
+        self.budget.is_some()
     }
 
     fn keep(&mut self, data: &Bytes) {
-        // Empty frames say nothing.
-        if !data.is_empty() && self.charge(data.len()) {
+        // Empty frames are not kept: they change nothing, and they would not count against the limit.
+        if !data.is_empty() && self.spend(data.len()) {
             self.kept.push(data);
         }
     }
 
     fn keep_trailers(&mut self, trailers: &HeaderMap) {
-        if self.charge(trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()) {
+        if self.spend(trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()) {
             self.trailers = Some(trailers.clone());
         }
     }
 
-    fn give_up(&mut self) {
-        self.room = None;
+    fn discard(&mut self) {
+        self.budget = None;
         self.kept = Kept::default();
         self.trailers = None;
     }
@@ -201,13 +210,13 @@ impl<B> Tape<B> {
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
-impl<B: Body> Tape<B>
+impl<B: Body> Recording<B>
 where
     B::Error: Into<BoxError>,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
         let Some(body) = self.body.as_mut() else {
-            return Poll::Ready(Some(Err("the request was refused and is being sent again".into())));
+            return Poll::Ready(Some(Err("the request was rejected and is being replayed".into())));
         };
         self.reader.register(cx.waker());
         let frame = ready!(poll_frame(body.as_mut(), cx));
@@ -219,7 +228,7 @@ where
                     self.keep_trailers(trailers);
                 }
             }
-            Some(Err(_)) => self.give_up(),
+            Some(Err(_)) => self.discard(),
             None => self.ended = true,
         }
         Poll::Ready(frame)
@@ -246,16 +255,16 @@ where
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
-        match &mut self.get_mut().side {
-            Side::Recording(shared) => {
-                let mut tape = shared.lock();
-                // The answer is with the caller: nobody will ask for the copy.
+        match &mut self.get_mut().mode {
+            BodyMode::Record(shared) => {
+                let mut recording = shared.lock();
+                // The response future is complete, so there will be no replay.
                 if Arc::strong_count(shared) == 1 {
-                    tape.give_up();
+                    recording.discard();
                 }
-                tape.poll(cx)
+                recording.poll(cx)
             }
-            Side::Replaying(copy) => {
+            BodyMode::Replay(copy) => {
                 if let Some(data) = copy.kept.pop_front() {
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
@@ -271,23 +280,26 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.side {
-            Side::Recording(tape) => tape.lock().body.as_ref().is_some_and(|body| body.is_end_stream()),
-            Side::Replaying(copy) => {
+        match &self.mode {
+            BodyMode::Record(recording) => recording.lock().body.as_ref().is_some_and(|body| body.is_end_stream()),
+            BodyMode::Replay(copy) => {
                 copy.kept.is_empty() && copy.trailers.is_none() && (copy.ended || copy.body.is_end_stream())
             }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.side {
-            Side::Recording(tape) => tape.lock().body.as_ref().map(|body| body.size_hint()).unwrap_or_default(),
-            Side::Replaying(copy) => {
+        match &self.mode {
+            BodyMode::Record(recording) => {
+                recording.lock().body.as_ref().map(|body| body.size_hint()).unwrap_or_default()
+            }
+            BodyMode::Replay(copy) => {
                 let kept: u64 = copy.kept.iter().map(|data| data.len() as u64).sum();
                 let rest = if copy.ended { SizeHint::with_exact(0) } else { copy.body.size_hint() };
                 let mut hint = SizeHint::new();
                 hint.set_lower(rest.lower().saturating_add(kept));
-                // What went out in chunks does so again: a length would leave the trailers out.
+                // A body that was sent with chunked encoding is replayed so. With a length its trailers would not be
+                // sent.
                 if let Some(upper) = rest.upper().filter(|_| copy.exact).and_then(|upper| upper.checked_add(kept)) {
                     hint.set_upper(upper);
                 }
