@@ -1,4 +1,4 @@
-//! A provider of one's own, with keys of its own: one token for each tenant of a platform.
+//! A provider for one issuer that gives each tenant its own token.
 //!
 //! ```sh
 //! cargo run --example custom_provider
@@ -17,27 +17,25 @@ use tower_bearer_auth::{
     BearerAuthLayer, BoxError, Error, ErrorKind, FetchContext, FromExtension, IssuedToken, TokenProvider,
 };
 
-/// Put into a request's extensions, it says for which tenant the request is.
+/// The tenant of a request. The caller puts it into the extensions of the request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Tenant(&'static str);
 
-/// An issuer that would be asked over the network; here it is in the process.
+/// The provider. A real one sends a request to its issuer; this one creates the tokens itself.
 #[derive(Clone, Default)]
 struct Issuer {
-    asked: Arc<AtomicUsize>,
+    token_requests: Arc<AtomicUsize>,
 }
 
 impl TokenProvider for Issuer {
     type Key = FromExtension<Tenant>;
 
     async fn fetch(&self, key: &Self::Key, _: &FetchContext) -> Result<IssuedToken, Error> {
-        let nth = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let number = self.token_requests.fetch_add(1, Ordering::SeqCst) + 1;
         match key.0.0 {
-            "umbrella" => {
-                let error = Error::permanent("403").with_kind(ErrorKind::InvalidCredentials);
-                Err(error.with_message("the issuer has no contract with umbrella"))
-            }
-            tenant => Ok(IssuedToken::bearer(format!("{tenant}-{nth}"))?.expires_in(Duration::from_secs(600))),
+            "umbrella" => Err(Error::new(ErrorKind::InvalidCredentials, "the issuer does not know umbrella")
+                .with_hint("sign a contract with umbrella first")),
+            tenant => Ok(IssuedToken::bearer(format!("{tenant}-{number}"))?.expires_in(Duration::from_secs(600))),
         }
     }
 }
@@ -47,19 +45,22 @@ async fn main() -> Result<(), BoxError> {
     let issuer = Issuer::default();
     let layer = BearerAuthLayer::new(issuer.clone()).allow_origin("https://api.example.com")?;
     let api = service_fn(|request: Request<Full<Bytes>>| async move {
-        println!("    the API saw {:?}", request.headers()["authorization"].to_str().unwrap_or("no text"));
+        println!("    the API received {:?}", request.headers()["authorization"].to_str().unwrap_or_default());
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
     });
     for tenant in [Some("acme"), Some("globex"), Some("acme"), Some("umbrella"), None] {
-        println!("{}", tenant.unwrap_or("nobody"));
+        println!("{}", tenant.unwrap_or("no tenant"));
         let mut request = Request::get("https://api.example.com/orders").body(Full::default())?;
         if let Some(tenant) = tenant {
             request.extensions_mut().insert(Tenant(tenant));
         }
         if let Err(error) = layer.layer(api).oneshot(request).await {
-            println!("    not sent: {error}");
+            println!("    {error}");
+            if let Some(hint) = Error::find(&*error).and_then(Error::hint) {
+                println!("    hint: {hint}");
+            }
         }
     }
-    println!("{} token requests", issuer.asked.load(Ordering::SeqCst));
+    println!("{} token requests", issuer.token_requests.load(Ordering::SeqCst));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! hyper-util's pooled client below the layer: a cold start, and a token that is withdrawn with requests in flight.
+//! The layer over the pooled client of hyper-util: a cold start, and a revocation while requests are pending.
 //!
 //! ```sh
 //! cargo run --example hyper
@@ -34,7 +34,7 @@ async fn main() -> Result<(), BoxError> {
         .api_origin(sandbox.api_origin())
         .http_client(HttpClient::builder().roots_pem(sandbox.ca_pem()).build()?)
         .build()?;
-    // A copy of the body is kept for a second sending: it is cheap to clone.
+    // `Full<Bytes>` is cheap to clone, so requests with a body can be replayed.
     let layer = BearerAuthLayer::new(provider).bodies(replay::Cloned);
     let wallet = layer.layer(https_client(sandbox.ca_pem())?);
 
@@ -49,10 +49,10 @@ async fn main() -> Result<(), BoxError> {
     };
     let (opened, ()) = tokio::join!(open_sessions(&wallet, &sandbox), revoke);
     opened?;
-    report("a revocation in flight", &sandbox, SESSIONS)
+    report("a revocation while requests are pending", &sandbox, SESSIONS)
 }
 
-/// The cryptography is named, so that it does not matter which ones are compiled in, and which is the process default.
+/// The client names its cryptography, so it does not depend on the default of the process.
 fn https_client(ca_pem: &str) -> Result<Https, BoxError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes())?)?;
@@ -76,23 +76,23 @@ async fn open_sessions(
             .body(Full::from(format!(r#"{{"reference":"order {number}"}}"#)))?;
         calls.spawn(async move { wallet.ready().await?.call(request).await });
     }
-    while let Some(answer) = calls.join_next().await {
-        let status = answer??.status();
+    while let Some(response) = calls.join_next().await {
+        let status = response??.status();
         if status != StatusCode::CREATED {
-            return Err(format!("the API answered {status}").into());
+            return Err(format!("the API responded with {status}").into());
         }
     }
     Ok(())
 }
 
-/// Says what the servers counted since the last time.
-fn report(what: &str, sandbox: &AccessPspSandbox, expected_refusals: usize) -> Result<(), BoxError> {
+/// Prints and checks what the servers counted since the last report.
+fn report(what: &str, sandbox: &AccessPspSandbox, expected_rejections: usize) -> Result<(), BoxError> {
     let (sessions, tokens) = (sandbox.sessions().len(), sandbox.token_request_count());
     let requests = sandbox.api_requests();
-    let refused = requests.iter().filter(|request| request.status == Some(StatusCode::UNAUTHORIZED)).count();
+    let rejected = requests.iter().filter(|request| request.status == Some(StatusCode::UNAUTHORIZED)).count();
     let version = requests[0].version;
-    println!("{what}: {sessions} sessions over {version:?}, {refused} refused on the way, {tokens} token request");
+    println!("{what}: {sessions} sessions over {version:?}, {rejected} rejected requests, {tokens} token request");
     sandbox.reset_records();
-    let right = (sessions, refused, tokens) == (SESSIONS, expected_refusals, 1);
-    if right { Ok(()) } else { Err("not as it should be".into()) }
+    let is_expected = (sessions, rejected, tokens) == (SESSIONS, expected_rejections, 1);
+    if is_expected { Ok(()) } else { Err("the counts differ from the expected ones".into()) }
 }

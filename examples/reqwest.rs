@@ -1,4 +1,4 @@
-//! reqwest in both ways: `TokenSource` alone beside a `reqwest::Client`, and the layer above one, as a tower stack.
+//! Two ways to use reqwest: a `TokenSource` next to a `reqwest::Client`, and the layer over the client in a tower stack.
 //!
 //! ```sh
 //! cargo run --example reqwest
@@ -30,30 +30,30 @@ async fn main() -> Result<(), BoxError> {
     let client = client(sandbox.ca_pem())?;
     let url = format!("{}/echo", sandbox.api_origin());
 
-    for what in ["alone, cold", "alone, after a revocation"] {
+    for what in ["token source, cold start", "token source, after a revocation"] {
         let status = get(&client, &source, &url).await?.status();
         report(what, status, &sandbox)?;
         sandbox.revoke_all();
     }
 
-    // Redirects are followed above the layer, which looks at where each hop goes. Both ways share one cache of tokens.
+    // `FollowRedirect` is above the layer, so the layer checks the origin of each redirect. Both ways share one token cache.
     let stack = ServiceBuilder::new()
         .layer(FollowRedirectLayer::new())
         .layer(source.layer())
         .map_response(Response::<Body>::from)
         .filter(|request: Request<Body>| reqwest::Request::try_from(request))
         .service(client);
-    let elsewhere = sandbox.recorder().await?;
-    let location = HeaderValue::from_str(&elsewhere.origin())?;
+    let foreign = sandbox.recorder().await?;
+    let location = HeaderValue::from_str(&foreign.origin())?;
     sandbox.script_api(ScriptedResponse::new(StatusCode::FOUND).header(header::LOCATION, location));
     let status = stack.oneshot(Request::get(&url).body(Body::default())?).await?.status();
-    report("as a stack, refused, then sent elsewhere", status, &sandbox)?;
-    let leaked = elsewhere.has_seen(b"Bearer");
-    println!("elsewhere: {} request, a token in it: {leaked}", elsewhere.request_count());
-    if leaked || elsewhere.request_count() != 1 { Err("the token went along".into()) } else { Ok(()) }
+    report("tower stack, a rejection, then a redirect", status, &sandbox)?;
+    let leaked = foreign.has_seen(b"Bearer");
+    println!("foreign server: {} request, with a token: {leaked}", foreign.request_count());
+    if leaked || foreign.request_count() != 1 { Err("the foreign server received a token".into()) } else { Ok(()) }
 }
 
-/// A client that follows no redirect, with the cryptography named: no process default is needed.
+/// A client that follows no redirects. It names its cryptography, so it does not depend on the default of the process.
 fn client(ca_pem: &str) -> Result<Client, BoxError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes())?)?;
@@ -66,26 +66,27 @@ fn client(ca_pem: &str) -> Result<Client, BoxError> {
     Ok(builder.redirect(redirect::Policy::none()).no_proxy().build()?)
 }
 
-/// What the layer does, by hand, for a request that may be sent twice. The caller vouches for where `url` leads.
+/// Does what the layer does, for an idempotent request. It does not check the origin of `url`.
 async fn get(client: &Client, source: &TokenSource<AccessPsp>, url: &str) -> Result<reqwest::Response, BoxError> {
     let mut token = source.token().await?;
-    let mut answer = client.get(url).header(header::AUTHORIZATION, token.header_value()).send().await?;
-    if answer.status() == StatusCode::UNAUTHORIZED && source.reject(&(), &token) {
+    let mut response = client.get(url).header(header::AUTHORIZATION, token.header_value()).send().await?;
+    if response.status() == StatusCode::UNAUTHORIZED && source.reject(&(), &token) {
         token = source.token().await?;
-        answer = client.get(url).header(header::AUTHORIZATION, token.header_value()).send().await?;
+        response = client.get(url).header(header::AUTHORIZATION, token.header_value()).send().await?;
     }
-    if answer.status().is_success() {
+    if response.status().is_success() {
         source.accept(&token);
     }
-    Ok(answer)
+    Ok(response)
 }
 
 fn report(what: &str, status: StatusCode, sandbox: &AccessPspSandbox) -> Result<(), BoxError> {
     let requests = sandbox.api_requests();
     let version = requests[0].version;
     let (sends, tokens) = (requests.len(), sandbox.token_request_count());
-    println!("{what}: {status} over {version:?}, {sends} sent, {tokens} token request");
+    println!("{what}: {status} over {version:?}, sent {sends} time(s), {tokens} token request");
     sandbox.reset_records();
-    let expected = if what.ends_with("cold") { 1 } else { 2 };
-    if (status, sends, tokens) == (StatusCode::OK, expected, 1) { Ok(()) } else { Err("not as it should be".into()) }
+    let expected = if what.ends_with("cold start") { 1 } else { 2 };
+    let is_expected = (status, sends, tokens) == (StatusCode::OK, expected, 1);
+    if is_expected { Ok(()) } else { Err("the counts differ from the expected ones".into()) }
 }

@@ -1,4 +1,5 @@
-//! gRPC by tonic: a call and a stream of a health service that wants a token, and says `UNAUTHENTICATED` to a bad one.
+//! gRPC with tonic: a call and a stream of a health service that needs a token. The service rejects an invalid token with
+//! `UNAUTHENTICATED`.
 //!
 //! ```sh
 //! cargo run --example tonic
@@ -25,8 +26,8 @@ use tower_bearer_auth_sandbox::AccessPspSandbox;
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let sandbox = Arc::new(AccessPspSandbox::start().await?);
-    let refused = Arc::new(AtomicUsize::new(0));
-    let (reporter, origin) = serve(&sandbox, &refused)?;
+    let rejected = Arc::new(AtomicUsize::new(0));
+    let (reporter, origin) = serve(&sandbox, &rejected)?;
     let provider = ClientCredentials::builder()
         .client_id(sandbox.client_id())
         .client_secret(sandbox.client_secret())
@@ -36,35 +37,35 @@ async fn main() -> Result<(), BoxError> {
         .build()?;
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(sandbox.ca_pem()));
     let channel = Channel::builder(origin.clone()).tls_config(tls)?.connect().await?;
-    // tonic's body cannot be cloned: what has been sent of it is kept, up to a limit, for a second sending.
+    // tonic's body cannot be cloned. The layer keeps what has been sent of it, up to a limit, for a replay.
     let bodies = Buffered::new(64 * 1024, Body::new as fn(ReplayBody<Body>) -> Body);
     let stack = BearerAuthLayer::new(provider).bodies(bodies).layer(channel);
-    // With its origin, so that the layer can see where a call goes.
+    // With the origin, the URI of each call is absolute. The layer needs it to check the origin.
     let mut client = HealthClient::with_origin(stack, origin);
 
-    let answer = client.check(HealthCheckRequest::default()).await?.into_inner();
-    report("a call", &[answer], &sandbox, &refused, 0)?;
+    let response = client.check(HealthCheckRequest::default()).await?.into_inner();
+    report("a call", &[response], &sandbox, &rejected, 0)?;
 
     sandbox.revoke_all();
     let mut stream = client.watch(HealthCheckRequest::default()).await?.into_inner();
-    let mut answers = vec![stream.message().await?.ok_or("the stream ended")?];
+    let mut responses = vec![stream.message().await?.ok_or("the stream ended")?];
     reporter.set_service_status("", NotServing).await;
-    answers.push(stream.message().await?.ok_or("the stream ended")?);
-    report("a stream after a revocation", &answers, &sandbox, &refused, 1)
+    responses.push(stream.message().await?.ok_or("the stream ended")?);
+    report("a stream after a revocation", &responses, &sandbox, &rejected, 1)
 }
 
-/// The server: tonic's own health service, behind a check of the token, on a port of loopback.
-fn serve(sandbox: &Arc<AccessPspSandbox>, refused: &Arc<AtomicUsize>) -> Result<(HealthReporter, Uri), BoxError> {
-    let (sandbox, refused) = (Arc::clone(sandbox), Arc::clone(refused));
+/// Starts tonic's health service on a loopback port, behind a check of the token.
+fn serve(sandbox: &Arc<AccessPspSandbox>, rejected: &Arc<AtomicUsize>) -> Result<(HealthReporter, Uri), BoxError> {
+    let (sandbox, rejected) = (Arc::clone(sandbox), Arc::clone(rejected));
     let (certificate, key) = sandbox.server_identity_pem()?;
     let check = move |request: Request<()>| {
         if sandbox.judge(request.metadata().as_ref()).is_accepted() {
             return Ok(request);
         }
-        refused.fetch_add(1, Ordering::SeqCst);
+        rejected.fetch_add(1, Ordering::SeqCst);
         Err(Status::unauthenticated("the token is not accepted"))
     };
-    // tonic's server, not its client, wants a process default where more than one cryptography is compiled in.
+    // If more than one cryptography is compiled in, tonic's server needs a default of the process. Its client does not.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let (reporter, health) = health_reporter();
     let incoming = TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into())?;
@@ -76,17 +77,18 @@ fn serve(sandbox: &Arc<AccessPspSandbox>, refused: &Arc<AtomicUsize>) -> Result<
     Ok((reporter, origin))
 }
 
-/// Says what the servers counted since the last time.
+/// Prints and checks what the servers counted since the last report.
 fn report(
     what: &str,
-    answers: &[HealthCheckResponse],
+    responses: &[HealthCheckResponse],
     sandbox: &AccessPspSandbox,
-    refused: &AtomicUsize,
-    expected_refusals: usize,
+    rejected: &AtomicUsize,
+    expected_rejections: usize,
 ) -> Result<(), BoxError> {
-    let statuses: Vec<_> = answers.iter().map(|answer| answer.status().as_str_name()).collect();
-    let (tokens, refused) = (sandbox.token_request_count(), refused.swap(0, Ordering::SeqCst));
-    println!("{what}: {}; {tokens} token request, {refused} refused on the way", statuses.join(", then "));
+    let statuses: Vec<_> = responses.iter().map(|response| response.status().as_str_name()).collect();
+    let (tokens, rejected) = (sandbox.token_request_count(), rejected.swap(0, Ordering::SeqCst));
+    println!("{what}: {}; {tokens} token request, {rejected} rejected", statuses.join(", then "));
     sandbox.reset_records();
-    if (tokens, refused) == (1, expected_refusals) { Ok(()) } else { Err("not as it should be".into()) }
+    let is_expected = (tokens, rejected) == (1, expected_rejections);
+    if is_expected { Ok(()) } else { Err("the counts differ from the expected ones".into()) }
 }

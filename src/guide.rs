@@ -1,16 +1,18 @@
-//! The guide: pages on what to decide, and on what to expect.
+//! The guide: pages about decisions that you make and about what to expect.
 //!
-//! The same pages are in the folder `docs` of the repository. Their examples are run with the tests.
+//! The repository has the same pages in the folder `docs`. Their examples run with the tests.
 #![doc = include_str!("guide/contents.md")]
 
-/// A page out of `docs/`, under the links of the whole guide: the definition that comes first is the one that counts, so
-/// that the page's own, which are for readers of the repository, stay unused here. (A test of a page's example bears the
-/// name of the first file, and the page's module.)
+/// Makes a module of a page in `docs/`.
+///
+/// The link definitions for rustdoc come before the page. The first definition of a label counts, so the page's own
+/// definitions, which are for readers of the repository, are not used here. A test of a page's example has the name of the
+/// first included file and of the page's module.
 macro_rules! page {
     ($page:ident, $file:literal) => {
         #[doc = include_str!("guide/links.md")]
-        #[cfg_attr(feature = "token-endpoint", doc = include_str!("guide/links-exchange.md"))]
-        #[cfg_attr(feature = "http-client", doc = include_str!("guide/links-client.md"))]
+        #[cfg_attr(feature = "token-endpoint", doc = include_str!("guide/links-token-endpoint.md"))]
+        #[cfg_attr(feature = "http-client", doc = include_str!("guide/links-http-client.md"))]
         #[doc = include_str!(concat!("../docs/", $file))]
         pub mod $page {}
     };

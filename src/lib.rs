@@ -18,7 +18,7 @@ mod token;
 pub mod token_endpoint;
 
 pub use crate::clock::{Clock, Now, SystemClock};
-pub use crate::error::{BoxError, ConfigError, Error, ErrorKind, NotSent};
+pub use crate::error::{BoxError, ConfigError, Error, ErrorKind, NotReplayed, NotSent};
 pub use crate::layer::{Audit, BearerAuth, BearerAuthLayer, ReplayOutcome, ResponseFuture, replay};
 pub use crate::message::{FromExtension, Origins, Rejection, RequestHead, RequestKey, ResponseHead};
 pub use crate::provider::{DynProvider, FetchContext, FetchReason, TokenProvider};

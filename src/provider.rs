@@ -1,4 +1,4 @@
-//! What a token provider implements.
+//! The trait that a token provider implements.
 
 mod dyn_provider;
 mod fetch_context;
@@ -18,8 +18,8 @@ use crate::token::IssuedToken;
 
 /// Fetches tokens from an issuer, and knows how the API carries and rejects them.
 ///
-/// A provider needs `type Key` and [`fetch`](Self::fetch), which implementers write as an `async fn`. The other methods have
-/// defaults that follow the standards. [The guide](crate::guide::provider) explains each of them.
+/// A provider needs `type Key` and [`fetch`](Self::fetch), which implementers write as an `async fn`. The other methods
+/// have defaults that follow the standards. [The guide](crate::guide::provider) explains each of them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,12 +43,12 @@ pub trait TokenProvider: Send + Sync + 'static {
 
     /// Requests a token from the issuer.
     ///
-    /// The source runs this in a task of its own, one at a time for each key. The call does not see the requests that wait for
-    /// its result. `cx` says why the token is fetched.
+    /// The source runs this in a task of its own, one at a time for each key. The call does not see the requests that
+    /// wait for its result. `cx` says why the token is fetched.
     ///
     /// # Cancel safety
     ///
-    /// The source drops the future when nobody needs its result any more, and after
+    /// The source drops the future when no caller needs its result any more, and after
     /// [`fetch_timeout`](crate::TokenSourceBuilder::fetch_timeout).
     ///
     /// # Errors
@@ -66,15 +66,17 @@ pub trait TokenProvider: Send + Sync + 'static {
         Self::Key::from_request(request)
     }
 
-    /// The header that carries the token, `Authorization` by default (RFC 6750 section 2.1). The layer calls this once, when it
-    /// is created.
+    /// The header that carries the token, `Authorization` by default (RFC 6750 section 2.1). The layer calls this once,
+    /// when it is created.
     fn header(&self) -> HeaderName {
         AUTHORIZATION
     }
 
-    /// Headers that the API needs beside the token, for example an API key. The layer sets them wherever it sets the token.
+    /// Headers that the API needs beside the token, for example an API key. The layer sets them wherever it sets the
+    /// token.
     ///
-    /// The layer calls this once, when it is created. [`rotate`](crate::TokenSource::rotate) does not change these headers.
+    /// The layer calls this once, when it is created. [`rotate`](crate::TokenSource::rotate) does not change these
+    /// headers.
     fn api_headers(&self) -> HeaderMap {
         HeaderMap::new()
     }
@@ -98,8 +100,8 @@ pub trait TokenProvider: Send + Sync + 'static {
 
     /// A short name for logs and metrics, for example `production`. It must not contain a secret.
     ///
-    /// `Debug` output prints it. In telemetry it is the field and the label `provider`. The source calls this once, when it is
-    /// built.
+    /// `Debug` output prints it. In telemetry it is the field and the label `provider`. The source calls this once,
+    /// when it is built.
     fn label(&self) -> &str {
         ""
     }

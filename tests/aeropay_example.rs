@@ -1,4 +1,4 @@
-//! The Aeropay example, run as a user runs it, against what it printed when it was written.
+//! Runs the Aeropay example as a user does, and compares its output with a golden file.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
@@ -16,9 +16,9 @@ fn run(args: &[&str]) -> Output {
     Command::new(example()).args(args).env_clear().output().unwrap()
 }
 
-// R22, R29, R30: who each request went as is what the server says.
+// R22, R29, R30: the server reports the identity of each request.
 #[test]
-fn each_request_goes_as_whom_the_golden_file_says() {
+fn each_request_has_the_identity_of_the_golden_file() {
     let output = run(&[]);
     let printed = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{printed}{}", String::from_utf8_lossy(&output.stderr));
@@ -30,7 +30,7 @@ fn each_request_goes_as_whom_the_golden_file_says() {
 }
 
 #[test]
-fn live_needs_credentials_and_names_the_variable() {
+fn live_without_credentials_names_the_missing_variable() {
     let output = run(&["--live"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("AEROPAY_API_KEY"));

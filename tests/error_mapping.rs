@@ -1,4 +1,4 @@
-//! docs/errors.md: a row for each kind of error, and `Error::find` through the layers and clients that it names.
+//! docs/errors.md: a row for each kind of error, and `Error::find` through the wrappers that the page names.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -29,6 +29,8 @@ use tower_bearer_auth::{BearerAuthLayer, BoxError, Error, ErrorKind, FixedToken,
 
 #[path = "common/variants.rs"]
 mod variants;
+#[path = "error_mapping/wrappers.rs"]
+mod wrappers;
 
 use variants::{names_after, variants};
 
@@ -41,45 +43,45 @@ struct Row<'a> {
     http: &'a str,
     grpc: &'a str,
     retry_after: &'a str,
-    whom: &'a str,
+    alert: &'a str,
 }
 
-/// The rows of the table whose first column is headed `ErrorKind`.
+/// The rows of the table with `ErrorKind` in its header.
 fn rows(page: &str) -> Vec<Row<'_>> {
     let lines = page.lines().skip_while(|line| !line.starts_with("| [`ErrorKind`] |")).skip(2);
     let cells = lines.take_while(|line| line.starts_with('|')).map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect();
-        let [kind, http, grpc, retry_after, whom] = cells[..] else { panic!("not five cells: {line}") };
-        Row { kind, http, grpc, retry_after, whom }
+        let [kind, http, grpc, retry_after, alert] = cells[..] else { panic!("not five cells: {line}") };
+        Row { kind, http, grpc, retry_after, alert }
     });
     cells.collect()
 }
 
 #[test]
 fn every_kind_of_error_has_exactly_one_row() {
-    let source = include_str!("../src/error.rs");
+    let source = include_str!("../src/error/kind.rs");
     let listed: Vec<&str> = rows(include_str!("../docs/errors.md")).iter().map(|row| row.kind).collect();
     assert_eq!(listed, variants(source), "the rows are the variants of ErrorKind, in their order");
-    assert!(listed.len() > 15, "a loop over nothing proves nothing");
+    assert!(listed.len() > 14, "the table was found");
     assert_eq!(listed.len(), listed.iter().collect::<BTreeSet<_>>().len());
 }
 
 #[test]
-fn each_row_says_what_the_code_beside_it_does() {
-    let source = include_str!("../src/error.rs");
+fn each_row_agrees_with_the_code() {
+    let source = include_str!("../src/error/kind.rs");
     let transient = names_after(source, "fn is_transient_by_default");
     assert!(transient.contains(&"Unavailable") && !transient.contains(&"Config"), "{transient:?}");
-    for Row { kind, http, grpc, retry_after, whom } in rows(include_str!("../docs/errors.md")) {
+    for Row { kind, http, grpc, retry_after, alert } in rows(include_str!("../docs/errors.md")) {
         let expected =
             if transient.contains(&kind) { ("503", "UNAVAILABLE", "yes") } else { ("500", "INTERNAL", "no") };
         assert_eq!((http, grpc, retry_after), expected, "{kind}");
-        let said = ["page", "ticket", "nobody", "as `"].iter().any(|word| whom.contains(word));
-        assert!(said, "{kind}: whom to tell: {whom}");
+        let is_known = ["page", "ticket", "nobody", "as `"].iter().any(|word| alert.contains(word));
+        assert!(is_known, "{kind}: whom to alert: {alert}");
     }
 }
 
 #[test]
-fn the_reader_of_the_page_and_of_the_source_sees_what_is_missing() {
+fn the_parsers_of_the_page_and_of_the_source_find_each_entry() {
     assert_eq!(variants("pub enum ErrorKind {\n/// One.\n One,\n#[x]\n Two }"), ["One", "Two"]);
     let page = "| [`ErrorKind`] | HTTP |\n| --- | --- |\n| `One` | 500 | `INTERNAL` | no | page |\n\n| `Two` |";
     assert_eq!(rows(page).iter().map(|row| row.kind).collect::<Vec<_>>(), ["One"]);
@@ -93,7 +95,7 @@ fn issuer_that_hangs() -> impl TokenProvider<Key = ()> {
     from_fn(|| async { pending().await })
 }
 
-/// Counts what reaches it, and fails as a broken connection does.
+/// A service that counts requests and fails like a broken connection.
 #[derive(Clone, Default)]
 struct Broken(Arc<AtomicUsize>);
 
@@ -122,7 +124,7 @@ fn get() -> Request<Body> {
     Request::get(API).body(Body::default()).unwrap()
 }
 
-/// The kind of this crate's error in `error`, if there is one.
+/// The kind of the error that `Error::find` finds.
 fn kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     Error::find(error).map(Error::kind)
 }
@@ -143,7 +145,7 @@ async fn an_error_is_found_through_a_buffer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_passes_an_error_of_ours_on_and_its_own_is_not_ours() {
+async fn a_timeout_passes_an_error_of_the_layer_on_and_its_own_error_is_not_found() {
     let below = Broken::default();
     let within = |provider| {
         let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
@@ -156,12 +158,12 @@ async fn a_timeout_passes_an_error_of_ours_on_and_its_own_is_not_ours() {
     let stack = |patience| ServiceBuilder::new().timeout(patience).layer(layer.clone()).service(below.clone());
     let error = stack(Duration::from_secs(5)).oneshot(get()).await.unwrap_err();
     assert!(kind(&*error).is_none() && error.is::<Elapsed>(), "{error}");
-    // Longer than the token request may take: then it is ours.
+    // The fetch times out first.
     let error = stack(Duration::from_secs(60)).oneshot(get()).await.unwrap_err();
     assert_eq!((kind(&*error), below.sends()), (Some(ErrorKind::Timeout), 0));
 }
 
-/// An error of a service's own, as people derive it.
+/// An error of a service, with a source.
 #[derive(Debug)]
 struct Failed(BoxError);
 
@@ -177,16 +179,16 @@ impl std::error::Error for Failed {
     }
 }
 
-// An `io::Error` answers `source()` for what its inner error holds, and so would step over it.
+// The `source()` of an `io::Error` is the source of its inner error, so it skips the inner error.
 #[test]
-fn an_error_is_found_as_a_source_and_inside_of_an_io_error() {
-    let ours = || Error::transient("down").with_kind(ErrorKind::Throttled);
+fn an_error_is_found_as_a_source_and_in_an_io_error() {
+    let error = || Error::transient("down").with_kind(ErrorKind::Throttled);
     for error in [
-        Failed(ours().into()),
-        Failed(Failed(ours().into()).into()),
-        Failed(io::Error::other(ours()).into()),
-        Failed(io::Error::other(Failed(ours().into())).into()),
-        Failed(io::Error::other(io::Error::other(ours())).into()),
+        Failed(error().into()),
+        Failed(Failed(error().into()).into()),
+        Failed(io::Error::other(error()).into()),
+        Failed(io::Error::other(Failed(error().into())).into()),
+        Failed(io::Error::other(io::Error::other(error())).into()),
     ] {
         assert_eq!(kind(&error), Some(ErrorKind::Throttled), "{error:?}");
     }
@@ -195,7 +197,7 @@ fn an_error_is_found_as_a_source_and_inside_of_an_io_error() {
     }
 }
 
-/// A port on loopback that counts connections, and keeps them open without a word.
+/// A port on loopback that counts connections. It keeps them open and sends nothing.
 async fn silent_server() -> (String, Arc<AtomicUsize>, JoinHandle<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
@@ -236,19 +238,19 @@ async fn through_reqwest(
 }
 
 #[tokio::test]
-async fn in_a_stack_over_reqwest_each_error_says_whose_it_is() {
+async fn in_a_stack_over_reqwest_only_errors_of_this_crate_are_found() {
     let (origin, accepted, server) = silent_server().await;
     let error = through_reqwest(issuer_that_is_down(), &origin, "{}".into()).await.unwrap_err();
     assert_eq!((kind(&*error), accepted.load(Ordering::SeqCst)), (Some(ErrorKind::Unavailable), 0));
 
-    // A body that fails with an error of ours: reqwest's error has it for a source.
-    let ours = Error::permanent("no").with_kind(ErrorKind::InvalidCredentials);
-    let body = reqwest::Body::wrap_stream(stream::iter([Ok(Bytes::from("{")), Err(ours)]));
+    // A request body that fails with an error of this crate. It is a source of reqwest's error.
+    let body_error = Error::permanent("no").with_kind(ErrorKind::InvalidCredentials);
+    let body = reqwest::Body::wrap_stream(stream::iter([Ok(Bytes::from("{")), Err(body_error)]));
     let error = through_reqwest(FixedToken::new("token").unwrap(), &origin, body).await.unwrap_err();
     assert!(error.is::<reqwest::Error>(), "{error:?}");
     assert_eq!((kind(&*error), accepted.load(Ordering::SeqCst)), (Some(ErrorKind::InvalidCredentials), 1));
 
-    // Nobody listens any more: reqwest's own.
+    // No server listens any more, so the error is reqwest's own.
     server.abort();
     let _ = server.await;
     let error = through_reqwest(FixedToken::new("token").unwrap(), &origin, "{}".into()).await.unwrap_err();
@@ -257,7 +259,7 @@ async fn in_a_stack_over_reqwest_each_error_says_whose_it_is() {
 }
 
 #[tokio::test]
-async fn a_status_of_tonic_has_our_error_for_its_source() {
+async fn an_error_of_the_layer_is_a_source_of_the_status_of_tonic() {
     let (origin, accepted, server) = silent_server().await;
     let channel = Channel::from_shared(origin).unwrap().connect_lazy();
     let over = |provider| HealthClient::new(BearerAuthLayer::new(provider).layer(channel.clone()));

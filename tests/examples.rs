@@ -1,4 +1,4 @@
-//! Every example, run as a user runs it: without arguments, and with no variable set.
+//! Runs every example as a user does: without arguments and without environment variables.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
@@ -6,75 +6,78 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-/// What an example has to print, line by line; what a line holds beyond that is the example's affair.
-enum Shown {
+/// How the output of an example is checked.
+enum Check {
+    /// Each line begins with the text at the same position.
     Lines(&'static [&'static str]),
-    /// By a test file of its own, which runs it and looks closer.
+    /// Another test file runs and checks the example.
     By(&'static str),
 }
 
-const EXAMPLES: &[(&str, Shown)] = &[
-    ("accesspsp", Shown::By("tests/main_job.rs")),
-    ("aeropay", Shown::By("tests/aeropay_example.rs")),
+const EXAMPLES: &[(&str, Check)] = &[
+    ("accesspsp", Check::By("tests/main_job.rs")),
+    ("aeropay", Check::By("tests/aeropay_example.rs")),
     (
         "axum_gateway",
-        Shown::Lines(&[
+        Check::Lines(&[
             "GET /livez: 200 OK",
             "GET /readyz: 503 Service Unavailable",
             "GET /readyz: 200 OK",
             "POST /wallets/wsps/sessions: 201 Created",
             "POST /wallets/wsps/sessions: 201 Created",
-            "upstream: 2 sessions, 1 refused on the way, 2 token requests, leaked: false",
+            "upstream: 2 sessions, 1 rejected, 2 token requests, leaked: false",
         ]),
     ),
     (
         "custom_provider",
-        Shown::Lines(&[
+        Check::Lines(&[
             "acme",
-            r#"the API saw "Bearer acme-1""#,
+            r#"the API received "Bearer acme-1""#,
             "globex",
-            r#"the API saw "Bearer globex-2""#,
+            r#"the API received "Bearer globex-2""#,
             "acme",
-            r#"the API saw "Bearer acme-1""#,
+            r#"the API received "Bearer acme-1""#,
             "umbrella",
-            "not sent: the issuer has no contract with umbrella",
-            "nobody",
-            "not sent: ",
+            "request not sent: the issuer rejects the credentials",
+            "hint: sign a contract with umbrella first",
+            "no tenant",
+            "request not sent: the request names no identity",
+            "hint: ",
             "3 token requests",
         ]),
     ),
     (
         "hyper",
-        Shown::Lines(&[
-            "a cold start: 20 sessions over HTTP/2.0, 0 refused on the way, 1 token request",
-            "a revocation in flight: 20 sessions over HTTP/2.0, 20 refused on the way, 1 token request",
+        Check::Lines(&[
+            "a cold start: 20 sessions over HTTP/2.0, 0 rejected requests, 1 token request",
+            "a revocation while requests are pending: 20 sessions over HTTP/2.0, 20 rejected requests, 1 token request",
         ]),
     ),
     (
         "reqwest",
-        Shown::Lines(&[
-            "alone, cold: 200 OK over HTTP/2.0, 1 sent, 1 token request",
-            "alone, after a revocation: 200 OK over HTTP/2.0, 2 sent, 1 token request",
-            "as a stack, refused, then sent elsewhere: 200 OK over HTTP/2.0, 2 sent, 1 token request",
-            "elsewhere: 1 request, a token in it: false",
+        Check::Lines(&[
+            "token source, cold start: 200 OK over HTTP/2.0, sent 1 time(s), 1 token request",
+            "token source, after a revocation: 200 OK over HTTP/2.0, sent 2 time(s), 1 token request",
+            "tower stack, a rejection, then a redirect: 200 OK over HTTP/2.0, sent 2 time(s), 1 token request",
+            "foreign server: 1 request, with a token: false",
         ]),
     ),
     (
         "tonic",
-        Shown::Lines(&[
-            "a call: SERVING; 1 token request, 0 refused on the way",
-            "a stream after a revocation: SERVING, then NOT_SERVING; 1 token request, 1 refused on the way",
+        Check::Lines(&[
+            "a call: SERVING; 1 token request, 0 rejected",
+            "a stream after a revocation: SERVING, then NOT_SERVING; 1 token request, 1 rejected",
         ]),
     ),
 ];
 
 #[test]
-fn every_example_runs_without_arguments_and_variables_and_shows_what_it_should() {
+fn every_example_runs_without_arguments_or_variables_and_prints_the_expected_lines() {
     let built = env::current_exe().unwrap();
     // `cargo test` builds the examples beside the tests.
     let built = built.parent().and_then(|deps| deps.parent()).unwrap().join("examples");
-    for (name, shown) in EXAMPLES {
-        let Shown::Lines(expected) = shown else { continue };
+    for (name, check) in EXAMPLES {
+        let Check::Lines(expected) = check else { continue };
         let example = built.join(name).with_extension(env::consts::EXE_EXTENSION);
         assert!(example.exists(), "{} is missing: run `cargo build --examples` first", example.display());
         let output = Command::new(example).env_clear().output().unwrap();
@@ -94,18 +97,21 @@ fn read(file: &str) -> String {
 }
 
 #[test]
-fn no_example_is_left_out() {
+fn every_example_is_tested_and_is_in_the_readme() {
     let folder = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")).unwrap();
-    let there: BTreeSet<_> =
+    let files: BTreeSet<_> =
         folder.map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect();
-    let known: BTreeSet<_> = EXAMPLES.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!(there, known);
+    let tested: BTreeSet<_> = EXAMPLES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(files, tested);
     let readme = read("README.md");
-    for (name, shown) in EXAMPLES {
-        assert!(readme.contains(&format!("| `{name}` |")), "README.md does not name {name}");
-        if let Shown::By(file) = shown {
+    for (name, check) in EXAMPLES {
+        assert!(readme.contains(&format!("| `{name}` |")), "README.md does not list {name}");
+        if let Check::By(file) = check {
             let test = read(file);
-            assert!(test.contains(&format!(r#"join("{name}")"#)) && test.contains("run(&[])"), "{file} runs no {name}");
+            assert!(
+                test.contains(&format!(r#"join("{name}")"#)) && test.contains("run(&[])"),
+                "{file} does not run {name}"
+            );
             assert!(test.contains(".env_clear()"), "{file} does not clear the variables");
         }
     }

@@ -1,6 +1,6 @@
-//! tonic calls through the layer: a token that was revoked, refused by `grpc-status: 16`.
+//! tonic calls through the layer: the server rejects a revoked token with `grpc-status: 16`.
 //!
-//! Messages are plain bytes under a codec of the test's own, so that no protobuf is compiled.
+//! The test has a codec for plain bytes, so it compiles no protobuf.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -77,37 +77,37 @@ impl Decoder for Raw {
     }
 }
 
-/// When the server looks at the token.
+/// When the server checks the token.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Looks {
-    /// At the head, before it reads anything.
+enum Check {
+    /// Before it reads the body.
     AtOnce,
-    /// When it has read the request to its end.
+    /// After it has read the whole request.
     AtTheEnd,
-    /// After a message of the answer: too late for anyone to heal.
+    /// After it has sent a message. That is too late for a replay.
     AfterAMessage,
 }
 
 #[derive(Clone)]
 struct Server {
-    looks: Looks,
+    check: Check,
     revoked: Arc<AtomicUsize>,
     calls: Arc<Mutex<Vec<Call>>>,
 }
 
-/// A call as it arrived: its token, and what was read of its body.
+/// The token of a call, and the messages that were read.
 struct Call {
     token: String,
     messages: Vec<Bytes>,
 }
 
-type Answers = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+type Responses = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
 impl Server {
-    async fn start(looks: Looks) -> (Self, String) {
+    async fn start(check: Check) -> (Self, String) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        let server = Self { looks, revoked: Arc::default(), calls: Arc::default() };
+        let server = Self { check, revoked: Arc::default(), calls: Arc::default() };
         let shared = server.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -115,10 +115,10 @@ impl Server {
                 tokio::spawn(async move {
                     let service = hyper_service(move |request| {
                         let server = server.clone();
-                        async move { Ok::<_, Infallible>(server.answer(request).await) }
+                        async move { Ok::<_, Infallible>(server.respond(request).await) }
                     });
                     let builder = auto::Builder::new(TokioExecutor::new()).http2_only();
-                    // A client that goes away ends its connection, and that is all.
+                    // The client may close its connection.
                     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
                 });
             }
@@ -126,7 +126,7 @@ impl Server {
         (server, origin)
     }
 
-    async fn answer(&self, request: Request<hyper::body::Incoming>) -> Response<Body> {
+    async fn respond(&self, request: Request<hyper::body::Incoming>) -> Response<Body> {
         let token = request.headers()["authorization"].to_str().unwrap().to_owned();
         let number: usize = token.rsplit('-').next().unwrap().parse().unwrap();
         let call = {
@@ -134,15 +134,15 @@ impl Server {
             calls.push(Call { token, messages: Vec::new() });
             calls.len() - 1
         };
-        let refused = number <= self.revoked.load(Ordering::SeqCst);
-        if refused && self.looks == Looks::AtOnce {
+        let rejected = number <= self.revoked.load(Ordering::SeqCst);
+        if rejected && self.check == Check::AtOnce {
             return Status::unauthenticated("revoked").into_http();
         }
         let server = self.clone();
-        let answers = if request.uri().path() == UNARY { 1 } else { 3 };
+        let responses = if request.uri().path() == UNARY { 1 } else { 3 };
         let handler = tower::service_fn(move |request: tonic::Request<tonic::Streaming<Bytes>>| {
             let server = server.clone();
-            async move { server.handle(call, refused, answers, request.into_inner()).await }
+            async move { server.handle(call, rejected, responses, request.into_inner()).await }
         });
         tonic::server::Grpc::new(Raw).streaming(handler, request).await
     }
@@ -150,27 +150,27 @@ impl Server {
     async fn handle(
         &self,
         call: usize,
-        refused: bool,
-        answers: usize,
+        rejected: bool,
+        responses: usize,
         mut messages: tonic::Streaming<Bytes>,
-    ) -> Result<tonic::Response<Answers>, Status> {
+    ) -> Result<tonic::Response<Responses>, Status> {
         while let Some(message) = messages.message().await? {
             self.calls.lock()[call].messages.push(message);
         }
-        let answers: Vec<Result<Bytes, Status>> = match (refused, self.looks) {
-            (true, Looks::AfterAMessage) => {
-                vec![Ok(Bytes::from("answer 0")), Err(Status::unauthenticated("revoked meanwhile"))]
+        let responses: Vec<Result<Bytes, Status>> = match (rejected, self.check) {
+            (true, Check::AfterAMessage) => {
+                vec![Ok(Bytes::from("response 0")), Err(Status::unauthenticated("revoked meanwhile"))]
             }
             (true, _) => return Err(Status::unauthenticated("revoked")),
-            (false, _) => (0..answers).map(|n| Ok(Bytes::from(format!("answer {n}")))).collect(),
+            (false, _) => (0..responses).map(|n| Ok(Bytes::from(format!("response {n}")))).collect(),
         };
-        Ok(tonic::Response::new(stream::iter(answers).boxed()))
+        Ok(tonic::Response::new(stream::iter(responses).boxed()))
     }
 }
 
 type Wrap = fn(ReplayBody<Body>) -> Body;
 
-/// A tonic client whose first token is minted already, and revoked at the server.
+/// A tonic client that has its first token already. The server has revoked that token.
 async fn client<P: TokenProvider<Key = ()>>(
     provider: P,
     server: &Server,
@@ -195,64 +195,64 @@ fn path(path: &'static str) -> PathAndQuery {
 
 const BOTH: [&str; 2] = ["Bearer token-1", "Bearer token-2"];
 
-// R19, R22: a unary call succeeds on the first try, also when the refusal comes before its message was read.
+// R19, R22: also if the server rejects the call before it reads the message.
 #[tokio::test]
-async fn a_unary_call_under_a_revoked_token_succeeds_on_the_first_try() {
-    for looks in [Looks::AtOnce, Looks::AtTheEnd] {
-        // The long one is more than a window of HTTP/2: it cannot have been sent when the early refusal comes.
+async fn a_unary_call_with_a_revoked_token_succeeds_at_the_first_attempt() {
+    for check in [Check::AtOnce, Check::AtTheEnd] {
+        // The long message exceeds the HTTP/2 window, so it is not sent yet when the early rejection arrives.
         for message in ["short".to_owned(), "long".repeat(256 * 1024)] {
-            let (server, origin) = Server::start(looks).await;
-            let (provider, asked) = issuer(|n| async move { token(n) });
+            let (server, origin) = Server::start(check).await;
+            let (provider, fetches) = issuer(|n| async move { token(n) });
             let mut client = client(provider, &server, &origin, 4 << 20).await;
             client.ready().await.unwrap();
             let message = Bytes::from(message);
-            let answer = client.unary(tonic::Request::new(message.clone()), path(UNARY), Raw).await.unwrap();
-            assert_eq!(answer.get_ref(), "answer 0", "{looks:?}");
-            let audit = answer.extensions().get::<Audit>().unwrap();
+            let response = client.unary(tonic::Request::new(message.clone()), path(UNARY), Raw).await.unwrap();
+            assert_eq!(response.get_ref(), "response 0", "{check:?}");
+            let audit = response.extensions().get::<Audit>().unwrap();
             assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, ReplayOutcome::Made));
-            assert_eq!((tokens(&server), asked.count()), (BOTH.map(str::to_owned).into(), 2));
+            assert_eq!((tokens(&server), fetches.count()), (BOTH.map(str::to_owned).into(), 2));
             let calls = server.calls.lock();
-            assert_eq!(calls[1].messages, std::slice::from_ref(&message), "{looks:?}: the whole message, once");
-            let first: &[Bytes] = if looks == Looks::AtOnce { &[] } else { &[message] };
+            assert_eq!(calls[1].messages, std::slice::from_ref(&message), "{check:?}: the whole message, once");
+            let first: &[Bytes] = if check == Check::AtOnce { &[] } else { &[message] };
             assert_eq!(calls[0].messages, first);
         }
     }
 }
 
-// A server-streaming call that is refused in its headers heals; one that is refused behind messages is the caller's.
+// After a message, the caller gets the status.
 #[tokio::test]
-async fn a_server_streaming_call_refused_in_its_headers_heals() {
-    for (looks, expected) in
-        [(Looks::AtOnce, Ok(3)), (Looks::AtTheEnd, Ok(3)), (Looks::AfterAMessage, Err((1, Code::Unauthenticated)))]
+async fn a_server_streaming_call_that_is_rejected_in_its_headers_is_replayed() {
+    for (check, expected) in
+        [(Check::AtOnce, Ok(3)), (Check::AtTheEnd, Ok(3)), (Check::AfterAMessage, Err((1, Code::Unauthenticated)))]
     {
-        let (server, origin) = Server::start(looks).await;
-        let (provider, asked) = issuer(|n| async move { token(n) });
+        let (server, origin) = Server::start(check).await;
+        let (provider, fetches) = issuer(|n| async move { token(n) });
         let mut client = client(provider, &server, &origin, 1024).await;
         client.ready().await.unwrap();
         let request = tonic::Request::new(Bytes::from("all of them"));
-        let mut answers = client.server_streaming(request, path(STREAMING), Raw).await.unwrap().into_inner();
+        let mut responses = client.server_streaming(request, path(STREAMING), Raw).await.unwrap().into_inner();
         let mut received = 0;
         let outcome = loop {
-            match answers.message().await {
+            match responses.message().await {
                 Ok(Some(message)) => {
-                    assert_eq!(message, format!("answer {received}"));
+                    assert_eq!(message, format!("response {received}"));
                     received += 1;
                 }
                 Ok(None) => break Ok(received),
                 Err(status) => break Err((received, status.code())),
             }
         };
-        assert_eq!(outcome, expected, "{looks:?}");
+        assert_eq!(outcome, expected, "{check:?}");
         let sends = if expected.is_ok() { 2 } else { 1 };
-        assert_eq!((tokens(&server).len(), asked.count()), (sends, sends), "{looks:?}");
+        assert_eq!((tokens(&server).len(), fetches.count()), (sends, sends), "{check:?}");
     }
 }
 
-// R17: past the limit the call gets its own status, and the next one the new token.
+// R17: the next call has the new token.
 #[tokio::test]
-async fn past_the_limit_a_call_gets_its_own_status() {
-    let (server, origin) = Server::start(Looks::AtTheEnd).await;
-    let (provider, asked) = issuer(|n| async move { token(n) });
+async fn above_the_limit_the_caller_gets_the_status_of_the_rejection() {
+    let (server, origin) = Server::start(Check::AtTheEnd).await;
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let mut client = client(provider, &server, &origin, 16).await;
     client.ready().await.unwrap();
     let long = tonic::Request::new(Bytes::from("more than sixteen bytes"));
@@ -260,14 +260,14 @@ async fn past_the_limit_a_call_gets_its_own_status() {
     assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "revoked"));
     client.ready().await.unwrap();
     let short = tonic::Request::new(Bytes::from("short"));
-    assert_eq!(client.unary(short, path(UNARY), Raw).await.unwrap().get_ref(), "answer 0");
-    assert_eq!((tokens(&server), asked.count()), (BOTH.map(str::to_owned).into(), 2));
+    assert_eq!(client.unary(short, path(UNARY), Raw).await.unwrap().get_ref(), "response 0");
+    assert_eq!((tokens(&server), fetches.count()), (BOTH.map(str::to_owned).into(), 2));
 }
 
-// R19: messages that were sent before the refusal and those that came after it arrive once, in order.
+// R19: messages from before and after the rejection arrive once and in order.
 #[tokio::test]
-async fn a_client_stream_that_is_refused_at_once_arrives_whole_at_the_second_sending() {
-    let (server, origin) = Server::start(Looks::AtOnce).await;
+async fn a_client_stream_that_is_rejected_at_once_arrives_complete_with_the_replay() {
+    let (server, origin) = Server::start(Check::AtOnce).await;
     let (provider, _) = issuer(|n| async move { token(n) });
     let mut client = client(provider, &server, &origin, 1024).await;
     client.ready().await.unwrap();
@@ -279,11 +279,11 @@ async fn a_client_stream_that_is_refused_at_once_arrives_whole_at_the_second_sen
         tokio::spawn(async move { client.client_streaming(tonic::Request::new(messages), path(UNARY), Raw).await });
     let sent = ["one", "two", "three", "four"].map(Bytes::from);
     sender.send(sent[0].clone()).await.unwrap();
-    eventually("the second sending has begun", || server.calls.lock().len() == 2).await;
+    eventually("the replay has started", || server.calls.lock().len() == 2).await;
     for message in &sent[1..] {
         sender.send(message.clone()).await.unwrap();
     }
     drop(sender);
-    assert_eq!(call.await.unwrap().unwrap().get_ref(), "answer 0");
+    assert_eq!(call.await.unwrap().unwrap().get_ref(), "response 0");
     assert_eq!(server.calls.lock()[1].messages, sent);
 }

@@ -1,4 +1,4 @@
-//! What the layer puts on a request, where, and what it says when it does not.
+//! What the layer stamps on a request, to which origins, and which errors it returns.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::future::pending;
@@ -19,17 +19,23 @@ use tower_test::{assert_request_eq, mock};
 
 #[path = "common/api.rs"]
 mod api;
+#[path = "layer/cached_grant.rs"]
+mod cached_grant;
 #[path = "layer/challenges.rs"]
 mod challenges;
+#[path = "layer/completed.rs"]
+mod completed;
+#[path = "layer/dyn_provider.rs"]
+mod dyn_provider;
 #[path = "layer/errors.rs"]
 mod errors;
 #[path = "common/issuer.rs"]
 mod issuer;
-#[path = "layer/leases.rs"]
-mod leases;
+#[path = "layer/marks.rs"]
+mod marks;
 #[path = "common/virtual_time.rs"]
 mod virtual_time;
-use api::{Api, INVALID_TOKEN, answer, bearer, refused};
+use api::{Api, INVALID_TOKEN, answer as respond, bearer, refused as rejected};
 use issuer::{issuer, token};
 
 type Body = Full<Bytes>;
@@ -37,7 +43,7 @@ type Body = Full<Bytes>;
 const API: &str = "https://api.example.com";
 
 fn ok(_: &Request<Bytes>) -> Response<Body> {
-    answer(StatusCode::OK)
+    respond(StatusCode::OK)
 }
 
 fn get(uri: &str) -> Request<Body> {
@@ -49,15 +55,15 @@ fn kind(error: &BoxError) -> Option<ErrorKind> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_header_is_there_once_sensitive_and_exactly_bearer() {
-    let (provider, asked) = issuer(|n| async move { token(n) });
+async fn the_header_is_stamped_once_sensitive_and_exactly_bearer() {
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
     let (mut client, mut server) = mock::spawn_layer::<Request<Body>, Response<Body>, _>(layer);
     for _ in 0..2 {
         assert!(client.poll_ready().is_ready());
         let mut call = tokio_test::task::spawn(client.call(get("https://api.example.com/x")));
         let (request, send) = loop {
-            // Cold, the first call waits for the token request's own task.
+            // There is no token yet, so the first call waits for the task of the fetch.
             assert!(call.poll().is_pending());
             tokio::task::yield_now().await;
             let _ = call.poll();
@@ -69,40 +75,40 @@ async fn the_header_is_there_once_sensitive_and_exactly_bearer() {
         let values: Vec<_> = request.headers().get_all("authorization").iter().collect();
         assert_eq!(values, ["Bearer token-1"]);
         assert!(values[0].is_sensitive());
-        send.send_response(answer(StatusCode::OK));
+        send.send_response(respond(StatusCode::OK));
         let response = call.await.unwrap();
-        assert!(Audit::of(&response).is_none(), "nothing is added on the ordinary path");
+        assert!(Audit::of(&response).is_none(), "a response that was not rejected has no audit");
     }
-    assert_eq!(asked.count(), 1);
+    assert_eq!(fetches.count(), 1);
 }
 
 // R27: an inbound credential must not leak upstream.
 #[tokio::test(start_paused = true)]
-async fn a_callers_own_header_is_replaced_where_we_stamp() {
+async fn the_header_of_the_caller_is_replaced() {
     let api = Api::new(ok);
-    let layer = BearerAuthLayer::new(FixedToken::new("ours").unwrap()).allow_origin(API).unwrap();
+    let layer = BearerAuthLayer::new(FixedToken::new("of-the-layer").unwrap()).allow_origin(API).unwrap();
     let client = layer.clone().audit_all();
     let mut request = get("https://api.example.com/");
-    for theirs in ["Bearer theirs", "Basic dGhlaXJz"] {
-        request.headers_mut().append("authorization", HeaderValue::from_static(theirs));
+    for value in ["Bearer of-the-caller", "Basic dGhlaXJz"] {
+        request.headers_mut().append("authorization", HeaderValue::from_static(value));
     }
     let response = ServiceBuilder::new().layer(client).service(api.clone()).oneshot(request).await.unwrap();
-    assert_eq!(bearer(&api.sends()[0]), "ours");
+    assert_eq!(bearer(&api.sends()[0]), "of-the-layer");
     let audit = Audit::of(&response).unwrap();
     assert_eq!((audit.generation, audit.sends, audit.replay), (Some(1), 1, ReplayOutcome::NotNeeded));
     assert_eq!(audit.key(), Some(&()));
 }
 
-// R27: left alone under if_not_present, with no 401 logic.
+// R27: such a request is sent as it is, and its 401 is passed on.
 #[tokio::test(start_paused = true)]
-async fn a_callers_own_header_is_left_alone_if_asked_and_its_refusal_not_looked_at() {
-    let (provider, asked) = issuer(|n| async move { token(n) });
-    let api = Api::new(|_| refused(INVALID_TOKEN));
+async fn if_not_present_keeps_the_header_of_the_caller_and_passes_its_rejection_on() {
+    let (provider, fetches) = issuer(|n| async move { token(n) });
+    let api = Api::new(|_| rejected(INVALID_TOKEN));
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().if_not_present();
     let source = layer.source().clone();
     for audit in [false, true] {
         let mut request = get("https://api.example.com/");
-        request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer theirs"));
+        request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer of-the-caller"));
         let layer = if audit { layer.clone().audit_all() } else { layer.clone() };
         let client = layer.layer_over(api.clone());
         let response = client.oneshot(request).await.unwrap();
@@ -113,27 +119,27 @@ async fn a_callers_own_header_is_left_alone_if_asked_and_its_refusal_not_looked_
         }
     }
     let sends = api.sends();
-    assert_eq!(sends.iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["theirs", "theirs"]);
-    assert_eq!((asked.count(), source.stats().rejections), (0, 0));
+    assert_eq!(sends.iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["of-the-caller", "of-the-caller"]);
+    assert_eq!((fetches.count(), source.stats().rejections), (0, 0));
 
-    // Without a header of its own a request is stamped and healed as ever.
+    // A request without the header is stamped and replayed.
     let response = layer.layer_over(api.clone()).oneshot(get("https://api.example.com/")).await.unwrap();
     assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::RejectedAgain);
     assert_eq!(
         api.sends().iter().map(|sent| bearer(sent)).collect::<Vec<_>>(),
-        ["theirs", "theirs", "token-1", "token-2"]
+        ["of-the-caller", "of-the-caller", "token-1", "token-2"]
     );
 }
 
-// R25, R27: at a foreign origin nothing of ours is added, nothing of the caller's is touched, and a 401 is none of ours.
+// R25, R27: the layer changes nothing in the request, and it passes the 401 on.
 #[tokio::test(start_paused = true)]
-async fn a_foreign_origin_gets_the_request_as_the_caller_made_it() {
-    let api = Api::new(|_| refused(INVALID_TOKEN));
+async fn a_foreign_origin_gets_the_request_unchanged() {
+    let api = Api::new(|_| rejected(INVALID_TOKEN));
     let source = TokenSource::new(Keyed::default());
     let client = source.layer().layer_over(api.clone());
     let mut request = get("https://elsewhere.test/");
-    request.headers_mut().insert("authorizationtoken", HeaderValue::from_static("theirs"));
-    request.headers_mut().insert("x-api-key", HeaderValue::from_static("theirs"));
+    request.headers_mut().insert("authorizationtoken", HeaderValue::from_static("of-the-caller"));
+    request.headers_mut().insert("x-api-key", HeaderValue::from_static("of-the-caller"));
     let sent = request.headers().clone();
     let response = client.oneshot(request).await.unwrap();
     assert_eq!(response.status(), 401);
@@ -143,7 +149,7 @@ async fn a_foreign_origin_gets_the_request_as_the_caller_made_it() {
     assert_eq!((stats.not_stamped, stats.fetches, stats.rejections), (1, 0, 0));
 }
 
-/// A provider that differs from the default in all that it can.
+/// A provider that overrides every default.
 #[derive(Default)]
 struct Keyed {
     anywhere: bool,
@@ -166,7 +172,7 @@ impl TokenProvider for Keyed {
         headers.insert("x-api-key", HeaderValue::from_static("canary-key"));
         headers.append("x-api-version", HeaderValue::from_static("1"));
         headers.append("x-api-version", HeaderValue::from_static("2"));
-        // The token's own header is the token's.
+        // The layer drops this one: the header belongs to the token.
         headers.insert("authorizationtoken", HeaderValue::from_static("not a token"));
         headers
     }
@@ -181,21 +187,23 @@ impl TokenProvider for Keyed {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_providers_own_headers_go_where_its_token_goes_each_once() {
+async fn the_api_headers_are_stamped_once_wherever_the_token_is() {
     let api = Api::new(|request| match &request.headers()["x-api-version"] {
-        _ if request.uri().path() == "/refuse" => refused(INVALID_TOKEN),
-        _ => answer(StatusCode::OK),
+        _ if request.uri().path() == "/reject" => rejected(INVALID_TOKEN),
+        _ => respond(StatusCode::OK),
     });
     let client = BearerAuthLayer::new(Keyed::default()).layer_over(api.clone());
-    for path in ["/", "/refuse"] {
+    for path in ["/", "/reject"] {
         let mut request = get(&format!("{API}{path}"));
         request.extensions_mut().insert(7_u32);
-        for (name, theirs) in [("x-api-key", "theirs"), ("x-api-version", "9"), ("authorization", "Basic theirs")] {
-            request.headers_mut().insert(name, HeaderValue::from_static(theirs));
+        for (name, value) in
+            [("x-api-key", "of-the-caller"), ("x-api-version", "9"), ("authorization", "Basic of-the-caller")]
+        {
+            request.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         let response = client.clone().oneshot(request).await.unwrap();
         let audit = Audit::of(&response);
-        assert_eq!(audit.map(Audit::key), (path == "/refuse").then_some(Some(&FromExtension(7_u32))));
+        assert_eq!(audit.map(Audit::key), (path == "/reject").then_some(Some(&FromExtension(7_u32))));
     }
     assert_eq!(api.sends().len(), 3);
     for (request, token) in api.sends().iter().zip(["user-7-0", "user-7-0", "user-7-1"]) {
@@ -204,13 +212,13 @@ async fn a_providers_own_headers_go_where_its_token_goes_each_once() {
         assert_eq!(all("x-api-key"), ["canary-key"]);
         assert!(all("x-api-key")[0].is_sensitive());
         assert_eq!(all("x-api-version"), ["1", "2"]);
-        assert_eq!(all("authorization"), ["Basic theirs"], "another header of the caller's is the caller's");
+        assert_eq!(all("authorization"), ["Basic of-the-caller"], "other headers of the caller stay");
     }
 }
 
-// R25, R28: scheme, host and port all count, in whatever spelling.
+// R25, R28: scheme, host and port must match, however they are spelled.
 #[tokio::test(start_paused = true)]
-async fn a_uri_decides_whether_the_token_goes_along() {
+async fn the_uri_decides_whether_a_request_is_stamped() {
     use ErrorKind::InsecureUrl;
     const STAMPED: Result<bool, ErrorKind> = Ok(true);
     const FOREIGN: Result<bool, ErrorKind> = Ok(false);
@@ -261,7 +269,7 @@ async fn a_uri_decides_whether_the_token_goes_along() {
         ("http://xn--bcher-kva.example/x", Err(InsecureUrl)),
     ];
     let api = Api::new(ok);
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let client = BearerAuthLayer::new(provider)
         .allow_origin(API)
         .and_then(|layer| layer.allow_origin("https://[2001:db8::1]:8443"))
@@ -282,17 +290,17 @@ async fn a_uri_decides_whether_the_token_goes_along() {
         assert_eq!(sends.len() - before, usize::from(expected.is_ok()), "{uri}");
         assert!(sends.last().unwrap().headers().get_all("authorization").iter().count() <= 1);
     }
-    assert_eq!(asked.count(), 1);
+    assert_eq!(fetches.count(), 1);
     for text in ["https://b\u{fc}cher.example", "http://api.example.com", "https://user@api.example.com"] {
         assert!(Origins::none().allow(text).is_err(), "{text}");
     }
 }
 
-// R5: one cache, however often the client is cloned.
+// R5
 #[tokio::test(start_paused = true)]
 async fn sixty_four_clones_share_one_cache() {
     let api = Api::new(ok);
-    let (provider, asked) = issuer(|n| async move {
+    let (provider, fetches) = issuer(|n| async move {
         tokio::time::sleep(Duration::from_millis(200)).await;
         token(n)
     });
@@ -307,31 +315,31 @@ async fn sixty_four_clones_share_one_cache() {
     for call in calls {
         assert_eq!(call.await.unwrap().unwrap().status(), 200);
     }
-    assert_eq!((api.sends().len(), asked.count()), (64, 1));
+    assert_eq!((api.sends().len(), fetches.count()), (64, 1));
     assert!(api.sends().iter().all(|request| bearer(request) == "token-1"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_is_the_inner_services_and_nothing_else() {
-    let (provider, asked) = issuer(|_| pending());
+async fn the_layer_is_ready_when_the_inner_service_is() {
+    let (provider, fetches) = issuer(|_| pending());
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
     let (mut client, mut server) = mock::spawn_layer::<Request<Body>, Response<Body>, _>(layer);
     server.allow(0);
     assert!(client.poll_ready().is_pending());
     server.allow(1);
     assert!(client.is_woken());
-    assert!(client.poll_ready().is_ready(), "an issuer that never answers holds nobody back");
-    assert_eq!(asked.count(), 0, "being ready asks for no token");
+    assert!(client.poll_ready().is_ready(), "readiness does not wait for the issuer");
+    assert_eq!(fetches.count(), 0, "readiness starts no fetch");
     server.send_error("the connection is gone");
     server.allow(1);
-    let Poll::Ready(Err(error)) = client.poll_ready() else { panic!("an inner error is passed on") };
+    let Poll::Ready(Err(error)) = client.poll_ready() else { panic!("an error of the inner service is passed on") };
     assert_eq!(kind(&error), None);
     assert_eq!(error.to_string(), "the connection is gone");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_path_alone_is_stamped_even_where_no_origin_is_allowed() {
-    let layer = BearerAuthLayer::new(FixedToken::new("ours").unwrap());
+async fn a_uri_without_a_host_is_stamped_even_if_no_origin_is_allowed() {
+    let layer = BearerAuthLayer::new(FixedToken::new("of-the-layer").unwrap());
     let (mut client, mut server) = mock::spawn_layer::<Request<Body>, Response<Body>, _>(layer);
     assert!(client.poll_ready().is_ready());
     let mut call = tokio_test::task::spawn(client.call(get("/x")));
@@ -339,18 +347,41 @@ async fn a_path_alone_is_stamped_even_where_no_origin_is_allowed() {
     tokio::task::yield_now().await;
     assert!(call.poll().is_pending());
     let (request, send) = server.next_request().await.unwrap();
-    assert_eq!(request.headers()["authorization"], "Bearer ours");
-    send.send_response(answer(StatusCode::NO_CONTENT));
+    assert_eq!(request.headers()["authorization"], "Bearer of-the-layer");
+    send.send_response(respond(StatusCode::NO_CONTENT));
     assert_eq!(call.await.unwrap().status(), 204);
+}
+
+#[test]
+fn the_inner_service_can_be_reached() {
+    let layer = BearerAuthLayer::new(FixedToken::new("of-the-layer").unwrap());
+    let mut service = layer.clone().layer_over(vec![1]);
+    assert_eq!(service.get_ref(), &[1]);
+    service.get_mut().push(2);
+    assert_eq!(service.clone().into_inner(), [1, 2]);
+    assert_eq!(service.source().stats(), layer.source().stats());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_audit_shows_its_key_only_by_the_type_of_the_key() {
+    let layer = BearerAuthLayer::new(Keyed::default()).audit_all();
+    let mut request = get(API);
+    request.extensions_mut().insert(7_u32);
+    let response = layer.layer_over(Api::new(ok)).oneshot(request).await.unwrap();
+    let audit = Audit::of(&response).unwrap();
+    assert_eq!(audit.key(), Some(&FromExtension(7_u32)));
+    assert_eq!((audit.key::<()>(), audit.key::<u32>()), (None, None));
+    assert!(format!("{audit:?}").contains("FromExtension(7)"));
+    assert!(Audit::of(&Response::new(())).is_none());
 }
 
 fn assert_kind<T: Clone + Send + Sync + 'static>(_: &T) {}
 
 #[tokio::test(start_paused = true)]
-async fn it_is_clone_send_and_sync_and_composes() {
-    let layer = BearerAuthLayer::new(FixedToken::new("ours").unwrap()).allow_origin(API).unwrap();
+async fn the_service_is_clone_send_and_sync_and_composes() {
+    let layer = BearerAuthLayer::new(FixedToken::new("of-the-layer").unwrap()).allow_origin(API).unwrap();
     assert_kind(&layer);
-    // A state type that a user writes down.
+    // A user can name the type, for example in a struct.
     let client: BearerAuth<Api, FixedToken> = layer.clone().layer_over(Api::new(ok));
     assert_kind(&client);
     let boxed: BoxCloneSyncService<Request<Body>, Response<Body>, BoxError> = BoxCloneSyncService::new(client);
@@ -361,14 +392,14 @@ async fn it_is_clone_send_and_sync_and_composes() {
         .timeout(Duration::from_secs(1))
         .layer(layer)
         .map_request(|_: Request<Body>| "sent".to_owned())
-        .map_response(|_: String| answer(StatusCode::OK))
+        .map_response(|_: String| respond(StatusCode::OK))
         .service(service);
     let call = tokio::spawn(async move { stack.ready().await?.call(get(API)).await });
     assert_request_eq!(server, "sent").send_response("received".to_owned());
     assert_eq!(call.await.unwrap().unwrap().status(), 200);
 }
 
-/// What `ServiceBuilder` does, without its nesting of types.
+/// Like `ServiceBuilder`, without its nested types.
 trait LayerOver<S>: tower::Layer<S> + Sized {
     fn layer_over(self, inner: S) -> Self::Service {
         self.layer(inner)

@@ -1,4 +1,4 @@
-//! The main job, run as a user runs it, and broken in each way that it claims to notice.
+//! Runs the main job as a user does, and with each error that its checks must find.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
@@ -17,18 +17,18 @@ fn run(args: &[&str]) -> Output {
     job.args(args).env_clear().output().unwrap()
 }
 
-fn expect_wrong(what: &str, finding: &str) {
-    let output = run(&["--break", what]);
+fn expect_failed_check(error: &str, finding: &str) {
+    let output = run(&["--break", error]);
     let printed = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{what}: {}: {printed}{errors}", output.status);
+    assert_eq!(output.status.code(), Some(1), "{error}: {}: {printed}{errors}", output.status);
     let wrong: Vec<_> = printed.lines().filter(|line| line.starts_with("WRONG")).collect();
-    assert!(wrong.iter().any(|line| line.contains(finding)), "{what}: {printed}");
+    assert!(wrong.iter().any(|line| line.contains(finding)), "{error}: {printed}");
 }
 
 // R22, R23, R52
 #[test]
-fn the_main_job_opens_each_session_once_across_expiries_and_a_revocation() {
+fn the_main_job_opens_each_session_once_across_expired_tokens_and_a_revocation() {
     let output = run(&[]);
     let printed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{printed}");
@@ -37,32 +37,32 @@ fn the_main_job_opens_each_session_once_across_expiries_and_a_revocation() {
 }
 
 #[test]
-fn a_lost_session_fails_the_main_job() {
-    expect_wrong("lose-session", "999 sessions were created");
+fn a_missing_session_fails_the_main_job() {
+    expect_failed_check("lose-session", "999 sessions were created");
 }
 
 #[test]
 fn a_session_created_twice_fails_the_main_job() {
-    expect_wrong("double-session", "created twice");
+    expect_failed_check("double-session", "created twice");
 }
 
 #[test]
-fn a_job_without_expiries_fails() {
-    expect_wrong("no-expiry", "0 tokens expired");
+fn a_job_without_expired_tokens_fails() {
+    expect_failed_check("no-expiry", "0 tokens expired");
 }
 
 #[test]
-fn a_job_without_a_refusal_in_flight_fails() {
-    expect_wrong("no-refusal", "no request was refused");
+fn a_job_without_a_rejected_request_fails() {
+    expect_failed_check("no-rejection", "no pending request was rejected");
 }
 
 #[test]
 fn too_many_token_requests_fail_the_main_job() {
-    expect_wrong("token-storm", "token requests, more than");
+    expect_failed_check("token-storm", "token requests, more than");
 }
 
 #[test]
-fn live_needs_credentials_and_names_the_variable() {
+fn live_without_credentials_names_the_missing_variable() {
     let output = run(&["--live", "https://api.example.com"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("ACCESS_PSP_CLIENT_ID"));

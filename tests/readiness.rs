@@ -1,4 +1,4 @@
-//! Who is ready, for whom, and when: the layer in stacks that count their permits.
+//! Readiness: the layer calls only the instance that was polled ready, and releases every permit.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::future::Future;
@@ -17,7 +17,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tower::{Layer as _, Service, ServiceExt as _};
 use tower_bearer_auth::{
-    Audit, BearerAuthLayer, BoxError, Error, ErrorKind, IssuedToken, ReplayOutcome, TokenProvider, TokenSource,
+    Audit, BearerAuthLayer, BoxError, Error, ErrorKind, IssuedToken, NotReplayed, NotSent, ReplayOutcome,
+    TokenProvider, TokenSource,
 };
 
 #[path = "common/api.rs"]
@@ -30,13 +31,13 @@ mod issuer;
 mod sharing;
 #[path = "readiness/stacks.rs"]
 mod stacks;
-use api::{Api, INVALID_TOKEN, answer, bearer, refused};
+use api::{Api, INVALID_TOKEN, answer as respond, bearer, refused as rejected};
 use issuer::{issuer, token};
 
 type Body = Full<Bytes>;
 
 const API: &str = "https://api.example.com";
-/// Longer than anything here takes: what has not happened by then never will.
+/// Longer than anything here takes. What has not happened by then hangs.
 const FOREVER: Duration = Duration::from_secs(3600);
 
 fn get() -> Request<Body> {
@@ -47,19 +48,19 @@ fn layer<P: TokenProvider>(provider: P) -> BearerAuthLayer<P> {
     BearerAuthLayer::new(provider).allow_origin(API).unwrap()
 }
 
-/// Refuses the first token and takes the others.
-fn refuses_the_first() -> Api {
-    Api::new(|request| if bearer(request) == "token-1" { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) })
+/// Rejects the first token and accepts the others.
+fn rejects_the_first() -> Api {
+    Api::new(|request| if bearer(request) == "token-1" { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) })
 }
 
-/// Holds tower's contract: a call only after `poll_ready` on the very same instance, whose readiness no clone inherits.
+/// Asserts the contract of `Service`: `call` only after `poll_ready` on the same instance. A clone is not ready.
 struct Strict<S> {
     inner: S,
     instance: usize,
     instances: Arc<AtomicUsize>,
     ready: bool,
     log: Arc<Mutex<Vec<String>>>,
-    /// While this is closed, an instance that was called before does not become ready again.
+    /// While this is `false`, an instance that was called does not become ready again.
     gate: watch::Sender<bool>,
     called: bool,
 }
@@ -131,63 +132,63 @@ impl<S: Service<Request<Body>, Error = BoxError>> Service<Request<Body>> for Str
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        assert!(self.ready, "instance {} is called without having been ready", self.instance);
+        assert!(self.ready, "instance {} is called but is not ready", self.instance);
         (self.ready, self.called) = (false, true);
         self.log.lock().push(format!("{} is called", self.instance));
-        let on_drop = Note(format!("{} is let go", self.instance), Arc::clone(&self.log));
+        let on_drop = Note(format!("{} is dropped", self.instance), Arc::clone(&self.log));
         Logged { future: self.inner.call(request), on_drop }
     }
 }
 
-// The ready one is driven, not its clone; the first future is gone before the second readying.
+// The replay uses the same instance, and the first future is dropped before the instance is polled again.
 #[tokio::test(start_paused = true)]
-async fn the_retry_readies_the_same_service_once_the_first_future_is_gone() {
+async fn a_replay_uses_the_same_service_after_the_first_future_is_dropped() {
     let (provider, _) = issuer(|n| async move { token(n) });
-    let strict = Strict::new(refuses_the_first());
+    let strict = Strict::new(rejects_the_first());
     let log = Arc::clone(&strict.log);
     let mut client = layer(provider).layer(strict);
     let response = client.ready().await.unwrap().call(get()).await.unwrap();
     assert_eq!(response.status(), 200);
-    let steps = ["is ready", "is called", "is let go"].map(|step| format!("0 {step}"));
+    let steps = ["is ready", "is called", "is dropped"].map(|step| format!("0 {step}"));
     assert_eq!(*log.lock(), [steps.clone(), steps].concat());
     log.lock().clear();
-    // What stays behind is its clone, which has to become ready of its own.
+    // The layer left a clone in its place, and the clone must become ready itself.
     let response = client.ready().await.unwrap().call(get()).await.unwrap();
     assert_eq!((response.status(), &*log.lock()[0]), (StatusCode::OK, "1 is ready"));
 }
 
-/// `token-n`, for so many seconds.
+/// `token-n`, which expires in `seconds`.
 fn short(n: usize, seconds: u64) -> Result<IssuedToken, Error> {
     Ok(IssuedToken::bearer(format!("token-{n}"))?.expires_in(Duration::from_secs(seconds)))
 }
 
-// R37: a request that queued for longer than the token lives goes out with the next one.
+// R37: a request waits for longer than the token lives. It is sent with the next token.
 #[tokio::test(start_paused = true)]
-async fn the_token_is_chosen_after_readiness_and_not_before() {
-    let (provider, asked) = issuer(|n| async move { short(n, 60) });
+async fn the_token_is_chosen_when_the_service_is_ready() {
+    let (provider, fetches) = issuer(|n| async move { short(n, 60) });
     let source = TokenSource::new(provider);
     source.warm_up().await.unwrap();
-    let api = Api::new(|_| answer(StatusCode::OK));
+    let api = Api::new(|_| respond(StatusCode::OK));
     let slots = Arc::new(Semaphore::new(0));
     let limit = tower::limit::ConcurrencyLimit::with_semaphore(api.clone(), Arc::clone(&slots));
     let client = source.layer().allow_origin(API).unwrap().layer(limit);
     let call = tokio::spawn(client.oneshot(get()));
     sleep(Duration::from_secs(100)).await;
-    assert_eq!((api.sends().len(), asked.count()), (0, 1), "waiting to be ready asks for nothing");
+    assert_eq!((api.sends().len(), fetches.count()), (0, 1), "waiting for readiness starts no fetch");
     slots.add_permits(1);
     assert_eq!(call.await.unwrap().unwrap().status(), 200);
-    assert_eq!((bearer(&api.sends()[0]), asked.count()), ("token-2", 2));
+    assert_eq!((bearer(&api.sends()[0]), fetches.count()), ("token-2", 2));
 }
 
-// R37, R40: the second sending too, whether someone else has renewed the token meanwhile or nobody has.
+// R37, R40: whether or not another caller has refreshed the token meanwhile.
 #[tokio::test(start_paused = true)]
-async fn a_second_sending_that_waits_for_readiness_longer_than_its_token_lives_has_a_newer_one() {
-    for renewed_meanwhile in [false, true] {
-        let (provider, asked) = issuer(|n| async move {
+async fn a_replay_that_waits_for_readiness_longer_than_its_token_lives_has_a_newer_token() {
+    for refreshed_meanwhile in [false, true] {
+        let (provider, fetches) = issuer(|n| async move {
             sleep(Duration::from_millis(10)).await;
             short(n, 60)
         });
-        let api = refuses_the_first();
+        let api = rejects_the_first();
         let strict = Strict::new(api.clone());
         let gate = strict.gate.clone();
         gate.send_replace(false);
@@ -195,8 +196,8 @@ async fn a_second_sending_that_waits_for_readiness_longer_than_its_token_lives_h
         let source = layer.source().clone();
         let call = tokio::spawn(layer.layer(strict).oneshot(get()));
         sleep(Duration::from_secs(100)).await;
-        assert_eq!((api.sends().len(), asked.count()), (1, 2));
-        if renewed_meanwhile {
+        assert_eq!((api.sends().len(), fetches.count()), (1, 2));
+        if refreshed_meanwhile {
             source.warm_up().await.unwrap();
         }
         gate.send_replace(true);
@@ -206,46 +207,48 @@ async fn a_second_sending_that_waits_for_readiness_longer_than_its_token_lives_h
         assert_eq!(sends.iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["token-1", "token-3"]);
         let audit = Audit::of(&response).unwrap();
         assert_eq!((audit.generation, audit.sends, audit.replay), (Some(3), 2, ReplayOutcome::Made));
-        assert_eq!(asked.count(), 3);
+        assert_eq!(fetches.count(), 3);
     }
 }
 
-// R50: what was asked for with the old credentials is sent to nobody, even where there is nothing else to send.
+// R50: a token of the old credentials is never sent, even if there is no other token.
 #[tokio::test(start_paused = true)]
-async fn a_token_that_is_rotated_away_during_readiness_is_not_sent_and_the_error_does_not_say_that_nothing_was() {
-    let (provider, asked) = issuer(|n| async move {
+async fn a_token_that_is_rotated_before_the_replay_is_not_sent_and_the_error_is_not_replayed() {
+    let (provider, fetches) = issuer(|n| async move {
         match n {
             1 | 2 => token(n),
             _ => Err(Error::permanent("the new secret is not known yet")),
         }
     });
     let source = TokenSource::new(provider);
-    let api = Api::new(|_| refused(INVALID_TOKEN));
+    let api = Api::new(|_| rejected(INVALID_TOKEN));
     let strict = Strict::new(api.clone());
     let gate = strict.gate.clone();
     gate.send_replace(false);
     let call = tokio::spawn(source.layer().allow_origin(API).unwrap().layer(strict).oneshot(get()));
     sleep(Duration::from_secs(100)).await;
-    assert_eq!(asked.count(), 2, "the second sending waits for the service");
+    assert_eq!(fetches.count(), 2, "the replay waits for the service");
     source.rotate();
     gate.send_replace(true);
     let error = call.await.unwrap().unwrap_err();
-    assert_eq!(asked.count(), 3);
-    assert!(Error::find(&*error).is_none(), "an error of this crate's says that nothing was sent");
+    assert_eq!(fetches.count(), 3);
+    assert!(Error::find(&*error).is_none() && !error.is::<NotSent>(), "the request was sent once");
+    let not_replayed = error.downcast_ref::<NotReplayed>().unwrap();
+    assert_eq!(not_replayed.error().kind(), ErrorKind::Other);
     assert!(error.to_string().contains("rotated"), "{error}");
     assert_eq!(api.sends().iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["token-1"]);
 }
 
-// After the first sending there is an answer of the server's or an error of the inner service's, and never one of ours.
+// The rejection is dropped by then, so the layer sends the expired token and returns the second response.
 #[tokio::test(start_paused = true)]
-async fn a_token_that_ends_during_readiness_while_the_issuer_is_down_is_judged_by_the_server() {
-    let (provider, asked) = issuer(|n| async move {
+async fn a_token_that_expires_before_the_replay_while_the_issuer_is_down_is_sent_anyway() {
+    let (provider, fetches) = issuer(|n| async move {
         match n {
             1 | 2 => short(n, 60),
             _ => Err(Error::transient("down")),
         }
     });
-    let api = Api::new(|_| refused(INVALID_TOKEN));
+    let api = Api::new(|_| rejected(INVALID_TOKEN));
     let strict = Strict::new(api.clone());
     let gate = strict.gate.clone();
     gate.send_replace(false);
@@ -253,7 +256,7 @@ async fn a_token_that_ends_during_readiness_while_the_issuer_is_down_is_judged_b
     sleep(Duration::from_secs(100)).await;
     gate.send_replace(true);
     let response = call.await.unwrap().unwrap();
-    assert_eq!((response.status(), asked.count()), (StatusCode::UNAUTHORIZED, 3));
+    assert_eq!((response.status(), fetches.count()), (StatusCode::UNAUTHORIZED, 3));
     assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::RejectedAgain);
     assert_eq!(api.sends().iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["token-1", "token-2"]);
 }

@@ -1,4 +1,5 @@
-//! Method x idempotency key x body x refusal x setting: how often a request goes out. docs/replay.md says the same.
+//! How often a request is sent, by method, idempotency key, body, rejection and setting. docs/replay.md has the same
+//! tables.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::replay::{Bodies, Buffered, Cloned, Empty, Mode, Off, ReplayBody};
-use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, ReplayOutcome};
+use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, ConfigError, ReplayOutcome};
 
 #[path = "common/api.rs"]
 mod api;
@@ -17,7 +18,7 @@ mod api;
 mod faithful;
 #[path = "common/issuer.rs"]
 mod issuer;
-use api::{Api, INVALID_TOKEN, answer, bearer, refused};
+use api::{Api, INVALID_TOKEN, answer as respond, bearer, refused as rejected};
 use issuer::{issuer, token};
 
 type Stream = UnsyncBoxBody<Bytes, BoxError>;
@@ -26,36 +27,37 @@ const API: &str = "https://api.example.com";
 const CHUNKS: [&str; 3] = ["pay ", "100 to ", "alice"];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Refused {
-    Bare,
-    Explicit,
+enum Reply {
+    NoReason,
+    InvalidToken,
     Grpc,
     InsufficientScope,
     InsufficientAuthentication,
     Forbidden,
 }
-use Refused::{Bare, Explicit, Forbidden, Grpc, InsufficientAuthentication, InsufficientScope};
+use Reply::{Forbidden, Grpc, InsufficientAuthentication, InsufficientScope, InvalidToken, NoReason};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Asks {
+enum Kind {
     Idempotent,
     Keyed,
     Other,
 }
-use Asks::{Idempotent, Keyed, Other};
+use Kind::{Idempotent, Keyed, Other};
 use Mode::{Always, Never, Safe};
 
-/// Sends for a body that is: empty, cloneable, within the limit, past the limit, without a copy. Then the tokens asked for.
-type Row = (Mode, Refused, Asks, [usize; 5], usize);
+/// The sends for a body that is empty, cloneable, within the limit, above the limit, without a copy. Then the token
+/// requests.
+type Row = (Mode, Reply, Kind, [usize; 5], usize);
 
 #[rustfmt::skip]
 const TABLE: [Row; 54] = [
-    (Safe, Bare, Idempotent, [2, 2, 2, 1, 1], 2),
-    (Safe, Bare, Keyed, [2, 2, 2, 1, 1], 2),
-    (Safe, Bare, Other, [1, 1, 1, 1, 1], 2),
-    (Safe, Explicit, Idempotent, [2, 2, 2, 1, 1], 2),
-    (Safe, Explicit, Keyed, [2, 2, 2, 1, 1], 2),
-    (Safe, Explicit, Other, [2, 2, 2, 1, 1], 2),
+    (Safe, NoReason, Idempotent, [2, 2, 2, 1, 1], 2),
+    (Safe, NoReason, Keyed, [2, 2, 2, 1, 1], 2),
+    (Safe, NoReason, Other, [1, 1, 1, 1, 1], 2),
+    (Safe, InvalidToken, Idempotent, [2, 2, 2, 1, 1], 2),
+    (Safe, InvalidToken, Keyed, [2, 2, 2, 1, 1], 2),
+    (Safe, InvalidToken, Other, [2, 2, 2, 1, 1], 2),
     (Safe, Grpc, Idempotent, [2, 2, 2, 1, 1], 2),
     (Safe, Grpc, Keyed, [2, 2, 2, 1, 1], 2),
     (Safe, Grpc, Other, [2, 2, 2, 1, 1], 2),
@@ -68,12 +70,12 @@ const TABLE: [Row; 54] = [
     (Safe, Forbidden, Idempotent, [1, 1, 1, 1, 1], 1),
     (Safe, Forbidden, Keyed, [1, 1, 1, 1, 1], 1),
     (Safe, Forbidden, Other, [1, 1, 1, 1, 1], 1),
-    (Never, Bare, Idempotent, [1, 1, 1, 1, 1], 2),
-    (Never, Bare, Keyed, [1, 1, 1, 1, 1], 2),
-    (Never, Bare, Other, [1, 1, 1, 1, 1], 2),
-    (Never, Explicit, Idempotent, [1, 1, 1, 1, 1], 2),
-    (Never, Explicit, Keyed, [1, 1, 1, 1, 1], 2),
-    (Never, Explicit, Other, [1, 1, 1, 1, 1], 2),
+    (Never, NoReason, Idempotent, [1, 1, 1, 1, 1], 2),
+    (Never, NoReason, Keyed, [1, 1, 1, 1, 1], 2),
+    (Never, NoReason, Other, [1, 1, 1, 1, 1], 2),
+    (Never, InvalidToken, Idempotent, [1, 1, 1, 1, 1], 2),
+    (Never, InvalidToken, Keyed, [1, 1, 1, 1, 1], 2),
+    (Never, InvalidToken, Other, [1, 1, 1, 1, 1], 2),
     (Never, Grpc, Idempotent, [1, 1, 1, 1, 1], 2),
     (Never, Grpc, Keyed, [1, 1, 1, 1, 1], 2),
     (Never, Grpc, Other, [1, 1, 1, 1, 1], 2),
@@ -86,12 +88,12 @@ const TABLE: [Row; 54] = [
     (Never, Forbidden, Idempotent, [1, 1, 1, 1, 1], 1),
     (Never, Forbidden, Keyed, [1, 1, 1, 1, 1], 1),
     (Never, Forbidden, Other, [1, 1, 1, 1, 1], 1),
-    (Always, Bare, Idempotent, [2, 2, 2, 1, 1], 2),
-    (Always, Bare, Keyed, [2, 2, 2, 1, 1], 2),
-    (Always, Bare, Other, [2, 2, 2, 1, 1], 2),
-    (Always, Explicit, Idempotent, [2, 2, 2, 1, 1], 2),
-    (Always, Explicit, Keyed, [2, 2, 2, 1, 1], 2),
-    (Always, Explicit, Other, [2, 2, 2, 1, 1], 2),
+    (Always, NoReason, Idempotent, [2, 2, 2, 1, 1], 2),
+    (Always, NoReason, Keyed, [2, 2, 2, 1, 1], 2),
+    (Always, NoReason, Other, [2, 2, 2, 1, 1], 2),
+    (Always, InvalidToken, Idempotent, [2, 2, 2, 1, 1], 2),
+    (Always, InvalidToken, Keyed, [2, 2, 2, 1, 1], 2),
+    (Always, InvalidToken, Other, [2, 2, 2, 1, 1], 2),
     (Always, Grpc, Idempotent, [2, 2, 2, 1, 1], 2),
     (Always, Grpc, Keyed, [2, 2, 2, 1, 1], 2),
     (Always, Grpc, Other, [2, 2, 2, 1, 1], 2),
@@ -106,25 +108,25 @@ const TABLE: [Row; 54] = [
     (Always, Forbidden, Other, [1, 1, 1, 1, 1], 1),
 ];
 
-impl Refused {
+impl Reply {
     const ALL: [(&'static str, Self); 6] = [
-        ("bare 401", Bare),
-        ("explicit 401", Explicit),
+        ("401 without a reason", NoReason),
+        ("401 invalid_token", InvalidToken),
         ("gRPC status 16", Grpc),
         ("401 insufficient_scope", InsufficientScope),
         ("401 insufficient_user_authentication", InsufficientAuthentication),
         ("403", Forbidden),
     ];
 
-    fn answer(self) -> Response<Full<Bytes>> {
+    fn response(self) -> Response<Full<Bytes>> {
         match self {
-            Bare => refused(""),
-            Explicit => refused(INVALID_TOKEN),
-            InsufficientScope => refused("Bearer error=\"insufficient_scope\", scope=\"pay\""),
-            InsufficientAuthentication => refused("Bearer error=\"insufficient_user_authentication\""),
-            Forbidden => answer(StatusCode::FORBIDDEN),
+            NoReason => rejected(""),
+            InvalidToken => rejected(INVALID_TOKEN),
+            InsufficientScope => rejected("Bearer error=\"insufficient_scope\", scope=\"pay\""),
+            InsufficientAuthentication => rejected("Bearer error=\"insufficient_user_authentication\""),
+            Forbidden => respond(StatusCode::FORBIDDEN),
             Grpc => {
-                let mut response = answer(StatusCode::OK);
+                let mut response = respond(StatusCode::OK);
                 response.headers_mut().insert("grpc-status", "16".parse().unwrap());
                 response.headers_mut().insert("content-type", "application/grpc+proto".parse().unwrap());
                 response
@@ -133,10 +135,10 @@ impl Refused {
     }
 }
 
-impl Asks {
+impl Kind {
     const ALL: [(&'static str, Self); 3] = [("idempotent", Idempotent), ("keyed", Keyed), ("other", Other)];
 
-    /// Every method that the class holds, each with every key that does not change its class.
+    /// Every method of this kind, with each key that does not change the kind.
     fn requests(self) -> Vec<(Method, Option<&'static str>)> {
         let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
         let others = [Method::POST, Method::PATCH, Method::CONNECT, "TRANSFER".parse().unwrap()];
@@ -149,7 +151,7 @@ impl Asks {
     }
 }
 
-/// Something that a caller keeps in the request's extensions.
+/// A value in the extensions of the request.
 #[derive(Clone, Debug, PartialEq)]
 struct Order(u32);
 
@@ -160,7 +162,7 @@ fn request<B>(method: &Method, key: Option<&str>, body: B) -> Request<B> {
         .version(Version::HTTP_2)
         .header("x-trace", "1")
         .header("x-trace", "2")
-        .header("authorization", "Bearer the-callers-own")
+        .header("authorization", "Bearer of-the-caller")
         .extension(Order(7));
     if let Some(key) = key {
         request = request.header("idempotency-key", key);
@@ -181,7 +183,7 @@ fn buffered(limit: usize) -> Buffered<fn(ReplayBody<Stream>) -> Stream> {
     Buffered::new(limit, |body| body.boxed_unsync())
 }
 
-/// One request whose first token is refused: how often it was sent, how many tokens were asked for.
+/// Sends one request, and its first token is rejected. Returns how often it was sent, and the number of token requests.
 async fn run<B, R>(row: &Row, request: Request<B>, bodies: R, bytes: &str, no_copy: ReplayOutcome) -> (usize, usize)
 where
     B: Body + Send + 'static,
@@ -189,51 +191,51 @@ where
     B::Error: Into<BoxError>,
     R: Bodies<B>,
 {
-    let (when, refusal, ..) = *row;
-    let (provider, asked) = issuer(|n| async move { token(n) });
+    let (mode, reply, ..) = *row;
+    let (provider, fetches) = issuer(|n| async move { token(n) });
     let api = Api::new(move |request| match bearer(request) {
-        "token-1" => refusal.answer(),
-        _ => answer(StatusCode::CREATED),
+        "token-1" => reply.response(),
+        _ => respond(StatusCode::CREATED),
     });
-    let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().replay(when).bodies(bodies);
+    let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().replay(mode).bodies(bodies);
     let what = format!("{row:?} {} {:?}", request.method(), request.headers().get("idempotency-key"));
     let response = layer.layer(api.clone()).oneshot(request).await.unwrap();
-    // A renewal that nobody waits for has a task of its own.
+    // A fetch without a waiter runs in a task of its own.
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
 
     let sends = api.sends();
-    let expected = if sends.len() == 2 { answer(StatusCode::CREATED) } else { refusal.answer() };
+    let expected = if sends.len() == 2 { respond(StatusCode::CREATED) } else { reply.response() };
     assert_eq!(response.status(), expected.status(), "{what}");
     let reason = Audit::of(&response).map(|audit| (usize::from(audit.sends), audit.replay));
     assert_eq!(reason, reason_for(row, sends.len(), no_copy), "{what}");
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    assert_eq!(body, expected.into_body().collect().await.unwrap().to_bytes(), "the answer is whole: {what}");
+    assert_eq!(body, expected.into_body().collect().await.unwrap().to_bytes(), "the body is complete: {what}");
     for (sent, token) in sends.iter().zip(["token-1", "token-2"]) {
         assert_eq!(bearer(sent), token, "{what}");
         assert_eq!(sent.body(), bytes, "{what}");
         assert_same(&sends[0], sent);
     }
-    (sends.len(), asked.count())
+    (sends.len(), fetches.count())
 }
 
-/// Why it was or was not sent again, as the answer says it.
+/// The audit that the response must have: the sends, and why the request was or was not replayed.
 fn reason_for(row: &Row, sends: usize, no_copy: ReplayOutcome) -> Option<(usize, ReplayOutcome)> {
-    let (when, refusal, asks, ..) = *row;
-    let curable = matches!(refusal, Bare | Explicit | Grpc);
-    let reason = match (sends, when) {
-        _ if !curable => return None,
+    let (mode, reply, kind, ..) = *row;
+    let is_rejection = matches!(reply, NoReason | InvalidToken | Grpc);
+    let reason = match (sends, mode) {
+        _ if !is_rejection => return None,
         (2, _) => ReplayOutcome::Made,
         (_, Never) => ReplayOutcome::Off,
         _ if no_copy != ReplayOutcome::Made => no_copy,
         _ => {
-            assert_eq!((refusal, asks), (Bare, Other), "only this is held back for safety");
+            assert_eq!((reply, kind), (NoReason, Other), "only this row is not safe to replay");
             ReplayOutcome::NotSafe
         }
     };
     Some((sends, reason))
 }
 
-// R20: all but the token is as it was.
+// R20: only the token differs.
 fn assert_same(first: &Request<Bytes>, second: &Request<Bytes>) {
     assert_eq!((first.method(), first.uri(), first.version()), (second.method(), second.uri(), second.version()));
     assert_eq!((first.body(), second.extensions().get::<Order>()), (second.body(), Some(&Order(7))));
@@ -246,14 +248,14 @@ fn assert_same(first: &Request<Bytes>, second: &Request<Bytes>) {
     assert_eq!(first.get_all("x-trace").iter().count(), 2);
 }
 
-// R15, R18, R19, R20: each cell, for every method and key that it stands for.
+// R15, R18, R19, R20: each cell, for every method and key of its row.
 #[tokio::test(start_paused = true)]
-async fn each_cell_of_the_table_is_sent_as_often_as_it_says() {
+async fn a_request_is_sent_as_often_as_its_cell_of_the_table_says() {
     let (mut cells, mut calls) = (0, 0);
     for row in &TABLE {
-        let (_, _, asks, expected, tokens) = *row;
+        let (_, _, kind, expected, tokens) = *row;
         let whole = CHUNKS.concat();
-        for (method, key) in asks.requests() {
+        for (method, key) in kind.requests() {
             let full = |bytes: &str| request(&method, key, Full::new(Bytes::from(bytes.to_owned())));
             let streamed = || request(&method, key, stream());
             let made = ReplayOutcome::Made;
@@ -290,28 +292,43 @@ async fn each_cell_of_the_table_is_sent_as_often_as_it_says() {
 }
 
 #[test]
-fn the_documented_table_is_the_tested_one() {
+fn a_mode_prints_and_parses_its_name() {
+    for (mode, name) in [(Never, "never"), (Safe, "safe"), (Always, "always")] {
+        assert_eq!(mode.to_string(), name);
+        assert_eq!(name.parse::<Mode>().unwrap(), mode);
+    }
+    assert_eq!(format!("{:>6}|{:<6}|", Safe, Never), "  safe|never |");
+    assert_eq!(Mode::default(), Safe);
+    for name in ["", "Safe", "SAFE", " safe", "safe ", "sometimes", "canary"] {
+        let error: ConfigError = name.parse::<Mode>().unwrap_err();
+        assert_eq!(error.setting(), "replay", "{name}");
+        assert_eq!(error.to_string(), "replay: it is not the name of a mode: use never, safe or always");
+    }
+}
+
+#[test]
+fn the_documented_table_is_the_tested_table() {
     let document = include_str!("../docs/replay.md");
-    let mut when = None;
+    let mut mode = None;
     let mut rows: Vec<Row> = Vec::new();
     for line in document.lines() {
         if let Some(title) = line.strip_prefix("## ") {
             let settings = [("`Mode::Safe`", Safe), ("`Mode::Never`", Never), ("`Mode::Always`", Always)];
-            when = settings.into_iter().find(|(name, _)| title.starts_with(name)).map(|(_, when)| when);
+            mode = settings.into_iter().find(|(name, _)| title.starts_with(name)).map(|(_, mode)| mode);
         }
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let (Some(when), [refusal, asks, sends @ .., tokens]) = (when, &*cells) else { continue };
-        if !line.starts_with('|') || matches!(*refusal, "refusal" | "---") {
+        let (Some(mode), [reply, kind, sends @ .., tokens]) = (mode, &*cells) else { continue };
+        if !line.starts_with('|') || matches!(*reply, "rejection" | "---") {
             continue;
         }
-        let refusal = Refused::ALL.iter().find(|(name, _)| name == refusal).unwrap().1;
-        let asks = Asks::ALL.iter().find(|(name, _)| name == asks).unwrap().1;
+        let reply = Reply::ALL.iter().find(|(name, _)| name == reply).unwrap().1;
+        let kind = Kind::ALL.iter().find(|(name, _)| name == kind).unwrap().1;
         let sends: Vec<usize> = sends.iter().map(|cell| cell.parse().unwrap()).collect();
-        rows.push((when, refusal, asks, sends.try_into().unwrap(), tokens.parse().unwrap()));
+        rows.push((mode, reply, kind, sends.try_into().unwrap(), tokens.parse().unwrap()));
     }
     assert_eq!(rows, TABLE);
     for (index, row) in rows.iter().enumerate() {
-        let twice = rows[..index].iter().any(|earlier| (earlier.0, earlier.1, earlier.2) == (row.0, row.1, row.2));
-        assert!(!twice, "{row:?} is there twice");
+        let repeated = rows[..index].iter().any(|earlier| (earlier.0, earlier.1, earlier.2) == (row.0, row.1, row.2));
+        assert!(!repeated, "{row:?} occurs twice");
     }
 }

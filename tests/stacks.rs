@@ -1,6 +1,6 @@
-//! The layer in the client stacks that people have, over loopback with TLS, through an expiry and revocations in flight.
+//! The layer in common client stacks, over TLS on loopback. Tokens expire and are revoked during requests.
 //!
-//! The gateway is the one of the example, by its file.
+//! The gateway is the one of the example `axum_gateway`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -36,14 +36,14 @@ mod within;
 use https::Http;
 use within::within;
 
-/// How long the sandbox's tokens live.
+/// The lifetime of the sandbox's tokens.
 const LIFETIME: Duration = Duration::from_secs(1800);
-/// By then they have ended, for the sandbox too: it rounds up to whole seconds.
+/// After this time they have expired, for the sandbox too, which rounds up to whole seconds.
 const OVER: Duration = Duration::from_secs(1801);
-/// How many requests go at a time: few enough for a process that may open 256 files.
+/// The number of concurrent requests. It is small enough for a limit of 256 open files.
 const CALLS: usize = 6;
 
-/// The client's clock, which a test moves on.
+/// The client's clock, which a test advances.
 #[derive(Clone, Default)]
 struct Ahead(Arc<Mutex<Duration>>);
 
@@ -53,7 +53,7 @@ impl Clock for Ahead {
     }
 }
 
-/// An issuer, an API, and a source of tokens for it.
+/// An issuer, an API, and a token source for it.
 struct Stage {
     sandbox: AccessPspSandbox,
     source: TokenSource<AccessPsp>,
@@ -69,7 +69,7 @@ impl Stage {
         Self { sandbox, source, clock }
     }
 
-    /// Time goes on at both ends.
+    /// Advances the time of the client and of the sandbox.
     fn age(&self, by: Duration) {
         *self.clock.0.lock() += by;
         self.sandbox.advance(by);
@@ -79,7 +79,7 @@ impl Stage {
         format!("{}/echo", self.sandbox.api_origin())
     }
 
-    /// How many requests the API judged so.
+    /// The number of requests with this verdict of the API.
     fn judged(&self, verdict: Verdict) -> usize {
         self.sandbox.api_requests().iter().filter(|request| request.verdict == Some(verdict)).count()
     }
@@ -92,8 +92,8 @@ fn version_of(http: Http) -> Version {
     }
 }
 
-/// Drives a stack, whose `call` sends one request to the echo, through a cold start, an expiry at rest, an expiry in
-/// flight and a revocation in flight. What happened is counted at the issuer and at the API.
+/// Tests a stack without a token, with a token that expires between requests, with one that expires during requests, and
+/// with one that is revoked during requests. `call` sends one request to `/echo`. The issuer and the API count.
 async fn through_expiries_and_a_revocation<F, Fut>(stage: &Stage, http: Http, call: F)
 where
     F: Fn() -> Fut,
@@ -104,32 +104,32 @@ where
         let calls: Vec<_> = (0..CALLS).map(|_| tokio::spawn(call())).collect();
         async move {
             for call in calls {
-                assert_eq!(within("an answer", call).await.unwrap(), StatusCode::OK, "no caller sees a refusal");
+                assert_eq!(within("a response", call).await.unwrap(), StatusCode::OK, "no caller gets a rejection");
             }
         }
     };
     let counted = || (sandbox.token_request_count(), sandbox.api_request_count());
 
     burst().await;
-    assert_eq!(counted(), (1, CALLS), "cold");
+    assert_eq!(counted(), (1, CALLS), "without a token");
 
     stage.age(OVER);
     burst().await;
-    assert_eq!(counted(), (2, 2 * CALLS), "an expiry at rest is not even seen by the API");
+    assert_eq!(counted(), (2, 2 * CALLS), "the API gets no expired token");
     assert_eq!(stage.judged(Verdict::Accepted), 2 * CALLS);
 
     let interrupt = async |what: fn(&Stage)| {
         sandbox.hold();
-        let answers = burst();
+        let responses = burst();
         within("the API holds them", sandbox.wait_held(CALLS)).await;
         what(stage);
         sandbox.release();
-        answers.await;
+        responses.await;
     };
     interrupt(|stage| stage.age(OVER)).await;
-    assert_eq!(counted(), (3, 4 * CALLS), "an expiry in flight");
+    assert_eq!(counted(), (3, 4 * CALLS), "a token that expires during the requests");
     interrupt(|stage| stage.sandbox.revoke_all()).await;
-    assert_eq!(counted(), (4, 6 * CALLS), "a revocation in flight");
+    assert_eq!(counted(), (4, 6 * CALLS), "a token that is revoked during the requests");
 
     let verdicts = [Verdict::Accepted, Verdict::Expired, Verdict::Revoked].map(|verdict| stage.judged(verdict));
     assert_eq!(verdicts, [4 * CALLS, CALLS, CALLS]);
@@ -142,15 +142,15 @@ where
     no_process_default();
 }
 
-/// That nothing here needs rustls' process default, or has installed one: with two providers compiled in there is none.
+/// Asserts that there is no process default of rustls, so nothing here needs one.
 fn no_process_default() {
     assert!(rustls::crypto::CryptoProvider::get_default().is_none());
 }
 
-/// What a stack has to be for a server to hold it in its state.
+/// A server can keep the stack in its state.
 fn is_shared<T: Clone + Send + Sync + 'static>(_: &T) {}
 
-/// What a stack's future has to be to be spawned.
+/// The future of a stack can be spawned.
 fn is_sent<F: Future + Send + 'static>(future: F) -> F {
     future
 }

@@ -1,4 +1,4 @@
-//! The load: 64 tasks, a thousand sessions, two expiries, one revocation in flight, one sale.
+//! The load: 64 tasks, a thousand sessions, two expired tokens, one revocation, one sale.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,18 +20,18 @@ use crate::verdict::Verdict;
 pub(crate) const SESSIONS: usize = 1000;
 const TASKS: usize = 64;
 const LIFETIME: Duration = Duration::from_secs(2);
-/// Between two sessions of one task: the job takes a few lifetimes.
+/// The time between two sessions of one task. With it the job takes a few token lifetimes.
 const PACE: Duration = Duration::from_millis(350);
 /// How many requests are held at the API when the tokens are revoked.
 const IN_FLIGHT: usize = 32;
 
-/// What to do wrong, to see that it is noticed.
+/// A deliberate error, which the checks must find.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Break {
     LoseSession,
     DoubleSession,
     NoExpiry,
-    NoRefusal,
+    NoRejection,
     TokenStorm,
 }
 
@@ -41,9 +41,11 @@ impl Break {
             "lose-session" => Self::LoseSession,
             "double-session" => Self::DoubleSession,
             "no-expiry" => Self::NoExpiry,
-            "no-refusal" => Self::NoRefusal,
+            "no-rejection" => Self::NoRejection,
             "token-storm" => Self::TokenStorm,
-            _ => return Err("--break takes lose-session, double-session, no-expiry, no-refusal or token-storm".into()),
+            _ => {
+                return Err("--break takes lose-session, double-session, no-expiry, no-rejection or token-storm".into());
+            }
         })
     }
 }
@@ -68,7 +70,7 @@ pub(crate) async fn run(broken: Option<Break>) -> Result<Verdict, BoxError> {
     let client = stack::with_token(stack::https_client(Some(sandbox.ca_pem()))?, &layer, &added);
 
     println!("issuer {}, Wallet API {}", sandbox.issuer_origin(), sandbox.api_origin());
-    let begun = Instant::now();
+    let start = Instant::now();
     let progress = progress_bar();
     let next = Arc::new(AtomicUsize::new(0));
     let revoker = tokio::spawn(revoke_in_flight(Arc::clone(&sandbox), broken));
@@ -80,12 +82,12 @@ pub(crate) async fn run(broken: Option<Break>) -> Result<Verdict, BoxError> {
     while let Some(done) = tasks.join_next().await {
         done??;
     }
-    // Had it found no moment for it, the verdict says so.
+    // If it revoked no token, the verdict reports it.
     revoker.abort();
     sell(client, &sandbox.api_origin()).await?;
     progress.finish_and_clear();
 
-    let time = begun.elapsed();
+    let time = start.elapsed();
     Ok(Verdict::of(&sandbox, &layer.source().stats(), added.percentiles(), lifetime, time))
 }
 
@@ -122,14 +124,14 @@ where
     }
 }
 
-/// Holds requests at the API until enough are in flight, revokes the tokens that they carry, and lets them go on.
+/// Holds requests at the API until enough have arrived, revokes their token, and releases them.
 async fn revoke_in_flight(sandbox: Arc<AccessPspSandbox>, broken: Option<Break>) {
-    // In a storm no token is ever the only one in use.
-    if matches!(broken, Some(Break::NoRefusal | Break::TokenStorm)) {
+    // With `TokenStorm`, several tokens are in use all the time.
+    if matches!(broken, Some(Break::NoRejection | Break::TokenStorm)) {
         return;
     }
     sandbox.wait_api_requests(SESSIONS / 2).await;
-    // Not while one token takes over from another: a request may be sent twice, so it heals from one revoked token.
+    // Wait until all tasks use the same token. A request is replayed once, so it recovers from one revoked token only.
     loop {
         sandbox.hold_issuer();
         if one_token_in_use(&sandbox) {
@@ -145,13 +147,13 @@ async fn revoke_in_flight(sandbox: Arc<AccessPspSandbox>, broken: Option<Break>)
     sandbox.release_issuer();
 }
 
-/// Whether every task is known to have the newest token, and no other is on its way.
+/// Whether every task uses the newest token, and no request or token request with another one is pending.
 fn one_token_in_use(sandbox: &AccessPspSandbox) -> bool {
     let newest = sandbox.tokens().last().map(|token| token.jti.clone());
     let requests = sandbox.api_requests();
     let with_newest = requests.iter().filter(|request| request.jti == newest).count();
-    let under_way = requests.iter().any(|request| request.status.is_none() && request.jti != newest);
-    with_newest >= TASKS && !under_way && sandbox.token_requests().iter().all(|request| request.status.is_some())
+    let pending = requests.iter().any(|request| request.status.is_none() && request.jti != newest);
+    with_newest >= TASKS && !pending && sandbox.token_requests().iter().all(|request| request.status.is_some())
 }
 
 async fn sell<S>(mut client: S, api: &str) -> Result<(), BoxError>
@@ -170,13 +172,13 @@ where
 }
 
 pub(crate) async fn expect(status: StatusCode, response: Response<Incoming>) -> Result<(), BoxError> {
-    let answered = response.status();
+    let actual = response.status();
     response.into_body().collect().await?;
-    if answered == status { Ok(()) } else { Err(format!("the API answered {answered}, not {status}").into()) }
+    if actual == status { Ok(()) } else { Err(format!("the API responded with {actual}, not with {status}").into()) }
 }
 
 fn progress_bar() -> ProgressBar {
-    // Draws on a terminal and nowhere else.
+    // The bar is drawn only if the output is a terminal.
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} sessions, {elapsed}");
     ProgressBar::new(SESSIONS as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -1,4 +1,4 @@
-//! One session at the real service, and never a sale.
+//! One session at the real service. It makes no sale.
 
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri};
@@ -21,6 +21,6 @@ pub(crate) async fn open_one_session(api: &str) -> Result<(), BoxError> {
         .header("content-type", "application/json")
         .body(Full::<Bytes>::from(r#"{"reference":"tower-bearer-auth example"}"#))?;
     expect(StatusCode::CREATED, client.ready().await?.call(request).await?).await?;
-    println!("one session was created");
+    println!("created one session");
     Ok(())
 }

@@ -4,11 +4,11 @@
 //! cargo run --example accesspsp
 //! ```
 //!
-//! Without arguments it starts an issuer and a Wallet API on loopback, with tokens that live for two seconds, and revokes
-//! a token while requests are in flight. What it prints was counted at the servers; it exits with 1 if that is not
-//! what it should be.
+//! Without arguments it starts an issuer and a Wallet API on loopback. Tokens live for two seconds, and one token is revoked
+//! while requests are pending. The servers count the requests. The example prints the counts, and exits with 1 if one of them
+//! is wrong.
 //!
-//! With `--live https://API-HOST` it opens one session at the real service and makes no sale. Credentials come from
+//! With `--live https://API-HOST` it opens one session at the real service and makes no sale. The credentials come from
 //! `ACCESS_PSP_CLIENT_ID` and `ACCESS_PSP_CLIENT_SECRET` (or `.._FILE`).
 
 mod job;
@@ -39,7 +39,7 @@ async fn run() -> Result<bool, BoxError> {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => Ok(job::run(None).await?.print()),
         ["--live", api] => live::open_one_session(api).await.map(|()| true),
-        // For the test that shows that each check can fail.
+        // A test uses this to show that each check can fail.
         ["--break", what] => Ok(job::run(Some(job::Break::parse(what)?)).await?.print()),
         _ => Err(USAGE.into()),
     }

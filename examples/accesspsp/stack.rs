@@ -1,4 +1,4 @@
-//! The client: hyper-util below, `BearerAuthLayer` on top, and a probe on either side of it.
+//! The client: hyper-util, `BearerAuthLayer` over it, and a timer above and below the layer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use tower_bearer_auth::{AccessPsp, BearerAuthLayer, BoxError, replay};
 
 type Body = Full<Bytes>;
 
-/// A client that trusts one certificate authority, or the usual ones.
+/// A client that trusts one certificate authority, or the public ones.
 pub(crate) fn https_client(ca_pem: Option<&str>) -> Result<Client<HttpsConnector<HttpConnector>, Body>, BoxError> {
     let mut roots = rustls::RootCertStore::empty();
     match ca_pem {
@@ -32,7 +32,7 @@ pub(crate) fn https_client(ca_pem: Option<&str>) -> Result<Client<HttpsConnector
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 
-/// `client` with a token on every request. `Cloned`, because the sessions' JSON bodies are `Full<Bytes>`.
+/// Stamps the requests to `client`. The bodies are `Full<Bytes>`, so the layer can keep clones for a replay.
 pub(crate) fn with_token<S>(
     client: S,
     layer: &BearerAuthLayer<AccessPsp>,
@@ -50,7 +50,7 @@ where
         .service(client)
 }
 
-/// How long requests spent in the layer, from its `call` until the service below it is called.
+/// The time that requests spend in the layer, from its `call` to the `call` of the service below.
 #[derive(Clone, Default)]
 pub(crate) struct Added(Arc<Mutex<Vec<Duration>>>);
 
@@ -64,7 +64,7 @@ impl Added {
         request
     }
 
-    /// The first sending counts; a second one comes after an answer.
+    /// Only the first send counts. A replay comes after a response.
     #[expect(clippy::disallowed_methods, reason = "a measurement outside of the crate")]
     fn stop(&self, request: Request<Body>) -> Request<Body> {
         if let Some(Started(at, once)) = request.extensions().get() {

@@ -1,10 +1,10 @@
-//! What the servers recorded, and whether it is what the job should have done.
+//! Checks the records of the servers.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use tower_bearer_auth::SourceStats;
-use tower_bearer_auth_sandbox::{AccessPspSandbox, Verdict as Judged};
+use tower_bearer_auth_sandbox::{AccessPspSandbox, Verdict as TokenVerdict};
 
 use crate::job::SESSIONS;
 
@@ -27,17 +27,17 @@ impl Verdict {
         let sales = sandbox.sales().len();
         let token_requests = sandbox.token_request_count();
         let expired = sandbox.tokens().iter().filter(|token| token.expired).count();
-        let judged = |as_what| requests.iter().filter(|request| request.verdict == Some(as_what)).count();
-        // On a machine so busy that a request takes half a second, a token expires on the way, which heals as well.
-        let (revoked, late) = (judged(Judged::Revoked), judged(Judged::Expired));
-        let refused = revoked + late;
-        let others = requests.len() - refused - judged(Judged::Accepted);
-        let renewals = usize::from(revoked > 0) + late;
-        let allowed = allowed_token_requests(time, lifetime) + renewals;
+        let count = |verdict| requests.iter().filter(|request| request.verdict == Some(verdict)).count();
+        // On a busy machine a request can take half a second. Its token may expire in that time, and the request is replayed.
+        let (revoked, late) = (count(TokenVerdict::Revoked), count(TokenVerdict::Expired));
+        let rejected = revoked + late;
+        let others = requests.len() - rejected - count(TokenVerdict::Accepted);
+        let refreshes = usize::from(revoked > 0) + late;
+        let allowed = allowed_token_requests(time, lifetime) + refreshes;
 
         let mut wrong = Vec::new();
-        let mut check = |right: bool, what: String| {
-            if !right {
+        let mut check = |is_right: bool, what: String| {
+            if !is_right {
                 wrong.push(what);
             }
         };
@@ -46,27 +46,27 @@ impl Verdict {
         check(distinct.len() == sessions.len(), "a session was created twice".into());
         check(sales == 1, format!("{sales} sales, not 1"));
         check(expired >= 2, format!("{expired} tokens expired during the job, not at least 2"));
-        check(revoked >= 1, "no request was refused in flight".into());
-        check(others == 0, format!("{others} requests carried a token that was bad for another reason"));
+        check(revoked >= 1, "no pending request was rejected".into());
+        check(others == 0, format!("{others} requests carried a token that was invalid for another reason"));
         check(token_requests <= allowed, format!("{token_requests} token requests, more than {allowed}"));
-        check(stats.fetches == token_requests as u64, "the source counted other token requests than the issuer".into());
-        check(stats.replays == refused as u64, "the layer counted other replays than the API saw refusals".into());
+        check(
+            stats.fetches == token_requests as u64,
+            "the source and the issuer counted different numbers of token requests".into(),
+        );
+        check(stats.replays == rejected as u64, "the number of replays differs from the number of rejections".into());
 
         let rows = vec![
             ("requests", format!("{} at the API, for {SESSIONS} sessions and 1 sale", requests.len())),
             ("sessions created", format!("{}, {} of them distinct", sessions.len(), distinct.len())),
             ("token requests", format!("{token_requests} at the issuer, at most {allowed} allowed; {expired} expired")),
-            (
-                "refused, healed",
-                format!("{revoked} refused in flight after the revocation, {} sent again", stats.replays),
-            ),
+            ("rejected, replayed", format!("{revoked} rejected after the revocation, {} replayed", stats.replays)),
             ("added by the layer", format!("median {median:.1?}, p99 {p99:.1?}")),
             ("time", format!("{time:.1?}")),
         ];
         Self { rows, wrong }
     }
 
-    /// Prints the table and what is wrong. Whether nothing is.
+    /// Prints the table and the failed checks. Returns whether all checks passed.
     pub(crate) fn print(&self) -> bool {
         for (name, value) in &self.rows {
             println!("{name:<20} {value}");
@@ -78,7 +78,7 @@ impl Verdict {
     }
 }
 
-/// One to begin with, and one for each time that a token's refresh window is reached: half of so short a lifetime.
+/// One token request at the start, and one each time the refresh window begins. For so short a lifetime, that is half of it.
 fn allowed_token_requests(time: Duration, lifetime: Duration) -> usize {
     let window = (lifetime / 2).min(Duration::from_secs(20 * 60));
     1 + time.as_secs_f64().div_euclid((lifetime - window).as_secs_f64()) as usize + 1

@@ -1,4 +1,4 @@
-//! One search at Aeropay's sandbox, as the merchant.
+//! One search at Aeropay's sandbox with the merchant's token.
 
 use bytes::Bytes;
 use http::Request;
@@ -11,7 +11,7 @@ pub(crate) async fn search_transactions() -> Result<(), BoxError> {
     let provider = Aeropay::builder().environment(Environment::Sandbox).from_env("AEROPAY")?.build()?;
     let sandbox = Environment::Sandbox.base_url();
     if format!("{:?}", tower_bearer_auth::TokenProvider::origins(&provider)) != format!("[{sandbox}]") {
-        return Err("--live goes to Aeropay's sandbox and nowhere else; unset AEROPAY_ENVIRONMENT".into());
+        return Err("--live connects to Aeropay's sandbox only; unset AEROPAY_ENVIRONMENT".into());
     }
     println!("provider {provider:?}");
     println!("API host {sandbox}");
@@ -24,6 +24,6 @@ pub(crate) async fn search_transactions() -> Result<(), BoxError> {
     let request =
         Request::post(format!("{sandbox}{path}")).header("content-type", "application/json").body(Bytes::from("{}"))?;
     let response = client.ready().await?.call(request).await?;
-    println!("POST {path} was answered with {}", response.status());
+    println!("POST {path}: {}", response.status());
     Ok(())
 }

@@ -1,17 +1,17 @@
-//! A merchant and two users at Aeropay: who each request goes as, and what happens to their tokens.
+//! A merchant and two users at Aeropay: the identity of each request, and what happens to its token.
 //!
 //! ```sh
 //! cargo run --example aeropay
 //! ```
 //!
-//! Without arguments it starts an Aeropay on loopback. Each line is a request, and what the server saw of it.
+//! Without arguments it starts an Aeropay on loopback. It prints each request and what the server received.
 //!
-//! With `--live` it goes to Aeropay's own sandbox, asks for the merchant's token and searches its transactions; no money
-//! moves. Credentials come from `AEROPAY_API_KEY`, `AEROPAY_API_SECRET` and `AEROPAY_MERCHANT_ID` (or `.._FILE`).
+//! With `--live` it connects to Aeropay's own sandbox and searches the transactions of the merchant. No money moves. The
+//! credentials come from `AEROPAY_API_KEY`, `AEROPAY_API_SECRET` and `AEROPAY_MERCHANT_ID` (or `.._FILE`).
 
+mod client;
 mod live;
-mod story;
-mod teller;
+mod scenario;
 
 use std::process::ExitCode;
 
@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), BoxError> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => story::tell().await,
+        [] => scenario::run().await,
         ["--live"] => live::search_transactions().await,
         _ => Err("usage: aeropay [--live]".into()),
     }

@@ -1,11 +1,11 @@
-//! What is said otherwise on the two sides of a gateway.
+//! Headers that a gateway must not forward unchanged.
 
 use axum::body::HttpBody;
 use axum::extract::Request;
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// What one connection has to say to its next neighbour alone (RFC 9110 section 7.6.1), whether `Connection` names it or not.
+/// Headers for one connection only (RFC 9110 section 7.6.1). They are removed even if `Connection` does not name them.
 const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -19,7 +19,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 pub(crate) fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    // Beside a transfer encoding a length is wrong, and is not passed on (RFC 9112 section 6.3).
+    // A length next to a transfer encoding is wrong and must be removed (RFC 9112 section 6.3).
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
@@ -31,7 +31,7 @@ pub(crate) fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// hyper sends a `GET` without its body, unless it is told how that one ends.
+/// Declares the body of a `GET`. Without a length or a transfer encoding, hyper does not send it.
 pub(crate) fn frame_body(request: &mut Request) {
     let framed = request.headers().contains_key(header::CONTENT_LENGTH) || request.body().size_hint().exact().is_some();
     if matches!(*request.method(), Method::GET | Method::HEAD) && !framed {
@@ -39,7 +39,7 @@ pub(crate) fn frame_body(request: &mut Request) {
     }
 }
 
-/// HTTP/2 may cut a cookie into fields, of which many an HTTP/1.1 server reads the first (RFC 9113 section 8.2.3).
+/// Joins the cookie fields. HTTP/2 may split them, and many HTTP/1.1 servers read only the first (RFC 9113 section 8.2.3).
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if crumbs.len() < 2 {

@@ -1,4 +1,4 @@
-//! A sidecar: services on this machine speak plain HTTP to it, and it adds TLS and the token.
+//! A sidecar gateway. Services on this machine send plain HTTP to it. It adds TLS and the token.
 //!
 //! ```sh
 //! cargo run --example axum_gateway
@@ -32,16 +32,16 @@ async fn main() -> Result<(), BoxError> {
         .build()?;
     let source = TokenSource::new(provider);
     let gateway = gateway::router(sandbox.api_origin().parse()?, source.layer(), https_client(sandbox.ca_pem())?);
-    // Whoever reaches this port acts with our token: it is for this machine alone.
+    // Every client of this port uses our token, so the gateway listens on loopback only.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = format!("http://{}", listener.local_addr()?);
     let serving = tokio::spawn(async move { axum::serve(listener, gateway).await });
 
-    // What follows is a service on this machine, which knows nothing of tokens.
+    // A service on this machine. It does not handle tokens.
     let service = Service { http: Client::builder(TokioExecutor::new()).build_http(), address };
     service.expect("GET", "/livez", StatusCode::OK).await?;
     service.expect("GET", "/readyz", StatusCode::SERVICE_UNAVAILABLE).await?;
-    // The probe has asked for the token.
+    // The readiness probe started a fetch. Wait until it completes.
     source.warm_up().await?;
     service.expect("GET", "/readyz", StatusCode::OK).await?;
     service.expect("POST", "/wallets/wsps/sessions", StatusCode::CREATED).await?;
@@ -50,11 +50,16 @@ async fn main() -> Result<(), BoxError> {
     serving.abort();
 
     let requests = sandbox.api_requests();
-    let refused = requests.iter().filter(|request| request.status == Some(StatusCode::UNAUTHORIZED)).count();
+    let rejected = requests.iter().filter(|request| request.status == Some(StatusCode::UNAUTHORIZED)).count();
+    // The service sends its own credentials. They must not reach the API.
     let leaked = requests.iter().any(|request| !request.headers["authorization"].as_bytes().starts_with(b"Bearer "));
     let (sessions, tokens) = (sandbox.sessions().len(), sandbox.token_request_count());
-    println!("upstream: {sessions} sessions, {refused} refused on the way, {tokens} token requests, leaked: {leaked}");
-    if (sessions, refused, tokens, leaked) == (2, 1, 2, false) { Ok(()) } else { Err("not as it should be".into()) }
+    println!("upstream: {sessions} sessions, {rejected} rejected, {tokens} token requests, leaked: {leaked}");
+    if (sessions, rejected, tokens, leaked) == (2, 1, 2, false) {
+        Ok(())
+    } else {
+        Err("the counts differ from the expected ones".into())
+    }
 }
 
 struct Service {

@@ -1,4 +1,4 @@
-//! The API server: the Wallet's sessions, the PSP's sale, and an echo.
+//! The API server: the sessions of the Wallet, the sale of the PSP, and an echo.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -14,13 +14,12 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::{
-    body,
     credentials::Credentials,
     gate::Gate,
-    issuer::path_and_query,
     journal::{Entry, Journal},
     ledger::Ledger,
     record::{ApiRequest, Sale, Session, Verdict},
+    request::{self, path_and_query},
     response::ScriptedResponse,
     server::{Handler, Reply},
 };
@@ -35,25 +34,25 @@ pub(crate) struct Api {
     pub(crate) sessions: Journal<Session>,
     pub(crate) sales: Mutex<Vec<Sale>>,
     pub(crate) arrivals: Gate,
-    pub(crate) answers: Gate,
-    pub(crate) mood: Mutex<Mood>,
+    pub(crate) responses: Gate,
+    pub(crate) behavior: Mutex<Behavior>,
 }
 
-/// What a test may change while the server runs.
-pub(crate) struct Mood {
+/// What a test can change while the server runs.
+pub(crate) struct Behavior {
     pub(crate) latency: Duration,
-    pub(crate) refusal: ScriptedResponse,
+    pub(crate) rejection: ScriptedResponse,
     pub(crate) reject_early: bool,
     pub(crate) reject_always: bool,
     pub(crate) reject_next: usize,
     pub(crate) script: VecDeque<ScriptedResponse>,
 }
 
-impl Default for Mood {
+impl Default for Behavior {
     fn default() -> Self {
         Self {
             latency: Duration::ZERO,
-            refusal: ScriptedResponse::unauthorized(),
+            rejection: ScriptedResponse::unauthorized(),
             reject_early: false,
             reject_always: false,
             reject_next: 0,
@@ -75,46 +74,45 @@ impl Handler for Api {
             jti: None,
             status: None,
         });
-        let answer = self.answer(&head, incoming, entry).await;
-        self.answers.pass().await;
-        let status = answer.status();
+        let response = self.respond(&head, incoming, entry).await;
+        self.responses.pass().await;
+        let status = response.status();
         self.journal.amend(entry, |record| record.status = Some(status));
-        Reply::ScriptedResponse(answer.into_response())
+        Reply::Response(response.into_response())
     }
 }
 
 impl Api {
-    async fn answer(&self, head: &Parts, incoming: Incoming, entry: Entry) -> ScriptedResponse {
-        if self.mood.lock().reject_early {
-            if let Err(refused) = self.admit(&head.headers, entry) {
-                return refused;
-            }
-            // Accepted so far; judged again below, with the body in hand.
+    async fn respond(&self, head: &Parts, incoming: Incoming, entry: Entry) -> ScriptedResponse {
+        // The token is checked again after the body has been read.
+        let reject_early = self.behavior.lock().reject_early;
+        if reject_early && let Err(rejection) = self.admit(&head.headers, entry) {
+            return rejection;
         }
-        let (body, complete) = body::read(incoming).await;
+        let (body, complete) = request::read_body(incoming).await;
         self.journal.amend(entry, |record| record.body = body.clone());
         self.arrivals.pass().await;
-        let latency = self.mood.lock().latency;
+        let latency = self.behavior.lock().latency;
         if !latency.is_zero() {
             sleep(latency).await;
         }
         let jti = match self.admit(&head.headers, entry) {
             Ok(jti) => jti,
-            Err(refused) => return refused,
+            Err(rejection) => return rejection,
         };
         if !complete {
-            return bad_request("39999", "body cut short");
+            return bad_request("39999", "the body is incomplete");
         }
-        let scripted = self.mood.lock().script.pop_front();
+        let scripted = self.behavior.lock().script.pop_front();
         scripted.unwrap_or_else(|| self.route(head, body, jti))
     }
 
-    /// The token's judgement; on `Ok` its name.
+    /// Checks the token and returns its `jti`, or the response that rejects it.
     fn admit(&self, headers: &HeaderMap, entry: Entry) -> Result<String, ScriptedResponse> {
         let (mut verdict, jti) = self.ledger.judge(headers);
-        let mut mood = self.mood.lock();
-        if verdict.is_accepted() && (mood.reject_always || mood.reject_next > 0) {
-            mood.reject_next = mood.reject_next.saturating_sub(1);
+        let mut behavior = self.behavior.lock();
+        if verdict.is_accepted() && (behavior.reject_always || behavior.reject_next > 0) {
+            behavior.reject_next = behavior.reject_next.saturating_sub(1);
             verdict = Verdict::Scripted;
         }
         self.journal.amend(entry, |record| {
@@ -123,7 +121,7 @@ impl Api {
         });
         match jti {
             Some(jti) if verdict.is_accepted() => Ok(jti),
-            _ => Err(mood.refusal.clone()),
+            _ => Err(behavior.rejection.clone()),
         }
     }
 
@@ -142,21 +140,21 @@ impl Api {
     }
 
     fn open_session(&self, headers: &HeaderMap, body: Bytes, jti: String) -> ScriptedResponse {
-        if let Err(refused) = json_object(headers, &body) {
-            return refused;
+        if let Err(response) = json_object(headers, &body) {
+            return response;
         }
         let session_id = format!("{:032x}", fastrand::u128(..));
         let session_key = format!("{:032x}", fastrand::u128(..));
-        let answer = json!({ "sessionId": session_id, "sessionKey": session_key });
+        let response = json!({ "sessionId": session_id, "sessionKey": session_key });
         self.sessions.push(Session { session_id, body, jti });
-        ScriptedResponse::new(StatusCode::CREATED).json(answer.to_string())
+        ScriptedResponse::new(StatusCode::CREATED).json(response.to_string())
     }
 
     fn show_session(&self, id: &str) -> ScriptedResponse {
-        let known = self.sessions.all().iter().any(|s| s.session_id == id);
-        if known {
-            let answer = json!({ "sessionId": id, "sub": null });
-            ScriptedResponse::new(StatusCode::OK).json(answer.to_string())
+        let exists = self.sessions.all().iter().any(|s| s.session_id == id);
+        if exists {
+            let response = json!({ "sessionId": id, "sub": null });
+            ScriptedResponse::new(StatusCode::OK).json(response.to_string())
         } else {
             ScriptedResponse::response_info(StatusCode::NOT_FOUND, "39999", "no such session")
         }
@@ -166,15 +164,16 @@ impl Api {
         if !self.credentials.admit_api_call(headers) {
             return ScriptedResponse::message(StatusCode::FORBIDDEN, "Forbidden");
         }
-        let key = match idempotency_key(headers) {
-            Ok(key) => key.to_owned(),
-            Err(refused) => return refused,
+        let key = match request::idempotency_key(headers) {
+            Ok(Some(key)) => key.to_owned(),
+            Ok(None) => return bad_request("30000", "missing required field: idempotency-key"),
+            Err(_) => return bad_request("29999", "idempotency-key is not a UUID"),
         };
         if !headers.contains_key(ACCEPT) {
             return bad_request("30000", "missing required field: accept");
         }
-        if let Err(refused) = json_object(headers, &body) {
-            return refused;
+        if let Err(response) = json_object(headers, &body) {
+            return response;
         }
         let mut sales = self.sales.lock();
         let made = sales
@@ -186,21 +185,21 @@ impl Api {
             sales.push(Sale { psp_reference: reference.clone(), idempotency_key: key, body, jti });
             reference
         });
-        let answer = json!({ "pspReference": reference });
-        ScriptedResponse::new(StatusCode::OK).json(answer.to_string())
+        let response = json!({ "pspReference": reference });
+        ScriptedResponse::new(StatusCode::OK).json(response.to_string())
     }
 }
 
 fn echo(head: &Parts, body: &Bytes, jti: &str) -> ScriptedResponse {
     let headers: Vec<&str> = head.headers.keys().map(|name| name.as_str()).collect();
-    let answer = json!({
+    let response = json!({
         "method": head.method.as_str(),
         "path": path_and_query(&head.uri),
         "length": body.len(),
         "jti": jti,
         "headers": headers,
     });
-    ScriptedResponse::new(StatusCode::OK).json(answer.to_string())
+    ScriptedResponse::new(StatusCode::OK).json(response.to_string())
 }
 
 fn not_allowed(allow: &'static str) -> ScriptedResponse {
@@ -213,31 +212,12 @@ fn bad_request(code: &str, message: &str) -> ScriptedResponse {
 }
 
 fn json_object(headers: &HeaderMap, body: &[u8]) -> Result<(), ScriptedResponse> {
-    if !body::is_of_type(headers, "application/json") {
+    if !request::is_of_type(headers, "application/json") {
         return Err(ScriptedResponse::response_info(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "39999",
             "content type is not application/json",
         ));
     }
-    if body::is_json_object(body) { Ok(()) } else { Err(bad_request("29999", "body is not a JSON object")) }
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<&str, ScriptedResponse> {
-    let mut values = headers.get_all("idempotency-key").iter();
-    let Some(key) = values.next() else {
-        return Err(bad_request("30000", "missing required field: idempotency-key"));
-    };
-    match key.to_str() {
-        Ok(key) if values.next().is_none() && is_uuid(key) => Ok(key),
-        _ => Err(bad_request("29999", "idempotency-key is not a UUID")),
-    }
-}
-
-pub(crate) fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
+    if request::is_json_object(body) { Ok(()) } else { Err(bad_request("29999", "body is not a JSON object")) }
 }

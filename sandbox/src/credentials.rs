@@ -1,4 +1,4 @@
-//! What one instance lets in; made at random, shown by no `Debug`.
+//! The credentials that one instance accepts. They are random, and no `Debug` output contains them.
 
 use http::HeaderMap;
 
@@ -16,7 +16,7 @@ impl Credentials {
         let random = || format!("{:032x}", fastrand::u128(..));
         Self {
             client_id: format!("client-{}", random()),
-            // Characters that a form must escape, so that a forgotten escape shows.
+            // These characters must be escaped in a form. A client that does not escape them fails.
             client_secret: format!("s&+%={}", random()),
             api_key: random(),
             token_api_key: random(),

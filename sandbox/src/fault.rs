@@ -1,4 +1,4 @@
-//! What a test may make the issuer do instead of its duty.
+//! Faults that a test scripts for the issuer.
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
@@ -15,55 +15,55 @@ use tokio::time::sleep;
 
 use super::{response::ScriptedResponse, server::ReplyBody};
 
-/// What the issuer does with one token request, in place of its duty.
+/// What the issuer does wrong with one token request.
 ///
-/// The first group looks at nothing of the request; the second needs a request that is in order,
-/// mints a token for it, and then spoils the answer.
+/// [`Response`](Self::Response), [`Hang`](Self::Hang) and [`Reset`](Self::Reset) apply to any request. The other faults need a
+/// valid request: the issuer mints a token for it, then changes the response.
 ///
-/// Its `Debug` form leaves out texts that are scripted.
+/// The `Debug` output does not contain scripted texts.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Gives this answer.
+    /// Sends this response.
     Response(ScriptedResponse),
-    /// Never answers; the connection stays open.
+    /// Sends no response. The connection stays open.
     Hang,
-    /// Closes the connection, with all its streams, without an answer.
+    /// Closes the connection, with all its streams, without a response.
     Reset,
-    /// Sends the right head, promises the whole body, sends half of it and closes.
+    /// Sends the documented head and half of the body, then closes the connection.
     TruncatedBody,
-    /// Sends the right answer one byte at a time, with this pause before each.
+    /// Sends the documented response one byte at a time, with this delay before each byte.
     Dribble(Duration),
-    /// Puts another `token_type` into the answer, or leaves it out.
+    /// Replaces `token_type`, or omits it.
     TokenType(Option<String>),
-    /// Puts this raw JSON text in the place of `expires_in`'s number, or leaves the field out.
+    /// Replaces the value of `expires_in` with this raw text, or omits the field. The text need not be valid JSON.
     ExpiresIn(Option<String>),
-    /// Hands out this text as `access_token`, escaped as JSON wants it, or leaves the field out.
+    /// Replaces `access_token` with this text, escaped for JSON, or omits the field.
     AccessToken(Option<String>),
 }
 
 impl Fault {
-    /// An empty answer with this status.
+    /// An empty response with this status.
     pub fn status(status: StatusCode) -> Self {
         Self::Response(ScriptedResponse::new(status))
     }
 
-    /// A 503 or the like with a `Retry-After`, in seconds or as an HTTP date.
+    /// An empty response with this status and a `Retry-After`, in seconds or as an HTTP date.
     pub fn retry_after(status: StatusCode, value: HeaderValue) -> Self {
         Self::Response(ScriptedResponse::new(status).header(RETRY_AFTER, value))
     }
 
-    /// A redirect.
+    /// A redirect to `location`.
     pub fn redirect(status: StatusCode, location: HeaderValue) -> Self {
         Self::Response(ScriptedResponse::new(status).header(LOCATION, location))
     }
 
-    /// A 200 with these bytes for its body, whatever they are.
+    /// A 200 with this body.
     pub fn body(content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
         Self::Response(ScriptedResponse::new(StatusCode::OK).header(CONTENT_TYPE, content_type).body(body))
     }
 
-    /// The documented answer to suspended credentials: 403 `disabled_client`.
+    /// The documented response for suspended credentials: 403 `disabled_client`.
     pub fn disabled_client() -> Self {
         Self::Response(ScriptedResponse::error(StatusCode::FORBIDDEN, "disabled_client"))
     }
@@ -72,11 +72,11 @@ impl Fault {
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Response(answer) => f.debug_tuple("Response").field(answer).finish(),
+            Self::Response(response) => f.debug_tuple("Response").field(response).finish(),
             Self::Hang => f.write_str("Hang"),
             Self::Reset => f.write_str("Reset"),
             Self::TruncatedBody => f.write_str("TruncatedBody"),
-            Self::Dribble(pause) => f.debug_tuple("Dribble").field(pause).finish(),
+            Self::Dribble(delay) => f.debug_tuple("Dribble").field(delay).finish(),
             Self::TokenType(_) => f.write_str("TokenType(..)"),
             Self::ExpiresIn(_) => f.write_str("ExpiresIn(..)"),
             Self::AccessToken(_) => f.write_str("AccessToken(..)"),
@@ -84,7 +84,7 @@ impl fmt::Debug for Fault {
     }
 }
 
-/// The faults that are still to come: first the queue, one a request, then the standing one.
+/// The faults to come: the queue first, one for each request, then the fault for all other requests.
 #[derive(Default)]
 pub(crate) struct Script(Mutex<Plan>);
 
@@ -113,26 +113,26 @@ impl Script {
     }
 }
 
-/// Half of the body under the whole body's length, then a broken stream.
-pub(crate) fn truncated(answer: ScriptedResponse) -> (ScriptedResponse, ReplyBody) {
-    let whole = answer.bytes().clone();
-    let answer = answer.header(CONTENT_LENGTH, HeaderValue::from(whole.len()));
-    let broken = Err(std::io::Error::other("the sandbox cut the body short"));
+/// Half of the body with the length of the whole body, then an error.
+pub(crate) fn truncated(response: ScriptedResponse) -> (ScriptedResponse, ReplyBody) {
+    let whole = response.bytes().clone();
+    let response = response.header(CONTENT_LENGTH, HeaderValue::from(whole.len()));
+    let broken = Err(std::io::Error::other("the sandbox truncated the body"));
     let half = Ok(Frame::data(whole.slice(..whole.len() / 2)));
-    (answer, StreamBody::new(stream::iter([half, broken])).boxed_unsync())
+    (response, StreamBody::new(stream::iter([half, broken])).boxed_unsync())
 }
 
-/// The body byte by byte, with a pause before each.
-pub(crate) fn dribbled(answer: ScriptedResponse, pause: Duration) -> (ScriptedResponse, ReplyBody) {
-    let bytes = answer.bytes().clone();
-    let answer = answer.header(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    let drops = stream::unfold(bytes, move |mut rest| async move {
+/// The body byte by byte, with a delay before each byte.
+pub(crate) fn dribbled(response: ScriptedResponse, delay: Duration) -> (ScriptedResponse, ReplyBody) {
+    let bytes = response.bytes().clone();
+    let response = response.header(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    let frames = stream::unfold(bytes, move |mut rest| async move {
         if rest.is_empty() {
             return None;
         }
-        sleep(pause).await;
-        let drop = rest.split_to(1);
-        Some((Ok(Frame::data(drop)), rest))
+        sleep(delay).await;
+        let byte = rest.split_to(1);
+        Some((Ok(Frame::data(byte)), rest))
     });
-    (answer, StreamBody::new(drops).boxed_unsync())
+    (response, StreamBody::new(frames).boxed_unsync())
 }

@@ -1,4 +1,4 @@
-//! A gate that requests wait at, counted, until it is opened.
+//! A gate that holds requests until a test opens it, and counts them.
 
 use tokio::sync::watch;
 
@@ -22,7 +22,7 @@ impl Gate {
             return;
         }
         let _held = Held::count(&self.held);
-        // The sender lives in `self`: the wait cannot fail.
+        // The wait cannot fail, because `self` owns the sender.
         let _ = open.wait_for(|open| *open).await;
     }
 
@@ -31,7 +31,7 @@ impl Gate {
     }
 }
 
-/// A client that hangs up at the gate is no longer held.
+/// Counts one held request. A request that is dropped at the gate is no longer counted.
 struct Held<'a>(&'a watch::Sender<usize>);
 
 impl<'a> Held<'a> {

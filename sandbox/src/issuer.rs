@@ -1,4 +1,4 @@
-//! The token endpoint, as strict as its page (aera.readme.io/docs/accesspsp).
+//! The token endpoint, as its documentation describes it (aera.readme.io/docs/accesspsp).
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -11,13 +11,13 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use super::{
-    body,
     credentials::Credentials,
     fault::{self, Fault, Script},
     gate::Gate,
     journal::Journal,
     ledger::{Ledger, Minted},
     record::IssuerRequest,
+    request::{self, path_and_query},
     response::ScriptedResponse,
     server::{Handler, Reply},
 };
@@ -53,7 +53,7 @@ impl Handler for Issuer {
             status: None,
             jti: None,
         });
-        let (body, complete) = body::read(incoming).await;
+        let (body, complete) = request::read_body(incoming).await;
         let fields = fields(&body);
         self.journal.amend(entry, |record| {
             record.body = body.clone();
@@ -65,10 +65,10 @@ impl Handler for Issuer {
             sleep(pace.latency).await;
         }
         match &fault {
-            Some(Fault::Response(answer)) => {
-                let status = answer.status();
+            Some(Fault::Response(response)) => {
+                let status = response.status();
                 self.journal.amend(entry, |record| record.status = Some(status));
-                return Reply::ScriptedResponse(answer.clone().into_response());
+                return Reply::Response(response.clone().into_response());
             }
             Some(Fault::Hang) => pending().await,
             Some(Fault::Reset) => return Reply::Reset,
@@ -76,25 +76,25 @@ impl Handler for Issuer {
         }
         let checked = if complete { self.check(&head, &body, &fields) } else { Err(invalid_request()) };
         let minted = checked.and_then(|()| self.mint(pace.lifetime));
-        let (answer, jti) = match minted {
-            Ok(minted) => (granted(&minted, fault.as_ref()), Some(minted.jti)),
-            Err(refused) => (refused, None),
+        let (response, jti) = match minted {
+            Ok(minted) => (token_response(&minted, fault.as_ref()), Some(minted.jti)),
+            Err(error) => (error, None),
         };
-        let status = answer.status();
+        let status = response.status();
         self.journal.amend(entry, |record| {
             record.status = Some(status);
             record.jti = jti;
         });
-        Reply::ScriptedResponse(match fault {
+        Reply::Response(match fault {
             Some(Fault::TruncatedBody) => {
-                let (answer, body) = fault::truncated(answer);
-                answer.into_response_with(body)
+                let (response, body) = fault::truncated(response);
+                response.into_response_with(body)
             }
-            Some(Fault::Dribble(pause)) => {
-                let (answer, body) = fault::dribbled(answer, pause);
-                answer.into_response_with(body)
+            Some(Fault::Dribble(delay)) => {
+                let (response, body) = fault::dribbled(response, delay);
+                response.into_response_with(body)
             }
-            _ => answer.into_response(),
+            _ => response.into_response(),
         })
     }
 }
@@ -110,16 +110,16 @@ impl Issuer {
             return Err(ScriptedResponse::message(StatusCode::NOT_FOUND, "Not Found"));
         }
         if head.method != Method::POST {
-            let refused = ScriptedResponse::error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request");
-            return Err(refused.header(ALLOW, HeaderValue::from_static("POST")));
+            let response = ScriptedResponse::error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request");
+            return Err(response.header(ALLOW, HeaderValue::from_static("POST")));
         }
         if !self.credentials.admit_token_call(&head.headers) {
             return Err(ScriptedResponse::message(StatusCode::FORBIDDEN, "Forbidden"));
         }
-        // The page knows credentials in the body only: neither HTTP Basic, nor a query, nor a
-        // bearer token that a layer stamped on its own token call.
+        // The documentation allows credentials in the body only. A bearer token here means that a layer stamped its own
+        // token request.
         let misplaced = head.uri.query().is_some() || head.headers.contains_key(AUTHORIZATION);
-        if misplaced || !is_form(&head.headers, body) || !self.is_in_order(fields) {
+        if misplaced || !is_form(&head.headers, body) || !self.has_valid_fields(fields) {
             return Err(invalid_request());
         }
         let id = once(fields, "client_id");
@@ -131,11 +131,11 @@ impl Issuer {
         }
     }
 
-    fn is_in_order(&self, fields: &[(String, String)]) -> bool {
+    fn has_valid_fields(&self, fields: &[(String, String)]) -> bool {
         let known = fields.iter().all(|(name, value)| match name.as_str() {
             "grant_type" => value == "client_credentials",
             "client_id" | "client_secret" => !value.is_empty(),
-            // "Leave empty unless instructed": a scope that nobody agreed on is a mistake.
+            // The documentation says "Leave empty unless instructed".
             "scope" => self.credentials.admit_scope(value),
             _ => false,
         });
@@ -149,10 +149,6 @@ impl Issuer {
     }
 }
 
-pub(crate) fn path_and_query(uri: &http::Uri) -> String {
-    uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string)
-}
-
 fn invalid_request() -> ScriptedResponse {
     ScriptedResponse::error(StatusCode::BAD_REQUEST, "invalid_request")
 }
@@ -161,9 +157,9 @@ fn fields(body: &[u8]) -> Vec<(String, String)> {
     form_urlencoded::parse(body).into_owned().collect()
 }
 
-/// The form's own type and alphabet; what does not decode to UTF-8 is no field value.
+/// Whether the body is a form: the content type, ASCII only, and field values that decode to UTF-8.
 fn is_form(headers: &HeaderMap, body: &[u8]) -> bool {
-    body::is_of_type(headers, "application/x-www-form-urlencoded")
+    request::is_of_type(headers, "application/x-www-form-urlencoded")
         && body.is_ascii()
         && !fields(body).iter().any(|(name, value)| name.contains('\u{fffd}') || value.contains('\u{fffd}'))
 }
@@ -176,8 +172,8 @@ fn once<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
     }
 }
 
-/// The documented answer, spoiled where a fault says so.
-fn granted(minted: &Minted, fault: Option<&Fault>) -> ScriptedResponse {
+/// The documented response, with the change of `fault`.
+fn token_response(minted: &Minted, fault: Option<&Fault>) -> ScriptedResponse {
     let mut token = Some(json_string(&minted.text));
     let mut kind = Some(json_string("Bearer"));
     let mut expires_in = Some(minted.expires_in.to_string());
@@ -187,7 +183,7 @@ fn granted(minted: &Minted, fault: Option<&Fault>) -> ScriptedResponse {
         Some(Fault::ExpiresIn(raw)) => expires_in.clone_from(raw),
         _ => {}
     }
-    // Written by hand, for a scripted `expires_in` need not be JSON at all.
+    // Built as text, because a scripted `expires_in` may be invalid JSON.
     let fields = [("access_token", token), ("token_type", kind), ("expires_in", expires_in)];
     let fields: Vec<_> =
         fields.into_iter().filter_map(|(name, value)| value.map(|value| format!("\"{name}\":{value}"))).collect();

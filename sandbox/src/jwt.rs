@@ -1,4 +1,4 @@
-//! Signs tokens and reads them back: ES256, with a key made at start.
+//! Signs and verifies tokens: ES256, with a key that is generated at start.
 
 use std::io;
 
@@ -22,12 +22,12 @@ pub(crate) struct Signer {
     rules: Validation,
 }
 
-/// Why a text is no token of this signer.
-pub(crate) enum NotOurs {
-    /// It has not the three parts of a signed JWT.
+/// Why a text is not a token of this signer.
+pub(crate) enum InvalidToken {
+    /// It does not have the three parts of a signed JWT.
     Malformed,
-    /// Another key, another algorithm or none, or a changed part.
-    Unsigned,
+    /// The signature is wrong: another key, another algorithm, `alg: none`, or changed content.
+    BadSignature,
 }
 
 impl Signer {
@@ -36,7 +36,7 @@ impl Signer {
         let mut header = Header::new(Algorithm::ES256);
         header.kid = Some("k1".to_owned());
         let mut rules = Validation::new(Algorithm::ES256);
-        // Expiry is judged by the sandbox's own clock, which tests move.
+        // The sandbox checks the expiry with its own clock, which tests can move.
         rules.validate_exp = false;
         rules.required_spec_claims.clear();
         Ok(Self {
@@ -51,10 +51,12 @@ impl Signer {
         jsonwebtoken::encode(&self.header, claims, &self.signing).map_err(io::Error::other)
     }
 
-    pub(crate) fn read(&self, token: &str) -> Result<Claims, NotOurs> {
+    pub(crate) fn read(&self, token: &str) -> Result<Claims, InvalidToken> {
         if token.split('.').count() != 3 {
-            return Err(NotOurs::Malformed);
+            return Err(InvalidToken::Malformed);
         }
-        jsonwebtoken::decode(token, &self.checking, &self.rules).map(|read| read.claims).map_err(|_| NotOurs::Unsigned)
+        jsonwebtoken::decode(token, &self.checking, &self.rules)
+            .map(|read| read.claims)
+            .map_err(|_| InvalidToken::BadSignature)
     }
 }

@@ -1,4 +1,4 @@
-//! Every token that an issuer minted, and what the API thinks of it now.
+//! The tokens that an issuer minted, and whether the API accepts them.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use http::{HeaderMap, header::AUTHORIZATION};
 use parking_lot::Mutex;
 
 use super::{
-    jwt::{Claims, NotOurs, Signer},
+    jwt::{Claims, InvalidToken, Signer},
     record::{MintedToken, Verdict},
     time,
 };
@@ -19,20 +19,20 @@ pub(crate) struct Ledger {
     subject: String,
     signer: Signer,
     minting: Minting,
-    book: Mutex<Book>,
+    state: Mutex<State>,
 }
 
-/// How an issuer treats the tokens it has already given.
+/// What an issuer does with the tokens that it has minted before.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Minting {
-    /// Each mint revokes all that came before.
+    /// Each new token revokes all older ones.
     pub(crate) single: bool,
-    /// The last token is given again until it expires, revoked or not.
+    /// The issuer returns the last token again until it expires, even if it is revoked.
     pub(crate) repeat: bool,
 }
 
-struct Book {
-    ahead: Duration,
+struct State {
+    offset: Duration,
     issued: Vec<Issued>,
     by_jti: HashMap<String, usize>,
 }
@@ -57,29 +57,25 @@ impl Ledger {
             subject,
             signer: Signer::new()?,
             minting,
-            book: Mutex::new(Book { ahead: Duration::ZERO, issued: Vec::new(), by_jti: HashMap::new() }),
+            state: Mutex::new(State { offset: Duration::ZERO, issued: Vec::new(), by_jti: HashMap::new() }),
         })
     }
 
     pub(crate) fn advance(&self, by: Duration) {
-        let mut book = self.book.lock();
-        book.ahead = book.ahead.saturating_add(by);
+        let mut state = self.state.lock();
+        state.offset = state.offset.saturating_add(by);
     }
 
     pub(crate) fn mint(&self, lifetime: Duration) -> io::Result<Minted> {
-        let mut book = self.book.lock();
-        let now = book.now();
-        if self.minting.repeat {
-            if let Some(last) = book.issued.last().filter(|last| now.as_secs() < last.exp) {
-                return Ok(Minted {
-                    jti: last.jti.clone(),
-                    text: last.text.clone(),
-                    expires_in: last.exp - now.as_secs(),
-                });
-            }
+        let mut state = self.state.lock();
+        let now = state.now();
+        if self.minting.repeat
+            && let Some(last) = state.issued.last().filter(|last| now.as_secs() < last.exp)
+        {
+            return Ok(Minted { jti: last.jti.clone(), text: last.text.clone(), expires_in: last.exp - now.as_secs() });
         }
-        // Claims count whole seconds: both are rounded up, so that no token dies before
-        // `expires_in` seconds have passed.
+        // Claims are whole seconds. Both values are rounded up, so that no token expires before `expires_in` seconds have
+        // passed.
         let (iat, expires_in) = (ceil(now), ceil(lifetime));
         let exp = iat.saturating_add(expires_in);
         let jti = format!("{:032x}", fastrand::u128(..));
@@ -91,31 +87,31 @@ impl Ledger {
             exp,
         })?;
         if self.minting.single {
-            book.revoke_all();
+            state.revoke_all();
         }
-        let index = book.issued.len();
-        book.by_jti.insert(jti.clone(), index);
-        book.issued.push(Issued { jti: jti.clone(), text: text.clone(), iat: now.as_secs(), exp, revoked: false });
+        let index = state.issued.len();
+        state.by_jti.insert(jti.clone(), index);
+        state.issued.push(Issued { jti: jti.clone(), text: text.clone(), iat: now.as_secs(), exp, revoked: false });
         Ok(Minted { jti, text, expires_in })
     }
 
     pub(crate) fn revoke_all(&self) {
-        self.book.lock().revoke_all();
+        self.state.lock().revoke_all();
     }
 
     pub(crate) fn revoke(&self, jti: &str) -> bool {
-        let mut book = self.book.lock();
-        let Some(&index) = book.by_jti.get(jti) else {
+        let mut state = self.state.lock();
+        let Some(&index) = state.by_jti.get(jti) else {
             return false;
         };
-        book.issued[index].revoked = true;
+        state.issued[index].revoked = true;
         true
     }
 
     pub(crate) fn tokens(&self) -> Vec<MintedToken> {
-        let book = self.book.lock();
-        let now = book.now().as_secs();
-        let tokens = book.issued.iter().map(|token| MintedToken {
+        let state = self.state.lock();
+        let now = state.now().as_secs();
+        let tokens = state.issued.iter().map(|token| MintedToken {
             jti: token.jti.clone(),
             issued_at: instant(token.iat),
             expires_at: instant(token.exp),
@@ -125,7 +121,7 @@ impl Ledger {
         tokens.collect()
     }
 
-    /// Judges the `Authorization` of a request, and names the token if it is one of ours.
+    /// Checks the `Authorization` header, and returns the `jti` if this issuer minted the token.
     pub(crate) fn judge(&self, headers: &HeaderMap) -> (Verdict, Option<String>) {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let Some(value) = values.next() else {
@@ -134,23 +130,22 @@ impl Ledger {
         if values.next().is_some() {
             return (Verdict::Duplicate, None);
         }
-        // The scheme to the letter: real servers exist that know no other case (RFC 9110
-        // section 11.1 would allow it).
+        // RFC 9110 section 11.1 allows any case for the scheme. Some real servers accept only this one.
         let token = value.to_str().ok().and_then(|v| v.strip_prefix("Bearer "));
         let Some(token) = token else {
             return (Verdict::Malformed, None);
         };
         let claims = match self.signer.read(token) {
             Ok(claims) => claims,
-            Err(NotOurs::Malformed) => return (Verdict::Malformed, None),
-            Err(NotOurs::Unsigned) => return (Verdict::BadSignature, None),
+            Err(InvalidToken::Malformed) => return (Verdict::Malformed, None),
+            Err(InvalidToken::BadSignature) => return (Verdict::BadSignature, None),
         };
-        let book = self.book.lock();
-        let Some(issued) = book.by_jti.get(&claims.jti).map(|index| &book.issued[*index]) else {
+        let state = self.state.lock();
+        let Some(issued) = state.by_jti.get(&claims.jti).map(|index| &state.issued[*index]) else {
             return (Verdict::BadSignature, None);
         };
-        // RFC 7519 section 4.1.4: not accepted on or after `exp`.
-        let verdict = if book.now().as_secs() >= claims.exp {
+        // A token is not accepted on or after `exp` (RFC 7519 section 4.1.4).
+        let verdict = if state.now().as_secs() >= claims.exp {
             Verdict::Expired
         } else if issued.revoked {
             Verdict::Revoked
@@ -161,9 +156,9 @@ impl Ledger {
     }
 }
 
-impl Book {
+impl State {
     fn now(&self) -> Duration {
-        time::since_epoch().saturating_add(self.ahead)
+        time::since_epoch().saturating_add(self.offset)
     }
 
     fn revoke_all(&mut self) {

@@ -1,31 +1,31 @@
-//! What the servers of a sandbox saw.
+//! What the servers of a sandbox received.
 
 use std::{fmt, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version};
 
-/// One request that reached the issuer, from the moment its head was read.
+/// One request that the issuer received. The record exists as soon as the head has been read.
 ///
-/// Its `Debug` form leaves out what may be secret: header values, body and fields.
+/// The `Debug` output does not contain header values, the body or the fields, because they may be secret.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct IssuerRequest {
     /// The method, as sent.
     pub method: Method,
-    /// The path, with its query if there was one.
+    /// The path, with the query if there is one.
     pub path: String,
     /// The HTTP version of the connection.
     pub version: Version,
     /// All headers, with their values.
     pub headers: HeaderMap,
-    /// The body, once it has been read.
+    /// The body. It is empty until the issuer has read it.
     pub body: Bytes,
-    /// The form's fields in the order sent, decoded; empty where the body is no form.
+    /// The decoded fields of the form, in the order in which they were sent. Empty if the body is not a form.
     pub fields: Vec<(String, String)>,
-    /// The status answered; `None` until then, or where nothing was ever answered.
+    /// The status of the response. `None` until there is a response.
     pub status: Option<StatusCode>,
-    /// The `jti` of the token handed out, where one was.
+    /// The `jti` of the token in the response, if there is one.
     pub jti: Option<String>,
 }
 
@@ -42,27 +42,27 @@ impl fmt::Debug for IssuerRequest {
     }
 }
 
-/// One request that reached the API server, from the moment its head was read.
+/// One request that the API server received. The record exists as soon as the head has been read.
 ///
-/// Its `Debug` form leaves out what may be secret: header values and body.
+/// The `Debug` output does not contain header values or the body, because they may be secret.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ApiRequest {
     /// The method, as sent.
     pub method: Method,
-    /// The path, with its query if there was one.
+    /// The path, with the query if there is one.
     pub path: String,
     /// The HTTP version of the connection.
     pub version: Version,
     /// All headers, with their values.
     pub headers: HeaderMap,
-    /// The body, as far as it has been read.
+    /// The body. It is empty until the server has read it.
     pub body: Bytes,
-    /// What was thought of the token; `None` until it was looked at.
+    /// The result of the token check. `None` until the token has been checked.
     pub verdict: Option<Verdict>,
-    /// The `jti` of the token, where it was one that this sandbox signed.
+    /// The `jti` of the token, if this sandbox signed it.
     pub jti: Option<String>,
-    /// The status answered; `None` until then, or where nothing was ever answered.
+    /// The status of the response. `None` until there is a response.
     pub status: Option<StatusCode>,
 }
 
@@ -80,27 +80,27 @@ impl fmt::Debug for ApiRequest {
     }
 }
 
-/// What the API server thought of a request's token.
+/// The result of the token check at the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Signed here, not expired, not revoked, and no refusal was scripted.
+    /// This sandbox signed the token, it is neither expired nor revoked, and the test scripted no rejection.
     Accepted,
-    /// No header for the token.
+    /// The request has no token header.
     Missing,
-    /// More than one header for the token.
+    /// The request has more than one token header.
     Duplicate,
-    /// Not `Bearer `, to the letter, followed by the three parts of a JWT.
+    /// The header is not `Bearer `, in exactly this case, followed by the three parts of a JWT.
     Malformed,
-    /// Another key, another algorithm, `alg: none`, or a changed part.
+    /// The signature is wrong: another key, another algorithm, `alg: none`, or changed content.
     BadSignature,
-    /// On or after its `exp` by the sandbox's clock.
+    /// The clock of the sandbox has reached the `exp` of the token.
     Expired,
-    /// Revoked, by the test or by an issuer that keeps one token.
+    /// The test revoked the token, or a newer token revoked it.
     Revoked,
-    /// Good in itself, and refused because the test said so.
+    /// The token is valid, and the test scripted a rejection.
     Scripted,
-    /// Good in itself, and of a scope that the endpoint does not take.
+    /// The token is valid, and the endpoint needs another scope.
     WrongScope,
 }
 
@@ -115,27 +115,27 @@ impl Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MintedToken {
-    /// The token's unique name, its `jti` claim.
+    /// The `jti` claim, which is unique.
     pub jti: String,
-    /// When it was minted, by the sandbox's clock; whole seconds, rounded down.
+    /// When the token was minted, by the clock of the sandbox. Rounded down to whole seconds.
     pub issued_at: SystemTime,
-    /// From when on it is refused, by the sandbox's clock; whole seconds, rounded up.
+    /// From when on the token is rejected, by the clock of the sandbox. Rounded up to whole seconds.
     pub expires_at: SystemTime,
-    /// Whether it was revoked.
+    /// Whether the token is revoked.
     pub revoked: bool,
-    /// Whether it has expired by now.
+    /// Whether the token has expired.
     pub expired: bool,
 }
 
-/// A wallet session that was created.
+/// A wallet session.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Session {
-    /// The `sessionId` answered.
+    /// The `sessionId` of the response.
     pub session_id: String,
-    /// The request's JSON body, byte for byte.
+    /// The JSON body of the request, byte for byte.
     pub body: Bytes,
-    /// The `jti` of the token that it was created with.
+    /// The `jti` of the token of the request.
     pub jti: String,
 }
 
@@ -149,17 +149,17 @@ impl fmt::Debug for Session {
     }
 }
 
-/// A wallet sale that was made; a repeated idempotency key makes no second one.
+/// A wallet sale. A request with the `idempotency-key` of an earlier sale makes no second sale.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sale {
-    /// The `pspReference` answered.
+    /// The `pspReference` of the response.
     pub psp_reference: String,
-    /// The `idempotency-key` it was made under, as first sent.
+    /// The `idempotency-key` of the first request.
     pub idempotency_key: String,
-    /// The request's JSON body, byte for byte.
+    /// The JSON body of the request, byte for byte.
     pub body: Bytes,
-    /// The `jti` of the token that it was made with.
+    /// The `jti` of the token of the request.
     pub jti: String,
 }
 
@@ -174,7 +174,7 @@ impl fmt::Debug for Sale {
     }
 }
 
-/// `HeaderMap::keys()` shows the values too when it is printed.
+/// Only the names: the `Debug` output of `HeaderMap::keys()` contains the values too.
 fn names(headers: &HeaderMap) -> Vec<&str> {
     headers.keys().map(http::HeaderName::as_str).collect()
 }

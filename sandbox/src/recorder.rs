@@ -1,4 +1,4 @@
-//! A foreign server: it understands nothing, and keeps every byte.
+//! A foreign server that records every byte.
 
 use std::{fmt, io, sync::Arc};
 
@@ -9,25 +9,24 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
+    access_psp::AccessPspSandbox,
     journal::Journal,
-    psp::AccessPspSandbox,
     response::ScriptedResponse,
     server::{Server, Stream},
 };
 
-/// A server that is none of the provider's: it keeps every byte that reaches it over HTTP/1.1,
-/// after TLS where there is any, and answers 200 or what it was told.
+/// A foreign server on loopback that records every byte it receives.
 ///
-/// It is what a redirect may point at, and the place to look for a token that went astray.
+/// It is not part of the provider, so it must never receive a token. Use it as the target of a redirect or as a host that is
+/// not allowed. It speaks HTTP/1.1 and sends a 200, or the response of [`respond_with`](Self::respond_with).
 pub struct Recorder {
     server: Server,
-    seen: Arc<Seen>,
+    received: Arc<Received>,
     scheme: &'static str,
 }
 
 impl Recorder {
-    /// Starts one on a loopback port, without TLS. [`AccessPspSandbox::recorder`] starts one
-    /// with it.
+    /// Starts a recorder without TLS. [`AccessPspSandbox::recorder`] starts one with TLS.
     ///
     /// # Errors
     ///
@@ -35,65 +34,65 @@ impl Recorder {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with I/O enabled.
+    /// Panics outside of a tokio runtime with I/O enabled.
     pub async fn start() -> io::Result<Self> {
         Self::serve(None).await
     }
 
-    /// Scheme, host and port, without a slash at the end.
+    /// The scheme, host and port, without a trailing slash.
     pub fn origin(&self) -> String {
         format!("{}://{}", self.scheme, self.server.address())
     }
 
-    /// Sets the answer to all requests to come. A missing `content-length` is added.
-    pub fn respond_with(&self, answer: ScriptedResponse) {
-        *self.seen.answer.lock() = answer;
+    /// Sets the response to all later requests. A missing `content-length` is added.
+    pub fn respond_with(&self, response: ScriptedResponse) {
+        *self.received.response.lock() = response;
     }
 
-    /// Every whole request, head and body, byte for byte and in order.
+    /// The complete requests in order, each with head and body, byte for byte.
     pub fn requests(&self) -> Vec<Bytes> {
-        self.seen.requests.all()
+        self.received.requests.all()
     }
 
-    /// How many whole requests have come.
+    /// The number of complete requests.
     pub fn request_count(&self) -> usize {
-        self.seen.requests.count()
+        self.received.requests.count()
     }
 
-    /// Waits until `count` whole requests have come.
+    /// Waits until the recorder has received `count` complete requests.
     pub async fn wait_requests(&self, count: usize) {
-        self.seen.requests.wait(count).await;
+        self.received.requests.wait(count).await;
     }
 
-    /// How many connections were accepted, before any TLS handshake.
+    /// The number of accepted connections. A connection counts before its TLS handshake.
     pub fn connections(&self) -> usize {
         self.server.connections()
     }
 
-    /// Whether these bytes came over any connection, whole requests or not.
+    /// Whether any connection received these bytes. Incomplete requests count as well.
     pub fn has_seen(&self, needle: &[u8]) -> bool {
-        let streams = self.seen.streams.lock();
-        let holds = |stream: &Vec<u8>| find(stream, needle).is_some();
-        streams.iter().any(holds)
+        let streams = self.received.streams.lock();
+        let contains = |stream: &Vec<u8>| find(stream, needle).is_some();
+        streams.iter().any(contains)
     }
 
     async fn serve(tls: Option<TlsAcceptor>) -> io::Result<Self> {
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let seen = Arc::new(Seen {
+        let received = Arc::new(Received {
             streams: Mutex::new(Vec::new()),
             requests: Journal::new(),
-            answer: Mutex::new(ScriptedResponse::new(StatusCode::OK)),
+            response: Mutex::new(ScriptedResponse::new(StatusCode::OK)),
         });
-        let record = Arc::clone(&seen);
+        let record = Arc::clone(&received);
         let server = Server::raw(tls, move |stream| {
-            let seen = Arc::clone(&record);
+            let received = Arc::clone(&record);
             async move {
-                // A client that breaks off is nothing to report: its bytes are kept.
-                let _ = seen.converse(stream).await;
+                // A broken connection is not an error here. Its bytes are recorded.
+                let _ = received.serve(stream).await;
             }
         })
         .await?;
-        Ok(Self { server, seen, scheme })
+        Ok(Self { server, received, scheme })
     }
 }
 
@@ -107,12 +106,14 @@ impl fmt::Debug for Recorder {
 }
 
 impl AccessPspSandbox {
-    /// Starts a foreign server on another loopback port, with TLS by the same authority, or
-    /// without TLS under [`plain_http`](super::AccessPspSandboxBuilder::plain_http).
+    /// Starts a foreign server on another loopback port.
+    ///
+    /// It uses TLS with a certificate of the same authority, or no TLS with
+    /// [`plain_http`](super::AccessPspSandboxBuilder::plain_http).
     ///
     /// # Errors
     ///
-    /// Keys could not be made or the port not bound.
+    /// A key could not be generated, or the port could not be bound.
     pub async fn recorder(&self) -> io::Result<Recorder> {
         let tls = match self.plain {
             true => None,
@@ -122,15 +123,15 @@ impl AccessPspSandbox {
     }
 }
 
-struct Seen {
-    /// One for each connection: what two of them sent must not run together.
+struct Received {
+    /// The bytes of each connection.
     streams: Mutex<Vec<Vec<u8>>>,
     requests: Journal<Bytes>,
-    answer: Mutex<ScriptedResponse>,
+    response: Mutex<ScriptedResponse>,
 }
 
-impl Seen {
-    async fn converse(&self, mut stream: Stream) -> io::Result<()> {
+impl Received {
+    async fn serve(&self, mut stream: Stream) -> io::Result<()> {
         let index = {
             let mut streams = self.streams.lock();
             streams.push(Vec::new());
@@ -148,15 +149,15 @@ impl Seen {
             while let Some(length) = request_length(&pending) {
                 let request: Vec<u8> = pending.drain(..length).collect();
                 self.requests.push(Bytes::from(request));
-                let answer = self.answer.lock().clone();
-                stream.write_all(&answer.into_http1()).await?;
+                let response = self.response.lock().clone();
+                stream.write_all(&response.into_http1()).await?;
                 stream.flush().await?;
             }
         }
     }
 }
 
-/// The length of the first whole request, if there is one yet (RFC 9112 section 6).
+/// The length of the first request, if it is complete (RFC 9112 section 6).
 fn request_length(bytes: &[u8]) -> Option<usize> {
     let head = find(bytes, b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();

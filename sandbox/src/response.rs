@@ -1,4 +1,4 @@
-//! Whole answers, as a test writes them.
+//! Responses that a test defines.
 
 use std::fmt;
 
@@ -11,9 +11,9 @@ use http_body_util::{BodyExt as _, Full};
 
 use super::server::ReplyBody;
 
-/// A whole answer: status, headers, body.
+/// A response that a test defines: status, headers, body.
 ///
-/// Its `Debug` form leaves out header values and the body.
+/// The `Debug` output does not contain header values or the body.
 #[derive(Clone)]
 pub struct ScriptedResponse {
     status: StatusCode,
@@ -22,43 +22,42 @@ pub struct ScriptedResponse {
 }
 
 impl ScriptedResponse {
-    /// An answer with this status, no header of its own and an empty body.
+    /// A response with this status, no headers and an empty body.
     pub fn new(status: StatusCode) -> Self {
         Self { status, headers: Vec::new(), body: Bytes::new() }
     }
 
-    /// Adds a header; the same name again adds a second value.
+    /// Adds a header. A second call with the same name adds a second value.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// Sets the body, byte for byte; no `content-type` is added.
+    /// Sets the body. No `content-type` is added.
     #[must_use]
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// Sets the body and says that it is JSON.
+    /// Sets the body and the `content-type` `application/json`.
     #[must_use]
     pub fn json(self, body: impl Into<Bytes>) -> Self {
         self.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body)
     }
 
-    /// 401 `{"message":"Unauthorized"}` with no challenge, as an AWS gateway answers.
+    /// 401 `{"message":"Unauthorized"}` without a challenge, as an AWS gateway sends it.
     pub fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED).json(r#"{"message":"Unauthorized"}"#)
     }
 
-    /// 401 with one `WWW-Authenticate`, for example `Bearer error="invalid_token"`
-    /// (RFC 6750 section 3).
+    /// 401 with one `WWW-Authenticate` header, for example `Bearer error="invalid_token"` (RFC 6750 section 3).
     pub fn challenge(challenge: HeaderValue) -> Self {
         Self::unauthorized().header(WWW_AUTHENTICATE, challenge)
     }
 
-    /// Aera's envelope: `{"responseInfo":{...}}`, all of its values strings.
+    /// The error format of Aera: `{"responseInfo":{...}}`. All values are strings.
     pub fn response_info(status: StatusCode, code: &str, message: &str) -> Self {
         let body = serde_json::json!({ "responseInfo": {
             "message": message,
@@ -95,7 +94,7 @@ impl ScriptedResponse {
         self.into_response_with(body.boxed_unsync())
     }
 
-    /// The bytes of the answer in HTTP/1.1, for a server that speaks no more than that.
+    /// The response as HTTP/1.1 bytes.
     pub(crate) fn into_http1(self) -> Vec<u8> {
         let mut bytes = format!("HTTP/1.1 {}\r\n", self.status).into_bytes();
         for (name, value) in &self.headers {
@@ -113,7 +112,7 @@ impl ScriptedResponse {
         bytes
     }
 
-    /// The same head over another body.
+    /// The same head with another body.
     pub(crate) fn into_response_with(self, body: ReplyBody) -> Response<ReplyBody> {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;

@@ -1,4 +1,4 @@
-//! The accept loop: loopback only, every task ends with its handle.
+//! The accept loop. It listens on loopback only, and every task ends when the server is dropped.
 
 use std::{
     convert::Infallible,
@@ -27,16 +27,16 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Which HTTP versions a sandbox serves; over TLS they are also what ALPN offers.
+/// Which HTTP versions a sandbox serves. Over TLS, ALPN offers the same versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protocols {
-    /// HTTP/2 and HTTP/1.1; over TLS, HTTP/2 is preferred.
+    /// HTTP/2 and HTTP/1.1. Over TLS, HTTP/2 is preferred.
     #[default]
     Both,
     /// HTTP/1.1 only.
     Http1,
-    /// HTTP/2 only (over plain HTTP: with prior knowledge).
+    /// HTTP/2 only. Without TLS, the client needs prior knowledge.
     Http2,
 }
 
@@ -52,10 +52,11 @@ impl Protocols {
 
 pub(crate) type ReplyBody = UnsyncBoxBody<Bytes, io::Error>;
 
-/// What a handler wants done with the connection.
+/// What the server does with the connection.
 pub(crate) enum Reply {
-    ScriptedResponse(Response<ReplyBody>),
-    /// Close the connection, with all its streams, and say nothing.
+    /// Sends the response.
+    Response(Response<ReplyBody>),
+    /// Closes the connection, with all its streams, without a response.
     Reset,
 }
 
@@ -63,7 +64,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(self: Arc<Self>, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
 }
 
-/// One listener and everything that it accepted; dropping it ends them all.
+/// One listener and its connections. Dropping it closes all of them.
 pub(crate) struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -71,7 +72,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves HTTP, over TLS where an acceptor is given.
+    /// Serves HTTP, over TLS if there is an acceptor.
     pub(crate) async fn http<H: Handler>(
         handler: Arc<H>,
         tls: Option<TlsAcceptor>,
@@ -85,7 +86,7 @@ impl Server {
         .await
     }
 
-    /// Hands each accepted stream, after its TLS handshake, to `serve`.
+    /// Calls `serve` with each accepted stream, after the TLS handshake.
     pub(crate) async fn raw<S, F>(tls: Option<TlsAcceptor>, serve: S) -> io::Result<Self>
     where
         S: Fn(Stream) -> F + Send + Sync + 'static,
@@ -107,7 +108,7 @@ impl Server {
         self.connections.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn forget_connections(&self) {
+    pub(crate) fn reset_connections(&self) {
         self.connections.store(0, Ordering::SeqCst);
     }
 }
@@ -118,7 +119,7 @@ impl Drop for Server {
     }
 }
 
-/// A stream after its handshake, if there was one.
+/// A stream, after the TLS handshake if there is TLS.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 pub(crate) type Stream = Box<dyn Duplex>;
@@ -129,13 +130,13 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut serving = JoinSet::new();
-    // Declared after the set, so that the port is free before the first connection falls.
+    // Declared after the set, so that the port is free before the first connection closes.
     let listener = listener;
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
-                // Out of descriptors, or the peer has left already: neither ends the server.
+                // The process has no free descriptor, or the client has closed the connection. The server goes on.
                 Err(_) => {
                     tokio::task::yield_now().await;
                     continue;
@@ -162,9 +163,9 @@ async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<St
 }
 
 fn http_builder(protocols: Protocols) -> auto::Builder<TokioExecutor> {
-    // What HTTP/2 spawns for a stream ends with the stream, and that with its connection.
+    // The tasks that HTTP/2 spawns for streams end with the connection.
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // A gate may hold a thousand streams of one connection at a time.
+    // Tests hold up to a thousand streams of one connection at a gate.
     builder.http2().max_concurrent_streams(4096);
     match protocols {
         Protocols::Both => builder,
@@ -181,7 +182,7 @@ async fn serve_http<H: Handler>(builder: &auto::Builder<TokioExecutor>, stream: 
             let (handler, reset) = (Arc::clone(&handler), Arc::clone(&reset));
             async move {
                 match handler.handle(request).await {
-                    Reply::ScriptedResponse(response) => Ok::<_, Infallible>(response),
+                    Reply::Response(response) => Ok::<_, Infallible>(response),
                     Reply::Reset => {
                         reset.notify_one();
                         pending().await
@@ -191,7 +192,7 @@ async fn serve_http<H: Handler>(builder: &auto::Builder<TokioExecutor>, stream: 
         })
     };
     tokio::select! {
-        // A connection that breaks is the client's affair, and often the point of the test.
+        // Many tests break connections on purpose, so an error here is not reported.
         _ = builder.serve_connection(TokioIo::new(stream), service) => {}
         () = reset.notified() => {}
     }

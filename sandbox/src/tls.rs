@@ -1,4 +1,4 @@
-//! A certificate authority that lives as long as one sandbox.
+//! The certificate authority of one sandbox.
 
 use std::{io, sync::Arc};
 
@@ -14,7 +14,8 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// The same order as in `tower-bearer-auth`: aws-lc-rs, else ring. The default of the process is neither read nor set.
+/// aws-lc-rs if it is enabled, else ring: the same order as in `tower-bearer-auth`. The process default is neither read
+/// nor set.
 #[cfg(feature = "aws-lc-rs")]
 fn provider() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
@@ -38,7 +39,7 @@ pub(crate) struct Authority {
 impl Authority {
     pub(crate) fn new() -> io::Result<Self> {
         let mut params = CertificateParams::new(Vec::<String>::new()).map_err(io::Error::other)?;
-        // One name per authority: two of them can then stand in the same root store.
+        // Each authority has its own name, so that one root store can contain several.
         params.distinguished_name = common_name(&format!("sandbox authority {:016x}", fastrand::u64(..)));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -52,7 +53,7 @@ impl Authority {
         &self.pem
     }
 
-    /// TLS for a server on loopback, with a leaf of its own for 127.0.0.1 and localhost.
+    /// TLS for a server on loopback, with a new certificate for 127.0.0.1 and localhost.
     pub(crate) fn acceptor(&self, alpn: Vec<Vec<u8>>, require_client_certificate: bool) -> io::Result<TlsAcceptor> {
         let (leaf, key) = self.leaf("sandbox server", ExtendedKeyUsagePurpose::ServerAuth)?;
         let provider = Arc::new(provider());
@@ -75,13 +76,13 @@ impl Authority {
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
-    /// A client's certificate and its key, both PEM.
+    /// A client certificate and its key, both PEM.
     pub(crate) fn client_identity(&self) -> io::Result<(String, String)> {
         let (leaf, key) = self.leaf("sandbox client", ExtendedKeyUsagePurpose::ClientAuth)?;
         Ok((leaf.pem(), key.serialize_pem()))
     }
 
-    /// The same for a server on loopback.
+    /// A server certificate for 127.0.0.1 and localhost and its key, both PEM.
     pub(crate) fn server_identity(&self) -> io::Result<(String, String)> {
         let (leaf, key) = self.leaf("sandbox server", ExtendedKeyUsagePurpose::ServerAuth)?;
         Ok((leaf.pem(), key.serialize_pem()))

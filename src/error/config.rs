@@ -10,7 +10,8 @@ use super::{BoxError, Error, ErrorKind, one_line};
 ///
 /// `Display` prints the name of the setting, what is wrong with it, and what to do. It never contains the value.
 ///
-/// It converts to a permanent [`Error`] of the kind [`ErrorKind::Config`], so `?` works in a function that returns [`Error`].
+/// It converts to a permanent [`Error`] of the kind [`ErrorKind::Config`], so `?` works in a function that returns
+/// [`Error`].
 #[derive(Clone)]
 pub struct ConfigError {
     setting: Box<str>,

@@ -2,16 +2,17 @@
 
 use std::fmt;
 
-/// The kind of an [`Error`].
+/// The kind of an [`Error`](crate::Error).
 ///
 /// `Display` prints a short English phrase. [`as_str`](Self::as_str) returns the label that metrics and log events use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The issuer rejects the client's credentials (RFC 6749 section 5.2, `invalid_client`), or the client is suspended.
+    /// The issuer rejects the client's credentials (RFC 6749 section 5.2, `invalid_client`), or the client is
+    /// suspended.
     InvalidCredentials,
-    /// The issuer rejects the token request as malformed (RFC 6749 section 5.2, `invalid_request` and similar codes), or the
-    /// request has no room for the token header.
+    /// The issuer rejects the token request as malformed (RFC 6749 section 5.2, `invalid_request` and similar codes),
+    /// or the request has no room for the token header.
     InvalidRequest,
     /// The issuer limits the rate of token requests (HTTP 429).
     Throttled,
@@ -19,7 +20,8 @@ pub enum ErrorKind {
     Unavailable,
     /// A deadline has passed: the deadline of the token request, or the deadline of a wait for it.
     Timeout,
-    /// The issuer's response is not a token response: it is empty, truncated, too large, not JSON, or has no usable token.
+    /// The issuer's response is not a token response: it is empty, truncated, too large, not JSON, or has no usable
+    /// token.
     MalformedResponse,
     /// The issuer's `token_type` is not `Bearer` (RFC 6749 section 7.1).
     UnsupportedTokenType,

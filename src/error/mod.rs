@@ -2,10 +2,12 @@
 
 mod config;
 mod kind;
+mod not_replayed;
 mod not_sent;
 
 pub use self::config::ConfigError;
 pub use self::kind::ErrorKind;
+pub use self::not_replayed::NotReplayed;
 pub use self::not_sent::NotSent;
 
 use std::borrow::Cow;
@@ -25,13 +27,13 @@ const MAX_SOURCES: usize = 128;
 
 /// Why there is no token for a request.
 ///
-/// A [`TokenSource`](crate::TokenSource) returns this error. The middleware wraps it in [`NotSent`], because it returns an error
-/// of its own only if it did not send the request. Use [`Error::find`] to get it back from any wrapper.
+/// A [`TokenSource`](crate::TokenSource) returns this error. The middleware wraps it in [`NotSent`], because it returns
+/// an error of its own only if it did not send the request. Use [`Error::find`] to get it back from any wrapper.
 ///
 /// An error is cheap to clone. All callers that waited for one failed fetch get the same error.
 ///
-/// `Display` prints one line. It never contains a secret, a token, a response body or a query string. The cause, if there is
-/// one, is [`source()`](StdError::source) and is not part of `Display`.
+/// `Display` prints one line. It never contains a secret, a token, a response body or a query string. The cause, if
+/// there is one, is [`source()`](StdError::source) and is not part of `Display`.
 #[derive(Clone)]
 pub struct Error {
     inner: Arc<Inner>,
@@ -81,7 +83,7 @@ impl Error {
 
     /// A failure that persists until someone changes a setting: wrong credentials, a malformed request.
     ///
-    /// The source of tokens waits a few seconds before the next token request.
+    /// The [`TokenSource`](crate::TokenSource) waits a few seconds before the next token request.
     pub fn permanent(source: impl Into<BoxError>) -> Self {
         Self::wrapping(false, source.into())
     }
@@ -122,8 +124,8 @@ impl Error {
 
     /// Sets the issuer's error code.
     ///
-    /// A code has 1 to 64 characters from `A-Z a-z 0-9 _ . -`. Any other text is ignored. Pass only codes that the issuer
-    /// documents: an issuer that echoes its input could otherwise put a secret here.
+    /// A code has 1 to 64 characters from `A-Z a-z 0-9 _ . -`. Any other text is ignored. Pass only codes that the
+    /// issuer documents: an issuer that echoes its input could otherwise put a secret here.
     #[must_use]
     pub fn with_code(mut self, code: &str) -> Self {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
@@ -162,8 +164,8 @@ impl Error {
 
     /// How long to wait before the next attempt, if that is known.
     ///
-    /// In an error of a provider, this is the issuer's `Retry-After`. In an error of a [`TokenSource`](crate::TokenSource), it
-    /// is the rest of the backoff.
+    /// In an error of a provider, this is the issuer's `Retry-After`. In an error of a
+    /// [`TokenSource`](crate::TokenSource), it is the rest of the backoff.
     #[must_use]
     #[doc(alias = "backoff")]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -188,12 +190,15 @@ impl Error {
         self.inner.hint.as_deref()
     }
 
-    /// Finds the first error of this crate in `error` and its sources.
+    /// Finds the first [`Error`] in `error` and its sources.
     ///
-    /// Other code wraps errors: tower's `Buffer`, `Timeout` and `Retry`, hyper-util's client, reqwest, tonic, [`io::Error`],
-    /// `anyhow`, `eyre` and `thiserror`. [The guide](crate::guide::errors) says how to react to what is found.
+    /// If the layer returned `error`, a result means that the request was not sent. [The guide](crate::guide::errors)
+    /// explains how to react.
     ///
-    /// The search follows at most 128 sources. So it ends for an error that is its own source.
+    /// Use this method and not `downcast_ref`, because other code wraps errors: this crate itself in [`NotSent`],
+    /// tower's `Buffer`, hyper-util's client, reqwest, tonic, [`io::Error`], `anyhow`, `eyre` and `thiserror`.
+    ///
+    /// The search follows at most 128 sources, so it ends even if an error is its own source.
     ///
     /// ```
     /// use tower_bearer_auth::{BoxError, Error, ErrorKind};
@@ -210,10 +215,10 @@ impl Error {
                 return Some(found);
             }
             // The source of a shared error is the source of what it contains. So look at the contents too.
-            if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
-                if let Some(found) = shared.downcast_ref::<Self>() {
-                    return Some(found);
-                }
+            if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>()
+                && let Some(found) = shared.downcast_ref::<Self>()
+            {
+                return Some(found);
             }
             // The same holds for an `io::Error`, in which connectors and bodies wrap their errors.
             next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -276,3 +281,6 @@ impl StdError for Error {
         self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
+
+#[cfg(test)]
+mod tests;

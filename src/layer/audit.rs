@@ -83,6 +83,7 @@ impl<K: Debug + Send + Sync + 'static> AnyKey for K {
 }
 
 /// Whether a request was replayed, or why not.
+#[doc(alias = "retry")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReplayOutcome {
@@ -92,11 +93,12 @@ pub enum ReplayOutcome {
     NotStamped,
     /// The request was replayed, and the new token was not rejected.
     Made,
-    /// The request was replayed, and the new token was rejected too. It is not refreshed a second time.
+    /// The request was replayed, and the new token was rejected too. There is no second replay.
     RejectedAgain,
-    /// Replay is off.
+    /// Replays are off: [`Mode::Never`](crate::replay::Mode::Never) or [`replay::Off`](crate::replay::Off).
     Off,
-    /// There is no complete copy: the body could not be kept, or it exceeded the limit.
+    /// There is no complete copy of the body. [`bodies`](crate::BearerAuthLayer::bodies) does not keep it, or it
+    /// exceeds the limit.
     NoCopy,
     /// The rejection names no reason and the request is not known to be idempotent. The server may have applied it.
     NotSafe,

@@ -1,4 +1,4 @@
-//! From the first sending to the answer.
+//! From the first send to the response.
 
 use std::fmt;
 use std::future::Future;
@@ -11,25 +11,33 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::answer::{self, Refused};
 use super::audit::ReplayOutcome;
-use super::copy::{Again, Copied, Head, Room};
-use super::heal::{Healed, Healing};
-use super::layer::Shared;
-use super::lease::Held;
-use super::replay::{self, Bodies};
+use super::cached_grant::GrantRef;
+use super::replay::{self, Bodies, KeepCopy as _, Replayable, SavedHead, SavedRequest};
+use super::replaying::{AfterRejection, Replayed, Replaying};
+use super::response;
+use super::settings::Settings;
 use crate::error::{BoxError, Error, NotSent};
 use crate::message::Rejection;
 use crate::provider::TokenProvider;
 use crate::source::{Grant, TokenWait};
 
 pin_project! {
-    /// The future of a [`BearerAuth`](crate::BearerAuth) call. Polled after its answer it stays pending.
+    /// The response future of [`BearerAuth`](crate::BearerAuth).
+    ///
+    /// # Errors
+    ///
+    /// As [`BearerAuth`](crate::BearerAuth#errors).
+    ///
+    /// # Panics
+    ///
+    /// If it is polled after completion.
     ///
     /// # Cancel safety
     ///
-    /// Dropped while it waits for a token, nothing was sent. Dropped later, the inner service's future is dropped with
-    /// it: the request may have been applied. A token request that it waited for goes on either way.
+    /// If you drop the future while it waits for its first token, the request was not sent. If you drop it later, the
+    /// future of the inner service is dropped too, and the request may have been applied. Neither cancels a fetch that
+    /// other callers wait for.
     #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct ResponseFuture<S, P, R, B, T>
     where
@@ -51,37 +59,35 @@ pin_project! {
         P: TokenProvider,
         R: Bodies<B>,
     {
-        /// Nothing was sent, and the error is still to be told; or the answer was given.
-        Ended { error: Option<Error> },
+        NotSent { error: Error },
         Waiting { waiting: Box<Waiting<S, P, R, B>> },
-        /// The one state that has the inner future in place: it is every request's. In two of them it would leave no
-        /// niche for the tag, and the whole future would be larger and dearer to move.
-        Sent { #[pin] response: S::Future, sent: Sending<P, R, R::Room<Again<S, R::Kept>>> },
-        Healing { healing: Box<Healing<S, P, R, B, T>> },
-        Resent { response: Pin<Box<S::Future>>, grant: Grant<P::Key>, shared: Arc<Shared<P>> },
+        // Only this state, which every request passes, has the inner future in place. A second one would leave no niche
+        // for the discriminant, and the whole future would be larger.
+        Sent { #[pin] response: S::Future, sent: Sent<P, R, R::Storage<Replayable<S, R::Kept>>> },
+        Replaying { replaying: Box<Replaying<S, P, R, B, T>> },
+        Replayed { response: Pin<Box<S::Future>>, grant: Grant<P::Key>, settings: Arc<Settings<P>> },
+        Complete,
     }
 }
 
 struct Waiting<S, P: TokenProvider, R, B> {
-    shared: Arc<Shared<P>>,
+    settings: Arc<Settings<P>>,
     bodies: R,
-    acquire: TokenWait<P>,
+    wait: TokenWait<P>,
     service: S,
     request: Request<B>,
 }
 
-enum Sending<P: TokenProvider, R, A> {
-    Stamped(Sent<P, R, A>),
-    /// Without a token of ours.
-    Passing {
-        audit: bool,
-    },
+/// What is kept of a request until its response is read.
+enum Sent<P: TokenProvider, R, C> {
+    Stamped(Stamped<P, R, C>),
+    NotStamped { audit: bool },
 }
 
-struct Sent<P: TokenProvider, R, A> {
-    held: Held<P>,
+struct Stamped<P: TokenProvider, R, C> {
+    grant: GrantRef<P>,
     bodies: R,
-    again: A,
+    copy: C,
 }
 
 impl<S, P, R, B, T> ResponseFuture<S, P, R, B, T>
@@ -90,33 +96,45 @@ where
     P: TokenProvider,
     R: Bodies<B>,
 {
-    pub(super) fn failed(error: Error) -> Self {
-        Self { state: State::Ended { error: Some(error) } }
+    /// The request is not sent.
+    pub(super) fn not_sent(error: Error) -> Self {
+        Self { state: State::NotSent { error } }
     }
 
-    pub(super) fn passing(response: S::Future, audit: bool) -> Self {
-        Self { state: State::Sent { response, sent: Sending::Passing { audit } } }
+    /// The request was sent without a token of this layer.
+    pub(super) fn not_stamped(response: S::Future, audit: bool) -> Self {
+        Self { state: State::Sent { response, sent: Sent::NotStamped { audit } } }
     }
 
+    /// The request waits for a token.
     pub(super) fn waiting(
-        shared: Arc<Shared<P>>,
+        settings: Arc<Settings<P>>,
         bodies: R,
         service: S,
         request: Request<B>,
-        acquire: TokenWait<P>,
+        wait: TokenWait<P>,
     ) -> Self {
-        let waiting = Box::new(Waiting { shared, bodies, acquire, service, request });
+        let waiting = Box::new(Waiting { settings, bodies, wait, service, request });
         Self { state: State::Waiting { waiting } }
     }
 
-    pub(super) fn sent(held: Held<P>, bodies: R, response: S::Future) -> Self {
-        let sent = Sending::Stamped(Sent { held, bodies, again: R::Room::empty() });
+    /// The request was sent, and no copy is kept.
+    pub(super) fn sent(grant: GrantRef<P>, bodies: R, response: S::Future) -> Self {
+        let sent = Sent::Stamped(Stamped { grant, bodies, copy: R::Storage::empty() });
         Self { state: State::Sent { response, sent } }
     }
 
-    pub(super) fn kept(held: Held<P>, bodies: R, response: S::Future, service: S, head: Head, kept: R::Kept) -> Self {
-        let again = R::Room::with(Again { service, copy: Copied { head, kept } });
-        Self { state: State::Sent { response, sent: Sending::Stamped(Sent { held, bodies, again }) } }
+    /// The request was sent, and a copy is kept.
+    pub(super) fn sent_with_copy(
+        grant: GrantRef<P>,
+        bodies: R,
+        response: S::Future,
+        service: S,
+        head: SavedHead,
+        body: R::Kept,
+    ) -> Self {
+        let copy = R::Storage::with(Replayable { service, request: SavedRequest { head, body } });
+        Self { state: State::Sent { response, sent: Sent::Stamped(Stamped { grant, bodies, copy }) } }
     }
 }
 
@@ -130,13 +148,13 @@ where
 {
     type Output = Result<Response<T>, BoxError>;
 
-    // Only what every request passes through. The rest is in `step`, so that this stays small.
+    // Only the state that every request passes. The others are in `step`, so that this function stays small.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let StateProj::Sent { response, sent } = self.as_mut().project().state.project() else {
                 match ready!(self.as_mut().step(cx)) {
                     Some(output) => {
-                        self.end();
+                        self.complete();
                         return Poll::Ready(output);
                     }
                     None => continue,
@@ -145,29 +163,29 @@ where
             let mut response = match ready!(response.poll(cx)) {
                 Ok(response) => response,
                 Err(error) => {
-                    self.end();
+                    self.complete();
                     return Poll::Ready(Err(error.into()));
                 }
             };
-            let held = match sent {
-                Sending::Stamped(sent) => &sent.held,
-                Sending::Passing { audit } => {
+            let grant = match sent {
+                Sent::Stamped(stamped) => &stamped.grant,
+                Sent::NotStamped { audit } => {
                     if *audit {
-                        answer::add_not_stamped(&mut response);
+                        response::audit_not_stamped(&mut response);
                     }
-                    self.end();
+                    self.complete();
                     return Poll::Ready(Ok(response));
                 }
             };
-            let rejection = held.shared().rejection(&mut response, held.grant().token());
-            let Some(refusal) = rejection else {
-                if held.shared().audit {
-                    held.shared().add_audit(&mut response, held.grant(), 1, ReplayOutcome::NotNeeded);
+            let settings = grant.settings();
+            let Some(rejection) = settings.rejection(&mut response, grant.grant().token()) else {
+                if settings.audit_all {
+                    settings.add_audit(&mut response, grant.grant(), 1, ReplayOutcome::NotNeeded);
                 }
-                self.end();
+                self.complete();
                 return Poll::Ready(Ok(response));
             };
-            if let Some(response) = self.as_mut().refused(response, refusal) {
+            if let Some(response) = self.as_mut().rejected(response, rejection) {
                 return Poll::Ready(Ok(response));
             }
         }
@@ -182,65 +200,62 @@ where
     R: Bodies<B>,
     T: Body,
 {
-    /// The answer is there: token and copy go, whoever keeps the future.
-    fn end(self: Pin<&mut Self>) {
-        self.project().state.set(State::Ended { error: None });
+    /// Drops the token and the copy now, because the caller may keep the completed future.
+    fn complete(self: Pin<&mut Self>) {
+        self.project().state.set(State::Complete);
     }
 
-    /// Goes on in any state but `Sent`. `None` where the state has changed.
+    /// Polls any state but `Sent`. Returns `None` when the state has changed.
     fn step(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Response<T>, BoxError>>> {
-        let mut this = self.project();
-        match this.state.as_mut().project() {
-            StateProj::Ended { error } => match error.take() {
-                Some(error) => Poll::Ready(Some(Err(NotSent::new(error).into()))),
-                None => Poll::Pending,
-            },
+        let mut state = self.project().state;
+        match state.as_mut().project() {
+            StateProj::NotSent { error } => Poll::Ready(Some(Err(NotSent::new(error.clone()).into()))),
             StateProj::Waiting { waiting } => {
-                let grant = ready!(Pin::new(&mut waiting.acquire).poll(cx));
-                let ended = State::Ended { error: None };
-                let StateReplace::Waiting { waiting } = this.state.as_mut().project_replace(ended) else {
-                    return Poll::Pending;
-                };
-                match grant.and_then(|grant| waiting.send(grant)) {
-                    Ok(sent) => this.state.set(sent),
-                    Err(error) => return Poll::Ready(Some(Err(NotSent::new(error).into()))),
-                }
-                Poll::Ready(None)
-            }
-            StateProj::Sent { .. } => Poll::Ready(None),
-            StateProj::Healing { healing } => {
-                match ready!(healing.poll(cx)) {
-                    Healed::Keep(response) => return Poll::Ready(Some(Ok(response))),
-                    Healed::Failed(error) => return Poll::Ready(Some(Err(error))),
-                    Healed::Resent(response, grant) => {
-                        let shared = Arc::clone(healing.shared());
-                        let response = Box::pin(response);
-                        this.state.set(State::Resent { response, grant, shared });
+                let grant = ready!(Pin::new(&mut waiting.wait).poll(cx));
+                if let StateReplace::Waiting { waiting } = state.as_mut().project_replace(State::Complete) {
+                    match grant.and_then(|grant| waiting.send(grant)) {
+                        Ok(sent) => state.set(sent),
+                        Err(error) => return Poll::Ready(Some(Err(NotSent::new(error).into()))),
                     }
                 }
                 Poll::Ready(None)
             }
-            StateProj::Resent { response, grant, shared } => {
-                let response = ready!(response.as_mut().poll(cx)).map(|response| shared.read_second(response, grant));
+            StateProj::Sent { .. } => Poll::Ready(None),
+            StateProj::Replaying { replaying } => {
+                match ready!(replaying.poll(cx)) {
+                    Replayed::Return(response) => return Poll::Ready(Some(Ok(response))),
+                    Replayed::Failed(error) => return Poll::Ready(Some(Err(error))),
+                    Replayed::Sent(response, grant) => {
+                        let settings = Arc::clone(replaying.settings());
+                        let response = Box::pin(response);
+                        state.set(State::Replayed { response, grant, settings });
+                    }
+                }
+                Poll::Ready(None)
+            }
+            StateProj::Replayed { response, grant, settings } => {
+                let response =
+                    ready!(response.as_mut().poll(cx)).map(|response| settings.after_replay(response, grant));
                 Poll::Ready(Some(response.map_err(Into::into)))
             }
+            StateProj::Complete => panic!("`ResponseFuture` polled after completion"),
         }
     }
 
-    /// The token of a first sending was refused. The answer is the caller's, or `None` where healing has begun.
-    fn refused(self: Pin<&mut Self>, response: Response<T>, refusal: Rejection) -> Option<Response<T>> {
+    /// The first send was rejected. Returns the response for the caller, or `None` if a replay has started.
+    fn rejected(self: Pin<&mut Self>, response: Response<T>, rejection: Rejection) -> Option<Response<T>> {
         let mut state = self.project().state;
-        // Sets the first response future free before anything else happens.
-        let StateReplace::Sent { sent: Sending::Stamped(sent), .. } =
-            state.as_mut().project_replace(State::Ended { error: None })
+        // This drops the first response future before anything else happens.
+        let StateReplace::Sent { sent: Sent::Stamped(stamped), .. } = state.as_mut().project_replace(State::Complete)
         else {
             return Some(response);
         };
-        let Sent { held, bodies, again } = sent;
-        match held.shared().refused(bodies, response, refusal, held.grant().clone(), again.take()) {
-            Refused::Return(response) => Some(response),
-            Refused::Heal(healing) => {
-                state.set(State::Healing { healing });
+        let Stamped { grant, bodies, copy } = stamped;
+        let rejected = grant.grant().clone();
+        match Replaying::start(grant.settings(), bodies, response, rejection, rejected, copy.take()) {
+            AfterRejection::Return(response) => Some(response),
+            AfterRejection::Replay(replaying) => {
+                state.set(State::Replaying { replaying });
                 None
             }
         }
@@ -248,27 +263,27 @@ where
 }
 
 impl<S, P: TokenProvider, R: Bodies<B>, B> Waiting<S, P, R, B> {
-    /// Sends the request that waited for a token.
+    /// Sends the request.
     fn send<T>(self, grant: Grant<P::Key>) -> Result<State<S, P, R, B, T>, Error>
     where
         S: Service<Request<B>>,
     {
-        let Self { shared, bodies, acquire: _, mut service, mut request } = self;
-        // As in `BearerAuth::call`: a function for both would move each request once more.
+        let Self { settings, bodies, wait: _, mut service, mut request } = self;
+        // The same code is in `BearerAuth::call`. A shared function would move each request once more.
         let mut kept = None;
-        if shared.keeps() {
+        if settings.may_replay() {
             if R::WRAPS {
                 (request, kept) = replay::wrap(&bodies, request);
             } else {
-                kept = bodies.look(request.body());
+                kept = bodies.keep(request.body());
             }
         }
-        let copy = kept.map(|kept| Copied { head: Head::of(&request), kept });
-        shared.stamp(request.headers_mut(), grant.token().header_value())?;
+        let saved = kept.map(|body| SavedRequest { head: SavedHead::of(&request), body });
+        settings.stamp(request.headers_mut(), grant.token().header_value())?;
         let response = service.call(request);
-        let again = copy.map_or_else(R::Room::empty, |copy| R::Room::with(Again { service, copy }));
-        let held = Held::Granted(shared, grant);
-        Ok(State::Sent { response, sent: Sending::Stamped(Sent { held, bodies, again }) })
+        let copy = saved.map_or_else(R::Storage::empty, |request| R::Storage::with(Replayable { service, request }));
+        let grant = GrantRef::FromSource(settings, grant);
+        Ok(State::Sent { response, sent: Sent::Stamped(Stamped { grant, bodies, copy }) })
     }
 }
 

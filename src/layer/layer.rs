@@ -1,19 +1,20 @@
-//! The settings of the middleware.
+//! The layer and its builder methods.
 
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
 use tower_layer::Layer;
 
 use super::replay::{Empty, Mode};
 use super::service::BearerAuth;
+use super::settings::Settings;
 use crate::error::ConfigError;
 use crate::message::Origins;
 use crate::provider::TokenProvider;
 use crate::source::TokenSource;
 
-/// Puts a bearer token on every request to an allowed origin, and renews it when it expires or is refused.
+/// Stamps a bearer token on every request to an allowed origin. Fetches a new token before the old one expires and
+/// after a 401.
 ///
 /// ```
 /// use tower::ServiceBuilder;
@@ -30,126 +31,112 @@ use crate::source::TokenSource;
 /// # Ok(()) }
 /// ```
 ///
-/// All services that one layer makes, and all clones of it, share one cache of tokens.
+/// All clones of a layer and all services that they make share one token source, and so one cache of tokens.
 ///
-/// # What it needs
+/// # Requirements
 ///
-/// The inner service is `Clone` and takes `http::Request<B>`; its answers are `http::Response<T>` where `T` is a body. `B` is
-/// a body that is `Default`, for the default setting of [`bodies`](Self::bodies); with [`replay::Off`](crate::replay::Off) it
-/// may be anything, `hyper::body::Incoming` for instance. The response future is `Send` if the inner service, its
-/// future and both bodies are.
+/// - The inner service is `Clone` and takes `http::Request<B>`.
+/// - Its response is `http::Response<T>`, and `T` implements `http_body::Body`.
+/// - Its error converts to [`BoxError`](crate::BoxError).
+/// - With the default setting of [`bodies`](Self::bodies), `B` implements `Body` and `Default`. With
+///   [`replay::Off`](crate::replay::Off), `B` can be any type, for example `hyper::body::Incoming`.
+///
+/// The response future is `Send` if the inner service, its future and both body types are.
 ///
 /// # Where it goes in a stack
 ///
-/// | layer | above this one | below this one |
+/// | other layer | outside of this layer | inside of this layer |
 /// | --- | --- | --- |
-/// | redirect followers | every hop is checked against the allowed origins | **leak**: a follower repeats the stamped headers to wherever it is sent; tower-http's and reqwest's take off `Authorization` at another origin and know no other header of a [`TokenProvider`] |
-/// | `Timeout` | bounds the whole: waiting for a token, both sendings | bounds each sending |
-/// | `Retry` | each try may heal once | tries again with the same token |
-/// | `ConcurrencyLimit`, `Buffer` | a permit is held through a heal | a permit is held while a request waits for its first token, and given back before a second sending asks for the next one |
-/// | `RateLimit` | a heal counts once | each sending counts |
-/// | `LoadShed` | a heal is one call | a second sending may be shed; the caller gets that error |
+/// | one that follows redirects | recommended: each hop is checked against the allowed origins | **leaks the token**: it sends the stamped headers to the target of the redirect. tower-http and reqwest remove only `Authorization` on a cross-origin redirect, and no other header of a [`TokenProvider`] |
+/// | `Timeout` | limits the whole call: the wait for a token, the first send and the replay | limits each send |
+/// | `Retry` | each attempt can include one replay | repeats the request with the same token |
+/// | `ConcurrencyLimit`, `Buffer` | a call holds its permit during the replay too | a call holds its permit while it waits for its first token; it releases the permit before a replay and requests a new one |
+/// | `RateLimit` | a call counts once | each send counts |
+/// | `LoadShed` | a call counts once | a replay can be shed; the caller then gets that error |
 ///
-/// So put redirects above, and tell reqwest to follow none (`redirect::Policy::none()`). A provider must not need a permit of
-/// the limit that its own requests hold: give it a client of its own, or its token requests end by a timeout.
-#[must_use]
+/// If reqwest is the inner service, disable its redirects with `redirect::Policy::none()`.
+///
+/// Give the provider an HTTP client of its own. If its token requests need a permit of a limit inside of this layer,
+/// they wait for the requests that wait for the token, until the fetch times out.
+#[must_use = "layers do nothing unless you add them to a service"]
+#[doc(alias("oauth2", "401", "refresh", "retry"))]
 pub struct BearerAuthLayer<P: TokenProvider, R = Empty> {
-    shared: Arc<Shared<P>>,
+    settings: Arc<Settings<P>>,
     bodies: R,
 }
 
-/// What does not change from request to request.
-pub(super) struct Shared<P: TokenProvider> {
-    pub(super) source: TokenSource<P>,
-    pub(super) header: HeaderName,
-    pub(super) api_headers: HeaderMap,
-    pub(super) origins: Origins,
-    pub(super) when: Mode,
-    pub(super) if_not_present: bool,
-    pub(super) audit: bool,
-}
-
 impl<P: TokenProvider> BearerAuthLayer<P> {
-    /// A layer with a token source of its own. The provider's origins are allowed from the start.
+    /// A layer with a new token source. The provider's own origins are allowed.
     pub fn new(provider: P) -> Self {
         TokenSource::new(provider).layer()
     }
 }
 
 impl<P: TokenProvider> TokenSource<P> {
-    /// A layer over this source: several clients, one cache.
+    /// A layer that uses this source. Several clients can share one cache in this way.
     pub fn layer(&self) -> BearerAuthLayer<P> {
-        let provider = self.provider();
-        let mut api_headers = provider.api_headers();
-        api_headers.remove(provider.header());
-        api_headers.values_mut().for_each(|value| value.set_sensitive(true));
-        let shared = Shared {
-            source: self.clone(),
-            header: provider.header(),
-            api_headers,
-            origins: provider.origins(),
-            when: Mode::default(),
-            if_not_present: false,
-            audit: false,
-        };
-        BearerAuthLayer { shared: Arc::new(shared), bodies: Empty }
+        BearerAuthLayer { settings: Arc::new(Settings::new(self)), bodies: Empty }
     }
 }
 
 impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
-    /// Allows an origin, `https://host` or `https://host:port`, to receive the token, beside those of the provider.
+    /// Allows an origin to receive the token: `https://host` or `https://host:port`. The provider's own origins stay
+    /// allowed.
     ///
-    /// A request to any other origin goes on without the token. A request whose URI is a path alone is always stamped:
-    /// the stack below chose the host.
+    /// A request to any other origin is sent without the token. A request whose URI has no host is always stamped,
+    /// because the service below chooses the host.
     ///
     /// # Errors
     ///
-    /// As [`Origins::allow`].
+    /// As for [`Origins::allow`].
     pub fn allow_origin(self, origin: &str) -> Result<Self, ConfigError> {
         let allowed = Origins::none().allow(origin)?;
-        Ok(self.change(|shared| shared.origins.merge(allowed)))
+        Ok(self.change(|settings| settings.origins.merge(allowed)))
     }
 
-    /// Allows an origin to receive the token in clear text, where anyone on the network can read and use it.
+    /// Allows an origin to receive the token in clear text. Anyone who can read the network traffic can use the token.
     ///
     /// # Errors
     ///
-    /// As [`Origins::danger_allow_http`].
+    /// As for [`Origins::danger_allow_http`].
     pub fn danger_allow_http(self, origin: &str) -> Result<Self, ConfigError> {
         let allowed = Origins::none().danger_allow_http(origin)?;
-        Ok(self.change(|shared| shared.origins.merge(allowed)))
+        Ok(self.change(|settings| settings.origins.merge(allowed)))
     }
 
-    /// How a copy of a request's body is kept for a second sending; [`Empty`] by default.
+    /// How the layer keeps request bodies for a replay. The default is [`Empty`].
     pub fn bodies<R2>(self, bodies: R2) -> BearerAuthLayer<P, R2> {
-        BearerAuthLayer { shared: self.shared, bodies }
+        BearerAuthLayer { settings: self.settings, bodies }
     }
 
-    /// Whether a refused request may be sent again; [`Mode::Safe`] by default.
-    pub fn replay(self, when: Mode) -> Self {
-        self.change(|shared| shared.when = when)
+    /// When the layer replays a rejected request. The default is [`Mode::Safe`].
+    #[doc(alias = "retry")]
+    pub fn replay(self, mode: Mode) -> Self {
+        self.change(|settings| settings.mode = mode)
     }
 
-    /// Leaves a request alone that has the token's header already: it goes on as it is, and a refusal of it is not
-    /// looked at. By default such a header is replaced, so that an inbound credential cannot leak upstream.
+    /// Does not stamp a request that already has the token header. Such a request is sent as it is, and its 401 is
+    /// passed on.
+    ///
+    /// By default the layer replaces the header, so that the credential of an incoming request cannot reach the API.
     pub fn if_not_present(self) -> Self {
-        self.change(|shared| shared.if_not_present = true)
+        self.change(|settings| settings.if_not_present = true)
     }
 
-    /// Puts an [`Audit`](crate::Audit) into the extensions of every response. By default only responses that were rejected or
-    /// replayed have one.
+    /// Adds an [`Audit`](crate::Audit) to the extensions of every response. By default only responses that were
+    /// rejected or replayed have one.
     pub fn audit_all(self) -> Self {
-        self.change(|shared| shared.audit = true)
+        self.change(|settings| settings.audit_all = true)
     }
 
-    /// The source that this layer asks for tokens.
+    /// The token source.
     #[must_use]
     pub fn source(&self) -> &TokenSource<P> {
-        &self.shared.source
+        &self.settings.source
     }
 
-    fn change(mut self, change: impl FnOnce(&mut Shared<P>)) -> Self {
-        change(Arc::make_mut(&mut self.shared));
+    fn change(mut self, change: impl FnOnce(&mut Settings<P>)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
         self
     }
 }
@@ -158,45 +145,18 @@ impl<S, P: TokenProvider, R: Clone> Layer<S> for BearerAuthLayer<P, R> {
     type Service = BearerAuth<S, P, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        BearerAuth::new(inner, Arc::clone(&self.shared), self.bodies.clone())
+        BearerAuth::new(inner, Arc::clone(&self.settings), self.bodies.clone())
     }
 }
 
 impl<P: TokenProvider, R: Clone> Clone for BearerAuthLayer<P, R> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), bodies: self.bodies.clone() }
-    }
-}
-
-impl<P: TokenProvider> Clone for Shared<P> {
-    fn clone(&self) -> Self {
-        Self {
-            source: self.source.clone(),
-            header: self.header.clone(),
-            api_headers: self.api_headers.clone(),
-            origins: self.origins.clone(),
-            when: self.when,
-            if_not_present: self.if_not_present,
-            audit: self.audit,
-        }
-    }
-}
-
-impl<P: TokenProvider> fmt::Debug for Shared<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("source", &self.source)
-            .field("header", &self.header)
-            .field("origins", &self.origins)
-            .field("replay", &self.when)
-            .field("if_not_present", &self.if_not_present)
-            .field("audit", &self.audit)
-            .finish_non_exhaustive()
+        Self { settings: Arc::clone(&self.settings), bodies: self.bodies.clone() }
     }
 }
 
 impl<P: TokenProvider, R: fmt::Debug> fmt::Debug for BearerAuthLayer<P, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BearerAuthLayer").field("settings", &self.shared).field("bodies", &self.bodies).finish()
+        f.debug_struct("BearerAuthLayer").field("settings", &self.settings).field("bodies", &self.bodies).finish()
     }
 }

@@ -1,28 +1,29 @@
-//! The tower face: stamps requests, reads answers, and sends a refused request again.
+//! The middleware: it stamps requests, reads responses, and replays a rejected request.
 //!
-//! | file | what it holds |
+//! A file uses only files above it in this table, and nothing here reads a clock.
+//!
+//! | file | contents |
 //! |---|---|
-//! | `layer` | settings |
-//! | `service` | from a request to its first sending |
-//! | `lease` | the token that a service stamped last |
-//! | `future` | the states from there on |
-//! | `answer` | what an answer says, and what a refusal comes to |
-//! | `heal` | between a refusal and the second sending |
-//! | `replay`, `buffered` | faithful copies of bodies |
-//! | `copy` | the copy of a request that waits for its answer |
-//! | `audit` | what a response says of how it came about |
+//! | `audit` | what a response says about how it was obtained |
+//! | `replay/` | when a request is replayed, and how it is kept until then |
+//! | `settings` | the settings of a layer, and the methods that prepare a request |
+//! | `cached_grant` | the token that one service keeps between its requests |
+//! | `response` | the methods of the settings that read a response |
+//! | `replaying` | from a rejection to the replay |
+//! | `future` | from the first send to the response |
+//! | `service` | from a request to its first send |
+//! | `layer` | the layer and its builder methods |
 
-mod answer;
 mod audit;
-mod buffered;
-mod copy;
+mod cached_grant;
 mod future;
-mod heal;
 #[expect(clippy::module_inception, reason = "the files of a tower middleware are named by role")]
 mod layer;
-mod lease;
 pub mod replay;
+mod replaying;
+mod response;
 mod service;
+mod settings;
 
 pub use self::audit::{Audit, ReplayOutcome};
 pub use self::future::ResponseFuture;

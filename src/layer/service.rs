@@ -1,67 +1,71 @@
-//! From a request to its first sending.
+//! From a request to its first send.
 
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{AUTHORIZATION, MaxSizeReached};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::copy::Head;
+use super::cached_grant::{GrantCache, GrantRef};
 use super::future::ResponseFuture;
-use super::layer::Shared;
-use super::lease::{Held, Leased};
-use super::replay::{self, Bodies, Empty, Mode};
-use crate::error::{BoxError, Error, ErrorKind};
-use crate::message::{Destination, RequestHead, TokenRequestMarker};
+use super::replay::{self, Bodies, Empty, SavedHead};
+use super::settings::{Route, Settings};
+use crate::error::{BoxError, Error};
 use crate::provider::TokenProvider;
 use crate::source::{Lookup, TokenSource};
 
-/// The service that [`BearerAuthLayer`](crate::BearerAuthLayer) makes.
+/// The service of a [`BearerAuthLayer`](crate::BearerAuthLayer).
 ///
-/// Its error is [`Error`] where no byte of the request reached the inner service, and the inner service's own error
-/// otherwise; [`Error::find`] tells them apart. (An inner service whose own errors are of this type, such as a second layer of
-/// this crate below, speaks for itself alone.)
-#[must_use]
+/// It is ready when the inner service is ready. Readiness does not depend on a token.
+///
+/// A clone has the same settings and the same token source.
+///
+/// # Errors
+///
+/// | error | meaning |
+/// | --- | --- |
+/// | [`NotSent`](crate::NotSent) | the layer did not send the request; [`Error::find`] finds the reason through any wrapper |
+/// | [`NotReplayed`](crate::NotReplayed) | the server rejected the request, and the credentials were rotated before the replay |
+/// | any other | an error of the inner service; the request may have been sent |
+///
+/// If the inner service itself returns errors of this crate, for example because it contains a second `BearerAuth`,
+/// their meaning is that of the service that made them.
+#[must_use = "services do nothing unless you call them"]
 pub struct BearerAuth<S, P: TokenProvider, R = Empty> {
     inner: S,
-    shared: Arc<Shared<P>>,
+    settings: Arc<Settings<P>>,
     bodies: R,
-    leased: Leased<P>,
-}
-
-enum Route<K> {
-    Stamp(K),
-    Pass,
-    Refuse(Error),
+    cache: GrantCache<P>,
 }
 
 impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
-    pub(super) fn new(inner: S, shared: Arc<Shared<P>>, bodies: R) -> Self {
-        Self { inner, shared, bodies, leased: Leased::Unused }
+    pub(super) fn new(inner: S, settings: Arc<Settings<P>>, bodies: R) -> Self {
+        Self { inner, settings, bodies, cache: GrantCache::Unused }
     }
 
-    /// The source that this service asks for tokens.
+    /// The token source.
     #[must_use]
     pub fn source(&self) -> &TokenSource<P> {
-        &self.shared.source
+        &self.settings.source
     }
 
-    /// The inner service.
+    /// A reference to the inner service.
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service.
+    /// A mutable reference to the inner service.
+    #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Returns the inner service and drops the rest.
+    /// Consumes this service and returns the inner one.
+    #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -84,51 +88,59 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let shared = &self.shared;
-        let key = match shared.route(&request) {
+        let settings = &self.settings;
+        let key = match settings.route(&request) {
             Route::Stamp(key) => key,
-            Route::Pass => return ResponseFuture::passing(self.inner.call(request), shared.audit),
-            Route::Refuse(error) => return self.fail(error),
+            Route::PassThrough => {
+                return ResponseFuture::not_stamped(self.inner.call(request), settings.audit_all);
+            }
+            Route::Fail(error) => return self.fail(error),
         };
-        let held = match self.leased.current() {
-            Some(lease) => Held::Lease(lease),
-            None => match shared.source.cached(&key) {
+        let grant = match self.cache.current() {
+            Some(cached) => GrantRef::Cached(cached),
+            None => match settings.source.cached(&key) {
                 Some(grant) => {
-                    self.leased.granted(shared, &grant);
-                    Held::Granted(Arc::clone(shared), grant)
+                    self.cache.record(settings, &grant);
+                    GrantRef::FromSource(Arc::clone(settings), grant)
                 }
-                None => match shared.source.lookup(key) {
-                    Lookup::Granted(grant) => Held::Granted(Arc::clone(shared), grant),
+                None => match settings.source.lookup(key) {
+                    Lookup::Granted(grant) => GrantRef::FromSource(Arc::clone(settings), grant),
                     Lookup::Wait(wait) => {
-                        let shared = Arc::clone(shared);
-                        return ResponseFuture::waiting(shared, self.bodies.clone(), self.take_ready(), request, wait);
+                        let settings = Arc::clone(settings);
+                        return ResponseFuture::waiting(
+                            settings,
+                            self.bodies.clone(),
+                            self.take_ready(),
+                            request,
+                            wait,
+                        );
                     }
                     Lookup::Failed(error) => return self.fail(error),
                 },
             },
         };
         let mut kept = None;
-        if shared.keeps() {
-            // A request whose body is only looked at is not moved.
+        if settings.may_replay() {
+            // A request is moved only if its body must be replaced.
             if R::WRAPS {
                 (request, kept) = replay::wrap(&self.bodies, request);
             } else {
-                kept = self.bodies.look(request.body());
+                kept = self.bodies.keep(request.body());
             }
         }
         let Some(kept) = kept else {
-            if let Err(error) = shared.stamp(request.headers_mut(), held.header()) {
+            if let Err(error) = settings.stamp(request.headers_mut(), grant.header()) {
                 return self.fail(error);
             }
-            return ResponseFuture::sent(held, self.bodies.clone(), self.inner.call(request));
+            return ResponseFuture::sent(grant, self.bodies.clone(), self.inner.call(request));
         };
-        let head = Head::of(&request);
-        if let Err(error) = shared.stamp(request.headers_mut(), held.header()) {
+        let head = SavedHead::of(&request);
+        if let Err(error) = settings.stamp(request.headers_mut(), grant.header()) {
             return self.fail(error);
         }
         let mut service = self.take_ready();
         let response = service.call(request);
-        ResponseFuture::kept(held, self.bodies.clone(), response, service, head, kept)
+        ResponseFuture::sent_with_copy(grant, self.bodies.clone(), response, service, head, kept)
     }
 }
 
@@ -138,12 +150,12 @@ impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
         S: Service<Request<B>, Response = Response<T>> + Clone,
         R: Bodies<B>,
     {
-        // A permit that stayed with an idle handle would be missing everywhere else.
+        // The ready service may hold a permit, for example of a `ConcurrencyLimit`. Release it: nothing is sent.
         drop(self.take_ready());
-        ResponseFuture::failed(error)
+        ResponseFuture::not_sent(error)
     }
 
-    /// The service that was polled ready moves out, and its clone stays: readiness belongs to the one that was polled.
+    /// Takes the ready service and leaves a clone in its place. Only the instance that was polled is ready.
     fn take_ready(&mut self) -> S
     where
         S: Clone,
@@ -153,99 +165,13 @@ impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
     }
 }
 
-impl<P: TokenProvider> Shared<P> {
-    // Not inlined, it would take 15 instructions more for each request.
-    #[inline(always)]
-    fn route<B>(&self, request: &Request<B>) -> Route<P::Key> {
-        let head = RequestHead::of(request);
-        if head.extensions().get::<TokenRequestMarker>().is_some() {
-            return Route::Pass;
-        }
-        match self.origins.check(head.uri()) {
-            Destination::Allowed => {}
-            Destination::Foreign => {
-                self.source.report_not_stamped(head.uri().host().unwrap_or_default());
-                return Route::Pass;
-            }
-            Destination::NothingAllowed => return Route::Refuse(nothing_allowed()),
-            Destination::Insecure => return Route::Refuse(insecure()),
-        }
-        if self.if_not_present && head.headers().contains_key(&self.header) {
-            return Route::Pass;
-        }
-        match self.source.provider().key(&head) {
-            Ok(key) => Route::Stamp(key),
-            Err(error) => Route::Refuse(error),
-        }
-    }
-
-    /// Whether there may be a second sending, for which something has to be kept.
-    pub(super) fn keeps(&self) -> bool {
-        self.when != Mode::Never
-    }
-
-    /// A map of headers holds some ten thousand names, and panics past that unless it is asked first.
-    // Not inlined, it would take 47 instructions more for each request.
-    #[inline(always)]
-    pub(super) fn stamp(&self, headers: &mut HeaderMap, value: &HeaderValue) -> Result<(), Error> {
-        if !self.api_headers.is_empty() {
-            self.stamp_api_headers(headers)?;
-        }
-        // The constant takes some 40 instructions less than a name that may be any.
-        let stamped = if self.header == AUTHORIZATION {
-            headers.try_insert(AUTHORIZATION, value.clone())
-        } else {
-            headers.try_insert(&self.header, value.clone())
-        };
-        if stamped.is_ok() { Ok(()) } else { self.replace(headers, value) }
-    }
-
-    /// Even what replaces a value needs room for one more.
-    fn replace(&self, headers: &mut HeaderMap, value: &HeaderValue) -> Result<(), Error> {
-        headers.remove(&self.header);
-        headers.try_insert(&self.header, value.clone()).map(drop).map_err(no_room)
-    }
-
-    fn stamp_api_headers(&self, headers: &mut HeaderMap) -> Result<(), Error> {
-        for name in self.api_headers.keys() {
-            headers.remove(name);
-        }
-        for (name, value) in &self.api_headers {
-            headers.try_append(name.clone(), value.clone()).map_err(no_room)?;
-        }
-        Ok(())
-    }
-
-    /// Puts another token in the place of the one that was stamped.
-    pub(super) fn restamp(&self, headers: &mut HeaderMap, value: &HeaderValue) {
-        if let Some(stamped) = headers.get_mut(&self.header) {
-            *stamped = value.clone();
-        }
-    }
-}
-
-fn nothing_allowed() -> Error {
-    Error::new(ErrorKind::NoOrigin, "no origin is allowed to receive the token")
-        .with_hint("name the API's origin with allow_origin")
-}
-
-fn insecure() -> Error {
-    Error::new(ErrorKind::InsecureUrl, "the token would go out in clear text to a host that has https")
-        .with_hint("ask for the https URL")
-}
-
-fn no_room(_: MaxSizeReached) -> Error {
-    Error::new(ErrorKind::InvalidRequest, "the request has no room for the token's header")
-        .with_hint("send fewer headers")
-}
-
 impl<S: Clone, P: TokenProvider, R: Clone> Clone for BearerAuth<S, P, R> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            shared: Arc::clone(&self.shared),
+            settings: Arc::clone(&self.settings),
             bodies: self.bodies.clone(),
-            leased: Leased::Unused,
+            cache: GrantCache::Unused,
         }
     }
 }
@@ -254,7 +180,7 @@ impl<S: fmt::Debug, P: TokenProvider, R: fmt::Debug> fmt::Debug for BearerAuth<S
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BearerAuth")
             .field("inner", &self.inner)
-            .field("settings", &self.shared)
+            .field("settings", &self.settings)
             .field("bodies", &self.bodies)
             .finish()
     }

@@ -2,8 +2,8 @@
 
 /// Returns the `error` parameters of all `Bearer` challenges in one field, in lower case.
 ///
-/// A comma separates challenges and parameters alike, so the parser remembers the current scheme. It skips text that does not
-/// parse, up to the next comma.
+/// A comma separates challenges and parameters alike, so the parser remembers the current scheme. It skips text that
+/// does not parse, up to the next comma.
 pub(super) fn bearer_errors(field: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = Reader { bytes: field };

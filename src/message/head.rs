@@ -68,8 +68,8 @@ impl<'a> RequestHead<'a> {
 
     /// Whether sending the request twice has the same effect as sending it once.
     ///
-    /// This is true for the idempotent methods of RFC 9110 section 9.2.2 (`GET`, `HEAD`, `OPTIONS`, `TRACE`, `PUT`, `DELETE`)
-    /// and for any request with a non-empty `Idempotency-Key` header.
+    /// This is true for the idempotent methods of RFC 9110 section 9.2.2 (`GET`, `HEAD`, `OPTIONS`, `TRACE`, `PUT`,
+    /// `DELETE`) and for any request with a non-empty `Idempotency-Key` header.
     #[must_use]
     pub fn is_idempotent(&self) -> bool {
         let by_method = matches!(

@@ -14,8 +14,8 @@ pub trait RequestKey: Clone + Eq + Hash + Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::MissingKey`] if the request does not name an identity. Such a request is not sent. It never uses the
-    /// token of another identity.
+    /// [`ErrorKind::MissingKey`] if the request does not name an identity. Such a request is not sent. It never uses
+    /// the token of another identity.
     fn from_request(request: &RequestHead<'_>) -> Result<Self, Error>;
 }
 

@@ -1,6 +1,6 @@
-//! What a request and a response say: the identity, the destination, and whether the token was rejected.
+//! Reads requests and responses: the identity, the destination, and whether the token was rejected.
 //!
-//! This module reads `http` types. It knows neither tokens nor caches.
+//! This module uses `http` types only, and no tokens or caches.
 //!
 //! | file | contents |
 //! |---|---|
@@ -27,8 +27,8 @@ pub(crate) use self::rejection::{accepts, take_mark};
 
 /// Marks this crate's own token requests.
 ///
-/// A client for token requests may be wrapped in this crate's layer. The layer passes a marked request through instead of
-/// waiting for the token that the request fetches.
+/// A client for token requests may be wrapped in this crate's layer. The layer passes a marked request through instead
+/// of waiting for the token that the request fetches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TokenRequestMarker;
 

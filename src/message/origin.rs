@@ -10,8 +10,8 @@ use crate::error::ConfigError;
 
 /// The origins that may receive a token.
 ///
-/// Scheme, host and port must match. Hosts are compared without regard to case or a trailing dot, IPv6 addresses by value.
-/// Write an internationalized name in its `xn--` form.
+/// Scheme, host and port must match. Hosts are compared without regard to case or a trailing dot, IPv6 addresses by
+/// value. Write an internationalized name in its `xn--` form.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Origins {
     allowed: Vec<Origin>,
@@ -50,8 +50,8 @@ impl Origins {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] if `origin` is not an origin (no scheme, no host, a user name, a path, a query, a name that is not
-    /// ASCII), or if it would receive the token in clear text and is not loopback.
+    /// [`ConfigError`] if `origin` is not an origin (no scheme, no host, a user name, a path, a query, a name that is
+    /// not ASCII), or if it would receive the token in clear text and is not loopback.
     pub fn allow(self, origin: &str) -> Result<Self, ConfigError> {
         let parsed = Origin::parse(origin)?;
         if !parsed.https && !is_loopback(&parsed.host) {
@@ -61,7 +61,8 @@ impl Origins {
         Ok(self.with(parsed))
     }
 
-    /// Adds an origin that may receive the token in clear text. Anyone who can read the network traffic can use the token.
+    /// Adds an origin that may receive the token in clear text. Anyone who can read the network traffic can use the
+    /// token.
     ///
     /// This is for a network that encrypts below HTTP, for example a service mesh.
     ///
@@ -165,8 +166,8 @@ impl Origin {
 const NO_HOST: &str = "it has no host";
 const NO_PORT: &str = "the port is not a number up to 65535";
 
-/// Parses a URL that a secret may be sent to. Returns the URL and whether its scheme is https. The error says what is wrong and
-/// does not repeat the URL.
+/// Parses a URL that a secret may be sent to. Returns the URL and whether its scheme is https. The error says what is
+/// wrong and does not repeat the URL.
 pub(crate) fn absolute_url(text: &str) -> Result<(Uri, bool), &'static str> {
     if text.is_empty() {
         return Err("it is empty");

@@ -16,14 +16,16 @@ const GRPC_UNAUTHENTICATED: &str = "16";
 
 /// How a response rejects the token of its request.
 ///
-/// [`TokenProvider::rejection`](crate::TokenProvider::rejection) returns `None` for a response that does not reject the token.
+/// [`TokenProvider::rejection`](crate::TokenProvider::rejection) returns `None` for a response that does not reject the
+/// token.
+#[doc(alias("401", "unauthorized", "www-authenticate"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rejection {
     /// A 401 that does not name the reason. A new token may help. The server may have applied the request.
     Unspecified,
-    /// The server names the token as the reason: it is expired or invalid. A new token helps. The server did not apply the
-    /// request.
+    /// The server names the token as the reason: it is expired or invalid. A new token helps. The server did not apply
+    /// the request.
     InvalidToken,
 }
 
@@ -49,10 +51,10 @@ impl Rejection {
 
     /// Marks `response` for the [`BearerAuth`](crate::BearerAuth) service above.
     ///
-    /// Use this in a layer below, which can see what a response head does not show. `None` says that the response does not
-    /// reject the token. The mark takes precedence over the provider's
-    /// [`rejection`](crate::TokenProvider::rejection). A second mark replaces the first one. The first `BearerAuth` that reads
-    /// the mark removes it.
+    /// Use this in a layer below, which can see what a response head does not show. `None` says that the response does
+    /// not reject the token. The mark takes precedence over the provider's
+    /// [`rejection`](crate::TokenProvider::rejection). A second mark replaces the first one. The first `BearerAuth`
+    /// that reads the mark removes it.
     ///
     /// ```
     /// use tower_bearer_auth::Rejection;
@@ -86,7 +88,7 @@ impl Rejection {
     }
 }
 
-/// What a layer below says about a response.
+/// What a layer below decided about a response.
 #[derive(Clone, Copy)]
 struct Mark(Option<Rejection>);
 

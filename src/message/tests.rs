@@ -16,7 +16,7 @@ fn of(status: u16, challenges: &[&str]) -> Option<Rejection> {
 }
 
 #[test]
-fn the_challenge_decides_in_every_form_that_the_grammar_allows() {
+fn every_form_of_a_challenge_is_parsed() {
     let table: &[(u16, &[&str], Option<Rejection>)] = &[
         (401, &[], UNSPECIFIED),
         (401, &["Bearer"], UNSPECIFIED),
@@ -52,7 +52,7 @@ fn the_challenge_decides_in_every_form_that_the_grammar_allows() {
 }
 
 #[test]
-fn grpc_unauthenticated_counts_in_the_headers_of_a_grpc_200_alone() {
+fn grpc_unauthenticated_is_a_rejection_only_in_the_headers_of_a_grpc_200() {
     for (status, grpc, content, expected) in [
         (200, "16", "application/grpc", INVALID_TOKEN),
         (200, "16", "application/grpc+proto", INVALID_TOKEN),
@@ -85,9 +85,9 @@ fn only_a_2xx_without_a_grpc_failure_accepts_a_token() {
     }
 }
 
-// R25, R28: scheme, host and port all count, in whatever spelling.
+// R25, R28
 #[test]
-fn an_origin_is_scheme_host_and_port_in_whatever_spelling() {
+fn scheme_host_and_port_decide_in_every_spelling() {
     use Destination::{Allowed, Foreign, Insecure};
     let origins = Origins::none()
         .allow("https://API.example.com.")
@@ -155,11 +155,45 @@ fn an_invalid_origin_is_an_error_that_does_not_repeat_it() {
     }
 }
 
-// R29: a missing key is an error and no other identity's.
+// R29
 #[test]
 fn a_missing_key_is_an_error_that_names_its_type() {
     let request = http::Request::new(());
     let error = FromExtension::<u64>::from_request(&RequestHead::of(&request)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MissingKey);
     assert!(error.hint().unwrap().contains("u64"));
+}
+
+#[test]
+fn a_request_is_idempotent_by_its_method_or_by_a_key() {
+    let get = |method: &str, key: Option<&str>| {
+        let mut request = http::Request::builder().method(method);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        RequestHead::of(&request.body(()).unwrap()).is_idempotent()
+    };
+    for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+        assert!(get(method, None), "{method}");
+    }
+    for method in ["POST", "PATCH", "CONNECT", "TRANSFER", "get"] {
+        assert!(!get(method, None) && !get(method, Some("")), "{method}");
+        assert!(get(method, Some("k-1")), "{method}");
+    }
+}
+
+#[test]
+fn the_last_mark_of_a_response_is_read_once() {
+    let mut response = Response::new(());
+    assert_eq!(take_mark(response.extensions_mut()), None);
+    response.extensions_mut().insert("something else");
+    assert_eq!(take_mark(response.extensions_mut()), None);
+    Rejection::mark(&mut response, INVALID_TOKEN);
+    Rejection::mark(&mut response, None);
+    assert_eq!(take_mark(response.extensions_mut()), Some(None));
+    Rejection::mark(&mut response, None);
+    Rejection::mark(&mut response, UNSPECIFIED);
+    assert_eq!(take_mark(response.extensions_mut()), Some(UNSPECIFIED));
+    assert_eq!(take_mark(response.extensions_mut()), None);
+    assert!(response.extensions().get::<&str>().is_some());
 }

@@ -1,4 +1,4 @@
-//! What a fetch is told.
+//! The context of a fetch: why it starts, and what it replaces.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use crate::token::Token;
 
 /// Why a token is fetched, and what it replaces.
 ///
-/// [`TokenProvider::fetch`](crate::TokenProvider::fetch) receives it. Most providers ignore it. In a unit test of a provider, use
-/// `FetchContext::default()`.
+/// [`TokenProvider::fetch`](crate::TokenProvider::fetch) receives it. Most providers ignore it. In a unit test of a
+/// provider, use `FetchContext::default()`.
 #[derive(Clone, Default)]
 pub struct FetchContext {
     reason: FetchReason,

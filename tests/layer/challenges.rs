@@ -1,4 +1,5 @@
-//! The grammar of `WWW-Authenticate` (RFC 9110 section 11.6.1), written by a generator and read by the crate.
+//! The grammar of `WWW-Authenticate` (RFC 9110 section 11.6.1). A generator writes challenges, and the crate parses
+//! them.
 
 use http::header::WWW_AUTHENTICATE;
 use proptest::collection::vec;
@@ -7,7 +8,7 @@ use tower_bearer_auth::{Rejection, ResponseHead};
 
 use super::*;
 
-/// A parameter: its name, its value, and how it is written.
+/// A parameter: its name, its value, and its form.
 #[derive(Clone, Debug)]
 struct Parameter {
     name: String,
@@ -23,7 +24,7 @@ enum Rest {
     Parameters(Vec<Parameter>),
 }
 
-/// A challenge, and whether the next one is in a field of its own.
+/// A challenge, and whether the next one is in a new field.
 #[derive(Clone, Debug)]
 struct Challenge {
     scheme: String,
@@ -108,7 +109,7 @@ impl Challenge {
 }
 
 fn read(fields: &[Vec<u8>]) -> Option<Rejection> {
-    let mut response = answer(StatusCode::UNAUTHORIZED);
+    let mut response = respond(StatusCode::UNAUTHORIZED);
     for field in fields {
         response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_bytes(field).unwrap());
     }
@@ -123,7 +124,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn what_the_grammar_allows_is_read_as_it_was_meant(
+    fn every_challenge_that_the_grammar_allows_is_parsed(
         challenges in vec(challenge(), 0..5),
         comma in prop_oneof![Just(","), Just(", "), Just(" , "), Just(",, ,")],
     ) {
@@ -139,10 +140,10 @@ proptest! {
             }
         }
         let errors: Vec<_> = challenges.iter().flat_map(Challenge::errors).collect();
-        let says = |error: &str| errors.iter().any(|found| found == error);
-        let expected = if says("invalid_token") {
+        let contains = |error: &str| errors.iter().any(|found| found == error);
+        let expected = if contains("invalid_token") {
             Some(Rejection::InvalidToken)
-        } else if says("insufficient_scope") || says("insufficient_user_authentication") {
+        } else if contains("insufficient_scope") || contains("insufficient_user_authentication") {
             None
         } else {
             Some(Rejection::Unspecified)
@@ -152,14 +153,14 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_a_refusal_that_names_nothing_it_does_not_hold(
+    fn a_malformed_challenge_is_a_rejection_without_a_reason(
         fields in vec(vec(prop_oneof![3 => Just(b'"'), 2 => Just(b','), 1 => Just(b'='), 1 => Just(b'\\'), 8 => b' '..=b'~', 1 => 0x80..=0xff_u8], 0..80), 0..4),
     ) {
-        let holds = fields.iter().any(|field| {
+        let contains = fields.iter().any(|field| {
             let text = String::from_utf8_lossy(field).to_ascii_lowercase();
             text.contains("invalid_token") || text.contains("insufficient")
         });
-        prop_assume!(!holds);
-        prop_assert_eq!(read(&fields), Rejection::Unspecified);
+        prop_assume!(!contains);
+        prop_assert_eq!(read(&fields), Some(Rejection::Unspecified));
     }
 }

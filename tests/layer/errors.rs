@@ -1,4 +1,4 @@
-//! "Was it sent?": an error of this crate means that no byte reached the inner service; after that it is never ours.
+//! The layer returns an error of its own only if it did not send the request.
 
 use std::sync::Arc;
 use std::task::Context;
@@ -7,27 +7,27 @@ use tower_bearer_auth::replay::{self, Mode};
 
 use super::*;
 
-/// An inner service that fails where it is told to, and counts what reaches it.
+/// An inner service that fails at a given point and counts requests.
 #[derive(Clone)]
 struct Fragile {
     sends: Arc<AtomicUsize>,
     readied: Arc<AtomicUsize>,
-    /// What each sending comes to.
-    answers: &'static [Inner],
-    /// Which readying fails, counted from 1 once something was sent.
+    /// The result of each send. The last one is repeated.
+    results: &'static [Inner],
+    /// Whether `poll_ready` fails after the first send.
     unready_after_send: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Inner {
     Ok,
-    Refused,
+    Rejected,
     Broken,
 }
 
 impl Fragile {
-    fn new(answers: &'static [Inner]) -> Self {
-        Self { sends: Arc::default(), readied: Arc::default(), answers, unready_after_send: false }
+    fn new(results: &'static [Inner]) -> Self {
+        Self { sends: Arc::default(), readied: Arc::default(), results, unready_after_send: false }
     }
 
     fn sends(&self) -> usize {
@@ -50,15 +50,15 @@ impl Service<Request<Body>> for Fragile {
 
     fn call(&mut self, _: Request<Body>) -> Self::Future {
         let sent = self.sends.fetch_add(1, Ordering::SeqCst);
-        std::future::ready(match self.answers[sent.min(self.answers.len() - 1)] {
-            Inner::Ok => Ok(answer(StatusCode::OK)),
-            Inner::Refused => Ok(refused(INVALID_TOKEN)),
+        std::future::ready(match self.results[sent.min(self.results.len() - 1)] {
+            Inner::Ok => Ok(respond(StatusCode::OK)),
+            Inner::Rejected => Ok(rejected(INVALID_TOKEN)),
             Inner::Broken => Err("the connection broke".into()),
         })
     }
 }
 
-/// What the token request after the first comes to.
+/// The result of a token request.
 #[derive(Clone, Copy, Debug)]
 enum Issuer {
     Mints,
@@ -71,67 +71,67 @@ async fn fetch(n: usize, first: Issuer, later: Issuer) -> Result<IssuedToken, Er
     match if n == 1 { first } else { later } {
         Issuer::Mints => token(n),
         Issuer::FailsFor(kind) => Err(Error::transient("down").with_kind(kind)),
-        Issuer::Panics => panic!("a provider's own mistake"),
+        Issuer::Panics => panic!("a bug in the provider"),
         Issuer::Hangs => pending().await,
     }
 }
 
-// R17, R25, R28, R29: the outcome on every path, and how often the request was sent by then.
+// R17, R25, R28, R29: the outcome of every path, and how often the request was sent.
 #[tokio::test(start_paused = true)]
-async fn an_error_of_ours_means_that_nothing_was_sent_and_comes_on_no_other_path() {
+async fn an_error_of_the_layer_means_that_nothing_was_sent() {
     use ErrorKind::{InsecureUrl, NoOrigin, Panicked, Timeout, Unavailable};
-    use Inner::{Broken, Ok as Good, Refused};
+    use Inner::{Broken, Ok as Good, Rejected};
     use Issuer::{FailsFor, Hangs, Mints, Panics};
-    /// What the caller sees.
+    /// What the caller gets.
     #[derive(Debug, PartialEq)]
     enum Outcome {
-        Ours(ErrorKind),
-        Theirs(&'static str),
+        NotSent(ErrorKind),
+        Inner(&'static str),
         Status(u16),
     }
-    use Outcome::{Ours, Status, Theirs};
+    use Outcome::{NotSent, Status};
     type Row = (&'static str, Issuer, Issuer, &'static [Inner], bool, usize, Outcome);
     let table: &[Row] = &[
         (API, Mints, Mints, &[Good], false, 1, Status(200)),
-        ("http://api.example.com/", Mints, Mints, &[Good], false, 0, Ours(InsecureUrl)),
-        (API, FailsFor(Unavailable), Mints, &[Good], false, 0, Ours(Unavailable)),
-        (API, Panics, Mints, &[Good], false, 0, Ours(Panicked)),
-        (API, Hangs, Mints, &[Good], false, 0, Ours(Timeout)),
-        (API, Mints, Mints, &[Broken], false, 1, Theirs("the connection broke")),
-        (API, Mints, Mints, &[Refused, Good], false, 2, Status(200)),
-        (API, Mints, Mints, &[Refused, Refused], false, 2, Status(401)),
-        (API, Mints, Mints, &[Refused, Broken], false, 2, Theirs("the connection broke")),
-        (API, Mints, Mints, &[Refused, Good], true, 1, Theirs("the pool is closed")),
-        (API, Mints, FailsFor(Unavailable), &[Refused, Good], false, 1, Status(401)),
-        (API, Mints, Panics, &[Refused, Good], false, 1, Status(401)),
-        (API, Mints, Hangs, &[Refused, Good], false, 1, Status(401)),
+        ("http://api.example.com/", Mints, Mints, &[Good], false, 0, NotSent(InsecureUrl)),
+        (API, FailsFor(Unavailable), Mints, &[Good], false, 0, NotSent(Unavailable)),
+        (API, Panics, Mints, &[Good], false, 0, NotSent(Panicked)),
+        (API, Hangs, Mints, &[Good], false, 0, NotSent(Timeout)),
+        (API, Mints, Mints, &[Broken], false, 1, Outcome::Inner("the connection broke")),
+        (API, Mints, Mints, &[Rejected, Good], false, 2, Status(200)),
+        (API, Mints, Mints, &[Rejected, Rejected], false, 2, Status(401)),
+        (API, Mints, Mints, &[Rejected, Broken], false, 2, Outcome::Inner("the connection broke")),
+        (API, Mints, Mints, &[Rejected, Good], true, 1, Outcome::Inner("the pool is closed")),
+        (API, Mints, FailsFor(Unavailable), &[Rejected, Good], false, 1, Status(401)),
+        (API, Mints, Panics, &[Rejected, Good], false, 1, Status(401)),
+        (API, Mints, Hangs, &[Rejected, Good], false, 1, Status(401)),
     ];
     for row in table {
-        let (uri, first, later, answers, unready, sends, expected) = row;
+        let (uri, first, later, results, unready, sends, expected) = row;
         let (first, later) = (*first, *later);
         let (provider, _) = issuer(move |n| fetch(n, first, later));
-        let inner = Fragile { unready_after_send: *unready, ..Fragile::new(answers) };
+        let inner = Fragile { unready_after_send: *unready, ..Fragile::new(results) };
         let client = BearerAuthLayer::new(provider).allow_origin(API).unwrap().layer_over(inner.clone());
         let outcome = match client.oneshot(get(uri)).await {
             Ok(response) => Status(response.status().as_u16()),
             Err(error) => match Error::find(&*error) {
-                Some(ours) => Ours(ours.kind()),
-                None if error.to_string() == "the pool is closed" => Theirs("the pool is closed"),
-                None => Theirs("the connection broke"),
+                Some(error) => NotSent(error.kind()),
+                None if error.to_string() == "the pool is closed" => Outcome::Inner("the pool is closed"),
+                None => Outcome::Inner("the connection broke"),
             },
         };
         assert_eq!((inner.sends(), &outcome), (*sends, expected), "{row:?}");
-        assert_eq!(matches!(outcome, Ours(_)), inner.sends() == 0, "ours if and only if nothing was sent");
+        assert_eq!(matches!(outcome, NotSent(_)), inner.sends() == 0, "if and only if nothing was sent");
     }
     let inner = Fragile::new(&[Good]);
-    let client = BearerAuthLayer::new(FixedToken::new("ours").unwrap()).layer_over(inner.clone());
+    let client = BearerAuthLayer::new(FixedToken::new("of-the-layer").unwrap()).layer_over(inner.clone());
     let error = client.oneshot(get(API)).await.unwrap_err();
-    let ours = Error::find(&*error).unwrap();
-    assert_eq!((ours.kind(), inner.sends()), (NoOrigin, 0));
-    assert!(ours.hint().unwrap().contains("allow_origin"));
+    let found = Error::find(&*error).unwrap();
+    assert_eq!((found.kind(), inner.sends()), (NoOrigin, 0));
+    assert!(found.hint().unwrap().contains("allow_origin"));
 }
 
-// R29: no key where one is needed is an error before any I/O, and never another identity's token.
+// R29
 #[tokio::test(start_paused = true)]
 async fn a_missing_key_is_an_error_before_any_io() {
     let inner = Fragile::new(&[Inner::Ok]);
@@ -146,24 +146,23 @@ async fn a_missing_key_is_an_error_before_any_io() {
     assert_eq!((inner.sends(), source.stats().fetches), (0, 1));
 }
 
-// A second sending that cannot become ready ends in the inner service's words, in whatever way the body is kept.
 #[tokio::test(start_paused = true)]
-async fn an_inner_service_that_is_gone_at_the_retry_says_so_itself() {
-    for when in [Mode::Safe, Mode::Always] {
-        let inner = Fragile { unready_after_send: true, ..Fragile::new(&[Inner::Refused]) };
-        let (provider, asked) = issuer(|n| async move { token(n) });
-        let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(replay::Cloned).replay(when);
+async fn an_inner_service_that_is_not_ready_for_the_replay_returns_its_own_error() {
+    for mode in [Mode::Safe, Mode::Always] {
+        let inner = Fragile { unready_after_send: true, ..Fragile::new(&[Inner::Rejected]) };
+        let (provider, fetches) = issuer(|n| async move { token(n) });
+        let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(replay::Cloned).replay(mode);
         let source = layer.source().clone();
         let error = layer.layer_over(inner.clone()).oneshot(get(API)).await.unwrap_err();
         assert!(Error::find(&*error).is_none(), "{error}");
-        assert_eq!((inner.sends(), asked.count()), (1, 2));
+        assert_eq!((inner.sends(), fetches.count()), (1, 2));
         assert_eq!(inner.readied.load(Ordering::SeqCst), 2);
         assert_eq!((source.stats().replays, source.stats().rejections), (0, 1));
     }
 }
 
-/// A request that has as many headers as a map holds, but for `spare`.
-fn full_but_for(spare: usize) -> Request<Body> {
+/// A request with the maximum number of headers, less `spare`.
+fn nearly_full(spare: usize) -> Request<Body> {
     let mut request = get(API);
     let name = |n: usize| HeaderName::from_bytes(format!("x-{n}").as_bytes()).unwrap();
     let headers = request.headers_mut();
@@ -177,31 +176,31 @@ fn full_but_for(spare: usize) -> Request<Body> {
     request
 }
 
-// R17: one header more is a panic of the map's own.
+// R17: `HeaderMap` panics if a header is added to a full map.
 #[tokio::test(start_paused = true)]
-async fn a_request_without_room_for_the_token_is_an_error_before_any_io() {
+async fn a_request_with_too_many_headers_is_an_error_before_any_io() {
     for (spare, warm, sends) in [(0, true, 0), (0, false, 0), (1, true, 2), (1, false, 2)] {
-        let inner = Fragile::new(&[Inner::Refused, Inner::Ok]);
+        let inner = Fragile::new(&[Inner::Rejected, Inner::Ok]);
         let (provider, _) = issuer(|n| async move { token(n) });
         let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
         if warm {
             layer.source().token().await.unwrap();
         }
-        let outcome = layer.layer_over(inner.clone()).oneshot(full_but_for(spare)).await;
+        let outcome = layer.layer_over(inner.clone()).oneshot(nearly_full(spare)).await;
         assert_eq!(inner.sends(), sends, "{spare} {warm}");
         if sends > 0 {
             assert_eq!(outcome.unwrap().status(), 200);
             continue;
         }
         let error = outcome.unwrap_err();
-        let ours = Error::find(&*error).unwrap();
-        assert_eq!((ours.kind(), ours.is_transient()), (ErrorKind::InvalidRequest, false));
-        assert!(ours.hint().unwrap().contains("fewer headers"));
+        let found = Error::find(&*error).unwrap();
+        assert_eq!((found.kind(), found.is_transient()), (ErrorKind::InvalidRequest, false));
+        assert!(found.hint().unwrap().contains("fewer headers"));
     }
-    // Its own headers need room as well, one for each name.
+    // The API headers count too, one for each name.
     for (spare, sends) in [(2, 0), (3, 2)] {
-        let inner = Fragile::new(&[Inner::Refused, Inner::Ok]);
-        let mut request = full_but_for(spare);
+        let inner = Fragile::new(&[Inner::Rejected, Inner::Ok]);
+        let mut request = nearly_full(spare);
         request.extensions_mut().insert(7_u32);
         let outcome = BearerAuthLayer::new(Keyed::default()).layer_over(inner.clone()).oneshot(request).await;
         assert_eq!((inner.sends(), outcome.is_ok()), (sends, sends > 0), "{spare}");

@@ -1,4 +1,4 @@
-//! A caller that goes away, at every point of a heal.
+//! A caller that drops its future, at every await point of a replay.
 
 use std::collections::VecDeque;
 
@@ -8,16 +8,16 @@ use tower::limit::ConcurrencyLimit;
 
 use super::*;
 
-/// Pending once at whatever it is asked: each poll of a call ends at the next await point.
+/// A service that is pending once at each step, so that each poll of a call ends at the next await point.
 struct Hesitant {
     called: bool,
     hesitated: bool,
-    answers: Arc<AtomicUsize>,
+    responses: Arc<AtomicUsize>,
 }
 
 impl Clone for Hesitant {
     fn clone(&self) -> Self {
-        Self { called: false, hesitated: false, answers: Arc::clone(&self.answers) }
+        Self { called: false, hesitated: false, responses: Arc::clone(&self.responses) }
     }
 }
 
@@ -43,12 +43,12 @@ impl Service<Request<Body>> for Hesitant {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         (self.called, self.hesitated) = (true, false);
-        let answers = Arc::clone(&self.answers);
+        let responses = Arc::clone(&self.responses);
         let first = request.headers()["authorization"] == "Bearer token-1";
         Box::pin(async move {
             tokio::task::yield_now().await;
-            answers.fetch_add(1, Ordering::SeqCst);
-            let frames = VecDeque::from([Bytes::from("an answer")]);
+            responses.fetch_add(1, Ordering::SeqCst);
+            let frames = VecDeque::from([Bytes::from("a response")]);
             let response = Response::builder().status(if first { 401 } else { 200 });
             let response = response.header("www-authenticate", INVALID_TOKEN);
             Ok(response.body(Reluctant { frames, hesitated: false }).unwrap())
@@ -76,27 +76,26 @@ impl http_body::Body for Reluctant {
 #[derive(Clone, Copy, Debug)]
 enum Start {
     Cold,
-    Refused,
+    Rejected,
 }
 
-/// Lets a call be polled so often, then drops it. Says whether it had come to its end before that.
+/// Polls a call `polls` times, then drops it. Returns whether it completed before that.
 async fn dropped_after(polls: usize, start: Start) -> bool {
-    let (provider, asked) = issuer(|n| async move {
+    let (provider, fetches) = issuer(|n| async move {
         sleep(Duration::from_millis(20)).await;
-        // Cold, the first token is good: the call waits for it before it is sent.
         token(n)
     });
     let source = TokenSource::new(provider);
     match start {
-        Start::Refused => source.warm_up().await.unwrap(),
-        // One token further, so that the next one is taken.
+        Start::Rejected => source.warm_up().await.unwrap(),
+        // The server rejects only the first token, so the next one is accepted.
         Start::Cold => {
             source.warm_up().await.unwrap();
             source.invalidate();
         }
     }
     let permits = Arc::new(Semaphore::new(2));
-    let hesitant = Hesitant { called: false, hesitated: false, answers: Arc::default() };
+    let hesitant = Hesitant { called: false, hesitated: false, responses: Arc::default() };
     let limit = ConcurrencyLimit::with_semaphore(hesitant, Arc::clone(&permits));
     let client = source.layer().allow_origin(API).unwrap().layer(limit);
 
@@ -119,24 +118,24 @@ async fn dropped_after(polls: usize, start: Start) -> bool {
     }
     drop((call, first));
     let what = format!("{start:?}, dropped after {polls} polls");
-    let response = timeout(FOREVER, other).await.expect("others do not hang").unwrap();
+    let response = timeout(FOREVER, other).await.expect("the other call does not hang").unwrap();
     assert_eq!(response.expect(&what).status(), 200, "{what}");
-    let next = timeout(FOREVER, client.oneshot(get())).await.expect("the next does not hang");
+    let next = timeout(FOREVER, client.oneshot(get())).await.expect("the next call does not hang");
     assert_eq!(next.expect(&what).status(), 200, "{what}");
     assert_eq!(permits.available_permits(), 2, "{what}");
-    assert_eq!(asked.count(), 2, "{what}");
+    assert_eq!(fetches.count(), 2, "{what}");
     let stats = source.stats();
     assert_eq!(stats.waits, stats.waits_served + stats.waits_failed + stats.waits_abandoned, "{what}");
     assert_eq!((stats.waiting, stats.fetches_in_flight), (0, 0), "{what}");
     done
 }
 
-// R8, R9: no other caller is harmed, nobody hangs, and the permit comes back.
+// R8, R9: the other callers succeed, no call hangs, and the permit is released.
 #[tokio::test(start_paused = true)]
-async fn a_caller_may_go_away_at_every_point_of_a_heal() {
-    // By hand: not polled at all; the first answer; the renewal; the drain; the turn after it; the readiness;
-    // the second answer.
-    for (start, points) in [(Start::Refused, 7), (Start::Cold, 3)] {
+async fn a_call_can_be_dropped_at_every_await_point_of_a_replay() {
+    // Counted by hand: not polled; the first response; the refresh; the drain; the yield after it; the readiness; the
+    // second response.
+    for (start, points) in [(Start::Rejected, 7), (Start::Cold, 3)] {
         let mut covered = 0;
         while !dropped_after(covered, start).await {
             covered += 1;

@@ -1,4 +1,4 @@
-//! Permits that stay nowhere, and providers that stand in their own way.
+//! Permits that must be released, and providers that use the client which waits for them.
 
 use std::sync::OnceLock;
 
@@ -24,11 +24,11 @@ impl TokenProvider for ForOne {
     }
 }
 
-// A permit that stays with a handle whose call has failed is missing everywhere else.
+// If a failed call kept its permit, all other calls would wait for it.
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_not_sent_gives_its_readiness_back() {
+async fn a_call_that_is_not_sent_releases_its_permit() {
     let permits = Arc::new(Semaphore::new(1));
-    let api = Api::new(|_| answer(StatusCode::OK));
+    let api = Api::new(|_| respond(StatusCode::OK));
     let limit = ConcurrencyLimit::with_semaphore(Strict::new(api.clone()), Arc::clone(&permits));
     let mut client = layer(ForOne).layer(limit);
     let with_key = |key: u32| {
@@ -40,20 +40,20 @@ async fn a_call_that_is_not_sent_gives_its_readiness_back() {
     let failing = [
         ("no key", get(), ErrorKind::MissingKey),
         ("clear text", clear_text(), ErrorKind::InsecureUrl),
-        ("the issuer says no", with_key(2), ErrorKind::InvalidCredentials),
-        ("the issuer is left alone", with_key(2), ErrorKind::InvalidCredentials),
+        ("the issuer rejects the user", with_key(2), ErrorKind::InvalidCredentials),
+        ("backoff after the failure", with_key(2), ErrorKind::InvalidCredentials),
     ];
     for (name, request, kind) in failing {
         let error = client.ready().await.unwrap().call(request).await.unwrap_err();
         assert_eq!(Error::find(&*error).unwrap().kind(), kind, "{name}");
         assert_eq!(permits.available_permits(), 1, "{name}");
-        let other = timeout(FOREVER, client.clone().oneshot(with_key(1))).await.expect("others go on");
+        let other = timeout(FOREVER, client.clone().oneshot(with_key(1))).await.expect("other calls do not hang");
         assert_eq!(other.unwrap().status(), 200);
     }
     assert_eq!(api.sends().len(), 4);
 }
 
-/// A provider that asks its issuer through a client which others use too.
+/// A provider that sends its token requests through a client that other requests use too.
 struct Through(Arc<OnceLock<Client>>);
 
 impl TokenProvider for Through {
@@ -64,18 +64,18 @@ impl TokenProvider for Through {
         match client.oneshot(get()).await {
             Ok(_) => token(1),
             Err(error) => Err(match Error::find(&*error) {
-                Some(ours) => ours.clone(),
+                Some(found) => found.clone(),
                 None => Error::transient(error),
             }),
         }
     }
 }
 
-// R13: its own data path's permit, which the request that waits for the token holds. It ends, and says why.
+// R13: the request that waits for the token holds the permit that the token request needs.
 #[tokio::test(start_paused = true)]
-async fn a_provider_behind_the_requests_own_limit_ends_by_a_timeout_that_says_so() {
+async fn a_provider_that_needs_the_permit_of_the_waiting_request_fails_with_a_timeout() {
     let permits = Arc::new(Semaphore::new(1));
-    let api = Api::new(|_| answer(StatusCode::OK));
+    let api = Api::new(|_| respond(StatusCode::OK));
     let limit = ConcurrencyLimit::with_semaphore(Strict::new(api.clone()), Arc::clone(&permits));
     let shared = Arc::new(OnceLock::new());
     assert!(shared.set(Client::new(limit.clone())).is_ok());
@@ -83,21 +83,21 @@ async fn a_provider_behind_the_requests_own_limit_ends_by_a_timeout_that_says_so
     let begin = sleep(Duration::ZERO).deadline();
     let error = timeout(FOREVER, client.clone().oneshot(get())).await.expect("it does not hang").unwrap_err();
     let took = sleep(Duration::ZERO).deadline() - begin;
-    let ours = Error::find(&*error).unwrap();
-    assert_eq!((ours.kind(), ours.is_transient()), (ErrorKind::Timeout, true));
-    assert!(ours.hint().unwrap().contains("concurrency limit"), "{ours}");
+    let found = Error::find(&*error).unwrap();
+    assert_eq!((found.kind(), found.is_transient()), (ErrorKind::Timeout, true));
+    assert!(found.hint().unwrap().contains("concurrency limit"), "{found}");
     assert_eq!(took.as_secs(), 12);
     assert_eq!((api.sends().len(), permits.available_permits()), (0, 1));
-    // With room for both it works.
+    // With two permits it succeeds.
     permits.add_permits(1);
     sleep(Duration::from_secs(60)).await;
     assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
 }
 
-// R13: the same layer around the provider's own client. Within a second, not never.
+// R13: the call fails within a second.
 #[tokio::test(start_paused = true)]
-async fn a_provider_whose_client_is_wrapped_in_its_own_layer_is_told_at_once() {
-    let api = Api::new(|_| answer(StatusCode::OK));
+async fn a_provider_with_a_client_in_its_own_layer_fails_at_once() {
+    let api = Api::new(|_| respond(StatusCode::OK));
     let shared = Arc::new(OnceLock::new());
     let client = layer(Through(Arc::clone(&shared))).layer(Strict::new(api.clone()));
     assert!(shared.set(Client::new(client.clone())).is_ok());
@@ -108,19 +108,19 @@ async fn a_provider_whose_client_is_wrapped_in_its_own_layer_is_told_at_once() {
     assert!(api.sends().is_empty());
 }
 
-// A foreign origin and a header of the caller's own take the ready service itself: nothing is cloned or left ready.
+// A request to a foreign origin, and one that has the header already. The layer calls the ready service itself.
 #[tokio::test(start_paused = true)]
-async fn what_passes_unstamped_keeps_to_its_one_permit() {
+async fn a_request_without_a_token_needs_only_one_permit_and_no_clone() {
     let permits = Arc::new(Semaphore::new(1));
-    let strict = Strict::new(Api::new(|_| answer(StatusCode::OK)));
+    let strict = Strict::new(Api::new(|_| respond(StatusCode::OK)));
     let instances = Arc::clone(&strict.instances);
     let limit = ConcurrencyLimit::with_semaphore(strict, Arc::clone(&permits));
-    let mut client = layer(FixedToken::new("ours").unwrap()).if_not_present().layer(limit);
+    let mut client = layer(FixedToken::new("of-the-layer").unwrap()).if_not_present().layer(limit);
     for _ in 0..3 {
         let foreign = Request::get("https://elsewhere.test").body(Body::default()).unwrap();
         assert_eq!(client.ready().await.unwrap().call(foreign).await.unwrap().status(), 200);
         let mut own = get();
-        own.headers_mut().insert("authorization", "Basic theirs".parse().unwrap());
+        own.headers_mut().insert("authorization", "Basic of-the-caller".parse().unwrap());
         assert_eq!(client.ready().await.unwrap().call(own).await.unwrap().status(), 200);
         assert_eq!(permits.available_permits(), 1);
     }

@@ -1,4 +1,4 @@
-//! Under and above the layers that people stack, driven to the end.
+//! The layer outside and inside of tower's layers.
 
 use std::future::ready;
 
@@ -13,7 +13,7 @@ use super::*;
 
 const CALLS: usize = 20;
 
-/// The most requests that were inside at the same time.
+/// Counts the requests that are in it at the same time.
 #[derive(Clone)]
 struct Busy<S> {
     inner: S,
@@ -42,178 +42,177 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (inside, most) = (Arc::clone(&self.inside), Arc::clone(&self.most));
-        let answer = self.inner.call(request);
+        let response = self.inner.call(request);
         Box::pin(async move {
             most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             sleep(Duration::from_millis(10)).await;
-            let answer = answer.await;
+            let response = response.await;
             inside.fetch_sub(1, Ordering::SeqCst);
-            answer
+            response
         })
     }
 }
 
-/// Sends so many requests at once, all of which are refused first if they meet the first token.
+/// Sends `CALLS` concurrent requests. Those with the first token are rejected and replayed.
 async fn all_succeed<S>(client: S)
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone,
 {
     let calls = (0..CALLS).map(|_| client.clone().oneshot(get()));
-    for response in timeout(FOREVER, join_all(calls)).await.expect("nobody hangs") {
+    for response in timeout(FOREVER, join_all(calls)).await.expect("no call hangs") {
         assert_eq!(response.unwrap().status(), 200);
     }
 }
 
-/// An issuer whose first token was minted before, so that all calls start with it.
+/// A source that has the first token already, so that all calls start with it.
 async fn warm() -> (TokenSource<impl TokenProvider<Key = ()>>, issuer::Asked) {
-    let (provider, asked) = issuer(|n| async move {
+    let (provider, fetches) = issuer(|n| async move {
         sleep(Duration::from_millis(50)).await;
         token(n)
     });
     let source = TokenSource::new(provider);
     source.warm_up().await.unwrap();
-    (source, asked)
+    (source, fetches)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_concurrency_limit_of_one_neither_deadlocks_nor_loses_its_permit() {
-    for above in [false, true] {
-        let (source, asked) = warm().await;
+    for outside in [false, true] {
+        let (source, fetches) = warm().await;
         let auth = source.layer().allow_origin(API).unwrap();
-        let api = refuses_the_first();
+        let api = rejects_the_first();
         let busy = Busy::new(api.clone());
         let highest = Arc::clone(&busy.most);
         let permits = Arc::new(Semaphore::new(1));
-        if above {
+        if outside {
             let client = ConcurrencyLimit::with_semaphore(auth.layer(Strict::new(busy)), Arc::clone(&permits));
             all_succeed(client).await;
         } else {
             let limit = ConcurrencyLimit::with_semaphore(Strict::new(busy), Arc::clone(&permits));
             all_succeed(auth.layer(limit)).await;
         }
-        // One request alone met the refused token: those behind it were stamped when their turn came.
+        // Only one request was sent with the rejected token. The others were stamped after it.
         assert_eq!(api.sends().len(), CALLS + 1);
         assert_eq!((highest.load(Ordering::SeqCst), permits.available_permits()), (1, 1));
-        assert_eq!(asked.count(), 2);
+        assert_eq!(fetches.count(), 2);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_buffer_below_and_above_passes_everything() {
+async fn all_requests_succeed_through_a_buffer_inside_and_outside() {
     for bound in [1, 64] {
-        let (source, asked) = warm().await;
+        let (source, fetches) = warm().await;
         let auth = source.layer().allow_origin(API).unwrap();
-        let below = ServiceBuilder::new().layer(auth.clone()).buffer(bound).service(Strict::new(refuses_the_first()));
-        all_succeed(below).await;
-        assert_eq!(asked.count(), 2);
+        let inside = ServiceBuilder::new().layer(auth.clone()).buffer(bound).service(Strict::new(rejects_the_first()));
+        all_succeed(inside).await;
+        assert_eq!(fetches.count(), 2);
 
-        let (source, asked) = warm().await;
+        let (source, fetches) = warm().await;
         let auth = source.layer().allow_origin(API).unwrap();
-        let above = ServiceBuilder::new().buffer(bound).layer(auth).service(Strict::new(refuses_the_first()));
-        all_succeed(above).await;
-        assert_eq!(asked.count(), 2);
+        let outside = ServiceBuilder::new().buffer(bound).layer(auth).service(Strict::new(rejects_the_first()));
+        all_succeed(outside).await;
+        assert_eq!(fetches.count(), 2);
     }
 }
 
-// An error of ours is found through what Buffer wraps it in.
 #[tokio::test(start_paused = true)]
-async fn an_error_of_ours_comes_through_a_buffer() {
+async fn an_error_of_the_layer_is_found_through_a_buffer() {
     let (provider, _) = issuer(|_| async { Err(Error::permanent("no").with_kind(ErrorKind::InvalidCredentials)) });
-    let client = ServiceBuilder::new().buffer(1).layer(layer(provider)).service(Strict::new(refuses_the_first()));
+    let client = ServiceBuilder::new().buffer(1).layer(layer(provider)).service(Strict::new(rejects_the_first()));
     let error = client.oneshot(get()).await.unwrap_err();
     assert_eq!(Error::find(&*error).unwrap().kind(), ErrorKind::InvalidCredentials);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_limit_counts_second_sendings_below_and_not_above() {
+async fn a_rate_limit_counts_replays_inside_of_the_layer_and_not_outside() {
     let second = Duration::from_secs(1);
     let start = sleep(Duration::ZERO).deadline();
     let elapsed = || (sleep(Duration::ZERO).deadline() - start).as_secs();
-    let (source, asked) = warm().await;
+    let (source, fetches) = warm().await;
     let auth = source.layer().allow_origin(API).unwrap();
-    let api = refuses_the_first();
-    // A rate limit is not Clone; behind a buffer it is shared.
+    let api = rejects_the_first();
+    // A `RateLimit` is not `Clone`. A buffer around it makes it so.
     let mut client =
         ServiceBuilder::new().layer(auth).buffer(4).rate_limit(1, second).service(Strict::new(api.clone()));
     for (call, at) in [(1, 1), (2, 2), (3, 3)] {
         assert_eq!(client.ready().await.unwrap().call(get()).await.unwrap().status(), 200, "call {call}");
         assert_eq!(elapsed(), at, "call {call}");
     }
-    assert_eq!((api.sends().len(), asked.count()), (4, 2));
+    assert_eq!((api.sends().len(), fetches.count()), (4, 2));
 
     let start = sleep(Duration::ZERO).deadline();
     let elapsed = || (sleep(Duration::ZERO).deadline() - start).as_secs();
-    let (source, asked) = warm().await;
+    let (source, fetches) = warm().await;
     let auth = source.layer().allow_origin(API).unwrap();
-    let api = refuses_the_first();
+    let api = rejects_the_first();
     let mut client = ServiceBuilder::new().rate_limit(1, second).layer(auth).service(Strict::new(api.clone()));
     for (call, at) in [(1, 0), (2, 1), (3, 2)] {
         assert_eq!(client.ready().await.unwrap().call(get()).await.unwrap().status(), 200, "call {call}");
         assert_eq!(elapsed(), at, "call {call}");
     }
-    assert_eq!((api.sends().len(), asked.count()), (4, 2));
+    assert_eq!((api.sends().len(), fetches.count()), (4, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn load_that_is_shed_at_the_second_sending_is_the_inner_services_error() {
-    let (source, asked) = warm().await;
+async fn a_replay_that_is_shed_returns_the_error_of_the_inner_service() {
+    let (source, fetches) = warm().await;
     let auth = source.layer().allow_origin(API).unwrap();
-    let api = refuses_the_first();
+    let api = rejects_the_first();
     let permits = Arc::new(Semaphore::new(1));
     let limit = ConcurrencyLimit::with_semaphore(Strict::new(api.clone()), Arc::clone(&permits));
     let below = auth.layer(ServiceBuilder::new().load_shed().service(limit));
     assert_eq!(below.clone().oneshot(get()).await.unwrap().status(), 200);
-    assert_eq!((api.sends().len(), asked.count(), permits.available_permits()), (2, 2, 1));
+    assert_eq!((api.sends().len(), fetches.count(), permits.available_permits()), (2, 2, 1));
 
-    // Somebody takes the permit while the new token is on its way.
+    // Another call takes the permit during the fetch.
     source.invalidate();
-    let (source, asked) = warm().await;
+    let (source, fetches) = warm().await;
     let auth = source.layer().allow_origin(API).unwrap();
     let limit = ConcurrencyLimit::with_semaphore(Strict::new(api.clone()), Arc::clone(&permits));
     let below = auth.layer(ServiceBuilder::new().load_shed().service(limit));
     let call = tokio::spawn(below.oneshot(get()));
     sleep(Duration::from_millis(20)).await;
-    let taken = Arc::clone(&permits).try_acquire_owned().expect("a heal holds no permit while it waits for a token");
+    let taken = Arc::clone(&permits).try_acquire_owned().expect("a replay holds no permit while it waits for a token");
     let error = call.await.unwrap().unwrap_err();
     assert!(error.is::<Overloaded>() && Error::find(&*error).is_none(), "{error}");
     drop(taken);
-    assert_eq!((asked.count(), permits.available_permits()), (2, 1));
+    assert_eq!((fetches.count(), permits.available_permits()), (2, 1));
 
-    // Above, a heal is one call.
-    let (source, asked) = warm().await;
+    // Outside of the layer, a call with a replay counts once.
+    let (source, fetches) = warm().await;
     let auth = source.layer().allow_origin(API).unwrap();
-    let limit = ConcurrencyLimit::with_semaphore(Strict::new(refuses_the_first()), permits);
-    let above = ServiceBuilder::new().load_shed().layer(auth).service(limit);
-    assert_eq!(above.oneshot(get()).await.unwrap().status(), 200);
-    assert_eq!(asked.count(), 2);
+    let limit = ConcurrencyLimit::with_semaphore(Strict::new(rejects_the_first()), permits);
+    let outside = ServiceBuilder::new().load_shed().layer(auth).service(limit);
+    assert_eq!(outside.oneshot(get()).await.unwrap().status(), 200);
+    assert_eq!(fetches.count(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_below_is_for_each_sending_and_above_for_all_of_it() {
+async fn a_timeout_inside_limits_each_send_and_outside_the_whole_call() {
     let patience = Duration::from_millis(55);
-    let (source, asked) = warm().await;
+    let (source, fetches) = warm().await;
     let auth = source.layer().allow_origin(API).unwrap();
-    // 10 ms a sending and 50 ms for the token: each sending is in time, and the whole is not.
-    let slow = Busy::new(refuses_the_first());
+    // 10 ms for each send and 50 ms for the token. Each send is in time, and the whole call is not.
+    let slow = Busy::new(rejects_the_first());
     let below = auth.layer(ServiceBuilder::new().timeout(patience).service(Strict::new(slow)));
     assert_eq!(below.oneshot(get()).await.unwrap().status(), 200);
-    assert_eq!(asked.count(), 2);
+    assert_eq!(fetches.count(), 2);
 
-    let (source, asked) = warm().await;
+    let (source, fetches) = warm().await;
     let permits = Arc::new(Semaphore::new(1));
     let auth = source.layer().allow_origin(API).unwrap();
-    let slow = Strict::new(Busy::new(refuses_the_first()));
+    let slow = Strict::new(Busy::new(rejects_the_first()));
     let limit = ConcurrencyLimit::with_semaphore(slow, Arc::clone(&permits));
-    let above = ServiceBuilder::new().timeout(patience).layer(auth).service(limit);
-    let error = above.clone().oneshot(get()).await.unwrap_err();
+    let outside = ServiceBuilder::new().timeout(patience).layer(auth).service(limit);
+    let error = outside.clone().oneshot(get()).await.unwrap_err();
     assert!(error.is::<Elapsed>() && Error::find(&*error).is_none(), "{error}");
-    assert_eq!(permits.available_permits(), 1, "what was given up gives its permit back");
-    // The renewal went on, and the next call profits.
-    assert_eq!(above.oneshot(get()).await.unwrap().status(), 200);
-    assert_eq!(asked.count(), 2);
+    assert_eq!(permits.available_permits(), 1, "the dropped call releases its permit");
+    // The fetch was not cancelled, and the next call uses its token.
+    assert_eq!(outside.oneshot(get()).await.unwrap().status(), 200);
+    assert_eq!(fetches.count(), 2);
 }
 
-/// Sends again what was answered with 503, three times at most.
+/// Retries after a 503, at most three times.
 #[derive(Clone)]
 struct On503(u8);
 
@@ -236,25 +235,25 @@ impl Policy<Request<Body>, Response<Body>, BoxError> for On503 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_above_and_below_does_not_mix_with_a_heal() {
-    for above in [true, false] {
-        let (source, asked) = warm().await;
+async fn a_retry_layer_inside_and_outside_does_not_interfere_with_a_replay() {
+    for outside in [true, false] {
+        let (source, fetches) = warm().await;
         let auth = source.layer().allow_origin(API).unwrap();
-        // Unavailable at every other sending, and out of patience with the first token.
+        // Every other send gets a 503, and the first token is rejected.
         let count = AtomicUsize::new(0);
         let api = Api::new(move |request| match (count.fetch_add(1, Ordering::SeqCst) % 2, bearer(request)) {
-            (0, _) => answer(StatusCode::SERVICE_UNAVAILABLE),
-            (_, "token-1") => refused(INVALID_TOKEN),
-            _ => answer(StatusCode::OK),
+            (0, _) => respond(StatusCode::SERVICE_UNAVAILABLE),
+            (_, "token-1") => rejected(INVALID_TOKEN),
+            _ => respond(StatusCode::OK),
         });
         let strict = Strict::new(api.clone());
-        let response = match above {
+        let response = match outside {
             true => ServiceBuilder::new().retry(On503(3)).layer(auth).service(strict).oneshot(get()).await.unwrap(),
             false => auth.layer(ServiceBuilder::new().retry(On503(3)).service(strict)).oneshot(get()).await.unwrap(),
         };
         assert_eq!(response.status(), 200);
         let tokens: Vec<_> = api.sends().iter().map(|sent| bearer(sent).to_owned()).collect();
         assert_eq!(tokens, ["token-1", "token-1", "token-2", "token-2"]);
-        assert_eq!(asked.count(), 2);
+        assert_eq!(fetches.count(), 2);
     }
 }

@@ -1,4 +1,4 @@
-//! A copy is faithful or there is none, also while the first body is still on its way.
+//! A replay has exactly the body of the first send, or there is no replay. Also if the first body is still being sent.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -30,20 +30,20 @@ fn data(bytes: &'static str) -> Result<Frame<Bytes>, BoxError> {
     Ok(Frame::data(Bytes::from(bytes)))
 }
 
-/// What a sending's body came to at the far end.
+/// How the body of a send ended at the server.
 type Arrived = Result<Bytes, String>;
 
-/// Answers the first sending with 401 as soon as its first bytes are there, and goes on reading it.
+/// Responds to the first send with 401 as soon as its first bytes arrive, and continues to read it.
 #[derive(Clone)]
 struct Early {
     first: Arc<Mutex<Option<oneshot::Sender<Arrived>>>>,
-    whole: Arc<Mutex<Vec<Bytes>>>,
+    complete: Arc<Mutex<Vec<Bytes>>>,
 }
 
 impl Early {
     fn new() -> (Self, oneshot::Receiver<Arrived>) {
         let (sender, first) = oneshot::channel();
-        (Self { first: Arc::new(Mutex::new(Some(sender))), whole: Arc::default() }, first)
+        (Self { first: Arc::new(Mutex::new(Some(sender))), complete: Arc::default() }, first)
     }
 }
 
@@ -57,13 +57,13 @@ impl Service<Request<Stream>> for Early {
     }
 
     fn call(&mut self, request: Request<Stream>) -> Self::Future {
-        let (first, whole) = (self.first.lock().take(), Arc::clone(&self.whole));
+        let (first, complete) = (self.first.lock().take(), Arc::clone(&self.complete));
         Box::pin(async move {
             let mut body = request.into_body();
             let Some(first) = first else {
                 let bytes = body.collect().await?.to_bytes();
-                whole.lock().push(bytes);
-                return Ok(answer(StatusCode::CREATED));
+                complete.lock().push(bytes);
+                return Ok(respond(StatusCode::CREATED));
             };
             let start = body.frame().await.unwrap()?.into_data().unwrap();
             tokio::spawn(async move {
@@ -77,35 +77,35 @@ impl Service<Request<Stream>> for Early {
                 };
                 let _ = first.send(end);
             });
-            Ok(refused(INVALID_TOKEN))
+            Ok(rejected(INVALID_TOKEN))
         })
     }
 }
 
-// R19: an early 401 tears no copy: the second body is whole, and the first one never ends as if it were.
+// R19: the replay has the complete body, and the first body ends with an error.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_before_the_body_has_ended_heals_and_breaks_the_first_sending_off() {
+async fn a_rejection_before_the_end_of_the_body_is_replayed_and_the_first_send_fails() {
     let (provider, _) = issuer(|n| async move { token(n) });
     let (api, first) = Early::new();
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(buffered(1024));
     let (mut sender, body) = channel();
     let call = tokio::spawn(layer.layer(api.clone()).oneshot(request(&Method::POST, None, body)));
     sender.send(data("pay ")).await.unwrap();
-    // The first sending waits for more of a body that now belongs to the second: it must hear of that.
-    let broken = timeout(Duration::from_secs(60), first).await.expect("the first sending never hears that it is over");
-    assert!(broken.unwrap().unwrap_err().contains("sent again"));
+    // The first send waits for a body that now belongs to the replay, so it must be woken.
+    let end = timeout(Duration::from_secs(60), first).await.expect("the first send is woken");
+    assert!(end.unwrap().unwrap_err().contains("being replayed"));
     sender.send(data("100 to ")).await.unwrap();
     sender.send(data("alice")).await.unwrap();
     drop(sender);
     let response = timeout(Duration::from_secs(60), call).await.unwrap().unwrap().unwrap();
     assert_eq!(response.status(), 201);
-    assert_eq!(*api.whole.lock(), ["pay 100 to alice"]);
+    assert_eq!(*api.complete.lock(), ["pay 100 to alice"]);
 }
 
-// R17, R19: what goes past the limit while the new token is on its way leaves the first sending and its answer alone.
+// R17, R19: the first send continues, and the caller gets its response.
 #[tokio::test(start_paused = true)]
-async fn a_body_that_goes_past_the_limit_during_the_renewal_is_not_sent_again() {
-    let (provider, asked) = issuer(|n| async move {
+async fn a_body_that_exceeds_the_limit_during_the_fetch_is_not_replayed() {
+    let (provider, fetches) = issuer(|n| async move {
         tokio::time::sleep(Duration::from_secs(1)).await;
         token(n)
     });
@@ -121,10 +121,10 @@ async fn a_body_that_goes_past_the_limit_during_the_renewal_is_not_sent_again() 
     let response = call.await.unwrap().unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::NoCopy);
-    assert_eq!((api.whole.lock().len(), asked.count()), (0, 2));
+    assert_eq!((api.complete.lock().len(), fetches.count()), (0, 2));
 }
 
-/// A read buffer as a proxy has it; counted for as long as anything is left of it.
+/// A read buffer like that of a proxy. It counts as held while any part of it is alive.
 struct ReadBuffer(Vec<u8>, Arc<AtomicUsize>);
 
 impl ReadBuffer {
@@ -146,9 +146,9 @@ impl Drop for ReadBuffer {
     }
 }
 
-// R19: a limit on bytes bounds the memory too, also where each frame is a byte or two out of a large buffer.
+// R19: the limit also bounds the memory, even if each frame is one or two bytes of a large buffer.
 #[tokio::test(start_paused = true)]
-async fn a_copy_of_small_frames_holds_no_more_than_their_bytes() {
+async fn a_copy_of_small_frames_takes_no_more_memory_than_their_bytes() {
     const LIMIT: usize = 64 * 1024;
     let held = Arc::new(AtomicUsize::new(0));
     let sizes = (0..3000).map(|n| if n % 1000 == 999 { 8192 } else { 1 + n % 2 });
@@ -167,26 +167,25 @@ async fn a_copy_of_small_frames_holds_no_more_than_their_bytes() {
     let api = service_fn(move |request: Request<Stream>| {
         let sends = Arc::clone(&sends);
         async move {
-            let refuse = request.headers()["authorization"] == "Bearer token-1";
+            let reject = request.headers()["authorization"] == "Bearer token-1";
             let (mut body, mut read) = (request.into_body(), Vec::new());
             while let Some(frame) = body.frame().await {
                 read.extend_from_slice(frame?.data_ref().unwrap());
             }
             sends.lock().push(read);
-            Ok::<_, BoxError>(if refuse { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) })
+            Ok::<_, BoxError>(if reject { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) })
         }
     });
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(buffered(LIMIT));
     let response = layer.layer(api).oneshot(request(&Method::POST, None, body)).await.unwrap();
     assert_eq!(response.status(), 200);
-    assert!(*arrived.lock() == [expected.clone(), expected], "the two sendings differ");
+    assert!(*arrived.lock() == [expected.clone(), expected], "the two sends differ");
     let peak = peak.load(Ordering::SeqCst);
     assert!(peak <= LIMIT, "{peak} bytes of read buffers were held at once");
 }
 
-// A caller whose body breaks has no copy to send again.
 #[tokio::test(start_paused = true)]
-async fn a_body_that_fails_is_not_sent_again() {
+async fn a_body_that_fails_is_not_replayed() {
     let (provider, _) = issuer(|n| async move { token(n) });
     let (api, first) = Early::new();
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(buffered(1024));
@@ -195,15 +194,15 @@ async fn a_body_that_fails_is_not_sent_again() {
     sender.send(data("pay ")).await.unwrap();
     sender.send(Err("the disk is gone".into())).await.unwrap();
     drop(sender);
-    // Who reads it first is the scheduler's choice; the error goes to whoever does, and no short body is taken for whole.
+    // Either send can read the error first. Neither ends with a truncated body that looks complete.
     let outcome = call.await.unwrap();
-    let first = timeout(Duration::from_secs(60), first).await.expect("the first sending never hears that it is over");
+    let first = timeout(Duration::from_secs(60), first).await.expect("the first send is woken");
     assert!(first.unwrap().is_err());
     assert!(outcome.map_or(true, |response| response.status() == 401));
-    assert!(api.whole.lock().is_empty());
+    assert!(api.complete.lock().is_empty());
 }
 
-/// A body of set frames that says of itself what it is told to.
+/// A body with given frames, with or without an exact length.
 struct Frames {
     frames: VecDeque<Frame<Bytes>>,
     knows_length: bool,
@@ -225,7 +224,7 @@ impl Body for Frames {
     }
 }
 
-/// What one sending looked like.
+/// What the server received with one send.
 #[derive(Debug, PartialEq)]
 struct Look {
     length: Option<u64>,
@@ -255,15 +254,15 @@ impl Service<Request<Stream>> for Looks {
             let trailers = body.trailers().cloned();
             let mut seen = looks.seen.lock();
             seen.push(Look { length, bytes: body.to_bytes(), trailers });
-            Ok(if seen.len() == 1 { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) })
+            Ok(if seen.len() == 1 { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) })
         })
     }
 }
 
-// R19: trailers go out again as well, and what went out in chunks or with a length does so again.
+// R19: the replay has the trailers too, and it is chunked or has a length as the first send.
 #[tokio::test(start_paused = true)]
-async fn trailers_and_framing_are_those_of_the_first_sending() {
-    // The limit counts the trailers too: a byte less than all of it is no whole copy.
+async fn trailers_and_framing_of_a_replay_are_those_of_the_first_send() {
+    // The limit counts the trailers too: with one byte less, the copy is incomplete.
     for (knows_length, missing) in [(false, 0), (true, 0), (true, 1)] {
         for trailers in [false, true] {
             let (provider, _) = issuer(|n| async move { token(n) });
@@ -290,7 +289,7 @@ async fn trailers_and_framing_are_those_of_the_first_sending() {
     }
 }
 
-/// A body type whose default is not empty: it cannot stand in for an empty one.
+/// A body type with a default that is not empty. The default cannot replace an empty body.
 struct Greeting(Option<Bytes>);
 
 impl Default for Greeting {
@@ -314,16 +313,16 @@ impl Body for Greeting {
 
 // R19
 #[tokio::test(start_paused = true)]
-async fn a_default_body_that_is_not_empty_replaces_no_empty_one() {
+async fn a_default_body_that_is_not_empty_does_not_replace_an_empty_body() {
     let (provider, _) = issuer(|n| async move { token(n) });
-    let api = Api::new(|_| refused(INVALID_TOKEN));
+    let api = Api::new(|_| rejected(INVALID_TOKEN));
     let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap();
     let response = layer.layer(api.clone()).oneshot(request(&Method::GET, None, Greeting(None))).await.unwrap();
     assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::NoCopy);
     assert_eq!(api.sends().len(), 1);
 }
 
-/// A provider that knows its API: here a GET moves money, and a POST does not.
+/// A provider for an API in which a GET moves money and a POST does not.
 #[derive(Default)]
 struct Opinionated(AtomicUsize);
 
@@ -339,13 +338,13 @@ impl TokenProvider for Opinionated {
     }
 }
 
-// R18: what a provider says of its own API counts after a bare 401.
+// R18: after a 401 without a reason.
 #[tokio::test(start_paused = true)]
-async fn a_provider_may_say_what_is_idempotent() {
+async fn a_provider_decides_what_is_idempotent() {
     for (method, sends, replay) in
         [(Method::GET, 1, ReplayOutcome::NotSafe), (Method::POST, 2, ReplayOutcome::RejectedAgain)]
     {
-        let api = Api::new(|_| refused(""));
+        let api = Api::new(|_| rejected(""));
         let layer = BearerAuthLayer::new(Opinionated::default()).allow_origin(API).unwrap().bodies(Cloned);
         let request = request(&method, None, Full::new(Bytes::from("money")));
         let response = layer.layer(api.clone()).oneshot(request).await.unwrap();
@@ -354,10 +353,10 @@ async fn a_provider_may_say_what_is_idempotent() {
     }
 }
 
-// The copy is for a refusal: once the answer is with the caller, nothing more is kept of what still goes up.
+// The copy is for a replay. After the response, the rest of the body is not kept.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_kept_once_the_answer_is_out() {
-    /// Keeps the request's body and answers at once.
+async fn nothing_is_kept_after_the_response() {
+    /// Keeps the request's body and responds at once.
     #[derive(Clone, Default)]
     struct Keeps(Arc<Mutex<Option<Stream>>>);
     impl Service<Request<Stream>> for Keeps {
@@ -369,23 +368,25 @@ async fn nothing_is_kept_once_the_answer_is_out() {
         }
         fn call(&mut self, request: Request<Stream>) -> Self::Future {
             *self.0.lock() = Some(request.into_body());
-            std::future::ready(Ok(answer(StatusCode::OK)))
+            std::future::ready(Ok(respond(StatusCode::OK)))
         }
     }
     let inner = Keeps::default();
-    let layer =
-        BearerAuthLayer::new(FixedToken::new("ours").unwrap()).allow_origin(API).unwrap().bodies(buffered(1 << 20));
+    let layer = BearerAuthLayer::new(FixedToken::new("of-the-layer").unwrap())
+        .allow_origin(API)
+        .unwrap()
+        .bodies(buffered(1 << 20));
     let (mut sender, body) = channel();
     let response = layer.layer(inner.clone()).oneshot(request(&Method::POST, None, body)).await.unwrap();
     assert_eq!(response.status(), 200);
     let mut body = inner.0.lock().take().unwrap();
-    // A slice of its own owner shows when the last copy is dropped; large enough to be kept as a slice, and not copied.
+    // The reference count of the owner shows whether a copy exists. The frame is so large that a copy would share it.
     let owner = Arc::new(vec![0_u8; 8 * 1024]);
     let bytes = Bytes::from_owner(Owned(Arc::clone(&owner)));
     let (sent, frame) = futures::join!(sender.send(Ok(Frame::data(bytes))), body.frame());
     sent.unwrap();
     drop(frame.unwrap().unwrap());
-    assert_eq!(Arc::strong_count(&owner), 1, "no copy is left behind");
+    assert_eq!(Arc::strong_count(&owner), 1, "no copy is kept");
     drop(sender);
     assert!(body.frame().await.is_none());
 }
@@ -398,11 +399,11 @@ impl AsRef<[u8]> for Owned {
     }
 }
 
-// R14: whoever keeps a future that has ended, a completed member of a join for instance, keeps no token and no source with it.
+// R14: a caller may keep a completed future, for example in a join. It must not keep the token or the source alive.
 #[tokio::test(start_paused = true)]
-async fn a_future_that_has_ended_holds_nothing() {
+async fn a_completed_future_keeps_nothing_alive() {
     struct Issuer {
-        asked: AtomicUsize,
+        fetches: AtomicUsize,
         fails: bool,
         _alive: Arc<()>,
     }
@@ -411,7 +412,7 @@ async fn a_future_that_has_ended_holds_nothing() {
         type Key = ();
 
         async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
-            match self.asked.fetch_add(1, Ordering::SeqCst) {
+            match self.fetches.fetch_add(1, Ordering::SeqCst) {
                 0 => IssuedToken::bearer("first"),
                 _ if self.fails => Err(Error::permanent("no more")),
                 _ => IssuedToken::bearer("second"),
@@ -420,28 +421,29 @@ async fn a_future_that_has_ended_holds_nothing() {
     }
 
     let elsewhere = "https://elsewhere.example.com";
-    for (what, uri, refuses, fails, sends) in [
+    for (what, uri, rejects, fails, sends) in [
         ("accepted", API, false, false, 1),
         ("foreign", elsewhere, true, false, 1),
-        ("healed", API, true, false, 2),
-        ("not renewed", API, true, true, 1),
+        ("replayed", API, true, false, 2),
+        ("not refreshed", API, true, true, 1),
         ("no token", API, true, true, 0),
     ] {
         let alive = Arc::new(());
-        let asked = AtomicUsize::new(usize::from(sends == 0));
-        let issuer = Issuer { asked, fails, _alive: Arc::clone(&alive) };
+        let fetches = AtomicUsize::new(usize::from(sends == 0));
+        let issuer = Issuer { fetches, fails, _alive: Arc::clone(&alive) };
         let layer = BearerAuthLayer::new(issuer).allow_origin(API).unwrap();
         let api = Api::new(move |request| {
-            if refuses && bearer(request) == "first" { refused(INVALID_TOKEN) } else { answer(StatusCode::OK) }
+            if rejects && bearer(request) == "first" { rejected(INVALID_TOKEN) } else { respond(StatusCode::OK) }
         });
         let request = Request::get(uri).body(Full::<Bytes>::default()).unwrap();
         let mut future = Box::pin(layer.layer(api.clone()).call(request));
         drop(layer);
         assert_eq!((&mut future).await.is_ok(), sends > 0, "{what}");
         assert_eq!(api.sends().len(), sends, "{what}");
-        // What was spawned for it ends with it.
+        // The tasks of the source end too.
         tokio::task::yield_now().await;
         assert_eq!(Arc::strong_count(&alive), 1, "{what}");
-        assert!(future.as_mut().now_or_never().is_none(), "{what}: polled again it says nothing");
+        let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| future.as_mut().now_or_never().is_some()));
+        assert!(again.is_err(), "{what}: polled after completion");
     }
 }

@@ -1,4 +1,4 @@
-//! As one layer among those of tower and tower-http, in one stack.
+//! The layer in one stack with layers of tower and tower-http.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -26,12 +26,12 @@ use super::*;
 
 type Body = Full<Bytes>;
 
-/// What the subscriber of this process wrote.
+/// The output of the subscriber of this process.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Written {
-    /// Installed before any stack here is called: what a call site finds the first time, it remembers.
+    /// Each test installs it before it calls a stack, because a call site caches the subscriber that it finds first.
     fn of_this_process() -> &'static Self {
         static WRITTEN: OnceLock<Written> = OnceLock::new();
         WRITTEN.get_or_init(|| {
@@ -62,17 +62,17 @@ impl MakeWriter<'_> for Written {
     }
 }
 
-/// Sends again what was answered with 503, once.
+/// Retries once after a 503.
 #[derive(Clone)]
 struct On503(bool);
 
 impl<T> Policy<Request<Body>, Response<T>, BoxError> for On503 {
     type Future = Ready<()>;
 
-    fn retry(&mut self, _: &mut Request<Body>, answer: &mut Result<Response<T>, BoxError>) -> Option<Ready<()>> {
-        let again = answer.as_ref().is_ok_and(|answer| answer.status() == 503) && self.0;
+    fn retry(&mut self, _: &mut Request<Body>, result: &mut Result<Response<T>, BoxError>) -> Option<Ready<()>> {
+        let retry = result.as_ref().is_ok_and(|response| response.status() == 503) && self.0;
         self.0 = false;
-        again.then(|| ready(()))
+        retry.then(|| ready(()))
     }
 
     fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
@@ -82,7 +82,7 @@ impl<T> Policy<Request<Body>, Response<T>, BoxError> for On503 {
 
 type Boxed = BoxCloneSyncService<Request<Body>, Response<UnsyncBoxBody<Bytes, BoxError>>, BoxError>;
 
-/// Traces with all headers, above the layer and below it, where they are stamped.
+/// A stack that traces all headers, outside and inside of the layer.
 fn stack(stage: &Stage, http: Http) -> Boxed {
     Written::of_this_process();
     let span = || DefaultMakeSpan::new().level(Level::INFO).include_headers(true);
@@ -91,7 +91,7 @@ fn stack(stage: &Stage, http: Http) -> Boxed {
         TraceLayer::new_for_http().make_span_with(span()).on_response(on_response)
     };
     let stack = ServiceBuilder::new()
-        // For what the caller sends. What is stamped below is marked already.
+        // For the headers of the caller. The layer marks the stamped header itself.
         .layer(SetSensitiveHeadersLayer::new([AUTHORIZATION]))
         .layer(traced())
         .layer(FollowRedirectLayer::new())
@@ -103,7 +103,9 @@ fn stack(stage: &Stage, http: Http) -> Boxed {
         .layer(traced())
         .service(https::client::<Body>(&stage.sandbox, http));
     is_shared(&stack);
-    BoxCloneSyncService::new(stack.map_response(|answer| answer.map(|body| body.map_err(Into::into).boxed_unsync())))
+    BoxCloneSyncService::new(
+        stack.map_response(|response| response.map(|body| body.map_err(Into::into).boxed_unsync())),
+    )
 }
 
 fn put(url: &str) -> Request<Body> {
@@ -111,25 +113,25 @@ fn put(url: &str) -> Request<Body> {
     request.body(Full::from("the same body twice")).unwrap()
 }
 
-// R4, R19, R20, R22, R48: what tower-http traces with all headers shows no token, neither the caller's nor ours.
+// R4, R19, R20, R22, R48: neither a token of the caller nor one of the layer is in the trace.
 #[tokio::test]
-async fn a_stack_of_everything_goes_through_expiries_and_a_revocation_and_traces_no_token() {
+async fn a_stack_of_all_layers_survives_expired_and_revoked_tokens_and_traces_no_token() {
     for http in [Http::One, Http::Two] {
         let stage = Stage::set().await;
         let stack = stack(&stage, http);
         is_shared(&stack);
         through_expiries_and_a_revocation(&stage, http, || {
-            let answer = is_sent(stack.clone().oneshot(put(&stage.echo())));
+            let call = is_sent(stack.clone().oneshot(put(&stage.echo())));
             async move {
-                let answer = answer.await.unwrap();
-                let status = answer.status();
-                assert!(!answer.into_body().collect().await.unwrap().to_bytes().is_empty());
+                let response = call.await.unwrap();
+                let status = response.status();
+                assert!(!response.into_body().collect().await.unwrap().to_bytes().is_empty());
                 status
             }
         })
         .await;
         let text = String::from_utf8(Written::of_this_process().0.lock().clone()).unwrap();
-        // At least one for each sending, on top of what the caller sent.
+        // At least one line for each send, and one for the header of the caller.
         let port = stage.sandbox.api_origin().rsplit(':').next().unwrap().to_owned();
         let lines = text.lines().filter(|line| line.contains(&format!(":{port}/echo")));
         let marked = lines.filter(|line| line.contains(r#""authorization": Sensitive"#)).count();
@@ -146,7 +148,7 @@ async fn a_stack_of_everything_goes_through_expiries_and_a_revocation_and_traces
 
 // R25, R28
 #[tokio::test]
-async fn in_a_stack_of_everything_a_redirect_to_another_origin_takes_no_byte_of_a_token_along() {
+async fn in_a_stack_of_all_layers_a_redirect_sends_no_byte_of_a_token_to_another_origin() {
     let stage = Stage::set().await;
     let stack = stack(&stage, Http::One);
     let foreign = stage.sandbox.recorder().await.unwrap();
@@ -158,19 +160,19 @@ async fn in_a_stack_of_everything_a_redirect_to_another_origin_takes_no_byte_of_
     for part in stamped.split(['.', ' ']).chain(["uthorization", "canary-of-the-caller"]) {
         assert!(!foreign.has_seen(part.as_bytes()), "{part} arrived");
     }
-    assert!(foreign.has_seen(b"GET /elsewhere"), "the search finds what is there");
+    assert!(foreign.has_seen(b"GET /elsewhere"), "the search finds what the server received");
 }
 
-// A retry above the layer tries again under the token that was there, and a heal is not one of its tries.
+// The retry layer is outside. Its retry has the new token, and the replay is not one of its retries.
 #[tokio::test]
-async fn in_a_stack_of_everything_a_retry_and_a_heal_keep_to_themselves() {
+async fn in_a_stack_of_all_layers_a_retry_and_a_replay_do_not_interfere() {
     let stage = Stage::set().await;
     let stack = stack(&stage, Http::Two);
     stage.source.warm_up().await.unwrap();
     stage.sandbox.revoke_all();
     stage.sandbox.script_api(ScriptedResponse::new(StatusCode::SERVICE_UNAVAILABLE));
-    let answer = stack.oneshot(put(&stage.echo())).await.unwrap();
-    assert_eq!((answer.status(), answer.body().is_end_stream()), (StatusCode::OK, false));
+    let response = stack.oneshot(put(&stage.echo())).await.unwrap();
+    assert_eq!((response.status(), response.body().is_end_stream()), (StatusCode::OK, false));
     let statuses: Vec<_> = stage.sandbox.api_requests().iter().map(|seen| seen.status.unwrap().as_u16()).collect();
     assert_eq!((statuses, stage.sandbox.token_request_count()), (vec![401, 503, 200], 2));
 }

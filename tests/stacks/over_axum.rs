@@ -1,4 +1,4 @@
-//! The gateway of the example: plain HTTP on loopback in, TLS and a token out.
+//! The gateway of the example. It receives plain HTTP on loopback, and sends requests over TLS with a token.
 
 use std::net::Ipv4Addr;
 
@@ -23,7 +23,7 @@ use super::*;
 
 type Body = BoxBody<Bytes, std::convert::Infallible>;
 
-/// A service on this machine that speaks plain HTTP to a gateway.
+/// A client of a gateway, on the same machine.
 #[derive(Clone)]
 struct Local {
     http: Client<HttpConnector, Body>,
@@ -31,7 +31,7 @@ struct Local {
 }
 
 impl Local {
-    /// Starts a gateway to `upstream`.
+    /// Starts a gateway for `upstream`.
     async fn start<P: TokenProvider<Key = ()>>(
         sandbox: &AccessPspSandbox,
         upstream: &str,
@@ -52,7 +52,7 @@ impl Local {
     }
 
     async fn send(&self, request: Request<Body>) -> Response<Incoming> {
-        within("an answer of the gateway", self.http.request(request)).await.unwrap()
+        within("a response of the gateway", self.http.request(request)).await.unwrap()
     }
 
     async fn get(&self, path: &str) -> Response<Incoming> {
@@ -74,7 +74,7 @@ async fn in_front_of_the_api(stage: &Stage, versions: (Http, Http)) -> Local {
 
 // R4, R19, R20, R22
 #[tokio::test]
-async fn a_gateway_goes_through_expiries_and_a_revocation() {
+async fn a_gateway_survives_expired_and_revoked_tokens() {
     for versions in BOTH_WAYS {
         let stage = Stage::set().await;
         let local = in_front_of_the_api(&stage, versions).await;
@@ -84,9 +84,9 @@ async fn a_gateway_goes_through_expiries_and_a_revocation() {
             let request = request.body(Full::from("the same body twice").boxed()).unwrap();
             let local = local.clone();
             async move {
-                let answer = local.send(request).await;
-                assert_eq!(answer.version(), version_of(inbound));
-                answer.status()
+                let response = local.send(request).await;
+                assert_eq!(response.version(), version_of(inbound));
+                response.status()
             }
         })
         .await;
@@ -96,9 +96,9 @@ async fn a_gateway_goes_through_expiries_and_a_revocation() {
     }
 }
 
-// A body is passed on as it comes, both ways: neither side has to end before the other begins.
+// The gateway passes both bodies on while they arrive.
 #[tokio::test]
-async fn a_body_streams_through_both_ways() {
+async fn a_body_is_streamed_in_both_directions() {
     for versions in BOTH_WAYS {
         let stage = Stage::set().await;
         let mut upstream = Upstream::start(&stage.sandbox, versions.1).await;
@@ -110,13 +110,13 @@ async fn a_body_streams_through_both_ways() {
             receiver.recv().await.map(|piece| (Ok(Frame::data(piece)), receiver))
         });
         let request = local.request(Method::POST, "/stream").body(BodyExt::boxed(StreamBody::new(stream))).unwrap();
-        let answer = tokio::spawn(async move { local.send(request).await });
+        let call = tokio::spawn(async move { local.send(request).await });
 
         pieces.send(Bytes::from("first")).await.unwrap();
         let mut exchange = upstream.next().await;
         assert_eq!(exchange.head.version, version_of(versions.1));
-        assert_eq!(exchange.piece().await.unwrap(), "first", "it arrives before the request has ended");
-        // More than the gateway keeps for a second sending.
+        assert_eq!(exchange.piece().await.unwrap(), "first", "it arrives before the end of the request");
+        // More than the gateway keeps for a replay.
         let long = Bytes::from(vec![b'x'; 256 * 1024]);
         pieces.send(long.clone()).await.unwrap();
         drop(pieces);
@@ -128,12 +128,12 @@ async fn a_body_streams_through_both_ways() {
 
         let (frames, _) = exchange.begin(Response::new(()));
         frames.send(Bytes::from("one")).await.unwrap();
-        let mut answer = within("the head of the answer", answer).await.unwrap().into_body();
-        let piece = within("a piece of the answer", answer.frame()).await.unwrap().unwrap().into_data().unwrap();
-        assert_eq!(piece, "one", "it arrives before the answer has ended");
+        let mut body = within("the head of the response", call).await.unwrap().into_body();
+        let piece = within("a piece of the response", body.frame()).await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(piece, "one", "it arrives before the end of the response");
         frames.send(Bytes::from("two")).await.unwrap();
         drop(frames);
-        assert_eq!(answer.collect().await.unwrap().to_bytes(), "two");
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "two");
     }
 }
 
@@ -142,9 +142,9 @@ fn headers<const N: usize>(pairs: [(&'static str, &'static str); N]) -> HeaderMa
     pairs.into_iter().map(header).collect()
 }
 
-// RFC 9110 section 7.6.1, in both directions.
+// RFC 9110 section 7.6.1, for requests and responses.
 #[tokio::test]
-async fn what_is_for_one_connection_alone_is_not_passed_on() {
+async fn headers_for_one_connection_are_not_passed_on() {
     let stage = Stage::set().await;
     let mut upstream = Upstream::start(&stage.sandbox, Http::One).await;
     let layer = stage.source.layer().allow_origin(&upstream.origin).unwrap();
@@ -158,40 +158,40 @@ async fn what_is_for_one_connection_alone_is_not_passed_on() {
         ("te", "trailers"),
         ("trailer", "x-sum"),
         ("upgrade", "websocket"),
-        ("x-named", "for the gateway alone"),
+        ("x-named", "only for the gateway"),
         ("x-kept", "for the upstream"),
     ]);
     request.headers_mut().append("connection", HeaderValue::from_static(" x-named-too ,"));
-    request.headers_mut().append("x-named-too", HeaderValue::from_static("for the gateway alone"));
-    let answered = headers([
+    request.headers_mut().append("x-named-too", HeaderValue::from_static("only for the gateway"));
+    let sent = headers([
         ("connection", "X-Named"),
         ("keep-alive", "timeout=5"),
         ("proxy-authenticate", "Basic"),
-        ("x-named", "for the gateway alone"),
+        ("x-named", "only for the gateway"),
         ("x-kept", "for the caller"),
     ]);
-    let (seen, answer) = tokio::join!(upstream.answer(answered), local.send(request));
+    let (seen, response) = tokio::join!(upstream.respond(sent), local.send(request));
     let mut names: Vec<_> = seen.headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["authorization", "host", "x-kept"]);
-    assert_eq!(seen.headers["host"], upstream.origin.trim_start_matches("https://"), "the upstream's own name");
-    let mut names: Vec<_> = answer.headers().keys().map(HeaderName::as_str).collect();
-    // When it was sent and how it is framed is for each server to say.
+    assert_eq!(seen.headers["host"], upstream.origin.trim_start_matches("https://"), "the name of the upstream");
+    let mut names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
+    // Each server sets its own date and framing.
     names.retain(|name| !["date", "transfer-encoding", "content-length"].contains(name));
     names.sort_unstable();
-    // The first is the gateway's own: the caller has asked for it.
+    // The gateway sends `connection` itself, because the caller sent `connection: close`.
     assert_eq!(names, ["connection", "x-kept"]);
-    assert_eq!(answer.headers()["connection"], "close");
+    assert_eq!(response.headers()["connection"], "close");
 }
 
-/// A provider whose token goes into a header of its own, so that nothing replaces `Authorization`.
+/// A provider with its own token header. The layer does not replace `Authorization` then.
 struct OwnHeader;
 
 impl TokenProvider for OwnHeader {
     type Key = ();
 
     async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
-        IssuedToken::bearer("ours")
+        IssuedToken::bearer("of-the-layer")
     }
 
     fn header(&self) -> HeaderName {
@@ -199,9 +199,9 @@ impl TokenProvider for OwnHeader {
     }
 }
 
-// R27: what a caller sends as `Authorization` is for the gateway, whether the layer stamps that header, another, or none.
+// R27: whether the layer stamps that header, another one, or none.
 #[tokio::test]
-async fn an_inbound_authorization_never_leaks_upstream() {
+async fn an_incoming_authorization_header_is_never_passed_on() {
     let stage = Stage::set().await;
     let mut upstream = Upstream::start(&stage.sandbox, Http::Two).await;
     let origin = upstream.origin.clone();
@@ -210,7 +210,7 @@ async fn an_inbound_authorization_never_leaks_upstream() {
     let own = BearerAuthLayer::new(OwnHeader).allow_origin(&origin).unwrap();
     let gateways = [
         ("stamped", Local::start(&stage.sandbox, &origin, allowed, versions).await, 1),
-        ("stamped elsewhere", Local::start(&stage.sandbox, &origin, own, versions).await, 0),
+        ("another header", Local::start(&stage.sandbox, &origin, own, versions).await, 0),
         ("not stamped", Local::start(&stage.sandbox, &origin, stage.source.layer(), versions).await, 0),
     ];
     for (what, local, expected) in gateways {
@@ -218,15 +218,15 @@ async fn an_inbound_authorization_never_leaks_upstream() {
         for inbound in ["Basic inbound", "Bearer inbound"] {
             request.headers_mut().append("authorization", HeaderValue::from_static(inbound));
         }
-        let (seen, _) = tokio::join!(upstream.answer(HeaderMap::new()), local.send(request));
+        let (seen, _) = tokio::join!(upstream.respond(HeaderMap::new()), local.send(request));
         let values: Vec<_> = seen.headers.get_all("authorization").iter().collect();
         assert_eq!(values.len(), expected, "{what}");
         assert!(values.iter().all(|value| !value.to_str().unwrap().contains("inbound")), "{what}");
-        assert_eq!(seen.headers.contains_key("authorizationtoken"), what == "stamped elsewhere");
+        assert_eq!(seen.headers.contains_key("authorizationtoken"), what == "another header");
     }
 }
 
-// The answer to TRACE would be the request, token and all; a tunnel would not be the gateway's to see into.
+// The response to a TRACE would contain the token. The gateway cannot check what goes through a tunnel.
 #[tokio::test]
 async fn trace_and_connect_are_not_passed_on() {
     let stage = Stage::set().await;
@@ -238,74 +238,72 @@ async fn trace_and_connect_are_not_passed_on() {
     assert_eq!((stage.sandbox.token_request_count(), stage.sandbox.api_request_count()), (0, 0));
 }
 
-// A path that looks like an authority stays a path.
+// A path that looks like an authority is still a path.
 #[tokio::test]
-async fn no_path_leads_to_another_host() {
+async fn no_path_selects_another_host() {
     let stage = Stage::set().await;
     let local = in_front_of_the_api(&stage, (Http::One, Http::Two)).await;
     for path in ["//evil.test/x", "/@evil.test/x", "/%2f%2fevil.test"] {
-        assert_eq!(local.get(path).await.status(), 404, "the API knows no such path");
+        assert_eq!(local.get(path).await.status(), 404, "the API has no such path");
         assert_eq!(stage.sandbox.api_requests().last().unwrap().path, path);
     }
 }
 
-// Ready from the first token on, through an outage of the issuer, until the token's end.
+// The gateway is ready while it has a usable token, also during an outage of the issuer.
 #[tokio::test]
-async fn readiness_follows_the_token_and_not_the_issuer() {
+async fn readiness_depends_on_the_token_and_not_on_the_issuer() {
     let stage = Stage::set().await;
     let (sandbox, source) = (&stage.sandbox, &stage.source);
     let local = in_front_of_the_api(&stage, (Http::One, Http::One)).await;
-    // Until a probe sees this, without a request of anybody else.
+    // Sends probes, and no other requests, until one returns this status.
     let becomes = async |expected: u16| {
         within("the probe", async { while local.readyz().await != expected {} }).await;
     };
 
     sandbox.hold_issuer();
     assert_eq!(local.readyz().await, 503, "no token yet");
-    within("the probe asks for one", sandbox.wait_issuer_held(1)).await;
+    within("the probe starts a fetch", sandbox.wait_issuer_held(1)).await;
     assert_eq!(local.readyz().await, 503);
-    assert_eq!(local.get("/livez").await.status(), 200, "who waits for a token is alive");
+    assert_eq!(local.get("/livez").await.status(), 200, "a gateway without a token is alive");
     sandbox.release_issuer();
     becomes(200).await;
     assert_eq!(sandbox.token_request_count(), 1, "however many probes");
 
     sandbox.script_always(Fault::retry_after(StatusCode::SERVICE_UNAVAILABLE, HeaderValue::from_static("20")));
-    // Early in its window, and then half a minute before the 1 770 s for which it is usable.
+    // Early in the refresh window, and then half a minute before `usable_until`, which is after 1 770 s.
     for by in [1100, 640].map(Duration::from_secs) {
         stage.age(by);
-        let asked = sandbox.token_request_count();
-        assert_eq!(local.readyz().await, 200, "an outage of the issuer does not show");
-        within("the probe renews", sandbox.wait_token_requests(asked + 1)).await;
+        let fetches = sandbox.token_request_count();
+        assert_eq!(local.readyz().await, 200, "an outage of the issuer does not change readiness");
+        within("the probe refreshes", sandbox.wait_token_requests(fetches + 1)).await;
         let settled = || source.stats().fetches_failed as usize == sandbox.token_request_count() - 1;
-        eventually::eventually("the renewal fails", settled).await;
+        eventually::eventually("the fetch fails", settled).await;
         assert_eq!(local.get("/echo").await.status(), 200);
     }
     stage.age(Duration::from_secs(40));
-    assert_eq!(local.readyz().await, 503, "the token has ended");
-    eventually::eventually("the renewal fails", || source.status().next_try.is_some()).await;
+    assert_eq!(local.readyz().await, 503, "the token has expired");
+    eventually::eventually("the fetch fails", || source.status().next_try.is_some()).await;
     let api_requests = sandbox.api_request_count();
-    let refused = local.get("/echo").await;
-    assert_eq!((refused.status().as_u16(), sandbox.api_request_count()), (503, api_requests), "nothing is sent");
-    let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    let response = local.get("/echo").await;
+    assert_eq!((response.status().as_u16(), sandbox.api_request_count()), (503, api_requests), "nothing is sent");
+    let seconds: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=23).contains(&seconds), "the issuer's 20 s, a tenth of jitter, rounded up: {seconds}");
 
     sandbox.clear_script();
-    // Past every pause.
+    // After every backoff.
     stage.age(Duration::from_secs(60));
     becomes(200).await;
     assert_eq!(local.get("/echo").await.status(), 200);
     assert_eq!(local.get("/livez").await.status(), 200);
 }
 
-// The table of docs/errors.md. Nothing here is the caller's fault, and the issuer's words are not for the caller.
+// As the table of docs/errors.md says. The caller gets no text of the issuer.
 #[tokio::test]
-async fn what_is_not_transient_is_a_500_and_what_is_a_503_and_neither_says_why() {
-    use tower_bearer_auth::ErrorKind::{
-        Config, Disabled, InvalidCredentials, MalformedResponse, Throttled, Unavailable,
-    };
+async fn a_permanent_error_is_a_500_and_a_transient_error_a_503_without_a_body() {
+    use tower_bearer_auth::ErrorKind::{Config, InvalidCredentials, MalformedResponse, Throttled, Unavailable};
     let elsewhere = HeaderValue::from_static("https://elsewhere.test/token");
     for (fault, kind, expected) in [
-        (Fault::disabled_client(), Disabled, 500),
+        (Fault::disabled_client(), InvalidCredentials, 500),
         (Fault::status(StatusCode::UNAUTHORIZED), InvalidCredentials, 500),
         (Fault::redirect(StatusCode::FOUND, elsewhere), Config, 500),
         (Fault::retry_after(StatusCode::TOO_MANY_REQUESTS, HeaderValue::from_static("7")), Throttled, 503),
@@ -323,9 +321,9 @@ async fn what_is_not_transient_is_a_500_and_what_is_a_503_and_neither_says_why()
     }
 }
 
-// 502 is the upstream's failure, and 503 the issuer's.
+// 502 is a failure of the upstream, and 503 one of the issuer.
 #[tokio::test]
-async fn an_upstream_that_is_gone_is_a_502() {
+async fn an_upstream_that_cannot_be_reached_is_a_502() {
     let stage = Stage::set().await;
     let unbound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let origin = format!("https://{}", unbound.local_addr().unwrap());
@@ -333,11 +331,11 @@ async fn an_upstream_that_is_gone_is_a_502() {
     let layer = stage.source.layer().allow_origin(&origin).unwrap();
     let local = Local::start(&stage.sandbox, &origin, layer, (Http::One, Http::One)).await;
     assert_eq!(local.get("/x").await.status(), 502);
-    let answer: AxumBody = AxumBody::new(local.get("/x").await.into_body());
-    assert_eq!(answer.collect().await.unwrap().to_bytes(), "", "and says nothing of it to the caller");
+    let body: AxumBody = AxumBody::new(local.get("/x").await.into_body());
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "", "the caller gets no text");
 }
 
-// hyper sends a GET without its body, unless it is told how that one ends.
+// hyper sends the body of a GET only if a header gives its framing.
 #[tokio::test]
 async fn a_get_keeps_a_body_of_unknown_length() {
     for versions in BOTH_WAYS {
@@ -351,9 +349,9 @@ async fn a_get_keeps_a_body_of_unknown_length() {
     }
 }
 
-// RFC 9112 section 6.3: the length is an error or an attack, and the chunks say where the answer ends.
+// RFC 9112 section 6.3: a length with chunks is an error or an attack, and the chunks decide.
 #[tokio::test]
-async fn an_answer_with_a_length_beside_its_chunks_arrives_whole() {
+async fn a_response_with_a_length_and_chunks_arrives_complete() {
     let stage = Stage::set().await;
     let (tls, listener) =
         (acceptor(&stage.sandbox, Http::One), TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
@@ -364,48 +362,48 @@ async fn an_answer_with_a_length_beside_its_chunks_arrives_whole() {
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.unwrap());
         }
-        let answer =
+        let response =
             b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
-        stream.write_all(answer).await.unwrap();
+        stream.write_all(response).await.unwrap();
         stream
     });
     let layer = stage.source.layer().allow_origin(&origin).unwrap();
     let local = Local::start(&stage.sandbox, &origin, layer, (Http::One, Http::One)).await;
-    let answer = local.get("/x").await;
-    assert_eq!(answer.headers().get("content-length"), None);
-    assert_eq!(answer.collect().await.unwrap().to_bytes(), "hello");
+    let response = local.get("/x").await;
+    assert_eq!(response.headers().get("content-length"), None);
+    assert_eq!(response.collect().await.unwrap().to_bytes(), "hello");
     drop(upstream.await.unwrap());
 }
 
 // RFC 9113 section 8.2.3
 #[tokio::test]
-async fn a_cookie_that_http_2_cut_into_pieces_is_whole_again() {
+async fn the_parts_of_an_http_2_cookie_are_joined() {
     let stage = Stage::set().await;
     let mut upstream = Upstream::start(&stage.sandbox, Http::One).await;
     let layer = stage.source.layer().allow_origin(&upstream.origin).unwrap();
     let local = Local::start(&stage.sandbox, &upstream.origin, layer, (Http::Two, Http::One)).await;
     let request = local.request(Method::GET, "/x").header("cookie", "a=1").header("cookie", "b=2; c=3");
     let request = request.body(Empty::new().boxed()).unwrap();
-    let (seen, _) = tokio::join!(upstream.answer(HeaderMap::new()), local.send(request));
+    let (seen, _) = tokio::join!(upstream.respond(HeaderMap::new()), local.send(request));
     let cookies: Vec<_> = seen.headers.get_all("cookie").iter().collect();
     assert_eq!(cookies, ["a=1; b=2; c=3"]);
 }
 
-// It says something of the gateway's credentials: the caller would take its own for wrong.
+// It is about the gateway's credentials. The caller would blame its own.
 #[tokio::test]
-async fn the_apis_own_401_is_a_502_without_its_challenge() {
+async fn a_401_of_the_api_is_a_502_without_its_challenge() {
     let stage = Stage::set().await;
     let mut upstream = Upstream::start(&stage.sandbox, Http::Two).await;
     let layer = stage.source.layer().allow_origin(&upstream.origin).unwrap();
     let local = Local::start(&stage.sandbox, &upstream.origin, layer, (Http::One, Http::Two)).await;
-    let refuse = async {
-        // Under the second token as well.
+    let reject = async {
+        // The second token too.
         for _ in 0..2 {
-            let refused = Response::builder().status(401).header("www-authenticate", "Bearer").body(()).unwrap();
-            drop(upstream.next().await.begin(refused));
+            let rejection = Response::builder().status(401).header("www-authenticate", "Bearer").body(()).unwrap();
+            drop(upstream.next().await.begin(rejection));
         }
     };
     let request = local.request(Method::GET, "/x").body(Empty::new().boxed()).unwrap();
-    let (answer, ()) = tokio::join!(local.send(request), refuse);
-    assert_eq!((answer.status().as_u16(), answer.headers().get("www-authenticate")), (502, None));
+    let (response, ()) = tokio::join!(local.send(request), reject);
+    assert_eq!((response.status().as_u16(), response.headers().get("www-authenticate")), (502, None));
 }

@@ -10,18 +10,18 @@ use super::*;
 
 // R4, R19, R20, R22
 #[tokio::test]
-async fn a_hyper_client_goes_through_expiries_and_a_revocation() {
+async fn a_hyper_client_survives_expired_and_revoked_tokens() {
     for http in [Http::One, Http::Two] {
         let stage = Stage::set().await;
         let client = stage.source.layer().bodies(Cloned).layer(https::client::<Full<Bytes>>(&stage.sandbox, http));
         is_shared(&client);
         through_expiries_and_a_revocation(&stage, http, || {
             let request = Request::put(stage.echo()).body(Full::from("the same body twice")).unwrap();
-            let answer = is_sent(client.clone().oneshot(request));
+            let call = is_sent(client.clone().oneshot(request));
             async move {
-                let answer = answer.await.unwrap();
-                let status = answer.status();
-                answer.into_body().collect().await.unwrap();
+                let response = call.await.unwrap();
+                let status = response.status();
+                response.into_body().collect().await.unwrap();
                 status
             }
         })

@@ -1,4 +1,5 @@
-//! reqwest, with a source of tokens alone and as a tower stack. Its TLS configuration names its cryptography.
+//! reqwest as a tower stack, and reqwest with a `TokenSource` and without the layer. The TLS configuration names its
+//! cryptography.
 
 use http::{Request, Response, header};
 use reqwest::{Body, Client, redirect};
@@ -27,7 +28,7 @@ fn client(stage: &Stage, http: Http) -> Client {
 
 // R4, R19, R20, R22
 #[tokio::test]
-async fn a_reqwest_stack_goes_through_expiries_and_a_revocation() {
+async fn a_reqwest_stack_survives_expired_and_revoked_tokens() {
     for http in [Http::One, Http::Two] {
         let stage = Stage::set().await;
         let wrap: fn(ReplayBody<Body>) -> Body = Body::wrap;
@@ -39,31 +40,31 @@ async fn a_reqwest_stack_goes_through_expiries_and_a_revocation() {
         is_shared(&stack);
         through_expiries_and_a_revocation(&stage, http, || {
             let request = Request::put(stage.echo()).body(Body::from("the same body twice")).unwrap();
-            let answer = is_sent(stack.clone().oneshot(request));
-            async move { answer.await.unwrap().status() }
+            let call = is_sent(stack.clone().oneshot(request));
+            async move { call.await.unwrap().status() }
         })
         .await;
         assert!(stage.sandbox.api_requests().iter().all(|request| request.body == "the same body twice"));
     }
 }
 
-/// What the layer does, by hand.
+/// Does what the layer does, without it.
 async fn by_hand(client: Client, source: TokenSource<AccessPsp>, url: String) -> StatusCode {
     let mut token = source.token().await.unwrap();
-    let mut answer = client.get(&url).header(header::AUTHORIZATION, token.header_value()).send().await.unwrap();
-    if answer.status() == StatusCode::UNAUTHORIZED && source.reject(&(), &token) {
+    let mut response = client.get(&url).header(header::AUTHORIZATION, token.header_value()).send().await.unwrap();
+    if response.status() == StatusCode::UNAUTHORIZED && source.reject(&(), &token) {
         token = source.token().await.unwrap();
-        answer = client.get(&url).header(header::AUTHORIZATION, token.header_value()).send().await.unwrap();
+        response = client.get(&url).header(header::AUTHORIZATION, token.header_value()).send().await.unwrap();
     }
-    if answer.status().is_success() {
+    if response.status().is_success() {
         source.accept(&token);
     }
-    answer.status()
+    response.status()
 }
 
-// R4, R22: `accept` and `reject` serve who sends requests without the layer, with the same counts.
+// R4, R22: `accept` and `reject` lead to the same counts without the layer.
 #[tokio::test]
-async fn a_source_alone_beside_reqwest_goes_through_an_expiry_and_a_revocation() {
+async fn a_source_without_the_layer_survives_an_expired_and_a_revoked_token() {
     for http in [Http::One, Http::Two] {
         let stage = Stage::set().await;
         let client = client(&stage, http);
@@ -73,7 +74,7 @@ async fn a_source_alone_beside_reqwest_goes_through_an_expiry_and_a_revocation()
             let calls: Vec<_> = (0..CALLS).map(|_| tokio::spawn(call())).collect();
             async move {
                 for call in calls {
-                    assert_eq!(within("an answer", call).await.unwrap(), StatusCode::OK);
+                    assert_eq!(within("a response", call).await.unwrap(), StatusCode::OK);
                 }
             }
         };
@@ -82,11 +83,11 @@ async fn a_source_alone_beside_reqwest_goes_through_an_expiry_and_a_revocation()
         burst().await;
         assert_eq!((stage.sandbox.token_request_count(), stage.judged(Verdict::Accepted)), (2, 2 * CALLS));
         stage.sandbox.hold();
-        let answers = burst();
+        let responses = burst();
         within("the API holds them", stage.sandbox.wait_held(CALLS)).await;
         stage.sandbox.revoke_all();
         stage.sandbox.release();
-        answers.await;
+        responses.await;
         assert_eq!((stage.sandbox.token_request_count(), stage.judged(Verdict::Revoked)), (3, CALLS));
         assert_eq!(stage.sandbox.api_request_count(), 4 * CALLS);
         assert!(stage.sandbox.api_requests().iter().all(|request| request.version == version_of(http)));

@@ -1,4 +1,4 @@
-//! gRPC, by tonic's channel and its health service. There is no gRPC over HTTP/1.1.
+//! gRPC with tonic's channel and health service. There is no gRPC over HTTP/1.1.
 
 use std::net::Ipv4Addr;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use tower_bearer_auth::{BearerAuth, ClientCredentials};
 
 use super::*;
 
-/// What the server's door saw, and whether it lets anybody in.
+/// Checks and records the calls of the server, and can hold them.
 struct Door {
     sandbox: AccessPspSandbox,
     calls: Mutex<Vec<(Version, Verdict)>>,
@@ -41,7 +41,7 @@ impl Door {
     }
 }
 
-/// A service behind the door.
+/// A service that lets a call in only if the door is open and accepts the token.
 #[derive(Clone)]
 struct Guarded<S> {
     inner: S,
@@ -91,7 +91,8 @@ struct Grpc {
 impl Grpc {
     async fn set() -> Self {
         let sandbox = AccessPspSandbox::builder().token_lifetime(LIFETIME).start().await.unwrap();
-        // Not by tonic's own server, which asks for the process default where two providers are compiled in.
+        // TLS is not from tonic's server: that one needs a process default if two cryptography libraries are compiled
+        // in.
         let tls = upstream::acceptor(&sandbox, Http::Two);
         let ca_pem = sandbox.ca_pem().to_owned();
         let (open, held) = (watch::Sender::new(true), watch::Sender::new(0));
@@ -132,7 +133,7 @@ impl Grpc {
         self.door.sandbox.advance(by);
     }
 
-    /// So many calls of `check` at once, or of `watch` for its first message.
+    /// `CALLS` concurrent calls of `check`, or of `watch` until its first message.
     fn burst(&self, streaming: bool) -> impl Future<Output = ()> + use<> {
         let call = || {
             let mut client = self.client.clone();
@@ -147,37 +148,49 @@ impl Grpc {
         let calls: Vec<_> = (0..CALLS).map(|_| tokio::spawn(call())).collect();
         async move {
             for call in calls {
-                assert_eq!(within("an answer", call).await.unwrap().status(), ServingStatus::Serving);
+                assert_eq!(within("a response", call).await.unwrap().status(), ServingStatus::Serving);
             }
         }
     }
 
     async fn interrupt(&self, streaming: bool, what: fn(&Self)) {
         self.door.open.send_replace(false);
-        let answers = self.burst(streaming);
+        let responses = self.burst(streaming);
         within("the door holds them", self.door.held.subscribe().wait_for(|held| *held == CALLS)).await.unwrap();
         what(self);
         self.door.open.send_replace(true);
-        answers.await;
+        responses.await;
     }
 }
 
-// R4, R20, R22: `UNAUTHENTICATED` heals for calls and for streams.
+// R4, R20, R22: calls and streams that fail with `UNAUTHENTICATED` are replayed.
 #[tokio::test]
-async fn a_tonic_channel_goes_through_expiries_and_a_revocation() {
+async fn a_tonic_channel_survives_expired_and_revoked_tokens() {
     for streaming in [false, true] {
         let grpc = Grpc::set().await;
         is_shared(&grpc.client);
         let door = &grpc.door;
         grpc.burst(streaming).await;
-        assert_eq!(door.counted(), (1, CALLS), "cold");
+        assert_eq!(door.counted(), (1, CALLS), "without a token");
         grpc.age(OVER);
         grpc.burst(streaming).await;
-        assert_eq!((door.counted(), door.judged(Verdict::Accepted)), ((2, 2 * CALLS), 2 * CALLS), "an expiry at rest");
+        assert_eq!(
+            (door.counted(), door.judged(Verdict::Accepted)),
+            ((2, 2 * CALLS), 2 * CALLS),
+            "the server gets no expired token"
+        );
         grpc.interrupt(streaming, |grpc| grpc.age(OVER)).await;
-        assert_eq!((door.counted(), door.judged(Verdict::Expired)), ((3, 4 * CALLS), CALLS), "an expiry in flight");
+        assert_eq!(
+            (door.counted(), door.judged(Verdict::Expired)),
+            ((3, 4 * CALLS), CALLS),
+            "a token that expires during the requests"
+        );
         grpc.interrupt(streaming, |grpc| grpc.door.sandbox.revoke_all()).await;
-        assert_eq!((door.counted(), door.judged(Verdict::Revoked)), ((4, 6 * CALLS), CALLS), "a revocation in flight");
+        assert_eq!(
+            (door.counted(), door.judged(Verdict::Revoked)),
+            ((4, 6 * CALLS), CALLS),
+            "a token that is revoked during the requests"
+        );
         assert!(door.calls.lock().iter().all(|(version, _)| *version == Version::HTTP_2));
         let stats = grpc.source.stats();
         assert_eq!((stats.fetches, stats.rejections, stats.replays), (4, 2 * CALLS as u64, 2 * CALLS as u64));
@@ -185,9 +198,9 @@ async fn a_tonic_channel_goes_through_expiries_and_a_revocation() {
     }
 }
 
-// The token is for the start of a stream: one that flows goes on, message by message, and is not sent again.
+// The server checks the token when a stream starts. A running stream continues and is not replayed.
 #[tokio::test]
-async fn a_stream_that_flows_outlives_its_token() {
+async fn a_running_stream_outlives_its_token() {
     let grpc = Grpc::set().await;
     let mut client = grpc.client.clone();
     let mut stream = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();

@@ -1,4 +1,5 @@
-//! A resource server of the test's own, over TLS by the sandbox's authority: it answers and reads while the body goes on.
+//! A resource server over TLS with a certificate of the sandbox's authority. It responds before the request body has
+//! ended.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -21,30 +22,31 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// One request as it arrived, while it goes on.
+/// A request that is still running.
 pub(crate) struct Exchange {
     pub(crate) head: http::request::Parts,
     pub(crate) body: Incoming,
-    /// The head of the answer, and its body frame by frame. Dropping the second ends the body.
-    pub(crate) answer: tokio::sync::oneshot::Sender<Response<()>>,
+    /// Sends the head of the response.
+    pub(crate) respond: tokio::sync::oneshot::Sender<Response<()>>,
+    /// Sends the frames of the response body. Dropping it ends the body.
     pub(crate) frames: mpsc::Sender<Bytes>,
 }
 
 impl Exchange {
-    /// The next piece of the request's body; `None` at its end.
+    /// The next piece of the request body, or `None` at its end.
     pub(crate) async fn piece(&mut self) -> Option<Bytes> {
         let frame = within("a piece of the request", self.body.frame()).await?;
         Some(frame.unwrap().into_data().unwrap())
     }
 
-    /// Sends the head of an answer.
+    /// Sends the head of the response.
     pub(crate) fn begin(self, head: Response<()>) -> (mpsc::Sender<Bytes>, Incoming) {
-        self.answer.send(head).unwrap();
+        self.respond.send(head).unwrap();
         (self.frames, self.body)
     }
 }
 
-/// A server whose requests the test takes one by one.
+/// A server that gives its requests to the test, one by one.
 pub(crate) struct Upstream {
     pub(crate) origin: String,
     pub(crate) arrivals: mpsc::Receiver<Exchange>,
@@ -61,8 +63,8 @@ impl Upstream {
                 let (tls, arrive) = (tls.clone(), arrive.clone());
                 tokio::spawn(async move {
                     let stream = TokioIo::new(tls.accept(stream).await.unwrap());
-                    let service = service_fn(move |request| converse(arrive.clone(), request));
-                    // A client that goes away ends its connection, and that is all.
+                    let service = service_fn(move |request| serve(arrive.clone(), request));
+                    // The client may close its connection.
                     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
                 });
             }
@@ -74,17 +76,18 @@ impl Upstream {
         within("a request at the upstream", self.arrivals.recv()).await.unwrap()
     }
 
-    /// Takes one request and answers it with 200 and this header.
-    pub(crate) async fn answer(&mut self, headers: HeaderMap) -> http::request::Parts {
+    /// Takes one request and responds with 200 and these headers.
+    pub(crate) async fn respond(&mut self, headers: HeaderMap) -> http::request::Parts {
         let exchange = self.next().await;
         let mut head = Response::new(());
         *head.headers_mut() = headers;
-        exchange.answer.send(head).unwrap();
+        exchange.respond.send(head).unwrap();
         exchange.head
     }
 }
 
-/// TLS by the sandbox's authority. The cryptography is named: two may be compiled in, and none be the default.
+/// TLS with a certificate of the sandbox's authority. It names its cryptography, because two may be compiled in without
+/// a default.
 pub(crate) fn acceptor(sandbox: &AccessPspSandbox, http: Http) -> TlsAcceptor {
     let (certificate, key) = sandbox.server_identity_pem().unwrap();
     let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
@@ -102,19 +105,19 @@ pub(crate) fn acceptor(sandbox: &AccessPspSandbox, http: Http) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn converse(
+async fn serve(
     arrive: mpsc::Sender<Exchange>,
     request: Request<Incoming>,
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
     let (head, body) = request.into_parts();
-    let ((answer, answered), (frames, receiver)) = (tokio::sync::oneshot::channel(), mpsc::channel(16));
-    let exchange = Exchange { head, body, answer, frames };
+    let ((respond, head_sent), (frames, receiver)) = (tokio::sync::oneshot::channel(), mpsc::channel(16));
+    let exchange = Exchange { head, body, respond, frames };
     if arrive.send(exchange).await.is_err() {
         return Ok(Response::new(Full::default().boxed()));
     }
     let frames = futures::stream::unfold(receiver, async |mut receiver| {
         receiver.recv().await.map(|piece: Bytes| (Ok(Frame::data(piece)), receiver))
     });
-    let head = answered.await.unwrap_or_default();
+    let head = head_sent.await.unwrap_or_default();
     Ok(head.map(|()| BodyExt::boxed(StreamBody::new(frames))))
 }

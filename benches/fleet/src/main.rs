@@ -1,8 +1,8 @@
-//! A day of 100 000 processes that share one issuer, in virtual time: token requests a second, as a table and a plot.
+//! A day of 100 000 processes that share one issuer, in virtual time: token requests per second, as a table and a plot.
 //!
 //!     fleet [REPLICAS [FILE.svg]]
 //!
-//! Without REPLICAS 100 000. The plot is drawn only where a file is named.
+//! The default for REPLICAS is 100 000. A plot is drawn if there is a file name.
 
 mod plot;
 mod world;
@@ -14,22 +14,22 @@ use std::time::Duration;
 
 use world::{Scenario, Settings};
 
-/// The rules of `RefreshPolicy` for tokens of 30 min: the window is 15 min, its start is drawn from its first tenth, and pauses
-/// grow to 30 s.
+/// The rules of `RefreshPolicy` for tokens of 30 min: the window is 15 min, its start is random within its first tenth, and the
+/// backoff grows to 30 s.
 const WINDOW_AT: u32 = 900;
 const JITTER: u32 = 90;
-const LONGEST_PAUSE: u32 = 30;
-/// What an issuer may ask for while it is down.
-const RETRY_AFTER: Duration = Duration::from_secs(LONGEST_PAUSE as u64);
+const MAX_BACKOFF: u32 = 30;
+/// The `Retry-After` of an issuer that is down.
+const RETRY_AFTER: Duration = Duration::from_secs(MAX_BACKOFF as u64);
 
-/// From one renewal to the next, on average: half of the jitter, and a second until the next request.
-const RENEWAL: Duration = Duration::from_secs((WINDOW_AT + JITTER / 2 + 1) as u64);
+/// The average time between two refreshes: the window's start, half of the jitter, and a second until the next request.
+const REFRESH_PERIOD: Duration = Duration::from_secs((WINDOW_AT + JITTER / 2 + 1) as u64);
 
 const HOUR: usize = 3_600;
 const SHORT_OUTAGE: Range<usize> = 12 * HOUR..12 * HOUR + 600;
 const LONG_OUTAGE: Range<usize> = 18 * HOUR..18 * HOUR + 1_800;
 
-/// What a scenario came to: token requests in each second of the day.
+/// The result of a scenario: token requests in each second of the day.
 struct Day {
     scenario: Scenario,
     seconds: Vec<u32>,
@@ -39,8 +39,8 @@ impl Day {
     fn title(&self) -> String {
         let start = if self.scenario.together { "started together" } else { "started at random" };
         let jitter = if self.scenario.jitter { "with" } else { "without" };
-        let said = self.scenario.retry_after.map(|delay| format!(", `Retry-After: {}`", delay.as_secs()));
-        format!("{start}, {jitter} jitter{}", said.unwrap_or_default())
+        let retry_after = self.scenario.retry_after.map(|delay| format!(", `Retry-After: {}`", delay.as_secs()));
+        format!("{start}, {jitter} jitter{}", retry_after.unwrap_or_default())
     }
 
     fn busiest(&self, seconds: Range<usize>) -> u32 {
@@ -52,21 +52,21 @@ impl Day {
         self.seconds[seconds].iter().map(|&requests| f64::from(requests)).sum::<f64>() / length as f64
     }
 
-    /// The `number`-th renewal of a fleet that started together, counted from 1.
+    /// The `number`-th refresh of a fleet that started together, counted from 1.
     fn wave(&self, number: usize) -> u32 {
         let (first, spread) = (number * WINDOW_AT as usize, number * JITTER as usize);
         self.busiest(first..first + spread + 60)
     }
 }
 
-/// Quiet hours, long after the start and before the outages.
+/// The hours after the start and before the outages.
 const QUIET: Range<usize> = HOUR..12 * HOUR;
 
 fn after(outage: &Range<usize>) -> Range<usize> {
     outage.end..outage.end + 60
 }
 
-/// The waves that an outage leaves behind.
+/// The two hours after that minute.
 fn later(outage: &Range<usize>) -> Range<usize> {
     outage.end + 60..outage.end + 2 * HOUR
 }
@@ -102,7 +102,7 @@ fn simulate(settings: &Settings) -> Vec<Day> {
 }
 
 fn tables(days: &[Day], replicas: u32) {
-    println!("{replicas} processes, tokens of 30 min, one request a second each; token requests a second:");
+    println!("{replicas} processes, tokens of 30 min, one request per second each; token requests per second:");
     println!();
     println!(
         "| | cold start, busiest | waves 1 to 4, busiest | 1 h to 12 h, mean | busiest | busiest / mean | the day's mean | total |"
@@ -148,7 +148,7 @@ fn marks(days: &[Day], replicas: u32) {
     println!("| mark, with jitter | | at most | |");
     println!("| --- | ---: | ---: | --- |");
     for day in days.iter().filter(|day| day.scenario.jitter) {
-        // The issuer's word changes outages alone.
+        // `Retry-After` changes only the outages.
         match (day.scenario.retry_after, day.scenario.together) {
             (Some(_), _) => {}
             (None, true) => {
@@ -162,7 +162,7 @@ fn marks(days: &[Day], replicas: u32) {
         }
         for (outage, minutes) in [(&SHORT_OUTAGE, 10), (&LONG_OUTAGE, 30)] {
             let what = format!("{}, after {minutes} min of outage", day.title());
-            held(&what, f64::from(day.busiest(after(outage))), most(LONGEST_PAUSE));
+            held(&what, f64::from(day.busiest(after(outage))), most(MAX_BACKOFF));
         }
     }
 }
@@ -178,7 +178,7 @@ fn main() -> ExitCode {
     let settings = Settings {
         replicas,
         day: Duration::from_secs(24 * HOUR as u64),
-        starts_within: RENEWAL,
+        starts_within: REFRESH_PERIOD,
         outages: vec![seconds(SHORT_OUTAGE), seconds(LONG_OUTAGE)],
     };
     let days = simulate(&settings);

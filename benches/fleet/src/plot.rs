@@ -1,4 +1,4 @@
-//! The days as an SVG: each scenario over 24 hours, and two of them from near by.
+//! The days as an SVG: each scenario over 24 hours, and two of them enlarged.
 
 use std::error::Error;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::prelude::*;
 
-use crate::{Day, HOUR, JITTER, LONG_OUTAGE, LONGEST_PAUSE, SHORT_OUTAGE};
+use crate::{Day, HOUR, JITTER, LONG_OUTAGE, MAX_BACKOFF, SHORT_OUTAGE};
 
 type Drawn<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Done = Result<(), Box<dyn Error>>;
@@ -25,7 +25,7 @@ pub fn draw(file: &str, days: &[Day], replicas: u32) -> Done {
     );
     let root = root.titled(&title, ("sans-serif", 22))?;
     let panels = root.split_evenly((3, 2));
-    // Those with the issuer's word differ in nothing but their outages.
+    // The scenarios with `Retry-After` differ from the others only in the outages.
     for (panel, day) in panels.iter().zip(days).take(4) {
         whole_day(panel, day, replicas)?;
     }
@@ -35,7 +35,7 @@ pub fn draw(file: &str, days: &[Day], replicas: u32) -> Done {
         let (limit, label) = (mark(JITTER), "1.2 N / jitter width");
         let caption = format!("{}: the first waves", together.title());
         near(&panels[4], together, &caption, 300..2 * HOUR + 300, &[], limit, label)?;
-        let (limit, label) = (mark(LONGEST_PAUSE), "1.2 N / longest pause");
+        let (limit, label) = (mark(MAX_BACKOFF), "1.2 N / longest backoff");
         let caption = format!("{}: the outage of 30 min", random.title());
         let seconds = LONG_OUTAGE.start - 600..LONG_OUTAGE.end + HOUR;
         near(&panels[5], random, &caption, seconds, &[LONG_OUTAGE], limit, label)?;
@@ -48,7 +48,7 @@ fn hours(second: usize) -> f64 {
     second as f64 / HOUR as f64
 }
 
-/// The busiest second and the mean of each minute, on a scale of powers of ten.
+/// The busiest second and the mean of each minute, on a logarithmic scale.
 fn whole_day(panel: &Drawn<'_>, day: &Day, replicas: u32) -> Done {
     let top = f64::from(replicas) * 2.0;
     let mut chart = ChartBuilder::on(panel)
@@ -88,7 +88,7 @@ fn whole_day(panel: &Drawn<'_>, day: &Day, replicas: u32) -> Done {
     legend(&mut chart)
 }
 
-/// Each second by itself, on an even scale, with a mark.
+/// Each second, on a linear scale, with a mark.
 fn near(
     panel: &Drawn<'_>,
     day: &Day,

@@ -1,10 +1,10 @@
 //! A fleet of real [`TokenSource`]s on one issuer, in virtual time.
 //!
-//! Each process sends requests at random moments, one a second on average. Nearly all of them find a token and change nothing,
-//! so they are left out: after each answer of the issuer the source itself is asked, by its `status()` at later and later
-//! times, from when on a request would start a token request. The arrivals have no memory, so the first request after that
-//! moment comes one exponential draw later. Of one process in a thousand the last request before that moment is sent as well,
-//! and must start nothing.
+//! Each process sends requests at random times, one per second on average. Nearly all of them use the cached token, so the
+//! simulation omits them. After each response of the issuer it reads `status()` at later times, to find out from when on a
+//! request would start a token request. The requests are a Poisson process, so the first request after that time comes after one
+//! exponentially distributed delay. For one process in a thousand the simulation also sends the last request before that time,
+//! and asserts that it starts no token request.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,15 +16,15 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::FutureExt as _;
 use futures_util::task::noop_waker_ref;
 use tokio::sync::{mpsc, oneshot};
-use tower_bearer_auth::{Clock, Error, IssuedToken, Now, TokenState, FetchContext, TokenProvider, TokenSource};
+use tower_bearer_auth::{Clock, Error, FetchContext, IssuedToken, Now, TokenProvider, TokenSource, TokenState};
 
 pub const LIFETIME: Duration = Duration::from_secs(1_800);
 const LATENCY: Duration = Duration::from_millis(200);
 const BETWEEN_REQUESTS: Duration = Duration::from_secs(1);
-/// To this the moment is found from which on a request would start a token request.
-const EXACT_TO: Duration = Duration::from_millis(1);
+/// The precision of the time from which on a request would start a token request.
+const PRECISION: Duration = Duration::from_millis(1);
 
-/// Both clocks of the whole fleet.
+/// The two clocks of the whole fleet.
 #[derive(Clone)]
 struct Virtual {
     nanos: Arc<AtomicU64>,
@@ -44,18 +44,18 @@ impl Clock for Virtual {
     }
 }
 
-type Answer = oneshot::Sender<Result<IssuedToken, Error>>;
+type Responder = oneshot::Sender<Result<IssuedToken, Error>>;
 
-/// One process's way to the issuer: its token requests arrive at the [`World`], which answers them.
-struct Line(mpsc::UnboundedSender<Answer>);
+/// The provider of one process. The [`World`] receives its token requests and responds to them.
+struct Line(mpsc::UnboundedSender<Responder>);
 
 impl TokenProvider for Line {
     type Key = ();
 
     async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
-        let (answer, answered) = oneshot::channel();
-        self.0.send(answer).map_err(Error::transient)?;
-        answered.await.map_err(Error::transient)?
+        let (responder, response) = oneshot::channel();
+        self.0.send(responder).map_err(Error::transient)?;
+        response.await.map_err(Error::transient)?
     }
 }
 
@@ -63,24 +63,24 @@ impl TokenProvider for Line {
 pub struct Scenario {
     pub together: bool,
     pub jitter: bool,
-    /// What the issuer says while it is down; nothing where it is `None`.
+    /// The `Retry-After` of the issuer while it is down.
     pub retry_after: Option<Duration>,
 }
 
 pub struct Settings {
     pub replicas: u32,
     pub day: Duration,
-    /// Those that start at random do so within this.
+    /// The period of random starts.
     pub starts_within: Duration,
     pub outages: Vec<(Duration, Duration)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// A request that must start nothing.
+    /// A request that must not start a token request.
     Probe,
     Request,
-    Answer,
+    Response,
 }
 
 struct World<'a> {
@@ -88,7 +88,7 @@ struct World<'a> {
     retry_after: Option<Duration>,
     clock: Virtual,
     replicas: Vec<Replica>,
-    arrivals: mpsc::UnboundedReceiver<Answer>,
+    arrivals: mpsc::UnboundedReceiver<Responder>,
     events: BinaryHeap<Reverse<(Duration, Event, u32)>>,
     rng: fastrand::Rng,
     seconds: Vec<u32>,
@@ -98,7 +98,7 @@ struct World<'a> {
 
 struct Replica {
     source: TokenSource<Line>,
-    asked: Option<Answer>,
+    pending: Option<Responder>,
 }
 
 /// How many token requests arrived at the issuer in each second of the day.
@@ -119,17 +119,17 @@ impl<'a> World<'a> {
         let mut events = BinaryHeap::new();
         let replicas = (0..settings.replicas)
             .map(|number| {
-                // Without jitter all of them draw the same numbers.
+                // Without jitter all processes use the same random numbers.
                 let seed = if scenario.jitter { u64::from(number) } else { 0 };
                 let start = if scenario.together { Duration::ZERO } else { settings.starts_within.mul_f64(rng.f64()) };
                 events.push(Reverse((start + until_next_request(&mut rng), Event::Request, number)));
                 let source = TokenSource::builder(Line(line.clone()))
                     .clock(clock.clone())
                     .jitter_seed(seed)
-                    // Real time, of which any amount may pass while the issuer takes its virtual 200 ms.
+                    // This timeout is in real time. Any real time may pass during the virtual 200 ms of the issuer.
                     .fetch_timeout(Duration::from_secs(3_600))
                     .build();
-                Replica { source, asked: None }
+                Replica { source, pending: None }
             })
             .collect();
         let seconds = vec![0; usize::try_from(settings.day.as_secs()).expect("a day")];
@@ -152,14 +152,14 @@ impl<'a> World<'a> {
                 }
                 Event::Request => {
                     self.request(number);
-                    let answer = self.arrivals.recv().await.expect("a token request");
+                    let responder = self.arrivals.recv().await.expect("a token request");
                     assert!(self.arrivals.try_recv().is_err(), "two token requests");
-                    self.replicas[number as usize].asked = Some(answer);
+                    self.replicas[number as usize].pending = Some(responder);
                     self.seconds[usize::try_from(at.as_secs()).expect("a day")] += 1;
-                    self.events.push(Reverse((at + LATENCY, Event::Answer, number)));
+                    self.events.push(Reverse((at + LATENCY, Event::Response, number)));
                 }
-                Event::Answer => {
-                    self.answer(number, at).await;
+                Event::Response => {
+                    self.respond(number, at).await;
                     self.plan(number, at);
                 }
             }
@@ -167,16 +167,16 @@ impl<'a> World<'a> {
         assert!(self.probes > 0 || self.settings.replicas < 1_000, "nothing was probed");
     }
 
-    /// A request of this process, whose answer is nobody's business.
+    /// Sends a request of this process and ignores its outcome.
     fn request(&self, number: u32) {
         let mut token = self.replicas[number as usize].source.token();
         let _ = token.poll_unpin(&mut Context::from_waker(noop_waker_ref()));
     }
 
-    async fn answer(&mut self, number: u32, at: Duration) {
-        let asked_at = at - LATENCY;
-        let down = self.settings.outages.iter().any(|(from, until)| (*from..*until).contains(&asked_at));
-        let answer = if down {
+    async fn respond(&mut self, number: u32, at: Duration) {
+        let received_at = at - LATENCY;
+        let down = self.settings.outages.iter().any(|(from, until)| (*from..*until).contains(&received_at));
+        let response = if down {
             let error = Error::transient("the issuer is down");
             Err(self.retry_after.map_or(error.clone(), |delay| error.with_retry_after(delay)))
         } else {
@@ -184,14 +184,14 @@ impl<'a> World<'a> {
             IssuedToken::bearer(format!("token-{}", self.tokens)).map(|token| token.expires_in(LIFETIME))
         };
         let replica = &mut self.replicas[number as usize];
-        let landed = replica.asked.take().expect("it has asked").send(answer);
-        assert!(landed.is_ok(), "nobody waits for the answer");
+        let sent = replica.pending.take().expect("a token request").send(response);
+        assert!(sent.is_ok(), "the fetch waits for the response");
         while self.replicas[number as usize].source.stats().fetches_in_flight > 0 {
             tokio::task::yield_now().await;
         }
     }
 
-    /// Finds out when this process's next request is that starts a token request.
+    /// Finds the time of the next request of this process that starts a token request.
     fn plan(&mut self, number: u32, now: Duration) {
         let source = &self.replicas[number as usize].source;
         let starts_one = |at: Duration| {
@@ -199,13 +199,13 @@ impl<'a> World<'a> {
             let status = source.status();
             matches!(status.state, TokenState::Missing | TokenState::Stale) && status.next_try.is_none()
         };
-        // Time alone makes a request start one, and never the other way round.
+        // As time passes this changes from false to true once.
         let (mut too_early, mut late_enough) = (now, now + LIFETIME);
         assert!(
             !starts_one(too_early) && starts_one(late_enough),
-            "neither a token nor a pause, or one without an end"
+            "there is neither a token nor a backoff, or it does not end"
         );
-        while late_enough - too_early > EXACT_TO {
+        while late_enough - too_early > PRECISION {
             let middle = too_early + (late_enough - too_early) / 2;
             if starts_one(middle) {
                 late_enough = middle;

@@ -1,5 +1,6 @@
-//! Time and allocations of one stamped request, from `poll_ready` to the answer. The request is made outside of what is
-//! measured, and a first one has shown that the header arrives.
+//! Time and allocations of one stamped request, from `poll_ready` to the response.
+//!
+//! The request is created before the measurement. A first request asserts the header that arrives.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -7,7 +8,7 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use divan::{AllocProfiler, Bencher};
-use hot_path::{Answer, Bare, STAMP, Sink, USER_STAMP};
+use hot_path::{Bare, STAMP, Sink, SinkResponse, USER_STAMP};
 use http::Request;
 use tower_bearer_auth::replay;
 use tower_layer::Layer;
@@ -22,20 +23,20 @@ fn main() {
 
 fn alone<L, B>(bencher: Bencher<'_, '_>, layer: L, expected: Option<&'static str>, request: impl Fn() -> Request<B>)
 where
-    L: Layer<Sink, Service: Service<Request<B>, Response = Answer, Error: Debug>>,
+    L: Layer<Sink, Service: Service<Request<B>, Response = SinkResponse, Error: Debug>>,
 {
     let mut service = hot_path::checked(&layer, request(), expected);
     bencher.with_inputs(request).bench_local_values(|request| hot_path::send(&mut service, request));
 }
 
-/// Each request goes through a clone of its own of one service.
+/// Each request uses its own clone of one service.
 fn cloned_each<L, B>(
     bencher: Bencher<'_, '_>,
     layer: L,
     expected: &'static str,
     request: impl Fn() -> Request<B> + Sync,
 ) where
-    L: Layer<Sink, Service: Service<Request<B>, Response = Answer, Error: Debug> + Clone + Sync>,
+    L: Layer<Sink, Service: Service<Request<B>, Response = SinkResponse, Error: Debug> + Clone + Sync>,
 {
     let service = hot_path::checked(&layer, request(), Some(expected));
     bencher.with_inputs(|| (service.clone(), Some(request()))).bench_refs(|(service, request)| {
@@ -45,14 +46,14 @@ fn cloned_each<L, B>(
 }
 
 thread_local! {
-    /// The clone that this thread uses, and in which run.
+    /// The run, and the clone that this thread uses in it.
     static KEPT: RefCell<(u64, Box<dyn Any>)> = RefCell::new((0, Box::new(())));
 }
 
-/// Each thread has one clone of the service, and uses it again and again.
+/// Each thread uses one clone of the service for all of its requests.
 fn together<L, B>(bencher: Bencher<'_, '_>, layer: L, expected: &'static str, request: impl Fn() -> Request<B> + Sync)
 where
-    L: Layer<Sink, Service: Service<Request<B>, Response = Answer, Error: Debug> + Clone + Sync + 'static>,
+    L: Layer<Sink, Service: Service<Request<B>, Response = SinkResponse, Error: Debug> + Clone + Sync + 'static>,
 {
     static RUNS: AtomicU64 = AtomicU64::new(1);
     let run = RUNS.fetch_add(1, Ordering::Relaxed);
@@ -62,12 +63,12 @@ where
             if *of != run {
                 (*of, *kept) = (run, Box::new(service.clone()));
             }
-            hot_path::send(kept.downcast_mut::<L::Service>().expect("this run's own"), request)
+            hot_path::send(kept.downcast_mut::<L::Service>().expect("the clone of this run"), request)
         })
     });
 }
 
-/// The first of them is who the check expects.
+/// Starts with the user that the check expects.
 fn users(count: u64) -> impl Fn() -> Request<hot_path::Plain> + Sync {
     let turn = AtomicU64::new(0);
     move || hot_path::user(turn.fetch_add(1, Ordering::Relaxed), count)

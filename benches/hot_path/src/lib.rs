@@ -1,7 +1,7 @@
-//! One request through a service that does nothing, stamped in each of the ways that are compared.
+//! The compared ways to stamp one request, over a service that does nothing.
 //!
-//! Every way is a tower layer over the same [`Sink`]. [`checked`] sends one request through it and looks at the header that
-//! arrives, before anybody measures anything.
+//! Every way is a tower layer over the same [`Sink`]. [`checked`] sends one request and asserts the header that arrives, before
+//! a measurement starts.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -22,7 +22,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::sync::RwLock;
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
 use tower_bearer_auth::{
-    BearerAuthLayer, BoxError, Error, FromExtension, IssuedToken, FixedToken, TokenProvider, TokenSource,
+    BearerAuthLayer, BoxError, Error, FetchContext, FixedToken, FromExtension, IssuedToken, TokenProvider, TokenSource,
 };
 use tower_http::auth::AddAuthorizationLayer;
 use tower_layer::Layer;
@@ -30,15 +30,15 @@ use tower_service::Service;
 
 const ORIGIN: &str = "https://api.example.com";
 const TOKEN: &str = "opaque-token-of-43-characters-0123456789abc";
-/// What arrives where the token is [`TOKEN`].
+/// The header value with [`TOKEN`].
 pub const STAMP: &str = "Bearer opaque-token-of-43-characters-0123456789abc";
 
-pub type Answer = Response<Empty<Bytes>>;
+pub type SinkResponse = Response<Empty<Bytes>>;
 pub type Plain = Full<Bytes>;
 pub type Boxed = UnsyncBoxBody<Bytes, BoxError>;
 pub type Wrap = fn(ReplayBody<Boxed>) -> Boxed;
 
-/// The service below: it drops the request and answers 200.
+/// The inner service: it drops the request and responds with 200.
 #[derive(Clone, Copy, Debug)]
 pub struct Sink {
     expected: Option<Option<&'static str>>,
@@ -49,9 +49,9 @@ impl Sink {
 }
 
 impl<B> Service<Request<B>> for Sink {
-    type Response = Answer;
+    type Response = SinkResponse;
     type Error = Infallible;
-    type Future = Ready<Result<Answer, Infallible>>;
+    type Future = Ready<Result<SinkResponse, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -60,29 +60,29 @@ impl<B> Service<Request<B>> for Sink {
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if let Some(expected) = self.expected {
             let arrived = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-            assert_eq!(arrived, expected.map(str::as_bytes), "another header arrived");
+            assert_eq!(arrived, expected.map(str::as_bytes), "the header differs");
         }
         drop(black_box(request));
         ready(Ok(Response::new(Empty::new())))
     }
 }
 
-/// Sends one request, which nothing holds up.
-pub fn send<S, B>(service: &mut S, request: Request<B>) -> Answer
+/// Sends one request. It completes at the first poll.
+pub fn send<S, B>(service: &mut S, request: Request<B>) -> SinkResponse
 where
-    S: Service<Request<B>, Response = Answer>,
+    S: Service<Request<B>, Response = SinkResponse>,
     S::Error: Debug,
 {
     let ready = service.poll_ready(&mut Context::from_waker(noop_waker_ref()));
-    assert!(matches!(ready, Poll::Ready(Ok(()))), "the service below is always ready");
-    service.call(request).now_or_never().expect("nothing to wait for").expect("an answer")
+    assert!(matches!(ready, Poll::Ready(Ok(()))), "the inner service is always ready");
+    service.call(request).now_or_never().expect("completes at the first poll").expect("a response")
 }
 
-/// The service to measure, after one request through its twin has shown that `expected` arrives.
+/// The service to measure. First sends one request through an identical service and asserts that `expected` arrives.
 pub fn checked<L, S, B>(layer: &L, request: Request<B>, expected: Option<&'static str>) -> S
 where
     L: Layer<Sink, Service = S>,
-    S: Service<Request<B>, Response = Answer>,
+    S: Service<Request<B>, Response = SinkResponse>,
     S::Error: Debug,
 {
     send(&mut layer.layer(Sink { expected: Some(expected) }), request);
@@ -98,7 +98,7 @@ pub fn small() -> Request<Plain> {
     request(Full::from("sixteen bytes it"))
 }
 
-/// The same, in a box.
+/// The same in a box.
 pub fn boxed() -> Request<Boxed> {
     small().map(|body| body.map_err(|never| match never {}).boxed_unsync())
 }
@@ -121,12 +121,12 @@ impl<S> Layer<S> for Bare {
     }
 }
 
-/// tower-http's layer, whose token never changes.
+/// tower-http's layer with a static token.
 pub fn fixed() -> AddAuthorizationLayer {
     AddAuthorizationLayer::bearer(TOKEN)
 }
 
-/// Ours, with the token in its cache, replay of empty bodies on.
+/// This crate's layer with a cached token and the default replay setting.
 pub fn ours() -> BearerAuthLayer<FixedToken> {
     let source = TokenSource::new(FixedToken::new(TOKEN).expect("a token"));
     block_on(source.token()).expect("a token");
@@ -140,22 +140,26 @@ pub fn buffered() -> Buffered<Wrap> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct User(u64);
 
-/// An issuer of one token for each user.
+/// A provider with one token for each user.
 pub struct Users;
 
 impl TokenProvider for Users {
     type Key = FromExtension<User>;
 
-    async fn fetch(&self, FromExtension(User(number)): &FromExtension<User>) -> Result<IssuedToken, Error> {
+    async fn fetch(
+        &self,
+        FromExtension(User(number)): &FromExtension<User>,
+        _: &FetchContext,
+    ) -> Result<IssuedToken, Error> {
         let token = IssuedToken::bearer(format!("opaque-token-of-43-characters-{number:013}"))?;
         Ok(token.expires_in(Duration::from_secs(24 * 60 * 60)))
     }
 }
 
-/// What arrives for the user whom [`user`] says first.
+/// The header value for the first user of [`user`].
 pub const USER_STAMP: &str = "Bearer opaque-token-of-43-characters-0000000000000";
 
-/// Ours with so many users, each with a token in the cache.
+/// This crate's layer with `users` users. Each has a cached token.
 pub fn keyed(users: u64) -> BearerAuthLayer<Users> {
     let source = TokenSource::builder(Users).max_keys(usize::try_from(users).expect("that many keys")).build();
     block_on(async {
@@ -168,14 +172,14 @@ pub fn keyed(users: u64) -> BearerAuthLayer<Users> {
     source.layer().allow_origin(ORIGIN).expect("an origin")
 }
 
-/// The request of one of `users`, in an order that jumps about among them.
+/// A request of one of `users`, in a pseudo-random order.
 pub fn user(turn: u64, users: u64) -> Request<Plain> {
     let mut request = empty();
     request.extensions_mut().insert(User(turn.wrapping_mul(2_654_435_761) % users));
     request
 }
 
-/// What people write: the token as a string under a lock, made into a header for each request.
+/// A common hand-written layer: the token is a string under a lock, and each request formats a header from it.
 #[derive(Clone)]
 pub struct ByHand<S> {
     token: Arc<RwLock<Option<String>>>,

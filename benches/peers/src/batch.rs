@@ -1,4 +1,4 @@
-//! Many calls of one kind, prepared before they are timed.
+//! Many calls of one kind, prepared before the measurement.
 
 use std::hint::black_box;
 use std::pin::pin;
@@ -36,8 +36,8 @@ impl<R, T, M: Fn() -> R, E: Fn(R) -> T> Batch for Calls<M, E, R> {
 }
 
 impl Way {
-    /// `each` is measured, with the drop of what it returns; `make` is not. `show` does the same as `each` and says which
-    /// token was read or arrived.
+    /// `each` is measured, including the drop of its result. `make` is not measured. `show` does the same as `each` and returns
+    /// the token that was read or arrived.
     pub fn new<R: 'static, T: 'static>(
         label: &'static str,
         make: impl Fn() -> R + 'static,
@@ -47,7 +47,7 @@ impl Way {
         Self { label, batch: Box::new(Calls { make, each, ready: Vec::new() }), show: Box::new(show) }
     }
 
-    /// The token that is read or arrives.
+    /// The token that was read or arrived.
     pub fn token(&self) -> String {
         let shown = (self.show)();
         shown.strip_prefix("Bearer ").unwrap_or(&shown).to_owned()
@@ -62,10 +62,10 @@ impl Way {
     }
 }
 
-/// The outcome of a future that has nothing to wait for.
+/// The output of a future that completes at the first poll.
 pub fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => outcome,
-        Poll::Pending => panic!("the token is cached, and its reader waits all the same"),
+        Poll::Pending => panic!("the call waits although the token is cached"),
     }
 }

@@ -1,4 +1,4 @@
-//! A token endpoint and an API on a port of 127.0.0.1. What the tables say of requests is counted here.
+//! A token endpoint and an API on one port of 127.0.0.1. They count the requests of the tables.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -20,21 +20,21 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The servers have a runtime of their own, so that no experiment's end takes them along.
+/// The servers have their own runtime, so that they do not end with an experiment.
 static SERVERS: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 });
 
-/// How the token endpoint answers.
+/// What the token endpoint does.
 #[derive(Clone, Copy)]
-pub struct Answer {
+pub struct Behavior {
     pub after: Duration,
     pub status: StatusCode,
     /// `expires_in`, in seconds.
     pub lives: u64,
 }
 
-impl Answer {
+impl Behavior {
     pub fn good(after: Duration) -> Self {
         Self { after, status: StatusCode::OK, lives: 3600 }
     }
@@ -51,17 +51,17 @@ pub struct Issuer {
 }
 
 struct Shared {
-    answer: Answer,
+    behavior: Behavior,
     token_requests: watch::Sender<usize>,
     minted: Mutex<HashSet<String>>,
     revoked: Mutex<HashSet<String>>,
     sends: AtomicUsize,
     gate: Mutex<Gate>,
-    /// How often the gate has opened.
+    /// The number of times that the gate has opened.
     released: watch::Sender<usize>,
 }
 
-/// How many requests to the API are held, and how many of them have arrived.
+/// The number of API requests to hold, and the number of them that have arrived.
 #[derive(Default)]
 struct Gate {
     held: usize,
@@ -69,9 +69,9 @@ struct Gate {
 }
 
 impl Issuer {
-    pub fn start(answer: Answer) -> Self {
+    pub fn start(behavior: Behavior) -> Self {
         let shared = Arc::new(Shared {
-            answer,
+            behavior,
             token_requests: watch::Sender::new(0),
             minted: Mutex::default(),
             revoked: Mutex::default(),
@@ -93,24 +93,23 @@ impl Issuer {
         format!("http://{}", self.address)
     }
 
-    /// How many token requests have arrived.
+    /// The number of token requests.
     pub fn token_requests(&self) -> usize {
         *self.shared.token_requests.borrow()
     }
 
-    /// How many requests to the API have arrived.
+    /// The number of API requests.
     pub fn sends(&self) -> usize {
         self.shared.sends.load(Ordering::SeqCst)
     }
 
     /// Waits until a token request has arrived.
-    pub async fn asked(&self) {
+    pub async fn wait_token_request(&self) {
         let mut requests = self.shared.token_requests.subscribe();
-        requests.wait_for(|count| *count > 0).await.expect("the issuer is there");
+        requests.wait_for(|count| *count > 0).await.expect("the issuer is running");
     }
 
-    /// The API holds the next `count` requests until all of them have arrived. Then it revokes every token so far, and
-    /// lets them go on.
+    /// Holds the next `count` API requests until all of them have arrived. Then revokes every token and releases the requests.
     pub fn revoke_under(&self, count: usize) {
         *self.shared.gate.lock().expect("no panic") = Gate { held: count, arrived: 0 };
     }
@@ -132,14 +131,14 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let _ = stream.set_nodelay(true);
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(Arc::clone(&shared), request));
-            // A client that goes away is no error here.
+            let service = service_fn(move |request| respond(Arc::clone(&shared), request));
+            // A closed connection is not an error here.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(match (request.method(), request.uri().path()) {
         (&Method::POST, "/token") => shared.token(request).await,
         (&Method::GET, "/things") => shared.things(&request).await,
@@ -157,14 +156,14 @@ impl Shared {
         if request.into_body().collect().await.is_ok_and(|body| body.to_bytes().is_empty()) {
             return plain(StatusCode::BAD_REQUEST, r#"{"error":"invalid_request"}"#);
         }
-        tokio::time::sleep(self.answer.after).await;
-        if self.answer.status != StatusCode::OK {
-            return plain(self.answer.status, r#"{"error":"temporarily_unavailable"}"#);
+        tokio::time::sleep(self.behavior.after).await;
+        if self.behavior.status != StatusCode::OK {
+            return plain(self.behavior.status, r#"{"error":"temporarily_unavailable"}"#);
         }
-        // As long as the tokens of the other benchmarks: 43 characters.
+        // 43 characters, as in the other benchmarks.
         let token = format!("opaque-token-of-43-characters-{number:013}");
         self.minted.lock().expect("no panic").insert(token.clone());
-        let lives = self.answer.lives;
+        let lives = self.behavior.lives;
         plain(StatusCode::OK, format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":{lives}}}"#))
     }
 
@@ -179,15 +178,15 @@ impl Shared {
         if minted && !revoked {
             return plain(StatusCode::OK, "{}");
         }
-        let mut refusal = plain(StatusCode::UNAUTHORIZED, "{}");
+        let mut response = plain(StatusCode::UNAUTHORIZED, "{}");
         let challenge = http::HeaderValue::from_static(r#"Bearer error="invalid_token""#);
-        refusal.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        refusal
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        response
     }
 }
 
 impl Shared {
-    /// What to wait for, if the gate is closed for this request. The last one that it waits for opens it.
+    /// The signal to wait for, if the gate holds this request. The last request opens the gate.
     fn held(&self) -> Option<watch::Receiver<usize>> {
         let mut gate = self.gate.lock().expect("no panic");
         if gate.arrived == gate.held {

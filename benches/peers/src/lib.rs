@@ -1,4 +1,4 @@
-//! This crate and the published ones that do part of its job, in the same experiments.
+//! This crate and published crates with part of its functions, in the same experiments.
 
 mod batch;
 pub mod experiments;
@@ -11,9 +11,9 @@ mod wire;
 
 use peer::{ALL, Kind};
 
-/// Makes the process ready, and says which crates its arguments name: all, if there are none.
+/// Prepares the process and returns the crates that the arguments name, or all of them.
 pub fn begin() -> Vec<Kind> {
-    // Where TLS is compiled in without a choice of cryptography, it wants one, even for clear text.
+    // Some crates need a default cryptography in the process, even for HTTP without TLS.
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("the first to choose");
     silence_panics_of_peers();
     chosen()
@@ -29,7 +29,7 @@ fn chosen() -> Vec<Kind> {
     ALL.iter().copied().filter(wanted).collect()
 }
 
-/// A panic of a caller inside of a peer is an outcome here. One of this program is not.
+/// A panic of a caller inside of a peer is a result. Any other panic ends the program.
 fn silence_panics_of_peers() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

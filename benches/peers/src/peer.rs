@@ -1,4 +1,4 @@
-//! What is asked of each crate, and the list of them.
+//! What each crate must do, and the list of crates.
 
 use std::sync::Arc;
 
@@ -10,64 +10,65 @@ use crate::issuer::Issuer;
 use crate::peers;
 use crate::wire::BoxError;
 
-/// One crate, set up as its documentation says, with its defaults, against one issuer.
+/// One crate with one issuer. It is set up as its documentation says, with its defaults.
 #[async_trait]
 pub trait Peer: Send + Sync {
-    /// What a caller has to send: waits for a token where there is none.
+    /// Returns a token. Waits for one if none is cached.
     async fn token(&self) -> Result<String, BoxError>;
 
-    /// Sends a request to the API. What the crate does about a refusal it does here.
+    /// Sends a request to the API, and does what the crate does after a rejection.
     async fn send(&self) -> Result<StatusCode, BoxError>;
 
-    /// The ways to read the token out of the cache, if the crate hands it out, and to put it on a request.
+    /// The ways to read the cached token, if the crate returns it, and to stamp a request.
     fn cached(&self) -> Cached;
 }
 
 pub struct Cached {
     pub read: Option<Way>,
-    /// The first is the one that does what this crate's layer does, or comes nearest to it.
+    /// The first way is the most similar to this crate's layer.
     pub stamped: Vec<Way>,
 }
 
-/// What a crate does when the API refuses its token.
+/// What a crate does when the API rejects its token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Rejections {
-    /// It asks anew and sends again.
-    Heals,
-    /// It can be told that a token was bad. Sending again is written here, once for each request.
-    Told,
-    Nothing,
+    /// It fetches a new token and replays the request.
+    Replays,
+    /// Its user reports the rejection and replays the request. The code for this is here, with one replay for each request.
+    ReplayedByUser,
+    /// It ignores the rejection.
+    Ignores,
 }
 
 impl Rejections {
-    /// What a cell of the table says of it.
+    /// The note in a cell of the table.
     pub fn note(self) -> &'static str {
         match self {
-            Self::Heals => "",
-            Self::Told => ", resent by its user",
-            Self::Nothing => ", no 401 handling",
+            Self::Replays => "",
+            Self::ReplayedByUser => ", replayed by its user",
+            Self::Ignores => ", no 401 handling",
         }
     }
 }
 
 #[derive(Clone, Copy)]
 pub struct Kind {
-    /// As on crates.io.
+    /// The name on crates.io.
     pub name: &'static str,
-    pub refusals: Rejections,
-    /// Is called inside a runtime.
+    pub rejections: Rejections,
+    /// Called inside a runtime.
     pub build: fn(&Issuer) -> Arc<dyn Peer>,
 }
 
 pub const ALL: &[Kind] = &[
-    Kind { name: "tower-bearer-auth", refusals: Rejections::Heals, build: peers::ours::build },
-    Kind { name: "cf-gears-toolkit-auth", refusals: Rejections::Heals, build: peers::cf_gears::build },
-    Kind { name: "google-cloud-auth", refusals: Rejections::Nothing, build: peers::google_cloud_auth::build },
-    Kind { name: "a2a-protocol-client", refusals: Rejections::Told, build: peers::a2a::build },
-    Kind { name: "huskarl", refusals: Rejections::Told, build: peers::huskarl::build },
-    Kind { name: "azure_core", refusals: Rejections::Heals, build: peers::azure::build },
-    Kind { name: "aws-smithy-runtime", refusals: Rejections::Nothing, build: peers::aws::build },
-    Kind { name: "gcp_auth", refusals: Rejections::Nothing, build: peers::gcp_auth::build },
+    Kind { name: "tower-bearer-auth", rejections: Rejections::Replays, build: peers::ours::build },
+    Kind { name: "cf-gears-toolkit-auth", rejections: Rejections::Replays, build: peers::cf_gears::build },
+    Kind { name: "google-cloud-auth", rejections: Rejections::Ignores, build: peers::google_cloud_auth::build },
+    Kind { name: "a2a-protocol-client", rejections: Rejections::ReplayedByUser, build: peers::a2a::build },
+    Kind { name: "huskarl", rejections: Rejections::ReplayedByUser, build: peers::huskarl::build },
+    Kind { name: "azure_core", rejections: Rejections::Replays, build: peers::azure::build },
+    Kind { name: "aws-smithy-runtime", rejections: Rejections::Ignores, build: peers::aws::build },
+    Kind { name: "gcp_auth", rejections: Rejections::Ignores, build: peers::gcp_auth::build },
 ];
 
 impl Kind {

@@ -1,4 +1,4 @@
-//! The service below a layer that is measured: it drops the request and answers 200. Its twin shows the header.
+//! The inner service of a measured layer. It drops the request and responds with 200, and can record the header.
 
 use std::future::{Ready, ready};
 use std::hint::black_box;
@@ -13,23 +13,23 @@ use http_body_util::Full;
 use tower::Service;
 
 pub struct Sink<E> {
-    seen: Option<Arc<Mutex<String>>>,
+    recorded: Option<Arc<Mutex<String>>>,
     error: PhantomData<fn() -> E>,
 }
 
 impl<E> Clone for Sink<E> {
     fn clone(&self) -> Self {
-        Self { seen: self.seen.clone(), error: PhantomData }
+        Self { recorded: self.recorded.clone(), error: PhantomData }
     }
 }
 
 impl<E> Sink<E> {
     pub fn silent() -> Self {
-        Self { seen: None, error: PhantomData }
+        Self { recorded: None, error: PhantomData }
     }
 
-    pub fn seeing(seen: &Arc<Mutex<String>>) -> Self {
-        Self { seen: Some(Arc::clone(seen)), error: PhantomData }
+    pub fn recording(header: &Arc<Mutex<String>>) -> Self {
+        Self { recorded: Some(Arc::clone(header)), error: PhantomData }
     }
 }
 
@@ -43,9 +43,9 @@ impl<E> Service<Request<Full<Bytes>>> for Sink<E> {
     }
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
-        if let Some(seen) = &self.seen {
+        if let Some(recorded) = &self.recorded {
             let header = request.headers().get(AUTHORIZATION).expect("a stamp");
-            *seen.lock().expect("no panic") = header.to_str().expect("text").to_owned();
+            *recorded.lock().expect("no panic") = header.to_str().expect("text").to_owned();
         }
         drop(black_box(request));
         ready(Ok(Response::new(Full::default())))

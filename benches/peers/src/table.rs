@@ -1,16 +1,16 @@
-//! Cells and rows. A figure that was not the same in every repeat is shown as a range.
+//! Cells and rows. A figure that differs between the repeats is printed as a range.
 
 use std::fmt::Display;
 use std::time::Duration;
 
 use crate::experiments::Ended;
 use crate::experiments::impatient::{Impatient, WINDOW};
-use crate::experiments::rejection::{Refused, Twice};
+use crate::experiments::rejection::{Recovery, Twice};
 use crate::experiments::runtime::{Ends, Later};
 use crate::experiments::storm::Storm;
 use crate::peer::Kind;
 
-/// Experiments down, crates across.
+/// A table with a row for each experiment and a column for each crate.
 pub struct Table {
     head: Vec<String>,
     rows: Vec<Vec<String>>,
@@ -47,7 +47,7 @@ fn range<T: Ord + Display>(values: impl IntoIterator<Item = T>) -> String {
     }
 }
 
-/// Times differ from run to run: the middle one.
+/// The median of times.
 fn median(times: impl IntoIterator<Item = Duration>) -> String {
     let mut times: Vec<_> = times.into_iter().collect();
     times.sort_unstable();
@@ -71,12 +71,12 @@ pub fn storm(repeats: &[Storm]) -> String {
     format!("{requests} / {served} / {wall}")
 }
 
-/// Token requests / when somebody first had a token.
+/// Token requests / time of the first token.
 pub fn impatient(repeats: &[Impatient]) -> String {
     let requests = range(repeats.iter().map(|outcome| outcome.token_requests));
     let firsts: Vec<_> = repeats.iter().filter_map(|outcome| outcome.first_success).collect();
     let first = if firsts.is_empty() {
-        format!("nobody within {} s", WINDOW.as_secs())
+        format!("none within {} s", WINDOW.as_secs())
     } else if firsts.len() < repeats.len() {
         format!("{} of {} times, {}", firsts.len(), repeats.len(), median(firsts.clone()))
     } else {
@@ -85,7 +85,7 @@ pub fn impatient(repeats: &[Impatient]) -> String {
     format!("{requests} / {first}")
 }
 
-/// What a call came to, and the token requests so far.
+/// Token requests / outcome of the call.
 pub fn ends(repeats: &[Ends], of: fn(&Ends) -> &Later) -> String {
     let mut outcomes: Vec<_> = repeats.iter().map(|ends| later(of(ends))).collect();
     outcomes.sort_unstable();
@@ -98,14 +98,14 @@ fn later(later: &Later) -> String {
         Some(Ended::Ok) => "a token".to_owned(),
         Some(Ended::Failed(error)) => format!("error: {error}"),
         Some(Ended::Panicked) => "**panic in the caller**".to_owned(),
-        Some(Ended::Gone) => "the task was gone".to_owned(),
+        Some(Ended::Aborted) => "the task was aborted".to_owned(),
         None => "**hangs**".to_owned(),
     };
     format!("{} / {ended}", later.token_requests)
 }
 
 /// Recovered / token requests / sends / wall time.
-pub fn refused(repeats: &[Twice], of: fn(&Twice) -> &Refused) -> String {
+pub fn recovery(repeats: &[Twice], of: fn(&Twice) -> &Recovery) -> String {
     format!(
         "{} / {} / {} / {}",
         range(repeats.iter().map(|twice| of(twice).recovered)),
@@ -118,7 +118,7 @@ pub fn refused(repeats: &[Twice], of: fn(&Twice) -> &Refused) -> String {
 /// The ratio to this crate's time, the time itself, and allocations.
 pub fn cost(nanoseconds: f64, ours: f64, allocations: f64) -> String {
     let ratio = nanoseconds / ours;
-    // A whole number, unless something allocates now and then.
+    // Not a whole number if only some calls allocate.
     let allocations = (allocations * 10.0).round() / 10.0;
     format!("{ratio:.2} / {nanoseconds:.0} ns / {allocations}")
 }

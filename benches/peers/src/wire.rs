@@ -1,4 +1,4 @@
-//! How those peers speak HTTP that leave it to their user: a pooled client, a token request, a request to the API.
+//! HTTP for the crates that leave it to their user: a pooled client, a token request, a request to the API.
 
 use std::time::Duration;
 
@@ -32,19 +32,19 @@ pub async fn fetch(http: &Http, token_url: &str) -> Result<Minted, BoxError> {
         Request::post(token_url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(Full::from(form))?;
     let response = http.request(request).await?;
     if response.status() != StatusCode::OK {
-        return Err(format!("the token endpoint answered {}", response.status()).into());
+        return Err(format!("the token endpoint responded with {}", response.status()).into());
     }
     let body = response.into_body().collect().await?.to_bytes();
-    let answer: serde_json::Value = serde_json::from_slice(&body)?;
-    let token = answer["access_token"].as_str().ok_or("no access_token")?.to_owned();
-    let lives = Duration::from_secs(answer["expires_in"].as_u64().ok_or("no expires_in")?);
+    let response: serde_json::Value = serde_json::from_slice(&body)?;
+    let token = response["access_token"].as_str().ok_or("no access_token")?.to_owned();
+    let lives = Duration::from_secs(response["expires_in"].as_u64().ok_or("no expires_in")?);
     Ok(Minted { token, lives })
 }
 
-/// The headers that every request to the API has before it is stamped, as the other benchmarks' have.
+/// The headers of every API request before the stamp, as in the other benchmarks.
 pub const HEADERS: [(&str, &str); 2] = [("accept", "application/json"), ("user-agent", "peers")];
 
-/// A request as users of the API make it.
+/// An API request.
 pub fn things(api_origin: &str) -> Request<Full<Bytes>> {
     let request = HEADERS
         .into_iter()
@@ -52,7 +52,7 @@ pub fn things(api_origin: &str) -> Request<Full<Bytes>> {
     request.body(Full::default()).expect("a request")
 }
 
-/// Sends it with the headers that a peer made, and reads the answer to its end.
+/// Sends an API request with the headers of a crate, and reads the whole response.
 pub async fn send(http: &Http, api_origin: &str, stamp: HeaderMap) -> Result<(StatusCode, HeaderMap), BoxError> {
     let mut request = things(api_origin);
     request.headers_mut().extend(stamp);

@@ -1,4 +1,4 @@
-//! An issuer and an API that count, for the loads in `src/bin/`.
+//! An issuer and an API that count requests, for the programs in `src/bin/`.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -13,13 +13,13 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, USER_AGENT};
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
-use tower_bearer_auth::{BearerAuthLayer, Error, FromExtension, IssuedToken, FetchContext, TokenProvider, TokenSource};
+use tower_bearer_auth::{BearerAuthLayer, Error, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource};
 use tower_service::Service;
 
 pub const LATENCY: Duration = Duration::from_millis(200);
 pub const HALF_AN_HOUR: Duration = Duration::from_secs(1_800);
 
-/// Makes tokens of 43 characters, each another one, or fails; after its latency.
+/// Waits for its latency, then returns a new token of 43 characters, or fails.
 #[derive(Clone)]
 pub struct Issuer {
     requests: Arc<AtomicU64>,
@@ -33,7 +33,7 @@ impl Issuer {
         Self { requests: Arc::default(), latency, lifetime, up }
     }
 
-    /// How many token requests it has seen.
+    /// The number of token requests.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
@@ -64,42 +64,47 @@ pub fn layer(source: &TokenSource<Issuer>) -> BearerAuthLayer<Issuer> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct User(pub u64);
 
-/// An issuer of one token for each user, at once.
+/// A provider with one token for each user and no latency.
 pub struct Users;
 
 impl TokenProvider for Users {
     type Key = FromExtension<User>;
 
-    async fn fetch(&self, FromExtension(User(number)): &FromExtension<User>) -> Result<IssuedToken, Error> {
+    async fn fetch(
+        &self,
+        FromExtension(User(number)): &FromExtension<User>,
+        _: &FetchContext,
+    ) -> Result<IssuedToken, Error> {
         Ok(IssuedToken::bearer(token(*number))?.expires_in(24 * 2 * HALF_AN_HOUR))
     }
 }
 
-/// The service below: it looks at the header, counts, and answers 200.
+/// The inner service: it checks the header, counts the request and responds with 200.
 #[derive(Clone, Default)]
 pub struct Api {
-    seen: Arc<AtomicU64>,
+    received: Arc<AtomicU64>,
     newest: Arc<AtomicU64>,
 }
 
 impl Api {
-    pub fn seen(&self) -> u64 {
-        self.seen.load(Ordering::Relaxed)
+    /// The number of requests.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
-    /// The number of the newest token that has arrived.
+    /// The number of the newest token that it received.
     pub fn newest(&self) -> u64 {
         self.newest.load(Ordering::Relaxed)
     }
 }
 
-pub type Answer = Response<Empty<Bytes>>;
+pub type ApiResponse = Response<Empty<Bytes>>;
 pub type Plain = Full<Bytes>;
 
 impl<B> Service<Request<B>> for Api {
-    type Response = Answer;
+    type Response = ApiResponse;
     type Error = Infallible;
-    type Future = Ready<Result<Answer, Infallible>>;
+    type Future = Ready<Result<ApiResponse, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -108,9 +113,9 @@ impl<B> Service<Request<B>> for Api {
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let number = header.and_then(|header| header.strip_prefix("Bearer opaque-token-of-43-characters-"));
-        let number = number.and_then(|number| number.parse().ok()).expect("no token of ours arrived");
+        let number = number.and_then(|number| number.parse().ok()).expect("a token of the issuer");
         self.newest.fetch_max(number, Ordering::Relaxed);
-        self.seen.fetch_add(1, Ordering::Relaxed);
+        self.received.fetch_add(1, Ordering::Relaxed);
         drop(black_box(request));
         ready(Ok(Response::new(Empty::new())))
     }

@@ -1,12 +1,12 @@
-//! The same client over loopback with a static header and with this layer, alternating: requests a second, p99 and CPU as
-//! ratios to the static header's.
+//! The same client over loopback with a static header and with this layer, in turn: requests per second, p99 and CPU, as ratios
+//! to the static header.
 //!
 //!     throughput [ROUNDS]
 //!
-//! The server has a thread, the client another. A round is one slice of 1 024 requests for each way, in an order that is drawn
-//! anew, so that what else the machine does falls on all of them; the ratios are taken within a round, and their medians over
-//! the rounds. All ways share one hyper-util client and its connections. The static header runs twice in each round: what its
-//! second row differs from 1 is what the figures cannot show.
+//! The server and the client have one thread each. A round is one slice of 1 024 requests for each way, in a new random order, so
+//! that other load on the machine affects all ways. Ratios are computed within a round, and medians over the rounds. All ways
+//! share one hyper-util client and its connections. The static header runs twice in each round. The difference of its second row
+//! from 1 is the error of the figures.
 
 mod server;
 
@@ -56,7 +56,7 @@ fn request(address: SocketAddr) -> Request<Body> {
         .expect("a request")
 }
 
-/// So many requests, of which 32 are in the air; the requests are made before.
+/// Sends one slice of requests, 32 of them in flight. The requests are created before.
 async fn slice<S>(service: &S, address: SocketAddr) -> Slice
 where
     S: Service<Request<Body>, Response = Response<Incoming>> + Clone,
@@ -64,42 +64,42 @@ where
 {
     let lanes: Vec<Vec<_>> =
         (0..IN_FLIGHT).map(|_| (0..SLICE / IN_FLIGHT).map(|_| request(address)).collect()).collect();
-    let (begun, spent) = (Instant::now(), cpu());
+    let (start, spent) = (Instant::now(), cpu());
     let lanes = lanes.into_iter().map(|requests| {
         let mut service = service.clone();
         async move {
             let mut times = Vec::with_capacity(requests.len());
             for request in requests {
-                let begun = Instant::now();
+                let start = Instant::now();
                 std::future::poll_fn(|cx| service.poll_ready(cx)).await.expect("a client");
-                let answer = service.call(request).await.expect("an answer");
-                assert_eq!(answer.status(), 200);
-                let body = answer.into_body().collect().await.expect("a body").to_bytes();
+                let response = service.call(request).await.expect("a response");
+                assert_eq!(response.status(), 200);
+                let body = response.into_body().collect().await.expect("a body").to_bytes();
                 assert!(!body.is_empty());
-                times.push(begun.elapsed());
+                times.push(start.elapsed());
             }
             times
         }
     });
     let mut times: Vec<_> = join_all(lanes).await.into_iter().flatten().collect();
-    let (took, cpu) = (begun.elapsed(), cpu() - spent);
+    let (took, cpu) = (start.elapsed(), cpu() - spent);
     times.sort_unstable();
     Slice { took, p99: times[times.len() * 99 / 100], cpu }
 }
 
-/// Of sorted numbers: the lower quartile, the median, the upper quartile.
+/// The lower quartile, the median and the upper quartile.
 fn quartiles(mut numbers: Vec<f64>) -> [f64; 3] {
     numbers.sort_unstable_by(f64::total_cmp);
     [1, 2, 3].map(|part| numbers[numbers.len() * part / 4])
 }
 
-fn told([low, median, high]: [f64; 3]) -> String {
+fn format_ratio([low, median, high]: [f64; 3]) -> String {
     format!("{median:.3} ({low:.3} to {high:.3})")
 }
 
-/// Prints the protocol's rows, and says whether the mark was met.
+/// Prints the rows of a protocol and returns whether the mark is met.
 async fn compare(name: &str, version: Version, rounds: usize) -> bool {
-    let (address, seen) = server::start(version, STAMP);
+    let (address, counts) = server::start(version, STAMP);
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let mut builder = Client::builder(TokioExecutor::new());
@@ -107,7 +107,7 @@ async fn compare(name: &str, version: Version, rounds: usize) -> bool {
 
     let source = TokenSource::new(FixedToken::new(TOKEN).expect("a token"));
     source.token().await.expect("a token");
-    // Clear text is allowed to loopback.
+    // HTTP without TLS is allowed to loopback.
     let layer = source.layer().allow_origin(&format!("http://{address}")).expect("an origin");
     let fixed = AddAuthorizationLayer::bearer(TOKEN).layer(client.clone());
     let off = layer.clone().bodies(replay::Off).layer(client.clone());
@@ -129,8 +129,8 @@ async fn compare(name: &str, version: Version, rounds: usize) -> bool {
             }
         }
     }
-    assert_eq!(seen.bad(), 0, "requests with another protocol or header arrived");
-    assert_eq!(seen.good(), (4 * SLICE * (WARM_UP + rounds)) as u64, "requests that arrived");
+    assert_eq!(counts.bad(), 0, "requests with another protocol or header arrived");
+    assert_eq!(counts.good(), (4 * SLICE * (WARM_UP + rounds)) as u64, "requests that arrived");
 
     let mut met = true;
     let median = |way: usize, of: fn(&Slice) -> Duration| {
@@ -153,9 +153,9 @@ async fn compare(name: &str, version: Version, rounds: usize) -> bool {
         }
         println!(
             " {} | {} | {} |",
-            told([high, middle, low]),
-            told(ratio(|slice| slice.p99)),
-            told(ratio(|slice| slice.cpu))
+            format_ratio([high, middle, low]),
+            format_ratio(ratio(|slice| slice.p99)),
+            format_ratio(ratio(|slice| slice.cpu))
         );
         met &= way == 1 || middle >= MARK;
     }
@@ -165,7 +165,7 @@ async fn compare(name: &str, version: Version, rounds: usize) -> bool {
 fn main() {
     let rounds = std::env::args().nth(1).map_or(500, |rounds| rounds.parse().expect("throughput [ROUNDS]"));
     println!(
-        "| protocol | way | requests a second | p99 | CPU a request | requests a second: ratio | p99: ratio | CPU: ratio |"
+        "| protocol | way | requests per second | p99 | CPU per request | requests per second: ratio | p99: ratio | CPU: ratio |"
     );
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -176,8 +176,8 @@ fn main() {
     }
     println!();
     println!(
-        "{rounds} rounds of {SLICE} requests for each way, {IN_FLIGHT} in the air; ratios to the static header within a round,"
+        "{rounds} rounds of {SLICE} requests for each way, {IN_FLIGHT} in flight; ratios to the static header within a round,"
     );
     println!("median and (lower to upper quartile); CPU is client and server together");
-    println!("mark: at least {MARK} of the static header's requests a second: {}", verdicts.join(", "));
+    println!("mark: at least {MARK} of the static header's requests per second: {}", verdicts.join(", "));
 }

@@ -1,4 +1,4 @@
-//! A server on loopback, in a thread of its own, that looks at every request: the protocol, and the header.
+//! A server on loopback with its own thread. It checks the protocol and the header of every request.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,24 +15,24 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 
-/// What it has counted.
+/// The counts of the server.
 #[derive(Clone, Default)]
-pub struct Seen {
+pub struct Counts {
     good: Arc<AtomicU64>,
     bad: Arc<AtomicU64>,
 }
 
-impl Seen {
+impl Counts {
     pub fn good(&self) -> u64 {
         self.good.load(Ordering::Relaxed)
     }
 
-    /// Requests with another protocol or header than expected.
+    /// Requests with an unexpected protocol or header.
     pub fn bad(&self) -> u64 {
         self.bad.load(Ordering::Relaxed)
     }
 
-    fn answer(&self, request: &Request<Incoming>, version: Version, stamp: &str) -> Response<Full<Bytes>> {
+    fn respond(&self, request: &Request<Incoming>, version: Version, stamp: &str) -> Response<Full<Bytes>> {
         let arrived = request.headers().get(AUTHORIZATION).is_some_and(|value| value == stamp);
         let good = arrived && request.version() == version;
         (if good { &self.good } else { &self.bad }).fetch_add(1, Ordering::Relaxed);
@@ -40,13 +40,13 @@ impl Seen {
     }
 }
 
-/// Starts it; it ends with the process.
-pub fn start(version: Version, stamp: &'static str) -> (SocketAddr, Seen) {
-    let seen = Seen::default();
+/// Starts the server. It runs until the process ends.
+pub fn start(version: Version, stamp: &'static str) -> (SocketAddr, Counts) {
+    let counts = Counts::default();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("a socket");
     let address = listener.local_addr().expect("an address");
-    let counted = seen.clone();
+    let shared = counts.clone();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let local = tokio::task::LocalSet::new();
@@ -55,14 +55,14 @@ pub fn start(version: Version, stamp: &'static str) -> (SocketAddr, Seen) {
             loop {
                 let (stream, _) = listener.accept().await.expect("a connection");
                 stream.set_nodelay(true).expect("a socket");
-                let seen = counted.clone();
+                let counts = shared.clone();
                 tokio::task::spawn_local(async move {
                     let service = service_fn(move |request: Request<Incoming>| {
-                        let answer = seen.answer(&request, version, stamp);
-                        async move { Ok::<_, Infallible>(answer) }
+                        let response = counts.respond(&request, version, stamp);
+                        async move { Ok::<_, Infallible>(response) }
                     });
                     let stream = TokioIo::new(stream);
-                    // Ends with an error where the client goes first.
+                    // It returns an error if the client closes the connection first.
                     let _ = if version == Version::HTTP_2 {
                         http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await
                     } else {
@@ -72,5 +72,5 @@ pub fn start(version: Version, stamp: &'static str) -> (SocketAddr, Seen) {
             }
         });
     });
-    (address, seen)
+    (address, counts)
 }

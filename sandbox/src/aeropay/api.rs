@@ -1,12 +1,17 @@
-//! The API: users who come and go, and money that moves once.
+//! The API: users and payments.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode, request::Parts};
+use http::{HeaderName, Method, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
-use super::{AeropayCall, Service, Version, people::Movement, responses, scopes, tokens::Actor};
-use crate::{body, issuer::path_and_query, journal::Entry, record::Verdict, response::ScriptedResponse};
+use super::{AeropayCall, Service, Version, merchant::Payment, responses, scopes, tokens::Actor};
+use crate::{
+    journal::Entry,
+    record::Verdict,
+    request::{self, path_and_query},
+    response::ScriptedResponse,
+};
 
 impl Version {
     fn token_header(self) -> HeaderName {
@@ -31,21 +36,21 @@ impl Service {
             status: None,
             code: None,
         });
-        let (body, _) = body::read(incoming).await;
+        let (body, _) = request::read_body(incoming).await;
         self.calls.amend(entry, |record| record.body = body.clone());
         self.api_gate.pass().await;
-        let answer = match self.admit(version, head, entry) {
+        let response = match self.admit(version, head, entry) {
             Ok(actor) => {
-                let scripted = self.mood.lock().script.pop_front();
+                let scripted = self.behavior.lock().script.pop_front();
                 scripted.unwrap_or_else(|| self.route(version, head, &body, &actor))
             }
-            Err(refused) => refused,
+            Err(rejection) => rejection,
         };
         self.calls.amend(entry, |record| {
-            record.status = Some(answer.status());
-            record.code = responses::code_in(&answer);
+            record.status = Some(response.status());
+            record.code = responses::code_in(&response);
         });
-        answer
+        response
     }
 
     fn admit(&self, version: Version, head: &Parts, entry: Entry) -> Result<Actor, ScriptedResponse> {
@@ -54,12 +59,12 @@ impl Service {
         };
         let judged = self.tokens.judge(&head.headers, &version.token_header());
         let mut verdict = judged.verdict;
-        let mut mood = self.mood.lock();
+        let mut behavior = self.behavior.lock();
         if verdict.is_accepted() && judged.token.as_ref().is_some_and(|(_, actor)| actor.scope() != scope) {
             verdict = Verdict::WrongScope;
         }
-        if verdict.is_accepted() && (mood.reject_always || mood.reject_next > 0) {
-            mood.reject_next = mood.reject_next.saturating_sub(1);
+        if verdict.is_accepted() && (behavior.reject_always || behavior.reject_next > 0) {
+            behavior.reject_next = behavior.reject_next.saturating_sub(1);
             verdict = Verdict::Scripted;
         }
         self.calls.amend(entry, |record| {
@@ -73,7 +78,7 @@ impl Service {
         let code = match verdict {
             Verdict::Accepted => return judged.token.map(|(_, actor)| actor).ok_or_else(responses::no_route),
             Verdict::Scripted => {
-                let scripted = mood.refusal.clone();
+                let scripted = behavior.rejection.clone();
                 return Err(scripted.unwrap_or_else(|| responses::unauthorized(version, "AP007")));
             }
             Verdict::Missing => "AP004",
@@ -96,14 +101,14 @@ impl Service {
         match (head.method.as_str(), path) {
             ("POST", "/user") => match text("email") {
                 Some(email) => {
-                    let id = self.people.enrol(email);
+                    let id = self.merchant.create_or_disconnect(email);
                     self.tokens.revoke(|_, actor| actor.user() == Some(id.as_str()));
                     done(version, json!({ "user": { "userId": id, "token": "None" } }))
                 }
                 None => missing("email"),
             },
             ("POST", "/confirmUser") => match text("userId") {
-                Some(id) if self.people.confirm(id) => done(version, json!({ "user": { "userId": id } })),
+                Some(id) if self.merchant.confirm(id) => done(version, json!({ "user": { "userId": id } })),
                 Some(_) => responses::error(version, StatusCode::OK, "AP113", "User does not exist"),
                 None => missing("userId"),
             },
@@ -112,18 +117,18 @@ impl Service {
                 version,
                 json!({
                     "fastlinkURL": "https://aerosync.example/fastlink",
-                    "token": "a-widget-s-token-and-not-the-api-s",
+                    "token": "the-token-of-the-widget",
                     "username": actor.user(),
                 }),
             ),
             ("POST" | "GET", "/reverseTransaction")
             | ("POST", "/transaction" | "/preauthTransaction" | "/payoutTransaction" | "/capturePreauthTransaction") => {
-                self.move_money(version, head, body, text("uuid"))
+                self.pay(version, head, body, text("uuid"))
             }
             ("POST", "/merchantReputation") => done(version, json!({ "error": null })),
             (_, path) => match path.strip_prefix("/transaction/idempotency/") {
-                // An empty object says "not found".
-                Some(key) => ScriptedResponse::new(StatusCode::OK).json(match self.people.moved_under(key) {
+                // An empty object means "not found".
+                Some(key) => ScriptedResponse::new(StatusCode::OK).json(match self.merchant.paid_with(key) {
                     Some(id) => json!({ "transaction": { "id": id } }).to_string(),
                     None => json!({}).to_string(),
                 }),
@@ -132,42 +137,31 @@ impl Service {
         }
     }
 
-    fn move_money(&self, version: Version, head: &Parts, body: &Bytes, uuid: Option<&str>) -> ScriptedResponse {
+    fn pay(&self, version: Version, head: &Parts, body: &Bytes, uuid: Option<&str>) -> ScriptedResponse {
         let bad = |code: &str, message: &str| responses::error(version, StatusCode::BAD_REQUEST, code, message);
-        // Version 2 looks at the header on four operations, and none of them is the capture.
-        let looked_at = version == Version::Two
+        // Version 2 reads the header in four operations. The capture is not one of them.
+        let reads_header = version == Version::Two
             && head.method == Method::POST
             && !head.uri.path().ends_with("/capturePreauthTransaction");
-        let key = match (looked_at, idempotency_key(&head.headers)) {
-            (true, Err(())) => return bad("AP1402", "Idempotency key is not valid"),
+        let key = match (reads_header, request::idempotency_key(&head.headers)) {
+            (true, Err(_)) => return bad("AP1402", "Idempotency key is not valid"),
             (true, Ok(key)) => key,
             (false, _) => uuid.filter(|_| version == Version::One),
         };
-        match (self.people.move_money(key, body), version) {
-            (Movement::Made(id), _) | (Movement::Repeated(id), Version::Two) => {
+        match (self.merchant.pay(key, body), version) {
+            (Payment::New(id), _) | (Payment::Repeated(id), Version::Two) => {
                 done(version, json!({ "transaction": { "id": id } }))
             }
-            (Movement::Repeated(_) | Movement::Differs, Version::One) => bad("AP314", "Duplicate transaction"),
-            (Movement::Differs, Version::Two) => bad("AP1400", "Idempotency key was used with another payload"),
+            (Payment::Repeated(_) | Payment::Conflict, Version::One) => bad("AP314", "Duplicate transaction"),
+            (Payment::Conflict, Version::Two) => bad("AP1400", "Idempotency key was used with another payload"),
         }
     }
 }
 
-/// A success, with the flag that version 1 has.
+/// A success. Version 1 adds a flag.
 fn done(version: Version, mut value: Value) -> ScriptedResponse {
     if version == Version::One {
         value["success"] = json!(true);
     }
     ScriptedResponse::new(StatusCode::OK).json(value.to_string())
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ()> {
-    let mut values = headers.get_all("idempotency-key").iter();
-    let Some(key) = values.next() else {
-        return Ok(None);
-    };
-    match key.to_str() {
-        Ok(key) if values.next().is_none() && crate::api::is_uuid(key) => Ok(Some(key)),
-        _ => Err(()),
-    }
 }

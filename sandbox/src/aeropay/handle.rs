@@ -1,4 +1,4 @@
-//! Steering a running instance, and asking it what it saw.
+//! Methods that control a running instance and read its records.
 
 use std::time::Duration;
 
@@ -7,46 +7,48 @@ use crate::{fault::Fault, response::ScriptedResponse};
 
 /// # Time
 impl AeropaySandbox {
-    /// Moves the sandbox's clock forward: ages every token, without waiting.
+    /// Moves the clock of the sandbox forward. All tokens age, without a wait.
     pub fn advance(&self, by: Duration) {
         self.service.tokens.advance(by);
     }
 }
 
-/// # The token endpoints' faults
+/// # Faults of the token endpoints
 impl AeropaySandbox {
-    /// Sets the lifetime of the tokens to come, in whole seconds, rounded up.
+    /// Sets the lifetime of later tokens. It is rounded up to whole seconds.
     pub fn set_lifetime(&self, lifetime: Duration) {
-        self.service.mood.lock().lifetime = lifetime;
+        self.service.behavior.lock().lifetime = lifetime;
     }
 
-    /// Sets how long a token endpoint waits before it looks at a request.
+    /// Sets how long a token endpoint waits before it processes a request.
     pub fn set_latency(&self, latency: Duration) {
-        self.service.mood.lock().latency = latency;
+        self.service.behavior.lock().latency = latency;
     }
 
-    /// Adds a fault to the queue: each token request takes one, in order of arrival. [`Fault::ExpiresIn`] is the `TTL`,
-    /// [`Fault::AccessToken`] the `token`; [`Fault::TokenType`] changes nothing.
+    /// Adds a fault to the queue. Each token request takes one fault, in the order of arrival.
+    ///
+    /// [`Fault::ExpiresIn`] changes the `TTL`, [`Fault::AccessToken`] changes the `token`, and [`Fault::TokenType`] changes nothing.
     pub fn script(&self, fault: Fault) {
         self.service.script.push(fault);
     }
 
-    /// Sets the fault of every token request that finds the queue empty.
+    /// Sets the fault of all token requests that come while the queue is empty.
     pub fn script_always(&self, fault: Fault) {
         self.service.script.always(fault);
     }
 
-    /// Forgets all faults, queued and standing.
+    /// Removes all faults, of the queue and of [`script_always`](Self::script_always).
     pub fn clear_script(&self) {
         self.service.script.clear();
     }
 
-    /// Holds token requests, read but unanswered, until [`release_issuer`](Self::release_issuer).
+    /// Holds token requests, after they are read and before there is a response, until
+    /// [`release_issuer`](Self::release_issuer).
     pub fn hold_issuer(&self) {
         self.service.issuer_gate.set_open(false);
     }
 
-    /// Lets the held token requests go on, and those to come.
+    /// Releases the held token requests. Later requests are not held.
     pub fn release_issuer(&self) {
         self.service.issuer_gate.set_open(true);
     }
@@ -57,50 +59,52 @@ impl AeropaySandbox {
     }
 }
 
-/// # The API's refusals
+/// # Rejections by the API
 impl AeropaySandbox {
-    /// Refuses, from now on, every token minted so far.
+    /// Revokes every token minted so far.
     pub fn revoke_all(&self) {
         self.service.tokens.revoke(|_, _| true);
     }
 
-    /// Refuses one token, from now on; `false` if there is none of this name.
+    /// Revokes one token. Returns `false` if there is no token with this `jti`.
     pub fn revoke(&self, jti: &str) -> bool {
         self.service.tokens.revoke(|name, _| name == jti) > 0
     }
 
-    /// Refuses, from now on, every token minted so far for this user.
+    /// Revokes every token minted so far for this user.
     pub fn revoke_user(&self, user: &str) {
         self.service.tokens.revoke(|_, actor| *actor == Actor::User(user.to_owned()));
     }
 
-    /// Refuses every token, good or not, as long as this is set.
-    pub fn reject_always(&self, refuse: bool) {
-        self.service.mood.lock().reject_always = refuse;
+    /// Sets whether every valid token is rejected. Default: `false`.
+    pub fn reject_always(&self, reject: bool) {
+        self.service.behavior.lock().reject_always = reject;
     }
 
-    /// Refuses the next `count` requests whose tokens are good: with `AP007`, inside of a 200 in version 1 and with a 401 in
-    /// version 2, or with what [`reject_with`](Self::reject_with) says.
+    /// Rejects the next `count` requests that carry a valid token.
+    ///
+    /// The response is an `AP007`, in a 200 in version 1 and in a 401 in version 2, or the response of
+    /// [`reject_with`](Self::reject_with).
     pub fn reject_next(&self, count: usize) {
-        self.service.mood.lock().reject_next = count;
+        self.service.behavior.lock().reject_next = count;
     }
 
-    /// Sets the answer that requests refused by the test get.
-    pub fn reject_with(&self, answer: ScriptedResponse) {
-        self.service.mood.lock().refusal = Some(answer);
+    /// Sets the response to requests that the test rejects.
+    pub fn reject_with(&self, response: ScriptedResponse) {
+        self.service.behavior.lock().rejection = Some(response);
     }
 
-    /// Adds an answer to the queue: each request whose token was accepted takes one, and has no other effect.
-    pub fn script_api(&self, answer: ScriptedResponse) {
-        self.service.mood.lock().script.push_back(answer);
+    /// Adds a response to the queue. Each request with an accepted token takes one response and has no other effect.
+    pub fn script_api(&self, response: ScriptedResponse) {
+        self.service.behavior.lock().script.push_back(response);
     }
 
-    /// Holds API requests, read in full and before their token is looked at, until [`release`](Self::release).
+    /// Holds API requests, after they are read and before their token is checked, until [`release`](Self::release).
     pub fn hold(&self) {
         self.service.api_gate.set_open(false);
     }
 
-    /// Lets the held requests go on, and those to come.
+    /// Releases the held requests. Later requests are not held.
     pub fn release(&self) {
         self.service.api_gate.set_open(true);
     }
@@ -113,45 +117,45 @@ impl AeropaySandbox {
 
 /// # Records
 impl AeropaySandbox {
-    /// Every request that reached a token endpoint, in order of arrival.
+    /// The requests that the token endpoints received, in the order of arrival.
     pub fn token_calls(&self) -> Vec<AeropayTokenCall> {
         self.service.token_calls.all()
     }
 
-    /// How many requests reached a token endpoint, answered or not.
+    /// The number of requests that the token endpoints received, with or without a response.
     pub fn token_call_count(&self) -> usize {
         self.service.token_calls.count()
     }
 
-    /// Waits until `count` requests have reached a token endpoint, answered or not.
+    /// Waits until the token endpoints have received `count` requests, with or without a response.
     pub async fn wait_token_calls(&self, count: usize) {
         self.service.token_calls.wait(count).await;
     }
 
-    /// Every request that reached the API, in order of arrival.
+    /// The requests that the API received, in the order of arrival.
     pub fn calls(&self) -> Vec<AeropayCall> {
         self.service.calls.all()
     }
 
-    /// How many requests reached the API, answered or not.
+    /// The number of requests that the API received, with or without a response.
     pub fn call_count(&self) -> usize {
         self.service.calls.count()
     }
 
-    /// The ids of all transactions that were made, in order; a repeated idempotency key makes no second one.
+    /// The ids of all transactions, in order. A repeated idempotency key makes no second transaction.
     pub fn transactions(&self) -> Vec<String> {
-        self.service.people.transactions()
+        self.service.merchant.transactions()
     }
 
-    /// How many connections the server accepted, before any TLS handshake.
+    /// The number of connections that the server accepted. A connection counts before its TLS handshake.
     pub fn connections(&self) -> usize {
         self.server.connections()
     }
 
-    /// Forgets requests and connection counts; tokens, users and scripts stay.
+    /// Removes the records of requests and resets the connection counts. Tokens, users and scripts stay.
     pub fn reset_records(&self) {
         self.service.token_calls.reset();
         self.service.calls.reset();
-        self.server.forget_connections();
+        self.server.reset_connections();
     }
 }

@@ -1,8 +1,8 @@
-//! An Aeropay of your own: the token endpoint and the API of both versions on one port, as the real one has them.
+//! A local Aeropay: the token endpoints and the API of both versions on one port.
 
 mod api;
 mod handle;
-mod people;
+mod merchant;
 mod record;
 mod responses;
 mod scopes;
@@ -15,14 +15,14 @@ pub use self::{
     start::{AeropaySandbox, AeropaySandboxBuilder},
 };
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use http::Request;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
-use self::{people::People, tokens::Tokens};
+use self::{merchant::Merchant, tokens::Tokens};
 use super::{
     fault::Script,
     gate::Gate,
@@ -31,7 +31,7 @@ use super::{
     server::{Handler, Reply},
 };
 
-/// Which version a path belongs to.
+/// The API version of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     One,
@@ -44,34 +44,34 @@ impl Version {
     }
 }
 
-/// What the sandbox lets in; made at random, shown by no `Debug`.
+/// The credentials that the sandbox accepts. They are random, and no `Debug` output contains them.
 struct Credentials {
     api_key: String,
     api_secret: String,
     merchant: u64,
 }
 
-/// The one server.
+/// The state of the server.
 struct Service {
     credentials: Credentials,
     tokens: Tokens,
-    people: People,
+    merchant: Merchant,
     token_calls: Journal<AeropayTokenCall>,
     calls: Journal<AeropayCall>,
     script: Script,
     issuer_gate: Gate,
     api_gate: Gate,
-    mood: Mutex<Mood>,
+    behavior: Mutex<Behavior>,
 }
 
-/// What a test may change while the server runs.
-struct Mood {
+/// What a test can change while the server runs.
+struct Behavior {
     lifetime: Duration,
     latency: Duration,
     reject_next: usize,
     reject_always: bool,
-    refusal: Option<ScriptedResponse>,
-    script: std::collections::VecDeque<ScriptedResponse>,
+    rejection: Option<ScriptedResponse>,
+    script: VecDeque<ScriptedResponse>,
 }
 
 impl Handler for Service {
@@ -81,13 +81,13 @@ impl Handler for Service {
         if matches!(head.uri.path(), "/token" | "/v2/token") {
             return self.token(version, &head, body).await;
         }
-        Reply::ScriptedResponse(self.api(version, &head, body).await.into_response())
+        Reply::Response(self.api(version, &head, body).await.into_response())
     }
 }
 
 impl Service {
-    async fn pause(&self) {
-        let latency = self.mood.lock().latency;
+    async fn wait_latency(&self) {
+        let latency = self.behavior.lock().latency;
         if !latency.is_zero() {
             sleep(latency).await;
         }

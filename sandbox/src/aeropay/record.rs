@@ -1,4 +1,4 @@
-//! What the server saw.
+//! What the server received.
 
 use std::fmt;
 
@@ -7,27 +7,27 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::record::Verdict;
 
-/// One request that reached a token endpoint, from the moment its head was read.
+/// One request that a token endpoint received. The record exists as soon as the head has been read.
 ///
-/// Its `Debug` form leaves out what may be secret: header values and the body.
+/// The `Debug` output does not contain header values or the body, because they may be secret.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct AeropayTokenCall {
-    /// `/token` or `/v2/token`, with a query if there was one.
+    /// `/token` or `/v2/token`, with the query if there is one.
     pub path: String,
     /// All headers, with their values.
     pub headers: HeaderMap,
-    /// The body, once it has been read.
+    /// The body. It is empty until the server has read it.
     pub body: Bytes,
-    /// The scope asked for, where one was named.
+    /// The requested scope, if there is one.
     pub scope: Option<String>,
-    /// The user asked for, where one was named.
+    /// The requested user, if there is one.
     pub user: Option<String>,
-    /// The status answered; `None` until then, or where nothing was ever answered.
+    /// The status of the response. `None` until there is a response.
     pub status: Option<StatusCode>,
-    /// The error code answered, where one was.
+    /// The error code of the response, if there is one.
     pub code: Option<String>,
-    /// The `jti` of the token handed out, where one was.
+    /// The `jti` of the token in the response, if there is one.
     pub jti: Option<String>,
 }
 
@@ -44,31 +44,31 @@ impl fmt::Debug for AeropayTokenCall {
     }
 }
 
-/// One request that reached the API, from the moment its head was read.
+/// One request that the API received. The record exists as soon as the head has been read.
 ///
-/// Its `Debug` form leaves out what may be secret: header values and the body.
+/// The `Debug` output does not contain header values or the body, because they may be secret.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct AeropayCall {
     /// The method, as sent.
     pub method: Method,
-    /// The path, with its query if there was one.
+    /// The path, with the query if there is one.
     pub path: String,
     /// All headers, with their values.
     pub headers: HeaderMap,
-    /// The body, as far as it has been read.
+    /// The body. It is empty until the server has read it.
     pub body: Bytes,
-    /// What was thought of the token; `None` until it was looked at.
+    /// The result of the token check. `None` until the token has been checked.
     pub verdict: Option<Verdict>,
-    /// The scope of the token, `merchant` or `userForMerchant`, where it was one that this sandbox signed.
+    /// The scope of the token, `merchant` or `userForMerchant`, if this sandbox signed it.
     pub scope: Option<String>,
-    /// The user of the token, where it was one's.
+    /// The user of the token, if it is the token of a user.
     pub user: Option<String>,
-    /// The `jti` of the token, where it was one that this sandbox signed.
+    /// The `jti` of the token, if this sandbox signed it.
     pub jti: Option<String>,
-    /// The status answered; `None` until then.
+    /// The status of the response. `None` until there is a response.
     pub status: Option<StatusCode>,
-    /// The error code answered, where one was.
+    /// The error code of the response, if there is one.
     pub code: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Errors as the two versions write them.
+//! The error formats of the two versions.
 
 use http::StatusCode;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Version;
 use crate::response::ScriptedResponse;
 
-/// An error with the glossary's text: inside of a 200 in version 1, with a status of its own in version 2.
+/// An error: in a 200 in version 1, with an error status in version 2.
 pub(super) fn error(version: Version, status: StatusCode, code: &str, message: &str) -> ScriptedResponse {
     match version {
         Version::One => ScriptedResponse::new(StatusCode::OK)
@@ -17,7 +17,7 @@ pub(super) fn error(version: Version, status: StatusCode, code: &str, message: &
     }
 }
 
-/// The same from version 1's token endpoint "and some newer endpoints".
+/// An error of the token endpoints. Version 1 uses another format there.
 pub(super) fn nested(version: Version, status: StatusCode, code: &str, message: &str) -> ScriptedResponse {
     match version {
         Version::One => ScriptedResponse::new(StatusCode::OK)
@@ -26,7 +26,7 @@ pub(super) fn nested(version: Version, status: StatusCode, code: &str, message: 
     }
 }
 
-/// What the gateway says of a route that it does not know.
+/// The response of the gateway to an unknown route.
 pub(super) fn no_route() -> ScriptedResponse {
     ScriptedResponse::message(StatusCode::FORBIDDEN, "Missing Authentication Token")
 }
@@ -43,9 +43,9 @@ pub(super) fn unauthorized(version: Version, code: &str) -> ScriptedResponse {
     error(version, StatusCode::UNAUTHORIZED, code, message)
 }
 
-/// The error code in an answer, for the record.
-pub(super) fn code_in(answer: &ScriptedResponse) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_slice(answer.bytes()).ok()?;
+/// The error code in a response, for the record.
+pub(super) fn code_in(response: &ScriptedResponse) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(response.bytes()).ok()?;
     let code = value.pointer("/error/code").or_else(|| value.get("code"))?;
     code.as_str().map(str::to_owned)
 }

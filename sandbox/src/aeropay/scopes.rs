@@ -1,8 +1,8 @@
-//! Which endpoints there are and which scope each takes: the sandbox's own reading of Aeropay's pages.
+//! The endpoints and their scopes, transcribed from the documentation of Aeropay.
 
 use super::Version;
 
-/// `u` for `userForMerchant`, `m` for `merchant`. Those of version 2 are written without their prefix.
+/// `u` is `userForMerchant`, `m` is `merchant`. The paths of version 2 have no `/v2` here.
 const TWO: &str = "
 POST user m | GET user u | POST confirmUser m | GET aggregatorCredentials u | POST linkAccountFromAggregator u |
 PATCH userBankAccount/* u | GET bankAccounts u |
@@ -24,14 +24,14 @@ POST capturePreauthTransaction m | GET reverseTransaction m | POST payoutTransac
 POST subscriptions m | POST subscriptionEnrollment u
 ";
 
-/// The scope that an endpoint takes; `None` where there is no such endpoint.
+/// The scope that an endpoint needs. `None` if there is no such endpoint.
 pub(super) fn scope(version: Version, method: &str, path: &str) -> Option<&'static str> {
     let (rows, path) = match version {
         Version::One => (ONE, path.strip_prefix('/')?),
         Version::Two => (TWO, path.strip_prefix("/v2/")?),
     };
     let given: Vec<&str> = path.split('/').collect();
-    // In the order written: a row with more plain text stands before one with less.
+    // The first match counts, so specific rows come before general ones.
     rows.split('|').find_map(|row| {
         let mut words = row.split_whitespace();
         let (wanted, template, scope) = (words.next()?, words.next()?, words.next()?);

@@ -1,10 +1,10 @@
-//! Building one instance.
+//! [`AeropaySandbox`] and its builder.
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
-use super::{Credentials, Mood, Service, people::People, tokens::Tokens};
+use super::{Behavior, Credentials, Service, merchant::Merchant, tokens::Tokens};
 use crate::{
     fault::Script,
     gate::Gate,
@@ -13,21 +13,29 @@ use crate::{
     tls::Authority,
 };
 
-/// An Aeropay of your own, with one merchant: the token endpoint and the API of both versions on one loopback port.
+/// A local Aeropay with one merchant: the token endpoints and the API of both versions on one loopback port.
 ///
-/// | request | answered |
+/// | request | response |
 /// | --- | --- |
-/// | `POST /token`, `POST /v2/token` with the fields of their version, the merchant's id as a number or a string | `{"TTL", "token"}`, a JWT signed with HS256 |
-/// | the same for a user who was not confirmed, or with wrong credentials | `AP002` |
+/// | `POST /token`, `POST /v2/token` with the fields of their version, the merchant id as a number or a string | `{"TTL", "token"}`, a JWT signed with HS256 |
+/// | the same for a user that is not confirmed, or with wrong credentials | `AP002` |
 /// | `POST /user` with an `email` | a `userId`, the same for the same address; the user is disconnected |
 /// | `POST /confirmUser` with a `userId` | the user is connected |
-/// | `GET /user`, `GET /aggregatorCredentials`, transactions, refunds and payouts | what Aeropay's pages show of them |
+/// | `GET /user`, `GET /aggregatorCredentials`, transactions, refunds and payouts | the documented response |
 /// | another endpoint of the two tables of scopes | `{"success": true}`, in version 2 `{}` |
-/// | any other route | the gateway's 403 `{"message":"Missing Authentication Token"}` |
+/// | any other route | 403 `{"message":"Missing Authentication Token"}` |
 ///
-/// Errors come inside of an HTTP 200 in version 1, and with the status of the OpenAPI description in version 2. A token that
-/// has expired is `AP007`, one that was revoked or is not this sandbox's `AP008`, one of the wrong scope `AP006`, none at all
-/// `AP004`. The tokens of a user who is disconnected are revoked, which Aeropay's pages leave open.
+/// Version 1 sends errors in an HTTP 200. Version 2 sends them with the status of the OpenAPI description.
+///
+/// | token | code |
+/// | --- | --- |
+/// | missing | `AP004` |
+/// | of the wrong scope | `AP006` |
+/// | expired | `AP007` |
+/// | revoked, or not signed by this sandbox | `AP008` |
+///
+/// When a user is disconnected, the sandbox revokes the tokens of that user. The documentation of Aeropay does not say what the
+/// real service does.
 ///
 /// Dropping it closes the port and ends every task that it started.
 pub struct AeropaySandbox {
@@ -38,7 +46,7 @@ pub struct AeropaySandbox {
 }
 
 impl AeropaySandbox {
-    /// Starts an instance with the defaults of [`builder`](Self::builder).
+    /// Starts an instance with the default settings of [`builder`](Self::builder).
     ///
     /// # Errors
     ///
@@ -47,7 +55,7 @@ impl AeropaySandbox {
         Self::builder().start().await
     }
 
-    /// Starts from: tokens of 30 minutes, no latency, TLS with HTTP/2 and HTTP/1.1.
+    /// The default settings: tokens that live for 30 minutes, no latency, TLS with HTTP/2 and HTTP/1.1.
     pub fn builder() -> AeropaySandboxBuilder {
         AeropaySandboxBuilder {
             lifetime: Duration::from_secs(1800),
@@ -57,28 +65,28 @@ impl AeropaySandbox {
         }
     }
 
-    /// Scheme, host and port, without a slash at the end.
+    /// The scheme, host and port, without a trailing slash.
     pub fn base_url(&self) -> String {
         let scheme = if self.plain { "http" } else { "https" };
         format!("{scheme}://{}", self.server.address())
     }
 
-    /// The certificate of the throw-away authority, PEM: the one root that a client must trust.
+    /// The certificate of this instance's authority, PEM. It is the only root that a client needs to trust.
     pub fn ca_pem(&self) -> &str {
         self.authority.pem()
     }
 
-    /// The merchant's API key.
+    /// The API key of the merchant.
     pub fn api_key(&self) -> &str {
         &self.service.credentials.api_key
     }
 
-    /// The merchant's API secret. It holds characters that JSON must escape.
+    /// The API secret of the merchant. It contains characters that must be escaped in JSON.
     pub fn api_secret(&self) -> &str {
         &self.service.credentials.api_secret
     }
 
-    /// The merchant's id.
+    /// The id of the merchant.
     pub fn merchant_id(&self) -> u64 {
         self.service.credentials.merchant
     }
@@ -90,7 +98,7 @@ impl fmt::Debug for AeropaySandbox {
     }
 }
 
-/// Settings of an [`AeropaySandbox`].
+/// The settings of an [`AeropaySandbox`].
 #[derive(Debug)]
 #[must_use]
 pub struct AeropaySandboxBuilder {
@@ -101,63 +109,63 @@ pub struct AeropaySandboxBuilder {
 }
 
 impl AeropaySandboxBuilder {
-    /// How long tokens live, in whole seconds, rounded up. Default: 1 800 s.
+    /// Sets how long tokens live. It is rounded up to whole seconds. Default: 30 minutes.
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// How long a token endpoint waits before it looks at a request. Default: not at all.
+    /// Sets how long a token endpoint waits before it processes a request. Default: zero.
     pub fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
     }
 
-    /// Which HTTP versions the server speaks. Default: both.
+    /// Sets the HTTP versions of the server. Default: HTTP/2 and HTTP/1.1.
     pub fn protocols(mut self, protocols: Protocols) -> Self {
         self.protocols = protocols;
         self
     }
 
-    /// Speaks HTTP without TLS, on loopback as ever.
+    /// Serves HTTP without TLS.
     pub fn plain_http(mut self) -> Self {
         self.plain = true;
         self
     }
 
-    /// Makes keys and certificates, binds a port of 127.0.0.1 and serves.
+    /// Generates keys and certificates, binds a port of 127.0.0.1 and starts the server.
     ///
     /// # Errors
     ///
-    /// Keys could not be made or the port not bound.
+    /// A key could not be generated, or the port could not be bound.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with I/O and time enabled.
+    /// Panics outside of a tokio runtime with I/O and time enabled.
     pub async fn start(self) -> io::Result<AeropaySandbox> {
         let authority = Authority::new()?;
         let random = || format!("{:032x}", fastrand::u128(..));
         let credentials = Credentials {
             api_key: random(),
-            // Characters that JSON must escape, so that a forgotten escape shows.
+            // These characters must be escaped in JSON. A client that does not escape them fails.
             api_secret: format!("s\"\\/{}", random()),
             merchant: fastrand::u64(1000..1_000_000),
         };
         let service = Arc::new(Service {
             tokens: Tokens::new(credentials.merchant),
             credentials,
-            people: People::default(),
+            merchant: Merchant::default(),
             token_calls: Journal::new(),
             calls: Journal::new(),
             script: Script::default(),
             issuer_gate: Gate::new(),
             api_gate: Gate::new(),
-            mood: Mutex::new(Mood {
+            behavior: Mutex::new(Behavior {
                 lifetime: self.lifetime,
                 latency: self.latency,
                 reject_next: 0,
                 reject_always: false,
-                refusal: None,
+                rejection: None,
                 script: std::collections::VecDeque::new(),
             }),
         });

@@ -10,9 +10,8 @@ use tokio::time::sleep;
 
 use super::{AeropayTokenCall, Credentials, Service, Version, responses, tokens::Actor};
 use crate::{
-    body,
     fault::{self, Fault},
-    issuer::path_and_query,
+    request::{self, path_and_query},
     response::ScriptedResponse,
     server::Reply,
 };
@@ -43,7 +42,7 @@ impl Service {
             code: None,
             jti: None,
         });
-        let (body, complete) = body::read(incoming).await;
+        let (body, complete) = request::read_body(incoming).await;
         let fields: Map<String, Value> = serde_json::from_slice(&body).unwrap_or_default();
         let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
         self.token_calls.amend(entry, |record| {
@@ -52,32 +51,32 @@ impl Service {
             record.user = text("userId");
         });
         self.issuer_gate.pass().await;
-        self.pause().await;
-        let (answer, jti) = match &fault {
+        self.wait_latency().await;
+        let (response, jti) = match &fault {
             Some(Fault::Hang) => pending().await,
             Some(Fault::Reset) => return Reply::Reset,
-            Some(Fault::Response(answer)) => (answer.clone(), None),
+            Some(Fault::Response(response)) => (response.clone(), None),
             _ => match self.check(version, head, &fields, complete) {
                 Ok(actor) => self.mint(actor, fault.as_ref()),
-                Err(refused) => (refused, None),
+                Err(error) => (error, None),
             },
         };
         self.token_calls.amend(entry, |record| {
-            record.status = Some(answer.status());
-            record.code = responses::code_in(&answer);
+            record.status = Some(response.status());
+            record.code = responses::code_in(&response);
             record.jti = jti;
         });
-        Reply::ScriptedResponse(match fault {
+        Reply::Response(match fault {
             Some(Fault::TruncatedBody) => {
-                let (answer, body) = fault::truncated(answer);
-                answer.into_response_with(body)
+                let (response, body) = fault::truncated(response);
+                response.into_response_with(body)
             }
-            Some(Fault::Dribble(pause)) => {
-                let (answer, body) = fault::dribbled(answer, pause);
-                sleep(pause).await;
-                answer.into_response_with(body)
+            Some(Fault::Dribble(delay)) => {
+                let (response, body) = fault::dribbled(response, delay);
+                sleep(delay).await;
+                response.into_response_with(body)
             }
-            _ => answer.into_response(),
+            _ => response.into_response(),
         })
     }
 
@@ -92,7 +91,8 @@ impl Service {
             return Err(responses::no_route());
         }
         let bad = |code: &str, message: &str| responses::error(version, StatusCode::BAD_REQUEST, code, message);
-        if !complete || fields.is_empty() || !is_plain(head) || !body::is_of_type(&head.headers, "application/json") {
+        if !complete || fields.is_empty() || !is_plain(head) || !request::is_of_type(&head.headers, "application/json")
+        {
             return Err(bad("AP700", "The body is not a JSON object"));
         }
         let (key, secret) = match version {
@@ -101,35 +101,35 @@ impl Service {
         };
         let known = ["scope", key, secret, "id", "userId"];
         for name in known {
-            let needed = name != "userId" || fields.get("scope").is_some_and(|scope| scope == "userForMerchant");
-            let there = fields.get(name).is_some_and(|value| *value != json!(""));
-            if needed && !there {
+            let is_needed = name != "userId" || fields.get("scope").is_some_and(|scope| scope == "userForMerchant");
+            let is_present = fields.get(name).is_some_and(|value| *value != json!(""));
+            if is_needed && !is_present {
                 return Err(bad("AP700", &format!("Missing required Parameter: '{name}'")));
             }
         }
-        if let Some(odd) = fields.keys().find(|name| !known.contains(&name.as_str())) {
-            return Err(bad("AP701", &format!("Improperly formatted parameter: ['{odd}']")));
+        if let Some(unknown) = fields.keys().find(|name| !known.contains(&name.as_str())) {
+            return Err(bad("AP701", &format!("Improperly formatted parameter: ['{unknown}']")));
         }
-        let refused = |message: &str| responses::nested(version, StatusCode::UNAUTHORIZED, "AP002", message);
+        let unauthorized = |message: &str| responses::nested(version, StatusCode::UNAUTHORIZED, "AP002", message);
         if !self.credentials.admit(fields, key, secret) {
-            return Err(refused("invalid API key or secret key"));
+            return Err(unauthorized("invalid API key or secret key"));
         }
         match (fields.get("scope").and_then(Value::as_str), fields.get("userId")) {
             (Some("merchant"), None) => Ok(Actor::Merchant),
-            (Some("userForMerchant"), Some(Value::String(user))) if self.people.is_confirmed(user) => {
+            (Some("userForMerchant"), Some(Value::String(user))) if self.merchant.is_confirmed(user) => {
                 Ok(Actor::User(user.clone()))
             }
             (Some("userForMerchant"), Some(Value::String(_))) => {
-                Err(refused("User ID doesn't exist or hasn't been associated with this merchant."))
+                Err(unauthorized("User ID doesn't exist or hasn't been associated with this merchant."))
             }
             (Some("userForMerchant"), _) => Err(bad("AP701", "Improperly formatted parameter: ['userId']")),
             _ => Err(bad("AP700", "Invalid scope")),
         }
     }
 
-    /// The documented answer, spoiled where a fault says so.
+    /// The documented response, with the change of `fault`.
     fn mint(&self, actor: Actor, fault: Option<&Fault>) -> (ScriptedResponse, Option<String>) {
-        let lifetime = self.mood.lock().lifetime;
+        let lifetime = self.behavior.lock().lifetime;
         let Ok((token, jti)) = self.tokens.mint(actor, lifetime) else {
             return (ScriptedResponse::new(StatusCode::INTERNAL_SERVER_ERROR), None);
         };
@@ -141,7 +141,7 @@ impl Service {
             Some(Fault::AccessToken(text)) => token.clone_from(text),
             _ => {}
         }
-        // Written by hand, for a scripted `TTL` need not be JSON at all.
+        // Built as text, because a scripted `TTL` may be invalid JSON.
         let ttl = ttl.map(|ttl| format!("\"TTL\":{ttl}"));
         let token = token.map(|token| format!("\"token\":{}", Value::from(token)));
         let fields: Vec<String> = [ttl, token].into_iter().flatten().collect();
@@ -149,7 +149,7 @@ impl Service {
     }
 }
 
-/// Neither a query nor a token: the layer must not stamp its own token call.
+/// Whether the request has neither a query nor a token. A token here means that a layer stamped its own token request.
 fn is_plain(head: &Parts) -> bool {
     let stamped =
         |headers: &HeaderMap| headers.contains_key(AUTHORIZATION) || headers.contains_key("authorizationtoken");

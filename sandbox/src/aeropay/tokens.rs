@@ -1,4 +1,4 @@
-//! Tokens: JWTs with HS256, as Aeropay's samples are, by a key made at start.
+//! Tokens: JWTs with HS256, as in the samples of Aeropay, with a key that is generated at start.
 
 use std::{collections::HashMap, io, time::Duration};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{record::Verdict, time};
 
-/// The claims of Aeropay's samples.
+/// The claims of the samples of Aeropay.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     auth: String,
@@ -25,7 +25,7 @@ struct Metadata {
     merchant_id: u64,
 }
 
-/// As whom a token lets act.
+/// The identity of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Actor {
     Merchant,
@@ -52,12 +52,12 @@ pub(super) struct Tokens {
     signing: EncodingKey,
     checking: DecodingKey,
     merchant: u64,
-    book: Mutex<Book>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Book {
-    ahead: Duration,
+struct State {
+    offset: Duration,
     issued: HashMap<String, Issued>,
 }
 
@@ -66,10 +66,10 @@ struct Issued {
     revoked: bool,
 }
 
-/// A token that has been judged.
+/// The result of a token check.
 pub(super) struct Judged {
     pub(super) verdict: Verdict,
-    /// Where the token is one of ours.
+    /// The `jti` and the identity, if this sandbox minted the token.
     pub(super) token: Option<(String, Actor)>,
 }
 
@@ -80,20 +80,20 @@ impl Tokens {
             signing: EncodingKey::from_secret(&key),
             checking: DecodingKey::from_secret(&key),
             merchant,
-            book: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
     pub(super) fn advance(&self, by: Duration) {
-        let mut book = self.book.lock();
-        book.ahead = book.ahead.saturating_add(by);
+        let mut state = self.state.lock();
+        state.offset = state.offset.saturating_add(by);
     }
 
-    /// A new token and its name. It does not end before `lifetime` has passed.
+    /// Mints a token and returns it with its `jti`. The token does not expire before `lifetime` has passed.
     pub(super) fn mint(&self, actor: Actor, lifetime: Duration) -> io::Result<(String, String)> {
-        let mut book = self.book.lock();
+        let mut state = self.state.lock();
         let jti = format!("{:032x}", fastrand::u128(..));
-        let until = book.now().saturating_add(lifetime);
+        let until = state.now().saturating_add(lifetime);
         let claims = Claims {
             auth: "1".to_owned(),
             sub: actor.scope().to_ascii_lowercase(),
@@ -103,41 +103,41 @@ impl Tokens {
             metadata: Metadata { merchant_id: self.merchant },
         };
         let text = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing);
-        book.issued.insert(jti.clone(), Issued { actor, revoked: false });
+        state.issued.insert(jti.clone(), Issued { actor, revoked: false });
         Ok((text.map_err(io::Error::other)?, jti))
     }
 
-    /// Refuses every token of these, from now on.
+    /// Revokes the tokens that `which` selects, and returns their number.
     pub(super) fn revoke(&self, which: impl Fn(&str, &Actor) -> bool) -> usize {
-        let mut book = self.book.lock();
-        let revoked = book.issued.iter_mut().filter(|(jti, issued)| which(jti, &issued.actor));
+        let mut state = self.state.lock();
+        let revoked = state.issued.iter_mut().filter(|(jti, issued)| which(jti, &issued.actor));
         revoked.map(|(_, issued)| issued.revoked = true).count()
     }
 
     pub(super) fn judge(&self, headers: &HeaderMap, name: &HeaderName) -> Judged {
-        let bare = |verdict| Judged { verdict, token: None };
+        let unknown = |verdict| Judged { verdict, token: None };
         let mut values = headers.get_all(name).iter();
         let Some(value) = values.next() else {
-            return bare(Verdict::Missing);
+            return unknown(Verdict::Missing);
         };
         if values.next().is_some() {
-            return bare(Verdict::Duplicate);
+            return unknown(Verdict::Duplicate);
         }
         let Some(token) = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")) else {
-            return bare(Verdict::Malformed);
+            return unknown(Verdict::Malformed);
         };
         let mut rules = Validation::new(Algorithm::HS256);
-        // Expiry is judged by the sandbox's own clock, which tests move.
+        // The sandbox checks the expiry with its own clock, which tests can move.
         rules.validate_exp = false;
         rules.required_spec_claims.clear();
         let Ok(read) = jsonwebtoken::decode::<Claims>(token, &self.checking, &rules) else {
-            return bare(Verdict::BadSignature);
+            return unknown(Verdict::BadSignature);
         };
-        let book = self.book.lock();
-        let Some(issued) = book.issued.get(&read.claims.jti) else {
-            return bare(Verdict::BadSignature);
+        let state = self.state.lock();
+        let Some(issued) = state.issued.get(&read.claims.jti) else {
+            return unknown(Verdict::BadSignature);
         };
-        let verdict = if book.now().as_secs() >= read.claims.exp {
+        let verdict = if state.now().as_secs() >= read.claims.exp {
             Verdict::Expired
         } else if issued.revoked {
             Verdict::Revoked
@@ -148,8 +148,8 @@ impl Tokens {
     }
 }
 
-impl Book {
+impl State {
     fn now(&self) -> Duration {
-        time::since_epoch().saturating_add(self.ahead)
+        time::since_epoch().saturating_add(self.offset)
     }
 }

@@ -1,12 +1,12 @@
-//! Sends a number of requests in one of the ways, for a counter of instructions to watch: `count WAY REQUESTS`.
+//! Sends requests in one of the compared ways, for an instruction counter: `count WAY REQUESTS`.
 //!
-//! The requests are made before. What is to be counted is [`counted_section`] alone.
+//! The requests are created first. Only [`counted_section`] is counted.
 
 use std::fmt::Debug;
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use hot_path::{Answer, Bare, STAMP, USER_STAMP};
+use hot_path::{Bare, STAMP, SinkResponse, USER_STAMP};
 use http::Request;
 use tower_bearer_auth::replay;
 use tower_layer::Layer;
@@ -17,7 +17,7 @@ const WAYS: &str = "bare static by-hand off off-clones empty cloned buffered key
 #[inline(never)]
 fn counted_section<S, B>(service: &mut S, requests: Vec<Request<B>>)
 where
-    S: Service<Request<B>, Response = Answer>,
+    S: Service<Request<B>, Response = SinkResponse>,
     S::Error: Debug,
 {
     for request in requests {
@@ -25,11 +25,11 @@ where
     }
 }
 
-/// Each request through a service that nothing was sent through before.
+/// Sends each request through an unused service.
 #[inline(never)]
 fn counted_section_of_clones<S, B>(services: Vec<S>, requests: Vec<Request<B>>)
 where
-    S: Service<Request<B>, Response = Answer>,
+    S: Service<Request<B>, Response = SinkResponse>,
     S::Error: Debug,
 {
     for (mut service, request) in services.into_iter().zip(requests) {
@@ -39,11 +39,15 @@ where
 
 fn run<L, B>(layer: L, expected: Option<&'static str>, requests: u64, request: impl Fn(u64) -> Request<B>)
 where
-    L: Layer<hot_path::Sink, Service: Service<Request<B>, Response = Answer, Error: Debug>>,
+    L: Layer<hot_path::Sink, Service: Service<Request<B>, Response = SinkResponse, Error: Debug>>,
 {
     let mut service = hot_path::checked(&layer, request(0), expected);
-    let requests = (0..requests).map(request).collect();
+    // A live block between two requests: without it, freed requests can merge into a block of more than 64 KiB, and glibc then
+    // consolidates its free lists at every free.
+    let (requests, separators): (Vec<_>, Vec<_>) =
+        (0..requests).map(|turn| (request(turn), Box::new([0_u8; 32]))).unzip();
     counted_section(&mut service, requests);
+    drop(black_box(separators));
 }
 
 fn main() -> ExitCode {
@@ -71,7 +75,7 @@ fn main() -> ExitCode {
                 run(layer, Some(USER_STAMP), n, |turn| hot_path::user(turn, users));
             }
             _ => {
-                eprintln!("count: {keyed} is none of {WAYS}");
+                eprintln!("count: {keyed} is not one of {WAYS}");
                 return ExitCode::from(2);
             }
         },

@@ -1,5 +1,5 @@
-//! The allocations of each way to read a cached token and to stamp a request: crate, way and count, a line each, for the
-//! table of the other program here. Its arguments are the same.
+//! Counts the allocations of each way to read a cached token and to stamp a request. Prints crate, way and count, one line each,
+//! for the program `peers`. The arguments are the same.
 
 use peers::experiments::cached;
 

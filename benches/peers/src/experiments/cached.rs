@@ -1,7 +1,6 @@
-//! The token is in the cache: what reading it and stamping a request with it cost one thread.
+//! The cost of reading a cached token and of stamping a request with it, on one thread.
 //!
-//! Times and allocations are taken in two processes: an allocator that counts makes every allocation slower, and there are
-//! crates here with none and with many.
+//! Times and allocations are measured in two processes, because an allocator that counts makes every allocation slower.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +8,13 @@ use tokio::runtime::Runtime;
 
 use super::user_runtime;
 use crate::batch::Way;
-use crate::issuer::{Answer, Issuer};
+use crate::issuer::{Behavior, Issuer};
 use crate::peer::Kind;
 
 const CALLS: usize = 1_000;
 const SAMPLES: usize = 201;
 
-/// What one way costs a call.
+/// The cost of one call.
 pub struct Cost {
     pub crate_name: &'static str,
     pub label: &'static str,
@@ -24,8 +23,8 @@ pub struct Cost {
     pub value: f64,
 }
 
-/// The median time of a call, in nanoseconds. All ways in turn, sample by sample, so that whatever else the machine does
-/// hits each of them.
+/// The median time of a call, in nanoseconds. The samples of all ways alternate, so that other load on the machine affects all
+/// ways.
 pub fn times(kinds: &[Kind]) -> Vec<Cost> {
     let mut bench = Bench::new(kinds);
     let _inside = bench.runtime.enter();
@@ -33,10 +32,10 @@ pub fn times(kinds: &[Kind]) -> Vec<Cost> {
     for sample in 0..=SAMPLES {
         for (known, times) in bench.ways.iter_mut().zip(&mut times) {
             known.way.prepare(CALLS);
-            let begun = Instant::now();
+            let start = Instant::now();
             known.way.run();
-            let took = begun.elapsed();
-            // The first round warms up.
+            let took = start.elapsed();
+            // The first round is a warm-up.
             if sample > 0 {
                 times.push(took);
             }
@@ -50,7 +49,7 @@ pub fn times(kinds: &[Kind]) -> Vec<Cost> {
     bench.ways.iter().zip(medians).map(|(known, value)| known.cost(value)).collect()
 }
 
-/// The allocations of a call; `count` runs what it is given and counts.
+/// The allocations of a call. `count` runs a function and counts its allocations.
 pub fn allocations(kinds: &[Kind], count: impl Fn(&mut dyn FnMut()) -> u64) -> Vec<Cost> {
     let mut bench = Bench::new(kinds);
     let _inside = bench.runtime.enter();
@@ -85,12 +84,12 @@ impl Known {
 }
 
 impl Bench {
-    /// Every way, its token cached, after a first call that showed the token of its issuer.
+    /// Every way with a cached token. A first call asserts that the token is one of its issuer.
     fn new(kinds: &[Kind]) -> Self {
         let runtime = user_runtime();
         let (mut issuers, mut ways) = (Vec::new(), Vec::new());
         for kind in kinds {
-            let issuer = Issuer::start(Answer::good(Duration::ZERO));
+            let issuer = Issuer::start(Behavior::good(Duration::ZERO));
             let peer = runtime.block_on(async {
                 let peer = (kind.build)(&issuer);
                 peer.token().await.expect("a token");
@@ -110,7 +109,7 @@ impl Bench {
 
     fn check_cached(&self, kinds: &[Kind]) {
         for (kind, issuer) in kinds.iter().zip(&self.issuers) {
-            assert_eq!(issuer.token_requests(), 1, "{} asked again: that was not the cached path", kind.name);
+            assert_eq!(issuer.token_requests(), 1, "{} made another token request", kind.name);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One file for each experiment, and what they share.
+//! One file for each experiment, and shared functions.
 
 pub mod cached;
 pub mod impatient;
@@ -16,30 +16,31 @@ use tokio::task::JoinHandle;
 use crate::issuer::Issuer;
 use crate::peer::Peer;
 
-/// How long the issuer takes, unless an experiment says otherwise.
+/// The latency of the issuer in most experiments.
 pub const FETCH: Duration = Duration::from_millis(50);
 
-/// The runtime of a user: two threads, as the servers have one of their own.
+/// The runtime of the callers, with two threads. The servers have another one.
 pub fn user_runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-/// How one call ended.
+/// The outcome of one call.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ended {
     Ok,
     Failed(String),
     Panicked,
-    /// Its task was taken away.
-    Gone,
+    /// The task was aborted.
+    Aborted,
 }
 
-/// Asks for a token in a task of its own. An `Ok` is a token of this issuer, or the run ends here.
-pub fn ask(peer: &Arc<dyn Peer>) -> JoinHandle<Result<String, String>> {
+/// Requests a token in a new task.
+pub fn request_token(peer: &Arc<dyn Peer>) -> JoinHandle<Result<String, String>> {
     let peer = Arc::clone(peer);
     tokio::spawn(async move { peer.token().await.map_err(|error| error.to_string()) })
 }
 
+/// The outcome of the task. Panics if the token is not a token of `issuer`.
 pub async fn ended(task: JoinHandle<Result<String, String>>, issuer: &Issuer) -> Ended {
     match task.await {
         Ok(Ok(token)) => {
@@ -48,6 +49,6 @@ pub async fn ended(task: JoinHandle<Result<String, String>>, issuer: &Issuer) ->
         }
         Ok(Err(error)) => Ended::Failed(error),
         Err(error) if error.is_panic() => Ended::Panicked,
-        Err(_) => Ended::Gone,
+        Err(_) => Ended::Aborted,
     }
 }

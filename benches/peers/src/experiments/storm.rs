@@ -1,4 +1,4 @@
-//! Callers that are released together, and no token in the cache.
+//! Callers that start together while no token is cached.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,20 +7,20 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::user_runtime;
-use crate::issuer::{Answer, Issuer};
+use crate::issuer::{Behavior, Issuer};
 use crate::peer::Kind;
 
-/// What a storm of callers came to.
+/// The result of a storm of callers.
 pub struct Storm {
     pub token_requests: usize,
     pub served: usize,
-    /// Those who had neither a token nor an error when the patience ended.
+    /// The callers that still waited at the end of `patience`.
     pub waiting: usize,
     pub wall: Duration,
 }
 
-pub fn run(kind: Kind, callers: usize, answer: Answer, patience: Duration) -> Storm {
-    let issuer = Issuer::start(answer);
+pub fn run(kind: Kind, callers: usize, behavior: Behavior, patience: Duration) -> Storm {
+    let issuer = Issuer::start(behavior);
     let runtime = user_runtime();
     let storm = runtime.block_on(async {
         let peer = (kind.build)(&issuer);
@@ -34,11 +34,11 @@ pub fn run(kind: Kind, callers: usize, answer: Answer, patience: Duration) -> St
             });
         }
         start.wait().await;
-        let begun = Instant::now();
-        let (mut served, mut told) = (0, 0);
+        let released_at = Instant::now();
+        let (mut served, mut finished) = (0, 0);
         let all = async {
             while let Some(outcome) = tasks.join_next().await {
-                told += 1;
+                finished += 1;
                 if let Ok(Ok(token)) = outcome {
                     assert!(issuer.has_minted(&token), "a token that is not the issuer's");
                     served += 1;
@@ -46,8 +46,8 @@ pub fn run(kind: Kind, callers: usize, answer: Answer, patience: Duration) -> St
             }
         };
         let _ = tokio::time::timeout(patience, all).await;
-        let wall = begun.elapsed();
-        Storm { token_requests: issuer.token_requests(), served, waiting: callers - told, wall }
+        let wall = released_at.elapsed();
+        Storm { token_requests: issuer.token_requests(), served, waiting: callers - finished, wall }
     });
     runtime.shutdown_background();
     storm

@@ -43,24 +43,24 @@ impl Peer for A2a {
         Ok(self.provider.access_token().await?)
     }
 
-    /// The interceptor is told of the refusal, as its client does it. It replays nothing: the second sending is a call
-    /// of its own.
+    /// Reports the rejection to the interceptor, as the client of the crate does. The interceptor replays nothing, so the replay
+    /// is a second call.
     async fn send(&self) -> Result<StatusCode, BoxError> {
         let interceptor = self.interceptor();
-        let mut sendings = 0;
+        let mut sends = 0;
         loop {
             let mut request = call();
             interceptor.before(&mut request).await?;
             let header = request.extra_headers["authorization"].parse()?;
             let stamp = HeaderMap::from_iter([(AUTHORIZATION, header)]);
             let (status, _) = wire::send(&self.http, &self.api_origin, stamp).await?;
-            sendings += 1;
-            if status != StatusCode::UNAUTHORIZED || sendings == 2 {
+            sends += 1;
+            if status != StatusCode::UNAUTHORIZED || sends == 2 {
                 return Ok(status);
             }
-            let refusal =
+            let rejection =
                 ClientError::UnexpectedStatus { status: status.as_u16(), body: String::new(), retry_after: None };
-            interceptor.on_error(&request, &refusal).await;
+            interceptor.on_error(&request, &rejection).await;
         }
     }
 

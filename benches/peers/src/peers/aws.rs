@@ -1,5 +1,4 @@
-//! aws-smithy-runtime: its lazy identity cache over an identity resolver of our own, and its bearer auth scheme. The
-//! orchestrator around them is left out.
+//! aws-smithy-runtime: its lazy identity cache over an identity resolver, and its bearer auth scheme, without the orchestrator.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -46,7 +45,7 @@ impl ResolveIdentity for Resolver {
     }
 }
 
-/// What an SDK puts together for each of its operations.
+/// The components that an SDK uses for each operation.
 struct Client {
     cache: SharedIdentityCache,
     resolver: SharedIdentityResolver,

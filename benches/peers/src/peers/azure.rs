@@ -1,5 +1,5 @@
-//! azure_core: `BearerTokenAuthorizationPolicy` over a credential of our own, which has no cache. With `OnChallenge`,
-//! without which a refused request is not sent again.
+//! azure_core: `BearerTokenAuthorizationPolicy` over a credential without a cache. It needs an `OnChallenge` to replay a rejected
+//! request.
 
 use std::sync::Arc;
 
@@ -37,12 +37,12 @@ impl TokenCredential for Credential {
     }
 }
 
-/// Asks for a token anew: the policy has forgotten the refused one.
+/// Requests a new token. The policy has removed the rejected one.
 #[derive(Debug)]
-struct Again;
+struct Reauthorize;
 
 #[async_trait]
-impl OnChallenge for Again {
+impl OnChallenge for Reauthorize {
     async fn on_challenge(
         &self,
         context: &Context,
@@ -55,7 +55,7 @@ impl OnChallenge for Again {
     }
 }
 
-/// The end of the pipeline, to the API. The policy wants https of its requests; the API here speaks http.
+/// The end of the pipeline. The policy needs https requests, and the API here serves http.
 #[derive(Debug)]
 struct ToApi {
     http: Http,
@@ -67,18 +67,18 @@ impl Policy for ToApi {
     async fn send(&self, _: &Context, request: &mut Request, _: &[Arc<dyn Policy>]) -> PolicyResult {
         let stamp = request.headers().get_str(&AUTHORIZATION)?.parse().expect("a header");
         let stamp = HeaderMap::from_iter([(http::header::AUTHORIZATION, stamp)]);
-        let (status, answer) = wire::send(&self.http, &self.api_origin, stamp)
+        let (status, response) = wire::send(&self.http, &self.api_origin, stamp)
             .await
             .map_err(|error| azure_core::Error::new(ErrorKind::Io, error))?;
         let mut headers = Headers::new();
-        if let Some(challenge) = answer.get(http::header::WWW_AUTHENTICATE) {
+        if let Some(challenge) = response.get(http::header::WWW_AUTHENTICATE) {
             headers.insert("www-authenticate", challenge.to_str().expect("text").to_owned());
         }
         Ok(AsyncRawResponse::from_bytes(status.as_u16().into(), headers, bytes::Bytes::new()))
     }
 }
 
-/// The end of a pipeline that is measured: nothing is sent.
+/// The end of a measured pipeline. It sends nothing.
 #[derive(Debug)]
 struct Nowhere;
 
@@ -100,7 +100,8 @@ pub fn build(issuer: &Issuer) -> Arc<dyn Peer> {
     let http = wire::http();
     let credential = Credential { http: http.clone(), token_url: issuer.token_url() };
     Arc::new(Azure {
-        policy: BearerTokenAuthorizationPolicy::new(Arc::new(credential), [SCOPE]).with_on_challenge(Arc::new(Again)),
+        policy: BearerTokenAuthorizationPolicy::new(Arc::new(credential), [SCOPE])
+            .with_on_challenge(Arc::new(Reauthorize)),
         api: [Arc::new(ToApi { http, api_origin: issuer.api_origin() })],
         nowhere: [Arc::new(Nowhere)],
     })
@@ -116,7 +117,7 @@ fn request() -> Request {
 
 #[async_trait]
 impl Peer for Azure {
-    /// The policy hands out no token: it is read off the request.
+    /// The policy does not return the token, so it is read from the request.
     async fn token(&self) -> Result<String, BoxError> {
         let mut request = request();
         self.policy.send(&Context::default(), &mut request, &self.nowhere).await?;
@@ -125,8 +126,8 @@ impl Peer for Azure {
     }
 
     async fn send(&self) -> Result<StatusCode, BoxError> {
-        let answer = self.policy.send(&Context::default(), &mut request(), &self.api).await?;
-        Ok(StatusCode::from_u16(answer.status().into())?)
+        let response = self.policy.send(&Context::default(), &mut request(), &self.api).await?;
+        Ok(StatusCode::from_u16(response.status().into())?)
     }
 
     fn cached(&self) -> Cached {
@@ -137,12 +138,12 @@ impl Peer for Azure {
             "policy",
             request,
             move |mut request| {
-                now(policy.send(&context, &mut request, &nowhere)).expect("an answer");
+                now(policy.send(&context, &mut request, &nowhere)).expect("a response");
                 request
             },
             move || {
                 let mut request = request();
-                now(shown.send(&Context::default(), &mut request, &shown_nowhere)).expect("an answer");
+                now(shown.send(&Context::default(), &mut request, &shown_nowhere)).expect("a response");
                 request.headers().get_str(&AUTHORIZATION).expect("a stamp").to_owned()
             },
         );

@@ -1,5 +1,5 @@
 //! cf-gears-toolkit-auth: `TokenProvider` for the client credentials grant, and its two tower layers. The one that
-//! refreshes on a 401 is the like of this crate's.
+//! refreshes on a 401 corresponds to this crate's layer.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
@@ -35,7 +35,7 @@ pub fn build(issuer: &Issuer) -> Arc<dyn Peer> {
         ..OAuthClientConfig::default()
     };
     let provider = TokenProvider::new(config).expect("good settings");
-    // Their layer wants their error type below it.
+    // The layer needs an inner service with its own error type.
     let client = ServiceBuilder::new()
         .layer(BearerAuthAutoRefreshLayer::new(provider.clone()))
         .layer(MapErrLayer::new(|error| HttpError::Transport(Box::new(error))))
@@ -91,12 +91,12 @@ where
         make,
         move |request| {
             let mut service = service.borrow_mut();
-            now(async { service.ready().await.expect("ready").call(request).await.expect("an answer") })
+            now(async { service.ready().await.expect("ready").call(request).await.expect("a response") })
         },
         move || {
-            let seen = Arc::new(Mutex::new(String::new()));
-            now(layer.layer(Sink::seeing(&seen)).oneshot(wire::things(&origin))).expect("an answer");
-            seen.lock().expect("no panic").clone()
+            let header = Arc::new(Mutex::new(String::new()));
+            now(layer.layer(Sink::recording(&header)).oneshot(wire::things(&origin))).expect("a response");
+            header.lock().expect("no panic").clone()
         },
     )
 }

@@ -1,4 +1,4 @@
-//! gcp_auth: a service account whose key file names the token endpoint. It signs an assertion for each token request.
+//! gcp_auth: a service account with a key file that names the token endpoint. It signs an assertion for each token request.
 
 use std::sync::Arc;
 use std::sync::LazyLock;
@@ -21,7 +21,7 @@ use crate::wire::{self, BoxError, Http};
 
 const SCOPES: &[&str] = &["scope"];
 
-/// It takes RSA keys alone. This one is made at start and forgotten at the end.
+/// It accepts RSA keys only. This key is generated at start.
 static KEY: LazyLock<String> = LazyLock::new(|| {
     let pair = KeyPair::generate(KeySize::Rsa2048).expect("a key");
     let der: Pkcs8V1Der<'_> = pair.as_der().expect("a key");

@@ -1,4 +1,4 @@
-//! google-cloud-auth: the credentials of a user account, whose token endpoint can be set.
+//! google-cloud-auth: the credentials of a user account, because their token endpoint can be set.
 
 use std::sync::Arc;
 

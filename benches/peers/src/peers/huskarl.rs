@@ -1,5 +1,5 @@
-//! huskarl: a client credentials grant in an `InMemoryTokenCache` under an `HttpAuthorizer`, wired as its example
-//! `cached_client` does it, over huskarl-reqwest.
+//! huskarl: an `HttpAuthorizer` with an `InMemoryTokenCache` and a client credentials grant over huskarl-reqwest, as in its example
+//! `cached_client`.
 
 use std::sync::Arc;
 
@@ -59,20 +59,19 @@ impl Peer for Huskarl {
         token(&self.authorizer).await
     }
 
-    /// The loop of its example: the answer is handed to the authorizer, and a request whose token was invalid is sent
-    /// again once.
+    /// The loop of its example: the authorizer gets each response, and a request with an invalid token is replayed once.
     async fn send(&self) -> Result<StatusCode, BoxError> {
-        let mut sendings = 0;
+        let mut sends = 0;
         loop {
             let headers = self.authorizer.get_headers(&Method::GET, &self.uri).await?;
-            let (status, answer) = wire::send(&self.http, &self.api_origin, headers).await?;
-            self.authorizer.process_response(&self.uri, &answer);
-            sendings += 1;
-            let refused = status == StatusCode::UNAUTHORIZED
-                && parse_challenges(&answer)
+            let (status, response) = wire::send(&self.http, &self.api_origin, headers).await?;
+            self.authorizer.process_response(&self.uri, &response);
+            sends += 1;
+            let is_rejected = status == StatusCode::UNAUTHORIZED
+                && parse_challenges(&response)
                     .iter()
                     .any(|challenge| challenge.error() == Some(OAuthErrorCode::InvalidToken));
-            if !refused || sendings == 2 {
+            if !is_rejected || sends == 2 {
                 return Ok(status);
             }
         }

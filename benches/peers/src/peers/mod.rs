@@ -12,7 +12,7 @@ pub mod ours;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
-/// The line that users write where a crate hands out a string.
+/// The code of a user, if the crate returns a string.
 pub fn by_hand(token: &str) -> HeaderValue {
     let mut value = HeaderValue::from_str(&format!("Bearer {token}")).expect("a token fits a header");
     value.set_sensitive(true);
@@ -23,7 +23,7 @@ pub fn stamp(token: &str) -> HeaderMap {
     HeaderMap::from_iter([(AUTHORIZATION, by_hand(token))])
 }
 
-/// The header of something stamped.
+/// The header of stamped headers.
 pub fn shown(headers: &HeaderMap) -> String {
     headers[AUTHORIZATION].to_str().expect("text").to_owned()
 }

@@ -1,4 +1,4 @@
-//! This crate: `ClientCredentials` under its layer, everything as it is by default.
+//! This crate: the layer over `ClientCredentials`, with default settings.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -86,12 +86,12 @@ where
         make,
         move |request| {
             let mut service = service.borrow_mut();
-            now(async { service.ready().await.expect("ready").call(request).await.expect("an answer") })
+            now(async { service.ready().await.expect("ready").call(request).await.expect("a response") })
         },
         move || {
-            let seen = Arc::new(Mutex::new(String::new()));
-            now(layer.layer(Sink::seeing(&seen)).oneshot(wire::things(&origin))).expect("an answer");
-            seen.lock().expect("no panic").clone()
+            let header = Arc::new(Mutex::new(String::new()));
+            now(layer.layer(Sink::recording(&header)).oneshot(wire::things(&origin))).expect("a response");
+            header.lock().expect("no panic").clone()
         },
     )
 }

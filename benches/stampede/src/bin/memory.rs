@@ -1,8 +1,8 @@
-//! Bytes that live while many wait for one token, and while many users wait for nothing.
+//! The memory of callers that wait for one token, and of idle users.
 //!
-//! Counted by the allocator: what was asked of it and not given back, without its own rounding. Each future is in a box of its
-//! own, which counts, and is polled once; the requests are made before, so that their own memory does not count, but for the
-//! head, which moves into the future. The list of boxes is made before as well.
+//! The allocator counts the requested bytes that are not freed, without its own rounding. Each future is in a box, which counts,
+//! and is polled once. The requests are created before, so their memory does not count, except for the head, which moves into
+//! the future. The list of boxes is created before as well.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -23,7 +23,7 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().expect("a runtime")
 }
 
-/// So many futures, each polled once, all of them alive; `size` is what the last of them takes itself.
+/// The memory of the futures, each polled once, and the size of one of them.
 struct Waiting {
     counted: AllocationInfo,
     size: usize,
@@ -34,13 +34,13 @@ fn wait_with<I, F: Future>(inputs: Vec<I>, issuer: &Issuer, begin: impl FnMut(I)
     let mut waiting: Vec<Pin<Box<F>>> = Vec::with_capacity(inputs.len());
     let mut inputs = inputs.into_iter();
     let mut counted = AllocationInfo::default();
-    // All in one poll: tokio would otherwise make its timers wait their turn.
+    // Without this, tokio's budget would delay the timers to a later poll.
     runtime().block_on(tokio::task::unconstrained(async {
         let mut cx = Context::from_waker(noop_waker_ref());
         counted = measure(|| {
             for input in &mut inputs {
                 let mut future = Box::pin(begin(input));
-                assert!(future.as_mut().poll(&mut cx).is_pending(), "there is a token");
+                assert!(future.as_mut().poll(&mut cx).is_pending(), "no token is cached");
                 waiting.push(future);
             }
         });
@@ -52,27 +52,27 @@ fn wait_with<I, F: Future>(inputs: Vec<I>, issuer: &Issuer, begin: impl FnMut(I)
     Waiting { counted, size: size_of::<F>() }
 }
 
-/// Sends one request through a layer of its own and reads what arrives, before anything is counted.
+/// Sends one request through another layer and checks what arrives, before the measurement.
 fn first_arrives<R>(bodies: R)
 where
     R: replay::Bodies<Plain>,
 {
     let (issuer, api) = (Issuer::new(LATENCY, HALF_AN_HOUR, true), Api::default());
     let mut service = stampede::layer(&TokenSource::new(issuer.clone())).bodies(bodies).layer(api.clone());
-    // The API panics where the header does not hold a token of the issuer.
-    let answer = runtime().block_on(service.call(stampede::request()));
-    assert!(answer.is_ok_and(|answer| answer.status().is_success()), "the request failed");
+    // The API panics if the header does not contain a token of the issuer.
+    let response = runtime().block_on(service.call(stampede::request()));
+    assert!(response.is_ok_and(|response| response.status().is_success()), "the request failed");
     assert_eq!(
-        (issuer.requests(), api.seen(), api.newest()),
+        (issuer.requests(), api.received(), api.newest()),
         (1, 1, 0),
-        "token requests, requests with a token, which token"
+        "token requests, requests with a token, the number of the token"
     );
 }
 
 fn waiters_of_a_source(count: usize) -> Waiting {
     let issuer = Issuer::new(LATENCY, HALF_AN_HOUR, true);
     let source = TokenSource::new(issuer.clone());
-    // The provider's first token request is in the figure: it is one.
+    // The figure includes the one token request.
     wait_with(vec![(); count], &issuer, |()| source.token())
 }
 
@@ -90,7 +90,7 @@ where
 fn idle_users() -> f64 {
     let source = TokenSource::builder(Users).max_keys(usize::try_from(USERS).expect("that many")).build();
     let runtime = runtime();
-    // The first of them pays for what is made once.
+    // The first user includes what is allocated once.
     runtime.block_on(source.warm_up_for(&FromExtension(User(0)))).expect("a token");
     let counted = measure(|| {
         runtime.block_on(async {
@@ -108,7 +108,7 @@ fn idle_users() -> f64 {
     counted.bytes_current as f64 / (USERS - 1) as f64
 }
 
-/// What a token's header value holds, wherever it is kept.
+/// The memory of the header value of a token.
 fn one_token() -> f64 {
     let secrets: Vec<String> = (0..1_000).map(stampede::token).collect();
     let mut kept = Vec::with_capacity(secrets.len());
@@ -121,7 +121,7 @@ fn verdict(bytes: f64) -> &'static str {
 }
 
 fn main() {
-    println!("| waiters | way | its future | bytes a waiter | blocks a waiter | at the peak | mark 1024 |");
+    println!("| waiters | way | its future | bytes per waiter | blocks per waiter | at the peak | mark 1024 |");
     println!("| ---: | --- | ---: | ---: | ---: | ---: | --- |");
     for count in [1_000, 10_000, 100_000] {
         let ways = [
@@ -143,7 +143,7 @@ fn main() {
     }
     let (user, token) = (idle_users(), one_token());
     println!();
-    println!("| idle users | bytes a user | of which the token | beside it | mark 1024 |");
+    println!("| idle users | bytes per user | of which the token | beside it | mark 1024 |");
     println!("| ---: | ---: | ---: | ---: | --- |");
     println!("| {USERS} | {user:.0} B | {token:.0} B | {:.0} B | {} |", user - token, verdict(user - token));
 }

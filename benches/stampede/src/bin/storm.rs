@@ -1,9 +1,9 @@
-//! Many tasks that need a token at the same moment, of which there is none: token requests, the last answer, CPU.
+//! Many tasks that need a token at the same moment while none is cached: token requests, the last result, CPU.
 //!
-//! Real time, two worker threads, on each of which half of the tasks are spawned. The clock starts before the first of them;
-//! the requests are made before. A round in which somebody asked only after the issuer had answered was no storm: who comes
-//! later is served from the cache, or may find the pause after a failure over. Such a round is repeated, but for a machine that
-//! is too busy to do better, and then the table says so.
+//! Real time, two worker threads. Half of the tasks are spawned on each thread. The time starts before the first task, and the
+//! requests are created before that. If a task starts after the issuer has responded, the round does not count: a late task uses
+//! the cache, or may come after the backoff of a failure. Such a round is repeated. On a machine that is too busy the round
+//! counts after some repeats, and the output says how many rounds did.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,21 +25,21 @@ struct Storm {
     ran: Ran,
 }
 
-/// Times count from the first task's spawning.
+/// Times since the first task was spawned.
 struct Ran {
     served: u64,
-    last_asked: Duration,
-    last_answered: Duration,
+    last_started: Duration,
+    last_finished: Duration,
     cpu: Duration,
 }
 
-/// The latest of many moments.
+/// The latest of many points in time.
 #[derive(Clone, Default)]
 struct Latest(Arc<AtomicU64>);
 
 impl Latest {
-    fn note(&self, begun: Instant) {
-        let at = u64::try_from(begun.elapsed().as_nanos()).expect("a short time");
+    fn record(&self, start: Instant) {
+        let at = u64::try_from(start.elapsed().as_nanos()).expect("a short time");
         self.0.fetch_max(at, Ordering::Relaxed);
     }
 
@@ -53,25 +53,25 @@ fn cpu() -> Duration {
     Duration::new(u64::try_from(spent.tv_sec).expect("forward"), u32::try_from(spent.tv_nsec).expect("below a second"))
 }
 
-/// A task for each input, which awaits what `wait` makes of it.
+/// Spawns a task for each input. The task awaits the future that `wait` returns.
 fn spawn_all<I, W>(runtime: &Runtime, mut inputs: Vec<I>, wait: impl Fn(I) -> W + Clone + Send + 'static) -> Ran
 where
     I: Send + 'static,
     W: Future<Output = bool> + Send + 'static,
 {
-    let (asked, answered) = (Latest::default(), Latest::default());
+    let (started, finished) = (Latest::default(), Latest::default());
     let half = inputs.split_off(inputs.len() / 2);
-    let (begun, spent) = (Instant::now(), cpu());
+    let (start, spent) = (Instant::now(), cpu());
     let spawners = [inputs, half].map(|inputs| {
-        let (wait, asked, answered) = (wait.clone(), asked.clone(), answered.clone());
+        let (wait, started, finished) = (wait.clone(), started.clone(), finished.clone());
         runtime.spawn(async move {
             let mut tasks = Vec::with_capacity(inputs.len());
             for input in inputs {
-                let (wait, asked, answered) = (wait(input), asked.clone(), answered.clone());
+                let (wait, started, finished) = (wait(input), started.clone(), finished.clone());
                 tasks.push(tokio::spawn(async move {
-                    asked.note(begun);
+                    started.record(start);
                     let served = wait.await;
-                    answered.note(begun);
+                    finished.record(start);
                     u64::from(served)
                 }));
             }
@@ -87,18 +87,18 @@ where
         }
         served
     });
-    Ran { served, last_asked: asked.read(), last_answered: answered.read(), cpu: cpu() - spent }
+    Ran { served, last_started: started.read(), last_finished: finished.read(), cpu: cpu() - spent }
 }
 
 fn source_alone(runtime: &Runtime, waiters: usize, up: bool) -> Storm {
     let issuer = Issuer::new(LATENCY, HALF_AN_HOUR, up);
     let source = TokenSource::new(issuer.clone());
-    let asked = source.clone();
+    let shared = source.clone();
     let ran = spawn_all(runtime, vec![(); waiters], move |()| {
-        let token = asked.token();
+        let token = shared.token();
         async move { token.await.is_ok() }
     });
-    assert_eq!(source.stats().fetches, issuer.requests(), "stats() says what the issuer counted");
+    assert_eq!(source.stats().fetches, issuer.requests(), "stats() agrees with the count of the issuer");
     Storm { token_requests: issuer.requests(), ran }
 }
 
@@ -111,12 +111,12 @@ fn through_the_layer(runtime: &Runtime, waiters: usize, up: bool) -> Storm {
         let mut service = service.clone();
         async move { service.call(request).await.is_ok() }
     });
-    assert_eq!(api.seen(), ran.served, "as many arrived as were answered");
-    assert_eq!(source.stats().fetches, issuer.requests(), "stats() says what the issuer counted");
+    assert_eq!(api.received(), ran.served, "each served request arrived");
+    assert_eq!(source.stats().fetches, issuer.requests(), "stats() agrees with the count of the issuer");
     Storm { token_requests: issuer.requests(), ran }
 }
 
-/// What the tasks and the machine take by themselves.
+/// The cost of the tasks without a token.
 fn no_token_at_all(runtime: &Runtime, waiters: usize, _: bool) -> Storm {
     let ran = spawn_all(runtime, vec![(); waiters], |()| async {
         tokio::time::sleep(LATENCY).await;
@@ -140,22 +140,22 @@ fn main() {
         ("layer, failure", through_the_layer, false, 1),
     ];
     println!(
-        "| waiters | way | token requests | served | all had asked | last answer, median | best | worst | CPU a waiter |"
+        "| waiters | way | token requests | served | last start | last result, median | best | worst | CPU per waiter |"
     );
     println!("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
-    let (mut missed, mut with_latecomers) = (Vec::new(), 0);
+    let (mut missed, mut with_late_tasks) = (Vec::new(), 0);
     for waiters in [1_000, 10_000, 100_000] {
         for (name, way, up, expected) in ways {
             let mut storms = Vec::new();
             for tried in 1.. {
-                // A runtime of its own, so that none inherits the threads or the timers of the last.
+                // A new runtime, so that no round inherits threads or timers.
                 let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
                 let storm = way(&runtime, waiters, up);
-                let late = storm.ran.last_asked >= LATENCY;
+                let late = storm.ran.last_started >= LATENCY;
                 if late && tried <= MOST_TRIES - ROUNDS + storms.len() {
                     continue;
                 }
-                with_latecomers += usize::from(late);
+                with_late_tasks += usize::from(late);
                 let token_requests = storm.token_requests;
                 assert!(token_requests == expected || (late && !up), "{name}: {token_requests} token requests");
                 assert_eq!(storm.ran.served, if up { waiters as u64 } else { 0 }, "{name}: served");
@@ -164,26 +164,26 @@ fn main() {
                     break;
                 }
             }
-            storms.sort_by_key(|storm| storm.ran.last_answered);
+            storms.sort_by_key(|storm| storm.ran.last_finished);
             let (best, median, worst) = (&storms[0].ran, &storms[ROUNDS / 2].ran, &storms[ROUNDS - 1].ran);
             println!(
                 "| {waiters} | {name} | {} | {} | {} | {} | {} | {} | {:.2} µs |",
                 storms.iter().map(|storm| storm.token_requests).max().unwrap_or(0),
                 median.served,
-                milliseconds(median.last_asked),
-                milliseconds(median.last_answered),
-                milliseconds(best.last_answered),
-                milliseconds(worst.last_answered),
+                milliseconds(median.last_started),
+                milliseconds(median.last_finished),
+                milliseconds(best.last_finished),
+                milliseconds(worst.last_finished),
                 median.cpu.as_secs_f64() * 1e6 / waiters as f64,
             );
-            if expected > 0 && median.last_answered > MARK {
+            if expected > 0 && median.last_finished > MARK {
                 missed.push(format!("{waiters} waiters, {name}"));
             }
         }
     }
     println!();
-    println!("{ROUNDS} rounds of each, {with_latecomers} of them with latecomers");
-    println!("mark: one token request: met where nobody came late, or this would have stopped");
+    println!("{ROUNDS} rounds of each, {with_late_tasks} of them with late tasks");
+    println!("mark: one token request: met in all rounds without late tasks; otherwise the program would have stopped");
     let verdict = if missed.is_empty() { "met".to_owned() } else { format!("missed by {}", missed.join("; ")) };
-    println!("mark: the last answer, median, within {} ms: {verdict}", MARK.as_millis());
+    println!("mark: the last result, median, within {} ms: {verdict}", MARK.as_millis());
 }

@@ -1,0 +1,274 @@
+//! From a rejection to the replay.
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Buf as _;
+use http::header::WWW_AUTHENTICATE;
+use http::{Request, Response};
+use http_body::Body;
+use tokio::time::Sleep;
+use tower_service::Service;
+
+use super::audit::ReplayOutcome;
+use super::replay::{Bodies, Mode, Replayable, SavedRequest};
+use super::settings::Settings;
+use crate::error::{BoxError, ErrorKind, NotReplayed};
+use crate::message::Rejection;
+use crate::provider::TokenProvider;
+use crate::rt;
+use crate::source::{BudgetExhausted, Grant, Lookup, TokenWait};
+
+/// The body of a rejection is read to its end within these limits, so that its connection can be reused.
+const DRAIN_BYTES: usize = 64 * 1024;
+const DRAIN_TIME: Duration = Duration::from_millis(100);
+
+/// What happens after a rejection.
+pub(super) enum AfterRejection<S, P: TokenProvider, R: Bodies<B>, B, T> {
+    /// The caller gets the rejection.
+    Return(Response<T>),
+    Replay(Box<Replaying<S, P, R, B, T>>),
+}
+
+/// Waits for a new token, drains the rejection, and waits until the service is ready again.
+pub(super) struct Replaying<S, P: TokenProvider, R: Bodies<B>, B, T> {
+    settings: Arc<Settings<P>>,
+    bodies: R,
+    rejected: Grant<P::Key>,
+    step: Step<S, P, R::Kept, B, T>,
+}
+
+/// The steps, in order. [`Replaying::poll`] says what ends each of them.
+enum Step<S, P: TokenProvider, K, B, T> {
+    /// Waits for a new token. The rejection is unread: the caller gets it if there is no new token.
+    Refreshing {
+        wait: TokenWait<P>,
+        response: Response<T>,
+        replayable: Replayable<S, K>,
+    },
+    Refreshed {
+        grant: Grant<P::Key>,
+        response: Response<T>,
+        replayable: Replayable<S, K>,
+    },
+    Draining {
+        drain: Drain<T>,
+        grant: Grant<P::Key>,
+        service: S,
+        request: Request<B>,
+    },
+    /// The body of the rejection is dropped. The task of its connection must run before the connection is in the pool
+    /// again.
+    Yielding {
+        turn: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+        grant: Grant<P::Key>,
+        service: S,
+        request: Request<B>,
+    },
+    Readying {
+        grant: Grant<P::Key>,
+        service: S,
+        request: Request<B>,
+    },
+    /// The service is ready, but the new token has expired or was withdrawn meanwhile. Waits for the next one.
+    Restamping {
+        wait: TokenWait<P>,
+        grant: Grant<P::Key>,
+        service: S,
+        request: Request<B>,
+    },
+    Complete,
+}
+
+/// How a replay starts or ends.
+pub(super) enum Replayed<F, P: TokenProvider, T> {
+    /// There is no replay. The caller gets the rejection.
+    Return(Response<T>),
+    /// There is no replay, and the rejection is dropped already.
+    Failed(BoxError),
+    Sent(F, Grant<P::Key>),
+}
+
+impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
+    /// Reports a rejected token to the source, and starts a replay if there is a complete copy and the mode allows it.
+    pub(super) fn start(
+        settings: &Arc<Settings<P>>,
+        bodies: R,
+        response: Response<T>,
+        rejection: Rejection,
+        rejected: Grant<P::Key>,
+        replayable: Option<Replayable<S, R::Kept>>,
+    ) -> AfterRejection<S, P, R, B, T> {
+        let (replayable, outcome) = match replayable {
+            None if settings.mode == Mode::Never || R::OFF => (None, ReplayOutcome::Off),
+            None => (None, ReplayOutcome::NoCopy),
+            Some(copy) if !bodies.is_complete(&copy.request.body) => (None, ReplayOutcome::NoCopy),
+            Some(copy) if settings.mode.allows(rejection, || settings.is_idempotent(&copy.request.head)) => {
+                (Some(copy), ReplayOutcome::Made)
+            }
+            Some(_) => (None, ReplayOutcome::NotSafe),
+        };
+        let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().cloned().collect();
+        let lookup = settings.source.reject_grant(&rejected, rejection, challenges, replayable.is_some());
+        let outcome = match (replayable, lookup) {
+            (None, _) => outcome,
+            (Some(_), Err(BudgetExhausted)) => ReplayOutcome::BudgetExhausted,
+            (Some(_), Ok(Lookup::Failed(error))) => ReplayOutcome::RefreshFailed(error.kind()),
+            (Some(replayable), Ok(Lookup::Granted(grant))) => {
+                let step = Step::Refreshed { grant, response, replayable };
+                let settings = Arc::clone(settings);
+                return AfterRejection::Replay(Box::new(Self { settings, bodies, rejected, step }));
+            }
+            (Some(replayable), Ok(Lookup::Wait(wait))) => {
+                let step = Step::Refreshing { wait, response, replayable };
+                let settings = Arc::clone(settings);
+                return AfterRejection::Replay(Box::new(Self { settings, bodies, rejected, step }));
+            }
+        };
+        AfterRejection::Return(settings.audited(response, &rejected, 1, outcome))
+    }
+
+    pub(super) fn settings(&self) -> &Arc<Settings<P>> {
+        &self.settings
+    }
+
+    /// # Panics
+    ///
+    /// If it is polled after completion.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Replayed<S::Future, P, T>>
+    where
+        S: Service<Request<B>, Response = Response<T>>,
+        S::Error: Into<BoxError>,
+        T: Body,
+    {
+        let (settings, bodies) = (&self.settings, &self.bodies);
+        loop {
+            let token = match &mut self.step {
+                Step::Refreshing { wait, .. } | Step::Restamping { wait, .. } => Some(ready!(Pin::new(wait).poll(cx))),
+                Step::Draining { drain, .. } => {
+                    ready!(drain.poll(cx));
+                    None
+                }
+                Step::Yielding { turn, .. } => {
+                    ready!(turn.as_mut().poll(cx));
+                    None
+                }
+                Step::Readying { service, .. } => {
+                    if let Err(error) = ready!(service.poll_ready(cx)) {
+                        self.step = Step::Complete;
+                        return Poll::Ready(Replayed::Failed(error.into()));
+                    }
+                    None
+                }
+                Step::Refreshed { .. } => None,
+                Step::Complete => panic!("`Replaying` polled after completion"),
+            };
+            self.step = match (mem::replace(&mut self.step, Step::Complete), token) {
+                (Step::Refreshing { response, replayable, .. }, Some(Ok(grant))) => {
+                    Step::Refreshed { grant, response, replayable }
+                }
+                (Step::Refreshing { response, .. }, Some(Err(error))) => {
+                    let outcome = ReplayOutcome::RefreshFailed(error.kind());
+                    return Poll::Ready(Replayed::Return(settings.audited(response, &self.rejected, 1, outcome)));
+                }
+                (Step::Refreshed { grant, response, replayable }, _) => {
+                    // A fetch that failed puts a token back that was rejected without a reason. It is not a new token.
+                    if grant.token().generation() == self.rejected.token().generation() {
+                        let outcome = ReplayOutcome::RefreshFailed(ErrorKind::Other);
+                        return Poll::Ready(Replayed::Return(settings.audited(response, &self.rejected, 1, outcome)));
+                    }
+                    let Replayable { service, request: SavedRequest { head, body } } = replayable;
+                    // Do this before the rejection is dropped: the caller gets it if the request cannot be built.
+                    let headers = head.headers().and_then(|mut headers| {
+                        settings.stamp(&mut headers, grant.token().header_value()).is_ok().then_some(headers)
+                    });
+                    let Some((headers, body)) = headers.and_then(|headers| Some((headers, bodies.restore(body)?)))
+                    else {
+                        let response = settings.audited(response, &self.rejected, 1, ReplayOutcome::NoCopy);
+                        return Poll::Ready(Replayed::Return(response));
+                    };
+                    let request = head.into_request(headers, body);
+                    Step::Draining { drain: Drain::new(response.into_body()), grant, service, request }
+                }
+                (Step::Draining { drain, grant, service, request }, _) => {
+                    drop(drain);
+                    Step::Yielding { turn: Box::pin(tokio::task::yield_now()), grant, service, request }
+                }
+                (Step::Yielding { grant, service, request, .. }, _) => Step::Readying { grant, service, request },
+                // The token may have expired before the service was ready.
+                (Step::Readying { grant, service, request }, _) => match settings.source.newest(&grant) {
+                    Some(grant) => return Poll::Ready(replay(settings, grant, service, request)),
+                    None => {
+                        let wait = settings.source.wait(grant.key().clone());
+                        Step::Restamping { wait, grant, service, request }
+                    }
+                },
+                (Step::Restamping { grant, service, request, .. }, token) => {
+                    let grant = match token {
+                        Some(Ok(newer)) => newer,
+                        // A token of the old credentials must not be sent, even though the call then fails.
+                        Some(Err(error)) if settings.source.was_rotated(&grant) => {
+                            return Poll::Ready(Replayed::Failed(NotReplayed::new(error).into()));
+                        }
+                        // The rejection is dropped, so only the server can still respond. Let it judge the expired
+                        // token.
+                        _ => grant,
+                    };
+                    return Poll::Ready(replay(settings, grant, service, request));
+                }
+                (step, _) => step,
+            };
+        }
+    }
+}
+
+fn replay<S, P, B, T>(
+    settings: &Settings<P>,
+    grant: Grant<P::Key>,
+    mut service: S,
+    mut request: Request<B>,
+) -> Replayed<S::Future, P, T>
+where
+    S: Service<Request<B>, Response = Response<T>>,
+    P: TokenProvider,
+{
+    settings.restamp(request.headers_mut(), grant.token().header_value());
+    settings.source.report_replay();
+    Replayed::Sent(service.call(request), grant)
+}
+
+/// Reads a body to its end, within limits.
+struct Drain<T> {
+    body: Pin<Box<T>>,
+    left: usize,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T: Body> Drain<T> {
+    fn new(body: T) -> Self {
+        Self { body: Box::pin(body), left: DRAIN_BYTES, timer: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.body.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    // An empty frame counts as one byte, so that an endless series of them ends too.
+                    let read = frame.data_ref().map_or(0, |data| data.remaining()).max(1);
+                    match self.left.checked_sub(read) {
+                        Some(left) => self.left = left,
+                        None => return Poll::Ready(()),
+                    }
+                }
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        // Without timers there is no limit on the time, so do not wait at all.
+        if rt::has_passed(&mut self.timer, DRAIN_TIME, cx).unwrap_or(true) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}

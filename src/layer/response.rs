@@ -1,0 +1,63 @@
+//! The methods of [`Settings`] that read a response and add its audit.
+
+use http::Response;
+
+use super::audit::{Audit, ReplayOutcome};
+use super::settings::Settings;
+use crate::message::{Rejection, ResponseHead, accepts, take_mark};
+use crate::provider::TokenProvider;
+use crate::source::Grant;
+use crate::token::Token;
+
+/// Adds the audit of a request that was sent without a token of this layer.
+pub(super) fn audit_not_stamped<T>(response: &mut Response<T>) {
+    response.extensions_mut().insert(Audit::not_stamped());
+}
+
+impl<P: TokenProvider> Settings<P> {
+    /// Whether `response` rejects `token`. A token that the server accepts is marked as accepted.
+    pub(super) fn rejection<T>(&self, response: &mut Response<T>, token: &Token) -> Option<Rejection> {
+        let mark = take_mark(response.extensions_mut());
+        let head = ResponseHead::of(response);
+        let rejection = mark.unwrap_or_else(|| self.source.provider().rejection(&head));
+        if rejection.is_none() && !token.is_accepted() && accepts(&head) {
+            token.accept();
+        }
+        rejection
+    }
+
+    /// Reads the response to a replay. A second rejection is only reported: it uses no budget and starts no fetch.
+    pub(super) fn after_replay<T>(&self, mut response: Response<T>, grant: &Grant<P::Key>) -> Response<T> {
+        let Some(rejection) = self.rejection(&mut response, grant.token()) else {
+            return self.audited(response, grant, 2, ReplayOutcome::Made);
+        };
+        self.source.report_rejected_again(grant, rejection);
+        self.audited(response, grant, 2, ReplayOutcome::RejectedAgain)
+    }
+
+    /// Reports the outcome and adds the audit.
+    pub(super) fn audited<T>(
+        &self,
+        mut response: Response<T>,
+        grant: &Grant<P::Key>,
+        sends: u8,
+        outcome: ReplayOutcome,
+    ) -> Response<T> {
+        if let Some((label, error)) = outcome.label() {
+            self.source.report_outcome(grant, label, error);
+        }
+        self.add_audit(&mut response, grant, sends, outcome);
+        response
+    }
+
+    pub(super) fn add_audit<T>(
+        &self,
+        response: &mut Response<T>,
+        grant: &Grant<P::Key>,
+        sends: u8,
+        outcome: ReplayOutcome,
+    ) {
+        let audit = Audit::new(grant.shared_key(), grant.token().generation(), sends, outcome);
+        response.extensions_mut().insert(audit);
+    }
+}
