@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use std::fs;
 use std::future::{Ready, poll_fn, ready};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -16,8 +17,9 @@ use tower::{Layer, Service, ServiceExt};
 use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::{
     AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, ConfigError, DynProvider,
-    Error, FetchContext, FixedToken, FromExtension, IssuedToken, NotSent, Origins, PrivateKeyJwt, RequestHead,
-    ResponseHead, Secret, SigningAlgorithm, SystemClock, TokenProvider, TokenSource, aeropay, from_fn, replay,
+    Error, FetchContext, FixedToken, FromExtension, IssuedToken, NotReplayed, NotSent, Origins, PrivateKeyJwt,
+    RequestHead, ResponseHead, Secret, SigningAlgorithm, SystemClock, TokenProvider, TokenSource, aeropay, from_fn,
+    replay,
 };
 use tower_bearer_auth_sandbox::{AccessPspSandbox, AeropaySandbox, Fault, Protocols, ScriptedResponse, Verdict};
 
@@ -39,7 +41,7 @@ const NOT_PRINTED: &[&str] =
 const CRATE: [(&str, &str); 4] = [
     ("", "src/lib.rs"),
     ("token_endpoint::", "src/token_endpoint/mod.rs"),
-    ("replay::", "src/layer/replay.rs"),
+    ("replay::", "src/layer/replay/mod.rs"),
     ("aeropay::", "src/providers/aeropay/mod.rs"),
 ];
 
@@ -220,6 +222,52 @@ impl TokenProvider for Contexts {
     }
 }
 
+/// An API that rejects every token. It rotates the credentials while a replay waits for it.
+#[derive(Clone)]
+struct Rotating {
+    source: TokenSource<AccessPsp>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Service<Request<Full<Bytes>>> for Rotating {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = Ready<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if self.calls.load(Ordering::SeqCst) > 0 {
+            self.source.rotate();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let response = Response::builder().status(401).header("www-authenticate", "Bearer error=\"invalid_token\"");
+        ready(Ok(response.body(Full::default()).unwrap()))
+    }
+}
+
+/// A replay that `rotate` prevents. The issuer echoes the secrets in its third response.
+async fn not_replayed() -> NotReplayed {
+    let requests = AtomicUsize::new(0);
+    let client = TokenClient::new(tower::ServiceBuilder::new().buffer(1).service_fn(move |_: Request<Bytes>| {
+        let body = match requests.fetch_add(1, Ordering::SeqCst) {
+            0 => GOOD.to_owned(),
+            1 => GOOD.replace("issuer", "issuer2"),
+            _ => ECHO.to_owned(),
+        };
+        ready(Ok::<_, BoxError>(Response::builder().status(if body == ECHO { 400 } else { 200 }).body(body).unwrap()))
+    }));
+    let builder = AccessPsp::builder().client_id("id").client_secret(SECRET).token_api_key(ISSUER_KEY);
+    let builder = builder.token_url("https://issuer.test/token").api_origin("https://api.test");
+    let source = TokenSource::new(builder.http_client(client).build().unwrap());
+    let api = Rotating { source: source.clone(), calls: Arc::default() };
+    let request = Request::get("/").body(Full::default()).unwrap();
+    let error = source.layer().bodies(replay::Cloned).layer(api).oneshot(request).await.unwrap_err();
+    *error.downcast::<NotReplayed>().unwrap()
+}
+
 async fn print_the_rest_of_the_core(printed: &mut Printed) {
     printed.add("Secret", &Secret::new(SECRET));
     printed.add("SecretValue", &Secret::new(SECRET).load().await.unwrap());
@@ -241,6 +289,11 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
         printed.add("FetchContext", context);
         printed.add("FetchReason", &context.reason());
     }
+
+    let not_replayed = not_replayed().await;
+    printed.add("NotReplayed", &not_replayed);
+    printed.0.entry("NotReplayed".to_owned()).or_default().push(not_replayed.to_string());
+    printed.error(not_replayed.error());
 
     printed.add("FixedToken", &FixedToken::new(TOKEN).unwrap());
     printed.add("FromFn", &from_fn(|| async { IssuedToken::bearer(TOKEN) }));
@@ -304,17 +357,19 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
     printed.add("replay::Empty", &replay::Empty);
     printed.add("replay::Cloned", &replay::Cloned);
     printed.add("replay::Mode", &replay::Mode::Safe);
-    let seen = Arc::new(parking_lot::Mutex::new(String::new()));
-    let show = Arc::clone(&seen);
+    let shown = Arc::new(parking_lot::Mutex::new(String::new()));
+    let show = Arc::clone(&shown);
     let wrap = move |body: replay::ReplayBody<Full<Bytes>>| {
         *show.lock() = format!("{body:?}");
         Full::default()
     };
     let bodies = replay::Buffered::new(1024, wrap);
     printed.add("replay::Buffered", &bodies);
-    drop(replay::Bodies::wrap(&bodies, Full::from(SECRET)));
-    assert!(!seen.lock().is_empty());
-    printed.0.entry("replay::ReplayBody".into()).or_default().push(seen.lock().clone());
+    let source = TokenSource::new(FixedToken::new(TOKEN).unwrap());
+    let service = source.layer().bodies(bodies).layer(Issuer(GOOD));
+    service.oneshot(Request::post("/").body(Full::from(SECRET)).unwrap()).await.unwrap();
+    assert!(!shown.lock().is_empty());
+    printed.0.entry("replay::ReplayBody".into()).or_default().push(shown.lock().clone());
 }
 
 const AEROPAY: &str = r#"{"TTL":1800,"token":"gT5fV3sE-token.of/the+issuer"}"#;

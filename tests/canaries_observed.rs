@@ -99,7 +99,7 @@ impl Servers {
         let turn = AtomicUsize::new(0);
         let (psp, aeropay, strict, proxy) = runtime.block_on(async {
             let psp = AccessPspSandbox::builder().require_token_api_key().start().await.unwrap();
-            let strict = StrictIssuer::start(move |_| turn.fetch_add(1, Ordering::SeqCst) % 2 == 0).await;
+            let strict = StrictIssuer::start(move |_| turn.fetch_add(1, Ordering::SeqCst).is_multiple_of(2)).await;
             (psp, AeropaySandbox::start().await.unwrap(), strict, closed_proxy().await)
         });
         Self { psp, aeropay, strict, proxy, _runtime: runtime }

@@ -166,7 +166,7 @@ async fn the_token_of_the_widget_reaches_the_caller() {
         world.confirm(&user).await;
         let path = format!("{}/aggregatorCredentials", world.prefix);
         let reply = world.call("GET", &path, Some(&user), "").await.unwrap();
-        assert_eq!(reply.body["token"], "a-widget-s-token-and-not-the-api-s");
+        assert_eq!(reply.body["token"], "the-token-of-the-widget");
         assert!(reply.audit.is_none());
         assert_eq!(world.sandbox.token_call_count(), 2);
     }

@@ -348,12 +348,12 @@ async fn an_io_error_is_transient_and_keeps_its_source() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://{}/token", listener.local_addr().unwrap())
     };
-    let refused = client(&unreachable).build().unwrap().fetch(&(), &FetchContext::default()).await.unwrap_err();
+    let unreached = client(&unreachable).build().unwrap().fetch(&(), &FetchContext::default()).await.unwrap_err();
     let truncated = format!("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{GOOD}");
     let half_a_head = b"HTTP/1.1 200 OK\r\nContent-Le".to_vec();
     let bad_chunk = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nCANARY".to_vec();
     for error in [
-        &refused,
+        &unreached,
         &failure(Vec::new()).await,
         &failure(truncated.into_bytes()).await,
         &failure(half_a_head).await,
@@ -366,7 +366,7 @@ async fn an_io_error_is_transient_and_keeps_its_source() {
         assert!(error.source().is_some(), "{error:?}");
         assert!(!format!("{error} {error:?}").contains("CANARY"), "{error:?}");
     }
-    let mut cause = refused.source();
+    let mut cause = unreached.source();
     let found = std::iter::from_fn(|| {
         let here = cause?;
         cause = here.source();

@@ -22,19 +22,19 @@ const REGISTERED_METHODS: [&str; 7] = [
 /// [`ConfigError`] if the issuer does not list the method, or has no usable URL for it.
 pub(super) fn token_url(metadata: Metadata, authentication: &Authentication) -> Result<String, ConfigError> {
     let names = authentication.names();
-    if let Some(methods) = &metadata.methods {
-        if !methods.iter().any(|method| names.contains(&method.as_str())) {
-            let listed: Vec<&str> = REGISTERED_METHODS
-                .into_iter()
-                .filter(|registered| methods.iter().any(|method| method == registered))
-                .collect();
-            let reason = format!("the issuer's metadata does not list {}", names.join(" or "));
-            let hint = match listed.is_empty() {
-                true => String::from("it lists no registered method"),
-                false => format!("use a method that it lists: {}", listed.join(", ")),
-            };
-            return Err(ConfigError::new("client_authentication", reason).with_hint(hint));
-        }
+    if let Some(methods) = &metadata.methods
+        && !methods.iter().any(|method| names.contains(&method.as_str()))
+    {
+        let listed: Vec<&str> = REGISTERED_METHODS
+            .into_iter()
+            .filter(|registered| methods.iter().any(|method| method == registered))
+            .collect();
+        let reason = format!("the issuer's metadata does not list {}", names.join(" or "));
+        let hint = match listed.is_empty() {
+            true => String::from("it lists no registered method"),
+            false => format!("use a method that it lists: {}", listed.join(", ")),
+        };
+        return Err(ConfigError::new("client_authentication", reason).with_hint(hint));
     }
     match (authentication, metadata.mutual_tls_token_url) {
         (Authentication::MutualTls, Some(url)) => url.map_err(|error| {
