@@ -1,8 +1,8 @@
 //! R48: at TRACE, no provider reports a secret or a token: on success, on each failure, on a replay and on a panic.
 //!
-//! The servers run on another thread, which is not observed, because they log every header that they receive. On the observed
-//! thread, the client's other crates report too: h2 and hyper-util with `tracing`, rustls with `log`. (hyper's own tracing is
-//! behind a compiler cfg.)
+//! The servers run on another thread, which is not observed, because they log every header that they receive. On the
+//! observed thread, the client's other crates report too: h2 and hyper-util with `tracing`, rustls with `log`. (hyper's
+//! own tracing is behind a compiler cfg.)
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -144,8 +144,8 @@ async fn closed_proxy() -> String {
     address.to_string()
 }
 
-/// A form of a random secret in `text`, if there is one. Fragments have 12 characters: the log contains so many random digits that
-/// fragments of 8 would match by chance.
+/// A form of a random secret in `text`, if there is one. Fragments have 12 characters: the log contains so many random
+/// digits that fragments of 8 would match by chance.
 fn random_secret_in(text: &str, secrets: &BTreeSet<String>) -> Option<String> {
     let forms = secrets.iter().flat_map(|secret| {
         let bytes = format!("{:?}", secret.as_bytes());

@@ -71,8 +71,8 @@ const DOCUMENTED: &[DocumentedError] = &[
 ///
 /// # Errors
 ///
-/// The page lists these errors. The fix that it gives is the error's [`hint`](Error::hint). If the body contains none of the
-/// codes, the status decides.
+/// The page lists these errors. The fix that it gives is the error's [`hint`](Error::hint). If the body contains none
+/// of the codes, the status decides.
 ///
 /// | status | [`code`](Error::code) | [`kind`](Error::kind) |
 /// | --- | --- | --- |
@@ -128,8 +128,8 @@ impl TokenProvider for AccessPsp {
         self.inner.origins()
     }
 
-    /// According to the page, a 401 has one meaning: fetch a new token. A challenge that a new token does not solve is not a
-    /// rejection.
+    /// According to the page, a 401 has one meaning: fetch a new token. A challenge that a new token does not solve is
+    /// not a rejection.
     fn rejection(&self, response: &ResponseHead<'_>) -> Option<Rejection> {
         Rejection::standard(response).map(|_| Rejection::InvalidToken)
     }
@@ -168,8 +168,8 @@ impl AccessPspBuilder {
         self.map(|inner| inner.scope(scope))
     }
 
-    /// Sets the name of the environment, for an environment other than production. Also set [`token_url`](Self::token_url) and
-    /// [`api_origin`](Self::api_origin).
+    /// Sets the name of the environment, for an environment other than production. Also set
+    /// [`token_url`](Self::token_url) and [`api_origin`](Self::api_origin).
     ///
     /// The name is the provider's [`label`](TokenProvider::label) in telemetry and `Debug` output.
     pub fn environment(self, name: impl Into<String>) -> Self {
@@ -198,13 +198,14 @@ impl AccessPspBuilder {
         self.map(|inner| inner.api_header(API_KEY, key))
     }
 
-    /// Sets how long a token request may take, from its start to the last byte of the response. The default is 10 seconds.
+    /// Sets how long a token request may take, from its start to the last byte of the response. The default is 10
+    /// seconds.
     pub fn timeout(self, timeout: Duration) -> Self {
         self.map(|inner| inner.timeout(timeout))
     }
 
-    /// Sets the HTTP client for token requests: an `HttpClient`, or any service in [`TokenClient::new`]. The default is an
-    /// `HttpClient` with default settings.
+    /// Sets the HTTP client for token requests: an `HttpClient`, or any service in [`TokenClient::new`]. The default is
+    /// an `HttpClient` with default settings.
     pub fn http_client(self, client: impl Into<TokenClient>) -> Self {
         self.map(|inner| inner.http_client(client))
     }
@@ -218,9 +219,9 @@ impl AccessPspBuilder {
     /// | `PREFIX_ENVIRONMENT`, `PREFIX_SCOPE` | as named |
     /// | `PREFIX_TOKEN_API_KEY`, `PREFIX_API_KEY` | `x-api-key` for token requests, and for requests to the API |
     ///
-    /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is removed.
-    /// This method reads the files, which blocks. The files of the client secret and of the key for token requests are read
-    /// again for each fetch.
+    /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is
+    /// removed. This method reads the files, which blocks. The files of the client secret and of the key for token
+    /// requests are read again for each fetch.
     ///
     /// # Errors
     ///
@@ -241,8 +242,8 @@ impl AccessPspBuilder {
     ///
     /// # Errors
     ///
-    /// As [`ClientCredentialsBuilder::build`]. The environment's name, its token URL and its API origins belong together: a
-    /// name other than `production` without the other two is an error.
+    /// As [`ClientCredentialsBuilder::build`]. The environment's name, its token URL and its API origins belong
+    /// together: a name other than `production` without the other two is an error.
     pub fn build(self) -> Result<AccessPsp, ConfigError> {
         let mut settings = self.inner;
         if settings.token_url.is_none() && settings.api_origins.is_empty() {

@@ -9,7 +9,8 @@ use crate::error::ConfigError;
 #[cfg(feature = "client-credentials")]
 use crate::message::Origins;
 
-/// Headers that HTTP, this crate or the proxy's tunnel sets, and headers that request a response this crate cannot decode.
+/// Headers that HTTP, this crate or the proxy's tunnel sets, and headers that request a response this crate cannot
+/// decode.
 const RESERVED: [&str; 15] = [
     "accept-encoding",
     "connection",

@@ -22,10 +22,11 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Load = dyn Fn() -> Result<SecretValue, Error> + Send + Sync;
 
-/// A secret of a provider: a value, a function, or a file. Cloning shares it. Values are wiped from memory when they are dropped.
+/// A secret of a provider: a value, a function, or a file. Cloning shares it. Values are wiped from memory when they
+/// are dropped.
 ///
-/// A secret from a function or a file can change while the program runs: it is loaded again for each token request. After a
-/// change, call [`rotate`](crate::TokenSource::rotate), or wait for the next token request.
+/// A secret from a function or a file can change while the program runs: it is loaded again for each token request.
+/// After a change, call [`rotate`](crate::TokenSource::rotate), or wait for the next token request.
 ///
 /// A provider [`load`](Self::load)s the secret in each fetch:
 ///
@@ -65,8 +66,8 @@ struct SecretFile {
 struct FileState {
     latest: SecretValue,
     last_error: Option<ConfigError>,
-    /// How many reads callers have requested, and how many of these requests have completed. A request that arrives during
-    /// a read completes with the next read, because the file may have changed since.
+    /// How many reads callers have requested, and how many of these requests have completed. A request that arrives
+    /// during a read completes with the next read, because the file may have changed since.
     requested: u64,
     completed: u64,
     has_reader: bool,
@@ -89,12 +90,13 @@ impl Secret {
     /// A secret in a file of at most 64 KiB. The file is read now, and again for each fetch.
     ///
     /// One trailing newline is removed. If a later read fails, or takes longer than 2 seconds, the value of the latest
-    /// successful read stays in use, and [`last_error`](Self::last_error) returns the error. At most one thread reads the file
-    /// at a time.
+    /// successful read stays in use, and [`last_error`](Self::last_error) returns the error. At most one thread reads
+    /// the file at a time.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] if the file is unreadable, too large, empty or not UTF-8. It contains the path and not the content.
+    /// [`ConfigError`] if the file is unreadable, too large, empty or not UTF-8. It contains the path and not the
+    /// content.
     pub fn file(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         let path = path.into();
         let latest = read(&path)?;
@@ -107,8 +109,8 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// The error of the function. A file that can no longer be read is not an error: the value of its latest successful read is
-    /// returned.
+    /// The error of the function. A file that can no longer be read is not an error: the value of its latest successful
+    /// read is returned.
     pub async fn load(&self) -> Result<SecretValue, Error> {
         match &self.kind {
             Kind::Value(value) => Ok(value.clone()),
@@ -127,7 +129,8 @@ impl Secret {
         }
     }
 
-    /// The value, if it is known without loading it: a fixed value, or the latest content of a file. `None` for a function.
+    /// The value, if it is known without loading it: a fixed value, or the latest content of a file. `None` for a
+    /// function.
     ///
     /// A builder can check it, so that an invalid secret is an error before the first fetch.
     #[must_use]

@@ -37,7 +37,8 @@ const MAX_ORIGIN: usize = 270;
 impl TokenEndpoint {
     /// Sends `request` as a `POST` and reads the response.
     ///
-    /// It returns responses with a 2xx or 4xx status, apart from those listed below. The provider decides what they mean.
+    /// It returns responses with a 2xx or 4xx status, apart from those listed below. The provider decides what they
+    /// mean.
     ///
     /// # Errors
     ///

@@ -24,8 +24,8 @@ pub struct TokenEndpoint {
 }
 
 impl TokenEndpoint {
-    /// An endpoint at `token_url`: an absolute https URL without a fragment (RFC 6749 section 3.2). A query is kept. http is
-    /// accepted only for loopback addresses.
+    /// An endpoint at `token_url`: an absolute https URL without a fragment (RFC 6749 section 3.2). A query is kept.
+    /// http is accepted only for loopback addresses.
     ///
     /// # Errors
     ///
@@ -38,8 +38,8 @@ impl TokenEndpoint {
 
     /// Sets how long a call may take, from its start to the last byte of the response. The default is 10 seconds.
     ///
-    /// Set it to less than the source's [`fetch_timeout`](crate::TokenSourceBuilder::fetch_timeout) (12 seconds by default),
-    /// so that the error names the issuer. [`call`](Self::call) fails if it is zero.
+    /// Set it to less than the source's [`fetch_timeout`](crate::TokenSourceBuilder::fetch_timeout) (12 seconds by
+    /// default), so that the error names the issuer. [`call`](Self::call) fails if it is zero.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

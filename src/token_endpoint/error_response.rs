@@ -31,7 +31,8 @@ const fn row(
     DocumentedError { status, code, kind, what, hint }
 }
 
-/// RFC 6749 section 5.2, RFC 8707 section 2, and the two codes of RFC 6749 section 4.1.2.1 that token endpoints also use.
+/// RFC 6749 section 5.2, RFC 8707 section 2, and the two codes of RFC 6749 section 4.1.2.1 that token endpoints also
+/// use.
 ///
 /// Many codes are sent with the status 400, so most rows have no status.
 const STANDARD: &[DocumentedError] = &[
@@ -99,8 +100,8 @@ pub(super) fn transient(response: &EndpointResponse) -> Option<Error> {
     Some(with_delay(response, response.error(kind, what)))
 }
 
-/// The error for a response without a token: by its code, or else by its status. `documented` is the issuer's own table.
-/// It takes precedence over the standard one.
+/// The error for a response without a token: by its code, or else by its status. `documented` is the issuer's own
+/// table. It takes precedence over the standard one.
 pub(super) fn of(response: &EndpointResponse, documented: &[DocumentedError]) -> Error {
     by_code(response, documented).unwrap_or_else(|| by_status(response, documented))
 }

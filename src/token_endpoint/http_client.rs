@@ -37,16 +37,16 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A pooled HTTP/1.1 client for token requests. Cloning shares the pool.
 ///
 /// - **TLS** is rustls with Mozilla's root certificates, which are compiled in. [`HttpClientBuilder`] changes that.
-/// - **Cryptography** is the process's default `CryptoProvider` if there is one. Otherwise it is aws-lc-rs if the feature
-///   `aws-lc-rs` is on, else ring if the feature `ring` is on. The process's default is never set. A
+/// - **Cryptography** is the process's default `CryptoProvider` if there is one. Otherwise it is aws-lc-rs if the
+///   feature `aws-lc-rs` is on, else ring if the feature `ring` is on. The process's default is never set. A
 ///   [`rustls_config`](HttpClientBuilder::rustls_config) has its own provider.
 /// - **Redirects** are not followed, and cookies are not stored.
 /// - **Proxy variables** are ignored, unless [`proxy_from_env`](HttpClientBuilder::proxy_from_env) is set.
 /// - **Clear text** is sent only to loopback addresses.
 ///
-/// The client can be built outside of a tokio runtime, and it can outlive the runtimes that use it. Each runtime has its own
-/// connections, because a connection stalls while the runtime that opened it is not running. The pool belongs to the
-/// runtime of the latest call. A call from another runtime starts a new pool.
+/// The client can be built outside of a tokio runtime, and it can outlive the runtimes that use it. Each runtime has
+/// its own connections, because a connection stalls while the runtime that opened it is not running. The pool belongs
+/// to the runtime of the latest call. A call from another runtime starts a new pool.
 #[derive(Clone)]
 pub struct HttpClient {
     inner: Arc<Inner>,
@@ -161,7 +161,8 @@ impl HttpClientBuilder {
 
     /// Presents a client certificate to issuers that request one (mutual TLS, RFC 8705 section 2).
     ///
-    /// `chain` is PEM and begins with the client's certificate. `key` is PEM in PKCS#8, PKCS#1 or SEC1 form, not encrypted.
+    /// `chain` is PEM and begins with the client's certificate. `key` is PEM in PKCS#8, PKCS#1 or SEC1 form, not
+    /// encrypted.
     #[doc(alias = "mtls")]
     pub fn identity_pem(mut self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
         self.tls.set_identity_pem(chain.as_ref(), key.as_ref());
@@ -171,18 +172,19 @@ impl HttpClientBuilder {
     /// Uses a complete rustls configuration, with its own root certificates, client certificate and cryptography.
     ///
     /// It cannot be combined with the settings for root certificates and the client certificate. The proxy and
-    /// [`connect_timeout`](Self::connect_timeout) still apply. The ALPN list is cleared, because token requests use HTTP/1.1.
+    /// [`connect_timeout`](Self::connect_timeout) still apply. The ALPN list is cleared, because token requests use
+    /// HTTP/1.1.
     pub fn rustls_config(mut self, config: ClientConfig) -> Self {
         self.tls.set_config(config);
         self
     }
 
-    /// Connects to issuers through this proxy: `http://host:port` or `http://user:password@host:port`, with user and password
-    /// percent-encoded. The default port is 80.
+    /// Connects to issuers through this proxy: `http://host:port` or `http://user:password@host:port`, with user and
+    /// password percent-encoded. The default port is 80.
     ///
-    /// The proxy opens a tunnel (CONNECT, RFC 9110 section 9.3.6), and the client speaks TLS with the issuer inside it. The
-    /// proxy learns the issuer's host and port. It receives its own credentials in clear text. Requests in clear text to
-    /// loopback addresses do not use the proxy.
+    /// The proxy opens a tunnel (CONNECT, RFC 9110 section 9.3.6), and the client speaks TLS with the issuer inside it.
+    /// The proxy learns the issuer's host and port. It receives its own credentials in clear text. Requests in clear
+    /// text to loopback addresses do not use the proxy.
     ///
     /// Errors of the proxy name its host and port:
     ///
@@ -214,9 +216,9 @@ impl HttpClientBuilder {
 
     /// Reads the proxy from the environment of the process, in [`build`](Self::build).
     ///
-    /// The proxy is the first of `HTTPS_PROXY`, `https_proxy`, `ALL_PROXY` and `all_proxy` that is set and not empty, in the
-    /// form of [`proxy`](Self::proxy) or as `host:port`. If none is set, there is no proxy. An invalid value is an error.
-    /// `NO_PROXY` or `no_proxy` adds entries to [`no_proxy`](Self::no_proxy).
+    /// The proxy is the first of `HTTPS_PROXY`, `https_proxy`, `ALL_PROXY` and `all_proxy` that is set and not empty,
+    /// in the form of [`proxy`](Self::proxy) or as `host:port`. If none is set, there is no proxy. An invalid value is
+    /// an error. `NO_PROXY` or `no_proxy` adds entries to [`no_proxy`](Self::no_proxy).
     #[doc(alias = "HTTPS_PROXY")]
     pub fn proxy_from_env(mut self) -> Self {
         self.proxy.from_env = true;
@@ -233,8 +235,8 @@ impl HttpClientBuilder {
     /// | `corp.example:8443`, `[::1]:443` | the same, only on this port. A URL without a port has port 443 |
     /// | `*` | every issuer |
     ///
-    /// Names are not resolved. Any other entry, for example `10.0.0.*`, is an error: an ignored entry would send requests
-    /// to the proxy that must not go there.
+    /// Names are not resolved. Any other entry, for example `10.0.0.*`, is an error: an ignored entry would send
+    /// requests to the proxy that must not go there.
     #[doc(alias = "NO_PROXY")]
     pub fn no_proxy(mut self, hosts: impl Into<String>) -> Self {
         self.proxy.exceptions = Some(hosts.into());
@@ -256,8 +258,8 @@ impl HttpClientBuilder {
     /// - PEM text without a certificate or without a key, or a key that does not match its certificate;
     /// - a platform without root certificates;
     /// - a timeout of zero;
-    /// - no cryptography: the process has no default `CryptoProvider`, neither of the features `aws-lc-rs` and `ring` is on,
-    ///   and there is no [`rustls_config`](Self::rustls_config);
+    /// - no cryptography: the process has no default `CryptoProvider`, neither of the features `aws-lc-rs` and `ring`
+    ///   is on, and there is no [`rustls_config`](Self::rustls_config);
     /// - an invalid proxy, or an invalid entry of [`no_proxy`](Self::no_proxy);
     /// - a [`rustls_config`](Self::rustls_config) together with root certificates or a client certificate.
     pub fn build(self) -> Result<HttpClient, ConfigError> {

@@ -6,8 +6,8 @@ const LONGEST: f64 = 24.0 * 60.0 * 60.0;
 
 /// Reads seconds from a JSON value: a number, or a string that contains a number.
 ///
-/// Values below 1 second become 1 second, and values above 24 hours become 24 hours. Fractions are cut off. Returns `None` for
-/// everything else.
+/// Values below 1 second become 1 second, and values above 24 hours become 24 hours. Fractions are cut off. Returns
+/// `None` for everything else.
 pub(crate) fn lifetime(json: &str) -> Option<Duration> {
     let unquoted = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(json);
     let number = unquoted.trim();

@@ -17,8 +17,8 @@ const NOT_METADATA: &str = "did not send a complete metadata document";
 /// The part of the metadata that a token request needs.
 pub(crate) struct Metadata {
     pub(crate) token_url: String,
-    /// The token endpoint for clients that use mutual TLS, if the issuer has one (RFC 8705 section 5). An invalid URL is an
-    /// error only for these clients.
+    /// The token endpoint for clients that use mutual TLS, if the issuer has one (RFC 8705 section 5). An invalid URL
+    /// is an error only for these clients.
     pub(crate) mutual_tls_token_url: Option<Result<String, Error>>,
     /// The client authentication methods that the issuer supports. `None` if the metadata does not list them.
     pub(crate) methods: Option<Vec<String>>,
@@ -40,7 +40,8 @@ struct Aliases {
 impl Metadata {
     /// Requests the metadata of `issuer`.
     ///
-    /// It tries the path of RFC 8414. If the response is a 4xx, or is not a JSON object, it tries the path of OpenID Connect.
+    /// It tries the path of RFC 8414. If the response is a 4xx, or is not a JSON object, it tries the path of OpenID
+    /// Connect.
     pub(crate) async fn of(issuer: &str, client: &TokenClient, timeout: Option<Duration>) -> Result<Self, Error> {
         let url = issuer_url(issuer)?;
         let mut rejected = None;
@@ -116,7 +117,8 @@ fn issuer_url(text: &str) -> Result<Uri, ConfigError> {
     Ok(url)
 }
 
-/// RFC 8414 section 3.1 inserts the well-known part before the issuer's path. OpenID Connect Discovery section 4 appends it.
+/// RFC 8414 section 3.1 inserts the well-known part before the issuer's path. OpenID Connect Discovery section 4
+/// appends it.
 fn locations(issuer: &Uri) -> [String; 2] {
     let scheme = issuer.scheme_str().unwrap_or_default();
     let authority = issuer.authority().map_or("", |authority| authority.as_str());

@@ -1,7 +1,7 @@
 //! How a provider calls its token endpoint.
 //!
-//! A [`TokenEndpoint`] is a checked URL and an HTTP client. [`call`](TokenEndpoint::call) sends one [`TokenRequest`] and
-//! returns the [`EndpointResponse`], within these limits:
+//! A [`TokenEndpoint`] is a checked URL and an HTTP client. [`call`](TokenEndpoint::call) sends one [`TokenRequest`]
+//! and returns the [`EndpointResponse`], within these limits:
 //!
 //! | limit | value |
 //! | --- | --- |
@@ -11,8 +11,8 @@
 //! | redirects | not followed: an [`ErrorKind::Config`](crate::ErrorKind::Config) error names the origin of the target |
 //! | retries | none: the token source decides when the next fetch starts |
 //!
-//! HTTP 408, 429 and 5xx and I/O errors are transient errors. They carry the `Retry-After` of the response, if it has one.
-//! An error never contains text from the issuer's response, apart from the origin of a redirect.
+//! HTTP 408, 429 and 5xx and I/O errors are transient errors. They carry the `Retry-After` of the response, if it has
+//! one. An error never contains text from the issuer's response, apart from the origin of a redirect.
 //!
 //! # Example
 //!

@@ -1,4 +1,5 @@
-//! An egress proxy. The client opens a tunnel with CONNECT (RFC 9110 section 9.3.6) and speaks TLS with the issuer inside it.
+//! An egress proxy. The client opens a tunnel with CONNECT (RFC 9110 section 9.3.6) and speaks TLS with the issuer
+//! inside it.
 
 use std::ffi::OsString;
 use std::fmt;

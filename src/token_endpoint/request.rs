@@ -22,7 +22,8 @@ impl TokenRequest {
     /// A form (`application/x-www-form-urlencoded`) with these fields, in this order.
     #[must_use]
     pub fn form(fields: &[(&str, &str)]) -> Self {
-        // Sized for the worst case, where each byte becomes `%XX`. A buffer that grows leaves copies that are not wiped.
+        // Sized for the worst case, where each byte becomes `%XX`. A buffer that grows leaves copies that are not
+        // wiped.
         let worst: usize = fields.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
         let mut body = Zeroizing::new(Vec::with_capacity(worst));
         for (name, value) in fields {
@@ -42,7 +43,8 @@ impl TokenRequest {
         Self::new(HeaderValue::from_static("application/json"), Zeroizing::new(body))
     }
 
-    /// Sets a header, for example an API key. The value is marked sensitive. It replaces an earlier value of the same name.
+    /// Sets a header, for example an API key. The value is marked sensitive. It replaces an earlier value of the same
+    /// name.
     #[must_use]
     pub fn header(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
         value.set_sensitive(true);

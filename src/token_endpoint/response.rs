@@ -44,10 +44,11 @@ impl EndpointResponse {
         &self.body
     }
 
-    /// How long the issuer asks the client to wait: the `Retry-After` header, in seconds or as a date (RFC 9110 section 10.2.3).
+    /// How long the issuer asks the client to wait: the `Retry-After` header, in seconds or as a date (RFC 9110 section
+    /// 10.2.3).
     ///
-    /// A date is relative to the `Date` of the response, or to this machine's clock if the response has no `Date`. The result
-    /// is `None` if the header is in neither form. It has no upper bound. The token source applies one.
+    /// A date is relative to the `Date` of the response, or to this machine's clock if the response has no `Date`. The
+    /// result is `None` if the header is in neither form. It has no upper bound. The token source applies one.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         retry_after(&self.headers)
@@ -55,8 +56,8 @@ impl EndpointResponse {
 
     /// The error code of RFC 6749 section 5.2: the member `error` of a JSON object, if it is a string.
     ///
-    /// Compare it with the codes that the issuer documents. Do not print it: an issuer can put any text here, for example
-    /// what it received.
+    /// Compare it with the codes that the issuer documents. Do not print it: an issuer can put any text here, for
+    /// example what it received.
     ///
     /// ```
     /// use tower_bearer_auth::token_endpoint::EndpointResponse;

@@ -19,7 +19,8 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// When the issuer sent the response.
 ///
-/// The issuer's own clock comes first, so that a wrong clock on this machine does not matter. Some servers send no `Date`.
+/// The issuer's own clock comes first, so that a wrong clock on this machine does not matter. Some servers send no
+/// `Date`.
 fn sent_at(headers: &HeaderMap) -> SystemTime {
     date(headers, DATE).unwrap_or_else(|| SystemClock.now().wall)
 }

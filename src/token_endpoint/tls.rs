@@ -34,7 +34,8 @@ struct Identity {
 
 /// The process's default, else aws-lc-rs, else ring.
 ///
-/// The functions of rustls that choose a provider themselves panic if two providers are compiled in and there is no default.
+/// The functions of rustls that choose a provider themselves panic if two providers are compiled in and there is no
+/// default.
 fn crypto_provider() -> Option<Arc<CryptoProvider>> {
     CryptoProvider::get_default().cloned().or_else(compiled_in)
 }

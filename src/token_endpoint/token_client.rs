@@ -30,8 +30,8 @@ impl TokenClient {
     /// The request body `B` is any type that can be made from [`Bytes`], for example `http_body_util::Full<Bytes>` or
     /// `reqwest::Body`.
     ///
-    /// The service must not follow redirects: it would send the client's secret to the host that the redirect names. The
-    /// service may be wrapped in this crate's own layer, which passes token requests through.
+    /// The service must not follow redirects: it would send the client's secret to the host that the redirect names.
+    /// The service may be wrapped in this crate's own layer, which passes token requests through.
     ///
     /// ```
     /// use bytes::Bytes;

@@ -16,8 +16,8 @@ const OTHER_TYPES: [&str; 4] = ["DPoP", "MAC", "N_A", "PoP"];
 impl EndpointResponse {
     /// Reads the response as RFC 6749 section 5 defines it: a bearer token and its lifetime, or an error with its code.
     ///
-    /// The content type is ignored. A missing `token_type` means `Bearer`. `expires_in` may be a number, or a string that
-    /// contains a number. Any other value counts as missing. A repeated parameter makes the response malformed.
+    /// The content type is ignored. A missing `token_type` means `Bearer`. `expires_in` may be a number, or a string
+    /// that contains a number. Any other value counts as missing. A repeated parameter makes the response malformed.
     ///
     /// # Errors
     ///
@@ -71,7 +71,8 @@ fn parse(response: &EndpointResponse) -> Result<IssuedToken, Error> {
     })
 }
 
-/// RFC 6749 section 7.1: a client must not use a token of a type that it does not understand. The type is case-insensitive.
+/// RFC 6749 section 7.1: a client must not use a token of a type that it does not understand. The type is
+/// case-insensitive.
 fn check_type(response: &EndpointResponse, token_type: Option<&RawValue>) -> Result<(), Error> {
     let Some(raw) = token_type else {
         return Ok(());

@@ -1,4 +1,5 @@
-//! Rejections in response bodies (Aeropay's pages on error bodies): which responses are marked, and that none is changed.
+//! Rejections in response bodies (Aeropay's pages on error bodies): which responses are marked, and that none is
+//! changed.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -53,8 +54,8 @@ where
     layer.layer(inner).oneshot(request).await.unwrap()
 }
 
-/// A provider that records whether the layer calls `rejection`, which it does if there is no mark. Its second fetch fails, so that
-/// the caller gets the first response.
+/// A provider that records whether the layer calls `rejection`, which it does if there is no mark. Its second fetch
+/// fails, so that the caller gets the first response.
 #[derive(Clone, Default)]
 struct Probe {
     called: Arc<AtomicBool>,

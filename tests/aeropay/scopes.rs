@@ -1,4 +1,5 @@
-//! Which token each endpoint gets: Aeropay's lists of endpoints and scopes, row by row, and everything that is not in them.
+//! Which token each endpoint gets: Aeropay's lists of endpoints and scopes, row by row, and everything that is not in
+//! them.
 
 use std::collections::BTreeSet;
 

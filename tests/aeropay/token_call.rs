@@ -1,4 +1,5 @@
-//! The token request in both versions: what is sent, and what each documented response becomes, according to Aeropay's pages.
+//! The token request in both versions: what is sent, and what each documented response becomes, according to Aeropay's
+//! pages.
 
 use std::time::Duration;
 

@@ -6,8 +6,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 /// The length of a fragment that counts as a leak.
 const FRAGMENT: usize = 8;
 
-/// The first form of one of `secrets` in `text`: plain, percent-encoded, base64, JSON-escaped, an array of bytes, or a fragment
-/// of 8 characters with a digit, which ordinary words do not have.
+/// The first form of one of `secrets` in `text`: plain, percent-encoded, base64, JSON-escaped, an array of bytes, or a
+/// fragment of 8 characters with a digit, which ordinary words do not have.
 pub(crate) fn shown_in(text: &str, secrets: &[&str]) -> Option<String> {
     let text = text.to_ascii_lowercase();
     secrets.iter().flat_map(|secret| forms(secret)).find(|form| text.contains(&form.to_ascii_lowercase()))

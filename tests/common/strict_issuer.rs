@@ -1,5 +1,6 @@
-//! A strict token endpoint with plain hyper. It checks the request against RFC 6749 sections 3.2 and 4.4.2, and the test checks
-//! the client authentication. It echoes each rejected request in its error response, as a hostile issuer would.
+//! A strict token endpoint with plain hyper. It checks the request against RFC 6749 sections 3.2 and 4.4.2, and the
+//! test checks the client authentication. It echoes each rejected request in its error response, as a hostile issuer
+//! would.
 #![allow(dead_code, reason = "not every test uses every item")]
 
 use std::convert::Infallible;

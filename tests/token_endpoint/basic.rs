@@ -12,8 +12,8 @@ use crate::canary::shown_in;
 use crate::strict_issuer::{Seen, StrictIssuer};
 use crate::wire::{GOOD, Wire, http_response};
 
-/// The decoded credentials for an id and a secret in each encoding. Written by hand from RFC 3986 section 2.1 and the WHATWG
-/// form encoding.
+/// The decoded credentials for an id and a secret in each encoding. Written by hand from RFC 3986 section 2.1 and the
+/// WHATWG form encoding.
 const TABLE: [(&str, &str, [&str; 3]); 10] = [
     // id, secret, [percent, form, raw]
     ("orders", "plain-S3cret_.x", ["orders:plain-S3cret_.x", "orders:plain-S3cret_.x", "orders:plain-S3cret_.x"]),

@@ -47,7 +47,8 @@ impl Environment {
 }
 
 impl Aeropay {
-    /// A builder for version 1 of the API. An environment, the merchant's id, its API key and its API secret are required.
+    /// A builder for version 1 of the API. An environment, the merchant's id, its API key and its API secret are
+    /// required.
     pub fn builder() -> AeropayBuilder {
         AeropayBuilder::default()
     }
@@ -119,17 +120,18 @@ impl AeropayBuilder {
         self
     }
 
-    /// Sets whether merchant ids are sent as JSON numbers or strings. The default is a string in version 1 and a number in
-    /// version 2.
+    /// Sets whether merchant ids are sent as JSON numbers or strings. The default is a string in version 1 and a number
+    /// in version 2.
     pub fn merchant_id_form(mut self, form: MerchantIdForm) -> Self {
         self.id_form = Some(form);
         self
     }
 
-    /// Adds other merchants: a request names one with a [`MerchantId`] in its extensions, and `lookup` returns the credentials.
+    /// Adds other merchants: a request names one with a [`MerchantId`] in its extensions, and `lookup` returns the
+    /// credentials.
     ///
-    /// `lookup` is called for each fetch and must not block. Its error affects only the requests of that merchant. With this
-    /// setting, the provider needs no merchant of its own.
+    /// `lookup` is called for each fetch and must not block. Its error affects only the requests of that merchant. With
+    /// this setting, the provider needs no merchant of its own.
     pub fn credentials_for<F>(mut self, lookup: F) -> Self
     where
         F: Fn(&MerchantId) -> Result<Credentials, Error> + Send + Sync + 'static,
@@ -140,8 +142,8 @@ impl AeropayBuilder {
 
     /// Adds an endpoint to the table, or replaces the one with the same method and path.
     ///
-    /// The path begins at the root of the host, or at the path of the base URL. `{name}` matches any one segment. If several
-    /// endpoints match, plain text takes precedence over `{name}`, and segments on the left count more.
+    /// The path begins at the root of the host, or at the path of the base URL. `{name}` matches any one segment. If
+    /// several endpoints match, plain text takes precedence over `{name}`, and segments on the left count more.
     ///
     /// ```
     /// # use tower_bearer_auth::{Aeropay, aeropay::{Environment, TokenScope}};
@@ -154,21 +156,22 @@ impl AeropayBuilder {
         self
     }
 
-    /// Adds a header to token requests, for example `X-API-Version`. It is marked sensitive. The caller sets the headers of
-    /// API requests.
+    /// Adds a header to token requests, for example `X-API-Version`. It is marked sensitive. The caller sets the
+    /// headers of API requests.
     pub fn token_header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.token_headers.push((name.into(), value.into()));
         self
     }
 
-    /// Sets how long a token request may take, from its start to the last byte of the response. The default is 10 seconds.
+    /// Sets how long a token request may take, from its start to the last byte of the response. The default is 10
+    /// seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Sets the HTTP client for token requests: an `HttpClient`, or any service in [`TokenClient::new`]. The default is an
-    /// `HttpClient` with default settings.
+    /// Sets the HTTP client for token requests: an `HttpClient`, or any service in [`TokenClient::new`]. The default is
+    /// an `HttpClient` with default settings.
     pub fn http_client(mut self, client: impl Into<TokenClient>) -> Self {
         self.client = Some(client.into());
         self
@@ -184,14 +187,15 @@ impl AeropayBuilder {
     /// | `PREFIX_API_VERSION` | `1` or `2` |
     /// | `PREFIX_MERCHANT_ID_FORM` | `number` or `string` |
     ///
-    /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is removed.
-    /// This method reads the files, which blocks. The files of the key and the secret are read again for each fetch.
+    /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is
+    /// removed. This method reads the files, which blocks. The files of the key and the secret are read again for each
+    /// fetch.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] with the name of the variable, and the path if there is one. It does not contain the value. It is
-    /// returned if both `NAME` and `NAME_FILE` are set, if a value is empty, not UTF-8 or unknown, if a file cannot be read,
-    /// and if a required variable is missing.
+    /// [`ConfigError`] with the name of the variable, and the path if there is one. It does not contain the value. It
+    /// is returned if both `NAME` and `NAME_FILE` are set, if a value is empty, not UTF-8 or unknown, if a file cannot
+    /// be read, and if a required variable is missing.
     pub fn from_env(self, prefix: &str) -> Result<Self, ConfigError> {
         self.read(&Variables::new(prefix, &process)?)
     }
@@ -221,8 +225,8 @@ impl AeropayBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] with the name of the setting. It does not contain the value. Set either an environment or a base URL:
-    /// both together are an error, and so is neither.
+    /// [`ConfigError`] with the name of the setting. It does not contain the value. Set either an environment or a base
+    /// URL: both together are an error, and so is neither.
     pub fn build(self) -> Result<Aeropay, ConfigError> {
         let wire = self.version.wire();
         let id_form = self.id_form.unwrap_or(wire.id_form);

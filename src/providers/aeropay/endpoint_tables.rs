@@ -41,8 +41,8 @@ pub(super) static V2: [Row; 32] = [
     (Method::GET, "/v2/merchant/tipConfiguration", Some(Merchant)),
 ];
 
-/// Version 1, from its guides and reference. `POST /transaction` also accepts a user's own token, which a merchant cannot
-/// request.
+/// Version 1, from its guides and reference. `POST /transaction` also accepts a user's own token, which a merchant
+/// cannot request.
 pub(super) static V1: [Row; 20] = [
     (Method::POST, "/token", None),
     (Method::POST, "/user", Some(Merchant)),

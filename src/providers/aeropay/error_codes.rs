@@ -1,7 +1,7 @@
 //! Aeropay's error codes for tokens, and where a response contains its code.
 //!
-//! The code decides first, and then the status. The text never decides: Aeropay's pages show the same error with different texts
-//! and statuses.
+//! The code decides first, and then the status. The text never decides: Aeropay's pages show the same error with
+//! different texts and statuses.
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -132,7 +132,8 @@ impl<'a> Envelope<'a> {
         object(body)
     }
 
-    /// Whether the response is an error: its status is not 2xx, or `success` is false or 0, or `error` is present and not null.
+    /// Whether the response is an error: its status is not 2xx, or `success` is false or 0, or `error` is present and
+    /// not null.
     pub(super) fn is_error(&self, status: StatusCode) -> bool {
         let success = self.success.map(RawValue::get);
         match success {

@@ -178,8 +178,8 @@ impl Identity {
 }
 
 impl RequestKey for Identity {
-    /// Reads a [`Scope`] or a [`UserId`] from the extensions. A request without either is an error. It never gets the merchant's
-    /// token by default. [`Aeropay`](super::Aeropay) uses its table of endpoints instead.
+    /// Reads a [`Scope`] or a [`UserId`] from the extensions. A request without either is an error. It never gets the
+    /// merchant's token by default. [`Aeropay`](super::Aeropay) uses its table of endpoints instead.
     fn from_request(request: &RequestHead<'_>) -> Result<Self, Error> {
         let merchant = request.extensions().get::<MerchantId>().cloned();
         if let Some(scope) = request.extensions().get::<Scope>() {

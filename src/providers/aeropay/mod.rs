@@ -42,29 +42,30 @@
 //! | no [`UserId`] | needs `userForMerchant` | none: [`MissingKey`](crate::ErrorKind::MissingKey), and the request is not sent |
 //! | no [`Scope`] | is not in the table | none: [`MissingKey`](crate::ErrorKind::MissingKey), and the request is not sent |
 //!
-//! The table of endpoints contains only what Aeropay's pages document for each version. [`Aeropay::endpoints`] returns it, and
-//! [`AeropayBuilder::endpoint`] adds to it.
+//! The table of endpoints contains only what Aeropay's pages document for each version. [`Aeropay::endpoints`] returns
+//! it, and [`AeropayBuilder::endpoint`] adds to it.
 //!
 //! A platform puts a [`MerchantId`] into the extensions of each request, and gives the provider
-//! [`credentials_for`](AeropayBuilder::credentials_for). Wrong credentials of one merchant affect only the requests of that
-//! merchant.
+//! [`credentials_for`](AeropayBuilder::credentials_for). Wrong credentials of one merchant affect only the requests of
+//! that merchant.
 //!
 //! # Errors
 //!
-//! Aeropay also reports errors in responses with the status 200. The code in the body decides, if it is in Aeropay's glossary and
-//! concerns tokens. Otherwise the status decides. The text never does. `AP001`, `AP002`, `AP003`, `AP700` and `AP701` are
-//! permanent, and the documented fix is their [`hint`](crate::Error::hint). HTTP 408, 429 and 5xx are transient, whatever the body
-//! contains.
+//! Aeropay also reports errors in responses with the status 200. The code in the body decides, if it is in Aeropay's
+//! glossary and concerns tokens. Otherwise the status decides. The text never does. `AP001`, `AP002`, `AP003`, `AP700`
+//! and `AP701` are permanent, and the documented fix is their [`hint`](crate::Error::hint). HTTP 408, 429 and 5xx are
+//! transient, whatever the body contains.
 //!
-//! `AP002` for a user's token has two meanings: the user is not confirmed at this merchant, or the credentials are wrong. Only
-//! the text tells them apart, so the error affects only this user's requests. If the credentials are wrong, each active user
-//! causes at most one token request every 2.5 to 5 seconds. After a call of `confirmUser`, call
-//! [`invalidate_for`](crate::TokenSource::invalidate_for), so that the next request does not fail with the earlier error.
+//! `AP002` for a user's token has two meanings: the user is not confirmed at this merchant, or the credentials are
+//! wrong. Only the text tells them apart, so the error affects only this user's requests. If the credentials are wrong,
+//! each active user causes at most one token request every 2.5 to 5 seconds. After a call of `confirmUser`, call
+//! [`invalidate_for`](crate::TokenSource::invalidate_for), so that the next request does not fail with the earlier
+//! error.
 //!
 //! # Rejections
 //!
-//! Version 1 rejects tokens in responses with the status 200. [`BearerAuthLayer`](crate::BearerAuthLayer) does not read bodies, so
-//! [`RejectionLayer`] reads them below it. [`layer()`] combines the two.
+//! Version 1 rejects tokens in responses with the status 200. [`BearerAuthLayer`](crate::BearerAuthLayer) does not read
+//! bodies, so [`RejectionLayer`] reads them below it. [`layer()`] combines the two.
 
 mod builder;
 mod credentials;

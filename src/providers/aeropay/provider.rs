@@ -179,8 +179,8 @@ impl TokenProvider for Aeropay {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::MissingKey`] if the endpoint is not in the table, or if it needs a user or a merchant and the request names
-    /// none. Such a request never gets the merchant's token instead.
+    /// [`ErrorKind::MissingKey`] if the endpoint is not in the table, or if it needs a user or a merchant and the
+    /// request names none. Such a request never gets the merchant's token instead.
     fn key(&self, request: &RequestHead<'_>) -> Result<Identity, Error> {
         let scope = self.scope(request)?;
         Ok(Identity::new(self.merchant(request)?, scope))
@@ -194,8 +194,8 @@ impl TokenProvider for Aeropay {
         self.origins.clone()
     }
 
-    /// Uses the method, except for paths that move money with a `GET`. An `Idempotency-Key` counts only for the operations that
-    /// use it.
+    /// Uses the method, except for paths that move money with a `GET`. An `Idempotency-Key` counts only for the
+    /// operations that use it.
     fn is_idempotent(&self, request: &RequestHead<'_>) -> bool {
         let wire = self.version.wire();
         let path = self.path(request).unwrap_or_else(|| request.uri().path());

@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 const MAX_FRAMES: usize = 1024;
 
 pin_project! {
-    /// The response body of a [`RejectionService`](super::RejectionService): the frames, the trailers and the error of the
-    /// inner body, without a change.
+    /// The response body of a [`RejectionService`](super::RejectionService): the frames, the trailers and the error of
+    /// the inner body, without a change.
     pub struct RejectionBody<B>
     where
         B: Body,

@@ -26,8 +26,8 @@ const DEFAULT_LIMIT: usize = 64 * 1024;
 /// Adds a [`RejectionLayer`] below `layer`.
 ///
 /// The provider is [`Aeropay`](super::Aeropay), or any provider with its key, for example a
-/// [`DynProvider`](crate::DynProvider). The `RejectionLayer` uses the [`header`](TokenProvider::header) of the provider, so both
-/// layers always have the same API version.
+/// [`DynProvider`](crate::DynProvider). The `RejectionLayer` uses the [`header`](TokenProvider::header) of the
+/// provider, so both layers always have the same API version.
 ///
 /// ```
 /// # use tower_bearer_auth::aeropay::Identity;
@@ -51,9 +51,9 @@ where
 
 /// Reads Aeropay's responses, and [`mark`](Rejection::mark)s those that reject the token.
 ///
-/// It reads a response with the status 200, 401 or 403 to a request with the token's header, if the response is JSON, has no
-/// content encoding, and has a `Content-Length` within the limit. It passes the body on frame by frame, without a change. It
-/// does not read any other response.
+/// It reads a response with the status 200, 401 or 403 to a request with the token's header, if the response is JSON,
+/// has no content encoding, and has a `Content-Length` within the limit. It passes the body on frame by frame, without
+/// a change. It does not read any other response.
 ///
 /// | code | mark |
 /// | --- | --- |
@@ -63,8 +63,8 @@ where
 /// | `AP003`, `AP004`, `AP006`, `AP009` to `AP011`, and the other codes for credentials and parameters | `None`, even with a 401 |
 /// | none of these | no mark: the status and its challenge decide |
 ///
-/// A code counts if the response is an error: its status is not 2xx, or `success` is false or 0, or `error` is present and not
-/// null. The layer returns a response when it has read the body, so a body that stalls delays the response.
+/// A code counts if the response is an error: its status is not 2xx, or `success` is false or 0, or `error` is present
+/// and not null. The layer returns a response when it has read the body, so a body that stalls delays the response.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RejectionLayer {

@@ -55,7 +55,8 @@ impl TokenCall<'_> {
         };
         let (key, secret) = (self.api_key.expose_secret(), self.api_secret.expose_secret());
         let values = [self.scope.token_scope().as_str(), key, secret, merchant.as_str(), user.unwrap_or_default()];
-        // Sized for the worst case, where each byte becomes `\uXXXX`. A buffer that grows leaves copies that are not wiped.
+        // Sized for the worst case, where each byte becomes `\uXXXX`. A buffer that grows leaves copies that are not
+        // wiped.
         let worst: usize = values.iter().map(|value| 6 * value.len() + 32).sum();
         let mut body = Zeroizing::new(Vec::with_capacity(worst));
         let mut member = |name: &str, value: &str, quoted: bool| -> Option<()> {

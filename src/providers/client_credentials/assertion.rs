@@ -1,4 +1,5 @@
-//! `private_key_jwt`: client authentication with a signed assertion (RFC 7521 section 4.2, RFC 7523 sections 2.2 and 3).
+//! `private_key_jwt`: client authentication with a signed assertion (RFC 7521 section 4.2, RFC 7523 sections 2.2 and
+//! 3).
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,8 +43,8 @@ pub enum SigningAlgorithm {
 
 named!(SigningAlgorithm, "algorithm": Rs256 = "RS256", Ps256 = "PS256", Es256 = "ES256", EdDsa = "EdDSA");
 
-/// Client authentication with a JWT that the client signs (`private_key_jwt`, RFC 7523 section 2.2). The private key stays with
-/// the client. The issuer has the public key.
+/// Client authentication with a JWT that the client signs (`private_key_jwt`, RFC 7523 section 2.2). The private key
+/// stays with the client. The issuer has the public key.
 ///
 /// Each token request carries its own assertion:
 ///
@@ -57,10 +58,10 @@ named!(SigningAlgorithm, "algorithm": Rs256 = "RS256", Ps256 = "PS256", Es256 = 
 ///
 /// # The key
 ///
-/// The key is PEM and is not encrypted: PKCS#8 (`BEGIN PRIVATE KEY`) for all algorithms, or PKCS#1 (`BEGIN RSA PRIVATE KEY`)
-/// for RSA. Convert an EC key in SEC1 form (`BEGIN EC PRIVATE KEY`) with `openssl pkcs8 -topk8 -nocrypt`. The key is loaded for
-/// each assertion, so a [`Secret`] can change while the program runs. The signing library makes copies of the key that are not
-/// wiped from memory.
+/// The key is PEM and is not encrypted: PKCS#8 (`BEGIN PRIVATE KEY`) for all algorithms, or PKCS#1 (`BEGIN RSA PRIVATE
+/// KEY`) for RSA. Convert an EC key in SEC1 form (`BEGIN EC PRIVATE KEY`) with `openssl pkcs8 -topk8 -nocrypt`. The key
+/// is loaded for each assertion, so a [`Secret`] can change while the program runs. The signing library makes copies of
+/// the key that are not wiped from memory.
 ///
 /// ```no_run
 /// use tower_bearer_auth::{ClientCredentials, PrivateKeyJwt, Secret, SigningAlgorithm};
@@ -110,21 +111,22 @@ impl PrivateKeyJwt {
         Self { algorithm, key, key_id: None, ..self }
     }
 
-    /// Sets the key id in the assertion's header (`kid`, RFC 7515 section 4.1.4). Issuers with several keys for a client need it.
+    /// Sets the key id in the assertion's header (`kid`, RFC 7515 section 4.1.4). Issuers with several keys for a
+    /// client need it.
     pub fn key_id(mut self, id: impl Into<String>) -> Self {
         self.key_id = Some(id.into());
         self
     }
 
-    /// Sets the audience of the assertion (`aud`). The default is the token URL, as RFC 7523 section 3 suggests. Its successor
-    /// (`draft-ietf-oauth-rfc7523bis`) and many issuers require the issuer's identifier instead.
+    /// Sets the audience of the assertion (`aud`). The default is the token URL, as RFC 7523 section 3 suggests. Its
+    /// successor (`draft-ietf-oauth-rfc7523bis`) and many issuers require the issuer's identifier instead.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = Some(audience.into());
         self
     }
 
-    /// Sets the time from `iat` to `exp`, in whole seconds: 15 seconds to 1 hour. The default is 60 seconds. 10 seconds of it
-    /// have passed when the assertion is sent. Many issuers reject more than a few minutes.
+    /// Sets the time from `iat` to `exp`, in whole seconds: 15 seconds to 1 hour. The default is 60 seconds. 10 seconds
+    /// of it have passed when the assertion is sent. Many issuers reject more than a few minutes.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
@@ -189,8 +191,9 @@ struct Claims<'a> {
     exp: u64,
 }
 
-/// The count distinguishes the assertions of this process, and the random part distinguishes processes. The time distinguishes
-/// virtual machines that were restored from one snapshot: they continue with the same count and the same random state.
+/// The count distinguishes the assertions of this process, and the random part distinguishes processes. The time
+/// distinguishes virtual machines that were restored from one snapshot: they continue with the same count and the same
+/// random state.
 fn unique_id(now: Duration) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

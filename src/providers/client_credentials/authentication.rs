@@ -23,8 +23,8 @@ pub(super) enum Authentication {
     MutualTls,
 }
 
-/// What one token request carries. A client uses one method for each request (RFC 6749 section 2.3), so there is a header or
-/// there are fields.
+/// What one token request carries. A client uses one method for each request (RFC 6749 section 2.3), so there is a
+/// header or there are fields.
 #[derive(Default)]
 pub(super) struct Proof {
     pub(super) header: Option<HeaderValue>,

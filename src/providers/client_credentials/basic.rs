@@ -12,8 +12,8 @@ use crate::providers::names::named;
 
 /// How the client id and secret are encoded before they go into an HTTP Basic header.
 ///
-/// RFC 6749 section 2.3.1 says that both are form-encoded. Servers disagree. The difference matters only if the id or the secret
-/// contains characters other than letters, digits, `-`, `.` and `_`:
+/// RFC 6749 section 2.3.1 says that both are form-encoded. Servers disagree. The difference matters only if the id or
+/// the secret contains characters other than letters, digits, `-`, `.` and `_`:
 ///
 /// | the server | accepts |
 /// | --- | --- |
@@ -27,8 +27,8 @@ use crate::providers::names::named;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BasicEncoding {
-    /// Percent-encoding of all characters except the unreserved ones of RFC 3986 section 2.3. A space is `%20`. All servers
-    /// that decode at all understand it.
+    /// Percent-encoding of all characters except the unreserved ones of RFC 3986 section 2.3. A space is `%20`. All
+    /// servers that decode at all understand it.
     #[default]
     Percent,
     /// Form-encoding (RFC 6749 appendix B). A space is `+`.
@@ -54,7 +54,8 @@ impl BasicEncoding {
 
     /// The value of the header. It is marked sensitive, in a buffer that is wiped.
     pub(super) fn header(self, client_id: &str, secret: &str) -> Result<HeaderValue, ConfigError> {
-        // Sized for the worst case, where each byte becomes `%XX`. A buffer that grows leaves copies that are not wiped.
+        // Sized for the worst case, where each byte becomes `%XX`. A buffer that grows leaves copies that are not
+        // wiped.
         let mut pair = Zeroizing::new(Vec::with_capacity(3 * (client_id.len() + secret.len()) + 1));
         self.encode(client_id, &mut pair);
         pair.push(b':');

@@ -118,16 +118,17 @@ impl ClientCredentialsBuilder {
     /// Sends the client id and no secret: the client certificate proves the identity (`tls_client_auth` and
     /// `self_signed_tls_client_auth`, RFC 8705 section 2).
     ///
-    /// The certificate belongs to the HTTP client, so also set [`http_client`](Self::http_client). This crate's client takes the
-    /// certificate in `HttpClientBuilder::identity_pem`. Do not set this for a client that has a certificate and also sends a
-    /// secret.
+    /// The certificate belongs to the HTTP client, so also set [`http_client`](Self::http_client). This crate's client
+    /// takes the certificate in `HttpClientBuilder::identity_pem`. Do not set this for a client that has a certificate
+    /// and also sends a secret.
     #[doc(alias = "mtls")]
     pub fn mutual_tls(mut self) -> Self {
         self.method = Method::MutualTls;
         self
     }
 
-    /// Sets the token URL: https, or http to loopback addresses. [`discover`](Self::discover) gets it from the issuer instead.
+    /// Sets the token URL: https, or http to loopback addresses. [`discover`](Self::discover) gets it from the issuer
+    /// instead.
     pub fn token_url(mut self, url: impl Into<String>) -> Self {
         self.token_url = Some(url.into());
         self.discovered = None;
@@ -148,7 +149,8 @@ impl ClientCredentialsBuilder {
 
     /// Adds a resource that the token is for (RFC 8707 section 2): an absolute URI without a fragment.
     ///
-    /// Call it several times if the issuer allows several resources. Each is sent as its own `resource` parameter, in this order.
+    /// Call it several times if the issuer allows several resources. Each is sent as its own `resource` parameter, in
+    /// this order.
     pub fn resource(mut self, uri: impl Into<String>) -> Self {
         self.parameters.resources.push(uri.into());
         self
@@ -161,15 +163,16 @@ impl ClientCredentialsBuilder {
         self
     }
 
-    /// Adds a parameter that the issuer documents in addition to the standard ones (RFC 6749 section 8.2). It is sent in the form.
+    /// Adds a parameter that the issuer documents in addition to the standard ones (RFC 6749 section 8.2). It is sent
+    /// in the form.
     ///
-    /// [`build`](Self::build) rejects a name that is already set. Ignoring case, it also rejects names that have their own setting
-    /// or belong to another request:
+    /// [`build`](Self::build) rejects a name that is already set. Ignoring case, it also rejects names that have their
+    /// own setting or belong to another request:
     ///
     /// - this grant and its client authentication: `grant_type`, `client_id`, `client_secret`, `client_assertion`,
     ///   `client_assertion_type`, `scope`, `resource`, `audience`;
-    /// - other grants: `code`, `code_verifier`, `redirect_uri`, `username`, `password`, `refresh_token` (RFC 6749, RFC 7636),
-    ///   `assertion` (RFC 7521), `device_code` (RFC 8628), `auth_req_id` (OpenID Connect CIBA), `subject_token`,
+    /// - other grants: `code`, `code_verifier`, `redirect_uri`, `username`, `password`, `refresh_token` (RFC 6749, RFC
+    ///   7636), `assertion` (RFC 7521), `device_code` (RFC 8628), `auth_req_id` (OpenID Connect CIBA), `subject_token`,
     ///   `subject_token_type`, `actor_token`, `actor_token_type`, `requested_token_type` (RFC 8693);
     /// - the authorization endpoint: `request` and `request_uri` (RFC 9101).
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -187,17 +190,17 @@ impl ClientCredentialsBuilder {
     /// Adds a header to token requests. It is marked sensitive and sent only to the issuer. A later header replaces an
     /// earlier one of the same name.
     ///
-    /// [`build`](Self::build) rejects `Authorization`: a client uses one authentication method for each request (RFC 6749 section
-    /// 2.3), and [`client_secret_basic`](Self::client_secret_basic) is the setting for that header. It also rejects headers
-    /// of the connection, the message or a proxy, for example `Connection`, `Content-Type`, `Accept-Encoding` and
-    /// `Proxy-Authorization`.
+    /// [`build`](Self::build) rejects `Authorization`: a client uses one authentication method for each request (RFC
+    /// 6749 section 2.3), and [`client_secret_basic`](Self::client_secret_basic) is the setting for that header. It
+    /// also rejects headers of the connection, the message or a proxy, for example `Connection`, `Content-Type`,
+    /// `Accept-Encoding` and `Proxy-Authorization`.
     pub fn token_header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.token_headers.push((name.into(), value.into()));
         self
     }
 
-    /// Adds a header to requests to the API. It is marked sensitive and sent only where the token is sent. A later header replaces
-    /// an earlier one of the same name. [`build`](Self::build) rejects the same names as for
+    /// Adds a header to requests to the API. It is marked sensitive and sent only where the token is sent. A later
+    /// header replaces an earlier one of the same name. [`build`](Self::build) rejects the same names as for
     /// [`token_header`](Self::token_header).
     ///
     /// [`build`](Self::build) reads the value once. It does not change afterwards.
@@ -206,14 +209,15 @@ impl ClientCredentialsBuilder {
         self
     }
 
-    /// Sets how long a token request may take, from its start to the last byte of the response. The default is 10 seconds.
+    /// Sets how long a token request may take, from its start to the last byte of the response. The default is 10
+    /// seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Sets the HTTP client for token requests: an `HttpClient`, or any service in [`TokenClient::new`]. The default is an
-    /// `HttpClient` with default settings.
+    /// Sets the HTTP client for token requests: an `HttpClient`, or any service in [`TokenClient::new`]. The default is
+    /// an `HttpClient` with default settings.
     pub fn http_client(mut self, client: impl Into<TokenClient>) -> Self {
         self.client = Some(client.into());
         self
@@ -223,8 +227,8 @@ impl ClientCredentialsBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] with the name of the setting. It does not contain the value. A token URL without API origins is an
-    /// error, and so are API origins without a token URL, because they change together.
+    /// [`ConfigError`] with the name of the setting. It does not contain the value. A token URL without API origins is
+    /// an error, and so are API origins without a token URL, because they change together.
     pub fn build(self) -> Result<ClientCredentials, ConfigError> {
         let client_id = self.client_id.ok_or_else(|| check::missing("client_id"))?;
         check::text("client_id", &client_id)?;

@@ -8,8 +8,8 @@ use crate::token_endpoint::Metadata;
 impl ClientCredentialsBuilder {
     /// Requests the issuer's metadata (RFC 8414 section 3) and takes the token URL from it.
     ///
-    /// Set [`http_client`](Self::http_client) and [`timeout`](Self::timeout) before this call. They apply to it. The API's origins
-    /// are not in the metadata, so set them as usual.
+    /// Set [`http_client`](Self::http_client) and [`timeout`](Self::timeout) before this call. They apply to it. The
+    /// API's origins are not in the metadata, so set them as usual.
     ///
     /// ```no_run
     /// use tower_bearer_auth::ClientCredentials;
@@ -26,21 +26,22 @@ impl ClientCredentialsBuilder {
     /// # Ok(()) }
     /// ```
     ///
-    /// - The metadata is requested once, now. A token URL that changes later takes effect at the next start of the program.
-    /// - The first request goes to `/.well-known/oauth-authorization-server`, inserted before the issuer's path. If the response
-    ///   is a 4xx, or is not a JSON object, a second request goes to `/.well-known/openid-configuration`, appended to the
-    ///   issuer's path.
+    /// - The metadata is requested once, now. A token URL that changes later takes effect at the next start of the
+    ///   program.
+    /// - The first request goes to `/.well-known/oauth-authorization-server`, inserted before the issuer's path. If the
+    ///   response is a 4xx, or is not a JSON object, a second request goes to `/.well-known/openid-configuration`,
+    ///   appended to the issuer's path.
     /// - The metadata must contain `issuer` character by character (section 3.3).
     /// - Redirects are not followed. At most 64 KiB are read.
-    /// - If the metadata lists `token_endpoint_auth_methods_supported`, [`build`](Self::build) rejects a method that is not in
-    ///   the list.
-    /// - With [`mutual_tls`](Self::mutual_tls), the token URL is the issuer's alias for such clients, if it has one (RFC 8705
-    ///   section 5). An invalid alias does not affect other clients.
+    /// - If the metadata lists `token_endpoint_auth_methods_supported`, [`build`](Self::build) rejects a method that is
+    ///   not in the list.
+    /// - With [`mutual_tls`](Self::mutual_tls), the token URL is the issuer's alias for such clients, if it has one
+    ///   (RFC 8705 section 5). An invalid alias does not affect other clients.
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::Config`] about `issuer` if it is not an https URL, or has a query or a fragment. http is accepted only for
-    ///   loopback addresses.
+    /// - [`ErrorKind::Config`] about `issuer` if it is not an https URL, or has a query or a fragment. http is accepted
+    ///   only for loopback addresses.
     /// - [`ErrorKind::Config`] if the issuer has no metadata, or has another issuer in it.
     /// - [`ErrorKind::InsecureUrl`] if the metadata has a token endpoint that is not https.
     /// - [`ErrorKind::MalformedResponse`] if the response is not metadata.

@@ -22,15 +22,15 @@ impl ClientCredentialsBuilder {
     /// | `PREFIX_PRIVATE_KEY`, `PREFIX_PRIVATE_KEY_ALGORITHM` (`RS256`, `PS256`, `ES256` or `EdDSA`) | the PEM key and its algorithm, for `private_key_jwt`; required if the builder does not have them |
     /// | `PREFIX_PRIVATE_KEY_ID`, `PREFIX_ASSERTION_AUDIENCE` | the key id and the audience of the assertion; optional |
     ///
-    /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is removed.
-    /// This method reads the files, which blocks. The files of a secret and of a private key are read again for each fetch.
-    /// Origins are added to those of the builder.
+    /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is
+    /// removed. This method reads the files, which blocks. The files of a secret and of a private key are read again
+    /// for each fetch. Origins are added to those of the builder.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] with the name of the variable, and the path if there is one. It does not contain the value. It is
-    /// returned if both `NAME` and `NAME_FILE` are set, if a value is empty or not UTF-8, if a file cannot be read, if a
-    /// required variable is missing, and if a variable belongs to a method that is not set.
+    /// [`ConfigError`] with the name of the variable, and the path if there is one. It does not contain the value. It
+    /// is returned if both `NAME` and `NAME_FILE` are set, if a value is empty or not UTF-8, if a file cannot be read,
+    /// if a required variable is missing, and if a variable belongs to a method that is not set.
     pub fn from_env(self, prefix: &str) -> Result<Self, ConfigError> {
         let variables = Variables::new(prefix, &process)?;
         let read = self.read_all(&variables)?;

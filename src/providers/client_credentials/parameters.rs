@@ -128,7 +128,8 @@ fn absolute_uri(setting: &str, text: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Values of extra parameters, and queries of resources and of the audience, may contain secrets. `Debug` leaves them out.
+/// Values of extra parameters, and queries of resources and of the audience, may contain secrets. `Debug` leaves them
+/// out.
 impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let resources: Vec<&str> = self.resources.iter().filter_map(|resource| resource.split('?').next()).collect();

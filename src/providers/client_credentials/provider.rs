@@ -32,7 +32,8 @@ use crate::token_endpoint::{DocumentedError, TokenEndpoint, TokenRequest};
 /// ```
 ///
 /// The token request is a form, sent with `POST`.
-/// [`EndpointResponse::bearer_token`](crate::token_endpoint::EndpointResponse::bearer_token) documents how the response is read.
+/// [`EndpointResponse::bearer_token`](crate::token_endpoint::EndpointResponse::bearer_token) documents how the response
+/// is read.
 ///
 /// # Client authentication
 ///
@@ -47,14 +48,14 @@ use crate::token_endpoint::{DocumentedError, TokenEndpoint, TokenRequest};
 ///
 /// # Which requests share a token
 ///
-/// A provider always requests the same token: client, scope, resources, audience and other parameters do not change after it is
-/// built. The cache belongs to one [`TokenSource`](crate::TokenSource) and its clones. Two sources never share a token, even
-/// if their settings are equal. Create another source for an API that needs another audience.
+/// A provider always requests the same token: client, scope, resources, audience and other parameters do not change
+/// after it is built. The cache belongs to one [`TokenSource`](crate::TokenSource) and its clones. Two sources never
+/// share a token, even if their settings are equal. Create another source for an API that needs another audience.
 ///
 /// # Debug
 ///
-/// `Debug` prints the label, the origins, and what the provider requests: scope, resources, audience, and the names of other
-/// parameters.
+/// `Debug` prints the label, the origins, and what the provider requests: scope, resources, audience, and the names of
+/// other parameters.
 ///
 /// [`BasicEncoding`]: crate::BasicEncoding
 #[doc(alias = "oauth2")]

@@ -118,7 +118,8 @@ impl Api<'_> {
                     let response = call(&stack, self.request(Method::GET, "/jwt", "")?).await.map_err(boxed)?;
                     equal("the API's reply", response.status().as_u16(), 401)?;
                 }
-                // The first request is replayed with a new token. A token that was never accepted is not refreshed again.
+                // The first request is replayed with a new token. A token that was never accepted is not refreshed
+                // again.
                 equal("token requests", issued.count().await?, 2)?;
                 equal("sends", at_api.count().await?, 21)?;
                 equal("declined", source.stats().budget_exhausted, 19)

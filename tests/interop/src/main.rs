@@ -3,8 +3,8 @@
 //!     interop certificates DIRECTORY
 //!     interop cases DIRECTORY FLOOR PAGE [--fill]
 //!
-//! `cases` reads DIRECTORY/*.ready, which the servers write. It exits with 1 if a case fails, if there are fewer cases than in
-//! FLOOR, or if PAGE does not contain the observed tables.
+//! `cases` reads DIRECTORY/*.ready, which the servers write. It exits with 1 if a case fails, if there are fewer cases
+//! than in FLOOR, or if PAGE does not contain the observed tables.
 
 mod django;
 mod encodings;

@@ -1,4 +1,5 @@
-//! oidc-provider behind TLS: trusted certificates and client certificates. Certificates and keys are made at each start.
+//! oidc-provider behind TLS: trusted certificates and client certificates. Certificates and keys are made at each
+//! start.
 
 use std::fs;
 use std::path::Path;

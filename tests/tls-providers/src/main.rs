@@ -4,10 +4,10 @@
 //! tls-providers none|unusable|ring|aws-lc-rs
 //! ```
 //!
-//! The argument is the default provider of the process: none, one that supports no TLS version, or a working one. The client must
-//! use the default if there is one, else aws-lc-rs, else ring. It must not change the default. `scripts/full tls` runs all
-//! combinations: the crate with ring, with aws-lc-rs, with both (where rustls itself panics), and with neither in an
-//! application that has aws-lc-rs itself.
+//! The argument is the default provider of the process: none, one that supports no TLS version, or a working one. The
+//! client must use the default if there is one, else aws-lc-rs, else ring. It must not change the default.
+//! `scripts/full tls` runs all combinations: the crate with ring, with aws-lc-rs, with both (where rustls itself
+//! panics), and with neither in an application that has aws-lc-rs itself.
 
 mod issuer;
 
@@ -123,7 +123,8 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Checks that this build has the intended providers: rustls itself uses the only provider, and panics if there are two.
+/// Checks that this build has the intended providers: rustls itself uses the only provider, and panics if there are
+/// two.
 fn rustls_alone() -> Result<(), BoxError> {
     std::panic::set_hook(Box::new(|_| {}));
     let panics = std::panic::catch_unwind(ClientConfig::builder).is_err();

@@ -85,8 +85,8 @@ impl Mock<'_> {
         Ok(Endpoint { mock: self, path })
     }
 
-    /// A fault and then a token: one token request, the same error for every waiter, no fetch during the backoff, and then a
-    /// token.
+    /// A fault and then a token: one token request, the same error for every waiter, no fetch during the backoff, and
+    /// then a token.
     async fn recovers(&self, suite: &mut Suite, name: &str, fault: Value, expected: Expected) {
         self.recovers_with(suite, name, fault, expected, |builder| builder).await;
     }
