@@ -107,12 +107,12 @@ impl<P: TokenProvider> TokenSource<P> {
     /// Returns whether it makes sense to send the request again, once, with a token from [`token_for`](Self::token_for).
     ///
     /// If `token` is the current token of `key`, it is removed, and a fetch starts. If that fetch fails, the token is used again
-    /// until it expires. The result is `true`. Two things keep the fetch from starting, and the result is then `false`: the budget
-    /// for refreshes is empty, or the source is in a backoff.
+    /// until it expires. A second rejection of the same token joins that fetch. The result is `true`, except in two cases: the
+    /// budget for refreshes is empty, or the source is in a backoff. Then no fetch starts, and the token stays.
     ///
-    /// If `token` is not the current token of `key`, nothing changes and no fetch starts. That is so for a token that was
-    /// replaced, for a token of another key or source, and for a key without a token. The result is then `true` if
-    /// [`token_for`](Self::token_for) can return a token: `key` has a usable token, a fetch is running, or a fetch may start now.
+    /// In every other case nothing changes, nothing is counted, and no fetch starts: the token was replaced already, it belongs to
+    /// another key or source, or `key` has no token. The result is then `true` if [`token_for`](Self::token_for) can return a
+    /// token: there is a usable one, a fetch is running, or a fetch may start now.
     ///
     /// ```
     /// use tower_bearer_auth::{FixedToken, TokenSource};
@@ -133,7 +133,7 @@ impl<P: TokenProvider> TokenSource<P> {
     #[doc(alias = "401")]
     #[doc(alias = "retry")]
     pub fn reject(&self, key: &P::Key, token: &Token) -> bool {
-        let Some(entry) = self.cache.entry_of_current(key, token) else {
+        let Some(entry) = self.cache.entry_of(key, token) else {
             return self.cache.can_serve(key);
         };
         let grant = Grant { entry, token: token.clone() };

@@ -193,14 +193,14 @@ impl<P: TokenProvider> Cache<P> {
         Ok(result)
     }
 
-    /// The entry of `key`, if `token` is its usable token.
-    pub(super) fn entry_of_current(&self, key: &P::Key, token: &Token) -> Option<Arc<Entry<P::Key>>> {
+    /// The entry of `key`, if `token` is its usable token, or the rejected one that its running fetch is to replace.
+    pub(super) fn entry_of(&self, key: &P::Key, token: &Token) -> Option<Arc<Entry<P::Key>>> {
         if token.source_id() != self.id {
             return None;
         }
         let entry = self.map.get(key)?;
-        let is_current = entry.lock().usable_of(token.generation(), self.clock.now()).is_some();
-        is_current.then_some(entry)
+        let has = entry.lock().has(token.generation(), self.clock.now());
+        has.then_some(entry)
     }
 
     /// Whether a request for `key` would get a token now: from the cache, from the running fetch, or from a new fetch.

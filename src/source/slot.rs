@@ -233,7 +233,7 @@ impl<F> Slot<F> {
     /// Records that a server rejected the token of `generation`.
     pub(super) fn reject(&mut self, generation: u64, rejection: Rejection, now: Now) -> RejectionOutcome {
         let invalid = rejection == Rejection::InvalidToken;
-        let Some(current) = self.usable_of(generation, now).cloned() else {
+        let Some(current) = self.usable(now).filter(|token| token.generation() == generation).cloned() else {
             if let Some(rejected) = self.rejected.as_mut().filter(|rejected| rejected.token.generation() == generation)
             {
                 rejected.invalid |= invalid;
@@ -305,9 +305,10 @@ impl<F> Slot<F> {
         self.current.as_ref().filter(|token| is_usable(token, now))
     }
 
-    /// The usable token, if it has this generation.
-    pub(super) fn usable_of(&self, generation: u64, now: Now) -> Option<&Token> {
-        self.usable(now).filter(|token| token.generation() == generation)
+    /// Whether the token of `generation` is the usable one, or the rejected one that the running fetch is to replace.
+    pub(super) fn has(&self, generation: u64, now: Now) -> bool {
+        let rejected = self.rejected.as_ref().map(|rejected| &rejected.token);
+        self.usable(now).into_iter().chain(rejected).any(|token| token.generation() == generation)
     }
 
     fn early_refresh_is_due(&self, token: &Token, now: Now) -> bool {

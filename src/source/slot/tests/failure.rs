@@ -152,7 +152,6 @@ fn a_backoff_that_started_beside_a_token_is_shorter_when_the_token_has_expired()
 fn after_any_error_the_first_call_after_the_backoff_starts_a_fetch() {
     let kinds = [
         ErrorKind::InvalidCredentials,
-        ErrorKind::InvalidCredentials,
         ErrorKind::InvalidRequest,
         ErrorKind::Throttled,
         ErrorKind::Unavailable,
