@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use super::cache::Cache;
 use super::grant::{Grant, Lookup};
+use super::report::Refresh;
 use super::stats::SourceStats;
 use super::status::TokenStatus;
 use super::wait::TokenWait;
@@ -110,8 +111,8 @@ impl<P: TokenProvider> TokenSource<P> {
     /// until it expires. A second rejection of the same token joins that fetch. The result is `true`, except in two cases: the
     /// budget for refreshes is empty, or the source is in a backoff. Then no fetch starts, and the token stays.
     ///
-    /// In every other case nothing changes, nothing is counted, and no fetch starts: the token was replaced already, it belongs to
-    /// another key or source, or `key` has no token. The result is then `true` if [`token_for`](Self::token_for) can return a
+    /// In every other case the token stays as it is and no fetch starts: the token was replaced already, it belongs to another key
+    /// or source, or `key` has no token. A token of this source is counted in [`SourceStats::rejections`]. The result is then `true` if [`token_for`](Self::token_for) can return a
     /// token: there is a usable one, a fetch is running, or a fetch may start now.
     ///
     /// ```
@@ -134,7 +135,12 @@ impl<P: TokenProvider> TokenSource<P> {
     #[doc(alias = "retry")]
     pub fn reject(&self, key: &P::Key, token: &Token) -> bool {
         let Some(entry) = self.cache.entry_of(key, token) else {
-            return self.cache.can_serve(key);
+            let now = self.cache.clock.now();
+            let outlook = self.cache.outlook(key, now);
+            if token.source_id() == self.cache.id {
+                self.cache.report_rejection(key, token, Rejection::Unspecified, token.is_accepted(), outlook, now);
+            }
+            return outlook != Refresh::Failed;
         };
         let grant = Grant { entry, token: token.clone() };
         let result = self.cache.reject(&grant, Rejection::Unspecified, Vec::new());

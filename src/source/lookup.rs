@@ -166,7 +166,7 @@ impl<P: TokenProvider> Cache<P> {
                 Some(token) => Lookup::Granted(Grant { entry: Arc::clone(&grant.entry), token }),
                 None => Lookup::Failed(error),
             };
-            self.report_rejection(grant, rejection, accepted, Refresh::of(&result), now);
+            self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::of(&result), now);
             return Ok(result);
         }
         let entry = &self.entry_again(&grant.entry, now);
@@ -181,7 +181,7 @@ impl<P: TokenProvider> Cache<P> {
             RejectionOutcome::Proceed(action) => self.act(entry, slot, action, challenges, now),
             RejectionOutcome::BudgetExhausted => {
                 drop(slot);
-                self.report_rejection(grant, rejection, accepted, Refresh::BudgetExhausted, now);
+                self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::BudgetExhausted, now);
                 return Err(BudgetExhausted);
             }
             RejectionOutcome::Backoff(error) => {
@@ -189,7 +189,7 @@ impl<P: TokenProvider> Cache<P> {
                 Lookup::Failed(error)
             }
         };
-        self.report_rejection(grant, rejection, accepted, Refresh::of(&result), now);
+        self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::of(&result), now);
         Ok(result)
     }
 
@@ -203,14 +203,22 @@ impl<P: TokenProvider> Cache<P> {
         has.then_some(entry)
     }
 
-    /// Whether a request for `key` would get a token now: from the cache, from the running fetch, or from a new fetch.
-    pub(super) fn can_serve(&self, key: &P::Key) -> bool {
-        let now = self.clock.now();
+    /// What a request for `key` would find now. Starts no fetch.
+    pub(super) fn outlook(&self, key: &P::Key, now: Now) -> Refresh {
         let entry = self.map.get(key);
-        if entry.as_ref().is_some_and(|entry| entry.usable(now).is_some()) {
-            return true;
-        }
-        rt::with_timers().is_ok() && entry.is_none_or(|entry| entry.lock().can_serve(now))
+        let outlook = entry.map_or(Refresh::None, |entry| {
+            let slot = entry.lock();
+            if slot.usable(now).is_some() {
+                Refresh::Ready
+            } else if slot.in_flight().is_some() {
+                Refresh::InFlight
+            } else if slot.may_fetch(now) {
+                Refresh::None
+            } else {
+                Refresh::Failed
+            }
+        });
+        if outlook != Refresh::Ready && rt::with_timers().is_err() { Refresh::Failed } else { outlook }
     }
 }
 

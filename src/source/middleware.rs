@@ -103,7 +103,7 @@ impl<P: TokenProvider> TokenSource<P> {
 
     /// The server rejected a replay too. That starts no refresh.
     pub(crate) fn report_rejected_again(&self, grant: &Grant<P::Key>, rejection: Rejection) {
-        let now = self.cache.clock.now();
-        self.cache.report_rejection(grant, rejection, grant.token().is_accepted(), Refresh::None, now);
+        let (now, token) = (self.cache.clock.now(), grant.token());
+        self.cache.report_rejection(grant.key(), token, rejection, token.is_accepted(), Refresh::None, now);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cache::Cache;
-use super::grant::{Grant, JoinedFetch, Lookup};
+use super::grant::{JoinedFetch, Lookup};
 use crate::clock::Now;
 use crate::error::Error;
 use crate::message::Rejection;
@@ -57,7 +57,8 @@ impl<P: TokenProvider> Cache<P> {
     /// Counts and reports a rejection. `accepted` is whether a server had accepted the token before.
     pub(super) fn report_rejection(
         &self,
-        grant: &Grant<P::Key>,
+        key: &P::Key,
+        token: &Token,
         rejection: Rejection,
         accepted: bool,
         refresh: Refresh,
@@ -68,9 +69,8 @@ impl<P: TokenProvider> Cache<P> {
             stats.rejections_of_unaccepted += u64::from(!accepted);
             stats.budget_exhausted += u64::from(refresh == Refresh::BudgetExhausted);
         });
-        let token = grant.token();
         self.telemetry.emit(Event::TokenRejected {
-            key: KeyField::new(grant.key()),
+            key: KeyField::new(key),
             generation: token.generation(),
             age: age(token, now),
             token: match accepted {
@@ -96,7 +96,7 @@ pub(super) enum Refresh {
     BudgetExhausted,
     /// No fetch may start, or none can.
     Failed,
-    /// Nothing: the rejected request was a replay.
+    /// Nothing: the rejected request was a replay, or the token is not current.
     None,
 }
 

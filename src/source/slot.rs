@@ -136,11 +136,9 @@ impl<F> Slot<F> {
         self.backoff(now).map_or(SlotAction::Fetch, SlotAction::Fail)
     }
 
-    /// Whether a request would get a token now: from the cache, from the running fetch, or from a new fetch.
-    pub(super) fn can_serve(&self, now: Now) -> bool {
-        self.usable(now).is_some()
-            || self.in_flight.is_some()
-            || (self.backoff(now).is_none() && self.cancelled.backoff(false, now).is_none())
+    /// Whether no backoff keeps a fetch from starting, for a request without a usable token.
+    pub(super) fn may_fetch(&self, now: Now) -> bool {
+        self.backoff(now).is_none() && self.cancelled.backoff(false, now).is_none()
     }
 
     /// The context of the next fetch. `challenges` are those of the response that rejected the token.
@@ -298,7 +296,7 @@ impl<F> Slot<F> {
 
     /// Whether the slot protects the issuer: it has spent budget, or it is in backoff. Eviction would remove that protection.
     pub(super) fn guards_issuer(&self, now: Now) -> bool {
-        !self.budget.is_full(now.mono) || self.backoff(now).is_some() || self.cancelled.backoff(false, now).is_some()
+        !self.budget.is_full(now.mono) || !self.may_fetch(now)
     }
 
     pub(super) fn usable(&self, now: Now) -> Option<&Token> {
