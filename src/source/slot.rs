@@ -21,7 +21,8 @@ pub(super) struct Slot<F> {
     /// The rejected token that was removed because the fetch after its rejection failed. For the context of the next fetch.
     last_rejected: Option<Token>,
     in_flight: Option<InFlight<F>>,
-    failure: Option<Failure>,
+    /// Boxed, because most slots have none.
+    failure: Option<Box<Failure>>,
     /// Transient failures in a row.
     failures: u32,
     budget: Budget,
@@ -333,7 +334,7 @@ impl<F> Slot<F> {
         let failure = Failure::new(error, self.failures, usable_for, &mut self.jitter, now);
         self.failures = self.failures.saturating_add(u32::from(transient));
         let shared = failure.shared(usable_for.is_some(), now);
-        self.failure = Some(failure);
+        self.failure = Some(Box::new(failure));
         shared
     }
 }
