@@ -19,7 +19,7 @@ pub(crate) enum Does {
     /// Returns a new token: `credential.number`, or `credential.key.number`.
     Mint,
     /// Returns this token.
-    Hand(&'static str),
+    Return(&'static str),
     Fail(Error),
     Panic(&'static str),
     /// Panics in `fetch` itself, before there is a future.
@@ -184,7 +184,7 @@ impl<K> Issuer<K> {
             } else {
                 format!("{credential}.{}.{number}", digits(&key))
             };
-            does = Does::Hand(named.leak());
+            does = Does::Return(named.leak());
         }
         drop(state);
         (PendingRequest { state: Arc::clone(&self.state), key, responded: false }, latency, lifetime, does)
@@ -233,7 +233,7 @@ impl<K: RequestKey> TokenProvider for Issuer<K> {
             }
             let response = match does {
                 Does::Mint | Does::PanicAtOnce(_) => unreachable!("replaced when the request started"),
-                Does::Hand(secret) => IssuedToken::bearer(secret).map(|token| match lifetime {
+                Does::Return(secret) => IssuedToken::bearer(secret).map(|token| match lifetime {
                     Some(lifetime) => token.expires_in(lifetime),
                     None => token,
                 }),

@@ -48,7 +48,7 @@ async fn every_token_is_used_for_at_least_half_of_its_lifetime() {
 #[tokio::test(start_paused = true)]
 async fn an_issuer_that_returns_the_same_token_again_gets_few_token_requests() {
     let issuer = Issuer::new();
-    issuer.does(Does::Hand("the-same"));
+    issuer.does(Does::Return("the-same"));
     let source = source(&issuer);
     call(&source, secs(1770), 17_700).await;
     assert!((2..=10).contains(&issuer.requests()), "{} requests in one lifetime", issuer.requests());
