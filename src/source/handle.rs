@@ -112,8 +112,10 @@ impl<P: TokenProvider> TokenSource<P> {
     /// budget for refreshes is empty, or the source is in a backoff. Then no fetch starts, and the token stays.
     ///
     /// In every other case the token stays as it is and no fetch starts: the token was replaced already, it belongs to another key
-    /// or source, or `key` has no token. A token of this source is counted in [`SourceStats::rejections`]. The result is then `true` if [`token_for`](Self::token_for) can return a
-    /// token: there is a usable one, a fetch is running, or a fetch may start now.
+    /// or source, or `key` has no token. The result is then `true` if [`token_for`](Self::token_for) can return a token: there is
+    /// a usable one, a fetch is running, or a fetch may start now.
+    ///
+    /// A rejection of a token of this source is counted in [`SourceStats::rejections`].
     ///
     /// ```
     /// use tower_bearer_auth::{FixedToken, TokenSource};
@@ -161,11 +163,10 @@ impl<P: TokenProvider> TokenSource<P> {
         }
     }
 
-    /// Tells the source that the credentials have changed. Removes all tokens and failures, and makes all running fetches
-    /// stale.
+    /// Removes all tokens and failures, and makes all running fetches stale. Call this after the credentials have changed.
     ///
-    /// Change the credentials first, then call this. A request that starts after this call returns is not stamped with a token that
-    /// was fetched with the old credentials, even if such a token arrives later.
+    /// A request that starts after this call returns is not stamped with a token that was fetched with the old credentials, even
+    /// if such a token arrives later.
     ///
     /// What a layer read from its provider when it was created, for example an API key, does not change. If the provider calls
     /// this in its `fetch`, that fetch counts as one with the new credentials.

@@ -1,5 +1,6 @@
 //! Scenarios for the pure slot, rule by rule. The expected numbers are computed by hand from the rules.
 
+mod context;
 mod failure;
 mod handles;
 mod lifetime;
