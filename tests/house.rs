@@ -651,7 +651,7 @@ fn old_words(text: &str) -> Vec<usize> {
         let length = OLD_WORDS.iter().find_map(|old| old.matches(before, rest));
         found.extend(length.map(|_| line));
         line += usize::from(next == '\n');
-        at += length.unwrap_or(next.len_utf8());
+        at += length.unwrap_or_else(|| next.len_utf8());
     }
     found
 }
