@@ -1,12 +1,14 @@
-//! The only file that may ask for the time.
+//! Clocks. Only this file reads the time.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Where the time comes from. Sleeps and timeouts are tokio's and do not pass through here.
+/// A source of time for a [`TokenSource`](crate::TokenSource).
+///
+/// Implement it to control the lifetimes of tokens in a test. Sleeps and timeouts do not use it: they are tokio's.
 pub trait Clock: Send + Sync + 'static {
-    /// Reads both clocks.
+    /// Reads both clocks. A source calls this for every request, so it must be fast and must not block.
     fn now(&self) -> Now;
 }
 
@@ -16,20 +18,21 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// One reading of the monotonic and of the wall clock.
+/// One reading of the monotonic clock and of the wall clock.
 ///
-/// A deadline is a pair as well, and has passed when **either** clock says so: the monotonic clock stands still while
-/// a machine is suspended, and the wall clock jumps when somebody sets it.
+/// A deadline is such a pair too. It has passed when **either** clock has reached it: the monotonic clock may stop while a
+/// machine is suspended, and the wall clock jumps when someone sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Time that never goes back, and may stand still in suspend.
+    /// Monotonic time. It does not go back, and it may stop while the machine is suspended.
     pub mono: Instant,
-    /// Time of day, which may jump.
+    /// Wall-clock time. It may jump in both directions.
     pub wall: SystemTime,
 }
 
 impl Now {
-    /// The pair that lies `duration` after this one. On overflow the pair stays: a deadline that has passed.
+    /// The pair that is `duration` later. If the result cannot be represented, the pair stays as it is, so that a deadline
+    /// made from it has passed.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self {
@@ -38,19 +41,19 @@ impl Now {
         }
     }
 
-    /// By each clock the earlier of both.
+    /// The earlier reading of each clock.
     pub(crate) fn earlier(self, other: Self) -> Self {
         Self { mono: self.mono.min(other.mono), wall: self.wall.min(other.wall) }
     }
 
-    /// Whether either clock has reached the deadline.
+    /// Whether either clock has reached `deadline`.
     #[must_use]
     #[inline]
     pub fn reached(&self, deadline: &Self) -> bool {
         self.mono >= deadline.mono || self.wall >= deadline.wall
     }
 
-    /// How long it is until the deadline, by the clock that gets there first; zero once it has passed.
+    /// The time until `deadline`, by the clock that reaches it first. Zero if it has passed.
     #[must_use]
     pub fn until(&self, deadline: &Self) -> Duration {
         let mono = deadline.mono.saturating_duration_since(self.mono);
@@ -59,13 +62,13 @@ impl Now {
     }
 }
 
-/// The operating system's clocks; the monotonic one is tokio's, which a test can pause.
+/// The clocks of the operating system. The monotonic clock is tokio's, which a test can stop with `tokio::time::pause`.
 #[derive(Clone, Copy, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[inline]
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that asks for the time")]
+    #[expect(clippy::disallowed_methods, reason = "only this function reads the time")]
     fn now(&self) -> Now {
         Now { mono: tokio::time::Instant::now().into_std(), wall: SystemTime::now() }
     }
@@ -77,7 +80,7 @@ impl fmt::Debug for SystemClock {
     }
 }
 
-/// The clock of a source. The system's is called by its name, since it is asked for every request.
+/// The clock of a source. The system clock has a variant of its own, because a dynamic call per request would cost more.
 #[derive(Clone)]
 pub(crate) enum AnyClock {
     System,
@@ -96,8 +99,8 @@ impl AnyClock {
 
 #[cfg(test)]
 impl Now {
-    /// A moment with years of room on both sides.
-    #[expect(clippy::disallowed_methods, reason = "an instant cannot be made out of nothing")]
+    /// A time that can go years back and forward without an overflow.
+    #[expect(clippy::disallowed_methods, reason = "an `Instant` can only come from the clock")]
     pub(crate) fn for_tests() -> Self {
         let years = Duration::from_secs(4 * 365 * 24 * 60 * 60);
         Self { mono: Instant::now() + years, wall: SystemTime::UNIX_EPOCH + 14 * years }

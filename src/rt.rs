@@ -1,7 +1,7 @@
 //! The tokio runtime and its timers.
 //!
-//! This is the only module that asks whether there is a runtime and whether it has timers. Tokio has no function for the second
-//! question: it panics where a timer is used without one.
+//! Only this module checks whether there is a runtime and whether it has timers. Tokio has no function for the second check:
+//! a timer panics in a runtime that has none.
 
 use std::future::Future as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,14 +46,14 @@ pub(crate) fn timer(after: Duration) -> Result<Pin<Box<Sleep>>, Error> {
     catch_unwind(AssertUnwindSafe(|| Box::pin(tokio::time::sleep(after)))).map_err(|_| no_timers())
 }
 
-/// Whether `after` has passed since the first call, which creates the timer. `None` without timers.
+/// Whether `after` has passed since the first call, which creates the timer. `None` if there are no timers.
 pub(crate) fn has_passed(armed: &mut Option<Pin<Box<Sleep>>>, after: Duration, cx: &mut Context<'_>) -> Option<bool> {
     let mut poll = |armed: &mut Option<Pin<Box<Sleep>>>| {
         let sleep = armed.as_mut()?;
         catch_unwind(AssertUnwindSafe(|| sleep.as_mut().poll(cx).is_ready())).ok()
     };
     poll(armed).or_else(|| {
-        // A timer panics after its runtime has ended. A caller that is polled in another runtime by then waits again.
+        // A timer panics after its runtime has ended. If the caller is polled in another runtime then, its wait starts again.
         *armed = timer(after).ok();
         poll(armed)
     })

@@ -1,4 +1,4 @@
-//! What a provider returns, and what the cache makes of it.
+//! What a provider returns, and what the cache stores.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,26 +14,37 @@ use crate::error::{Error, ErrorKind};
 
 const SCHEME: &str = "Bearer ";
 
-/// A token as an issuer handed it out: the secret, checked, and how long it lives.
+/// A token as a provider returns it: a checked secret and a lifetime.
 ///
-/// The secret is copied once, into the header value that goes out; that buffer is wiped when its last copy is dropped.
+/// The secret is copied once, into the header value that requests carry. That buffer is wiped when its last copy is dropped.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer_auth::IssuedToken;
+///
+/// let token = IssuedToken::bearer("opaque-token")?.expires_in(Duration::from_secs(1800));
+/// assert_eq!(token.expose_secret(), "opaque-token");
+/// assert_eq!(token.lifetime(), Some(Duration::from_secs(1800)));
+/// # Ok::<(), tower_bearer_auth::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct IssuedToken {
     header: HeaderValue,
     lifetime: Option<Duration>,
-    /// Which token source asked for it; 0 before one has it.
-    source: u64,
-    /// How often that source's credentials had been rotated when it asked.
+    /// The id of the token source that fetched the token; 0 until a source has it.
+    source_id: u64,
+    /// How often the credentials of that source had been rotated when the fetch started.
     rotation: u64,
 }
 
 impl IssuedToken {
-    /// Takes a bearer token, as it stands after `Bearer ` in the header.
+    /// Takes a bearer token: the part of the header value after `Bearer `. Its lifetime is unknown until
+    /// [`expires_in`](Self::expires_in) sets it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::MalformedResponse`], transient, where the token is empty or has a character outside of RFC 6750
-    /// section 2.1: `A-Z a-z 0-9 - . _ ~ + /`, then any number of `=`.
+    /// [`ErrorKind::MalformedResponse`], transient, if the token is empty or contains a character that RFC 6750 section 2.1
+    /// does not allow. Allowed are `A-Z a-z 0-9 - . _ ~ + /`, then any number of `=`.
     pub fn bearer(secret: impl AsRef<str>) -> Result<Self, Error> {
         let secret = secret.as_ref();
         if !is_b64token(secret) {
@@ -42,7 +53,7 @@ impl IssuedToken {
                 "the access token is empty or has a character that a bearer token may not have (RFC 6750 section 2.1)",
             ));
         }
-        // Sized exactly: a buffer that grows leaves unwiped copies behind.
+        // The exact capacity matters: a buffer that grows leaves copies that are not wiped.
         let mut value = Zeroizing::new(Vec::with_capacity(SCHEME.len() + secret.len()));
         value.extend_from_slice(SCHEME.as_bytes());
         value.extend_from_slice(secret.as_bytes());
@@ -50,25 +61,33 @@ impl IssuedToken {
             return Err(Error::new(ErrorKind::MalformedResponse, "the access token does not fit into a header"));
         };
         header.set_sensitive(true);
-        Ok(Self { header, lifetime: None, source: 0, rotation: 0 })
+        Ok(Self { header, lifetime: None, source_id: 0, rotation: 0 })
     }
 
-    /// Sets how long the token lives, counted from the moment at which it was asked for.
+    /// Sets the lifetime, counted from the start of the fetch. This is `expires_in` of RFC 6749 section 5.1.
     ///
-    /// Without it the token is held to live for 5 minutes (RFC 6749 section 5.1 only recommends `expires_in`). Less than
-    /// a second counts as one second, more than 24 hours as 24 hours.
+    /// A token without a lifetime lives 5 minutes, because RFC 6749 only recommends `expires_in`. The source raises a lifetime
+    /// below 1 second to 1 second, and lowers one above 24 hours to 24 hours.
     #[must_use]
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
     }
 
-    pub(crate) fn lifetime(&self) -> Option<Duration> {
+    /// The lifetime that [`expires_in`](Self::expires_in) set, unchanged.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<Duration> {
         self.lifetime
     }
 
-    pub(crate) fn for_source(self, source: u64, rotation: u64) -> Self {
-        Self { source, rotation, ..self }
+    /// The token without its scheme. Keep it out of logs.
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
+        secret_of(&self.header)
+    }
+
+    pub(crate) fn for_source(self, source_id: u64, rotation: u64) -> Self {
+        Self { source_id, rotation, ..self }
     }
 
     pub(crate) fn same_secret(&self, token: &Token) -> bool {
@@ -82,24 +101,33 @@ fn is_b64token(secret: &str) -> bool {
         && body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
 }
 
+fn secret_of(header: &HeaderValue) -> &str {
+    let bytes = header.as_bytes().get(SCHEME.len()..).unwrap_or_default();
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
 impl fmt::Debug for IssuedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IssuedToken").field("lifetime", &self.lifetime).finish_non_exhaustive()
     }
 }
 
-/// When a token is renewed, when it is no longer stamped, and when its issuer says that it ends.
+/// The times at which the use of a token changes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadlines {
-    pub(crate) began: Now,
-    pub(crate) refresh: Option<Now>,
-    pub(crate) usable: Now,
-    pub(crate) nominal: Now,
+    /// When the fetch started. The lifetime counts from here.
+    pub(crate) fetched_at: Now,
+    /// When the refresh window begins, if there is one.
+    pub(crate) refresh_at: Option<Now>,
+    /// The source does not return the token from here on: `expires_at` less the margin.
+    pub(crate) usable_until: Now,
+    /// When the token expires according to its issuer.
+    pub(crate) expires_at: Now,
 }
 
-/// A token in the cache: the header value, built once, with its generation and its deadlines.
+/// A token in the cache: a header value that is built once, with a generation and an expiry time.
 ///
-/// Cloning shares it.
+/// Cloning is cheap and shares the token.
 #[derive(Clone)]
 pub struct Token {
     pub(crate) inner: Arc<Inner>,
@@ -107,18 +135,18 @@ pub struct Token {
 
 pub(crate) struct Inner {
     header: HeaderValue,
-    source: u64,
+    source_id: u64,
     rotation: u64,
     generation: u64,
     deadlines: Deadlines,
-    /// The earlier of the window's beginning and the usable end, by each clock.
+    /// The earlier of `refresh_at` and `usable_until`, by each clock.
     fresh_until: Now,
-    late: bool,
+    for_waiters_only: bool,
     accepted: AtomicBool,
-    refused: AtomicBool,
+    rejected: AtomicBool,
 }
 
-/// A token's one buffer, for a header value with a count of its own.
+/// The buffer of a token, for a header value with a reference count of its own.
 struct HeaderBytes(Arc<Inner>);
 
 impl AsRef<[u8]> for HeaderBytes {
@@ -128,33 +156,32 @@ impl AsRef<[u8]> for HeaderBytes {
 }
 
 impl Token {
-    pub(crate) fn new(issued: IssuedToken, generation: u64, deadlines: Deadlines, late: bool) -> Self {
-        let IssuedToken { header, lifetime: _, source, rotation } = issued;
-        let Deadlines { refresh, usable, .. } = deadlines;
-        let fresh_until = refresh.map_or(usable, |refresh| refresh.earlier(usable));
-        let (accepted, refused) = (AtomicBool::new(false), AtomicBool::new(false));
+    pub(crate) fn new(issued: IssuedToken, generation: u64, deadlines: Deadlines, for_waiters_only: bool) -> Self {
+        let IssuedToken { header, lifetime: _, source_id, rotation } = issued;
+        let Deadlines { refresh_at, usable_until, .. } = deadlines;
+        let fresh_until = refresh_at.map_or(usable_until, |refresh_at| refresh_at.earlier(usable_until));
         Self {
             inner: Arc::new(Inner {
                 header,
-                source,
+                source_id,
                 rotation,
                 generation,
                 deadlines,
                 fresh_until,
-                late,
-                accepted,
-                refused,
+                for_waiters_only,
+                accepted: AtomicBool::new(false),
+                rejected: AtomicBool::new(false),
             }),
         }
     }
 
-    /// The value for the `Authorization` header: `Bearer` and the token, marked sensitive.
+    /// The value of the `Authorization` header: `Bearer`, a space and the token (RFC 6750 section 2.1). It is marked sensitive.
     #[must_use]
     pub fn header_value(&self) -> &HeaderValue {
         &self.inner.header
     }
 
-    /// The same bytes, counted apart from [`header_value`](Self::header_value).
+    /// The same bytes as [`header_value`](Self::header_value), with a reference count of their own.
     pub(crate) fn header_value_of_its_own(&self) -> HeaderValue {
         let bytes = Bytes::from_owner(HeaderBytes(Arc::clone(&self.inner)));
         let Ok(mut header) = HeaderValue::from_maybe_shared(bytes) else {
@@ -164,30 +191,29 @@ impl Token {
         header
     }
 
-    /// The token itself. Whoever calls this keeps it out of logs.
+    /// The token without its scheme. Keep it out of logs.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
-        let bytes = self.inner.header.as_bytes().get(SCHEME.len()..).unwrap_or_default();
-        std::str::from_utf8(bytes).unwrap_or_default()
+        secret_of(&self.inner.header)
     }
 
-    /// Which token this is. Numbers are given out in the order in which tokens arrive, and are unique in a source.
+    /// The number of the token. It is unique in a source, and it is higher for a token that was issued later.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.inner.generation
     }
 
-    /// When the issuer says that the token ends. It is no longer stamped from a margin before that.
+    /// When the token expires according to its issuer. The source stops using it a margin earlier; see
+    /// [`RefreshPolicy`](crate::RefreshPolicy).
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
-        self.inner.deadlines.nominal.wall
+        self.inner.deadlines.expires_at.wall
     }
 
-    pub(crate) fn source(&self) -> u64 {
-        self.inner.source
+    pub(crate) fn source_id(&self) -> u64 {
+        self.inner.source_id
     }
 
-    /// How often its source's credentials had been rotated when it was asked for.
     pub(crate) fn rotation(&self) -> u64 {
         self.inner.rotation
     }
@@ -196,18 +222,19 @@ impl Token {
         &self.inner.deadlines
     }
 
-    /// Up to here the token is stamped without asking the slot.
+    /// Until then the token is stamped without a look at the slot.
     pub(crate) fn fresh_until(&self) -> &Now {
         &self.inner.fresh_until
     }
 
-    /// Whether the token landed so late that it may serve the waiters of its flight and no one else.
-    pub(crate) fn is_late(&self) -> bool {
-        self.inner.late
+    /// Whether the token arrived after its `usable_until`. It then serves the waiters of its own fetch, until `expires_at`,
+    /// and is not cached.
+    pub(crate) fn is_for_waiters_only(&self) -> bool {
+        self.inner.for_waiters_only
     }
 
     pub(crate) fn accept(&self) {
-        // Read first: in the steady state nothing is written.
+        // Read first, so that nothing is written after the first response.
         if !self.is_accepted() {
             self.inner.accepted.store(true, Ordering::Relaxed);
         }
@@ -218,9 +245,9 @@ impl Token {
         self.inner.accepted.load(Ordering::Relaxed)
     }
 
-    /// Whether this refusal is the first of the token.
-    pub(crate) fn refused_first(&self) -> bool {
-        !self.inner.refused.swap(true, Ordering::Relaxed)
+    /// Marks the token as rejected. Returns whether this is its first rejection.
+    pub(crate) fn mark_rejected(&self) -> bool {
+        !self.inner.rejected.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -228,7 +255,7 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token")
             .field("generation", &self.inner.generation)
-            .field("expires_at", &self.inner.deadlines.nominal.wall)
+            .field("expires_at", &self.inner.deadlines.expires_at.wall)
             .finish_non_exhaustive()
     }
 }

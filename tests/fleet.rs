@@ -1,4 +1,4 @@
-//! Many processes on one issuer, in virtual time. Token requests are counted by the issuer.
+//! Many processes with one issuer, in virtual time. The issuer counts the token requests.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "common/virtual_time.rs"]
@@ -17,17 +17,17 @@ use virtual_time::Paused;
 
 const HALF_AN_HOUR: Duration = Duration::from_secs(1_800);
 
-/// Writes down when it was asked for a token, or fails.
+/// Records the time of each token request, and may fail.
 #[derive(Clone)]
 struct Issuer {
     clock: Paused,
-    asked: Arc<Mutex<Vec<Duration>>>,
+    requested: Arc<Mutex<Vec<Duration>>>,
     down: Arc<Mutex<bool>>,
 }
 
 impl Issuer {
     fn new(clock: Paused) -> Self {
-        Self { clock, asked: Arc::default(), down: Arc::default() }
+        Self { clock, requested: Arc::default(), down: Arc::default() }
     }
 }
 
@@ -35,7 +35,7 @@ impl TokenProvider for Issuer {
     type Key = ();
 
     async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
-        self.asked.lock().push(self.clock.passed());
+        self.requested.lock().push(self.clock.passed());
         if *self.down.lock() {
             return Err(Error::transient("down"));
         }
@@ -43,8 +43,8 @@ impl TokenProvider for Issuer {
     }
 }
 
-/// When each of 200 sources that started together and are asked every `step` asked its issuer in `from..until`.
-async fn asked(
+/// The times of the token requests of 200 sources that started together, in `from..until`, with a request every `step`.
+async fn requested(
     build: impl Fn(TokenSourceBuilder<Issuer>, u64) -> TokenSourceBuilder<Issuer>,
     from: Duration,
     until: Duration,
@@ -63,7 +63,7 @@ async fn asked(
     }
     clock.go_to(from).await;
     for (issuer, _) in &fleet {
-        issuer.asked.lock().clear();
+        issuer.requested.lock().clear();
         *issuer.down.lock() = down;
     }
     while clock.passed() < until {
@@ -73,10 +73,10 @@ async fn asked(
         tokio::task::yield_now().await;
         clock.go_to(clock.passed() + step).await;
     }
-    fleet.iter().map(|(issuer, _)| issuer.asked.lock().clone()).collect()
+    fleet.iter().map(|(issuer, _)| issuer.requested.lock().clone()).collect()
 }
 
-/// How many of `parts` equal parts of `from..from + length` hold at least one of `times`, in percent.
+/// The share of `parts` equal parts of `from..from + length` that contain at least one of `times`, in percent.
 fn covered(times: &[Duration], from: Duration, length: Duration, parts: u32) -> usize {
     let hit: BTreeSet<u128> =
         times.iter().map(|at| (*at - from).as_millis() * u128::from(parts) / length.as_millis()).collect();
@@ -84,7 +84,7 @@ fn covered(times: &[Duration], from: Duration, length: Duration, parts: u32) -> 
     hit.len() * 100 / parts as usize
 }
 
-/// A token of 1 800 s has a window of 900 s, whose start is drawn out of its first 90 s.
+/// A token of 1 800 s has a window of 900 s. The start of the window is drawn from its first 90 s.
 const WINDOW_AT: Duration = Duration::from_secs(900);
 const JITTER: Duration = Duration::from_secs(90);
 const FINE: Duration = Duration::from_millis(50);
@@ -92,9 +92,9 @@ const FINE: Duration = Duration::from_millis(50);
 // R1: promise 5
 #[tokio::test(start_paused = true)]
 async fn a_fleet_that_started_together_spreads_over_the_jitter_window() {
-    let all = asked(TokenSourceBuilder::jitter_seed, WINDOW_AT, WINDOW_AT + JITTER, FINE, false).await;
+    let all = requested(TokenSourceBuilder::jitter_seed, WINDOW_AT, WINDOW_AT + JITTER, FINE, false).await;
     let first: Vec<Duration> = all.iter().filter_map(|times| times.first().copied()).collect();
-    assert!(first.len() >= 199, "{} of 200 renewed in the window's first tenth", first.len());
+    assert!(first.len() >= 199, "{} of 200 refreshed in the first tenth of the window", first.len());
     // Thirty parts of 3 s each.
     let percent = covered(&first, WINDOW_AT, JITTER, 30);
     assert!(percent >= 80, "{percent} % of the jitter window is covered");
@@ -102,8 +102,8 @@ async fn a_fleet_that_started_together_spreads_over_the_jitter_window() {
 
 // R1: promise 5
 #[tokio::test(start_paused = true)]
-async fn a_fleet_whose_seeds_nobody_set_spreads_as_well() {
-    let all = asked(|builder, _| builder, WINDOW_AT, WINDOW_AT + JITTER, FINE, false).await;
+async fn a_fleet_with_random_seeds_spreads_over_the_jitter_window() {
+    let all = requested(|builder, _| builder, WINDOW_AT, WINDOW_AT + JITTER, FINE, false).await;
     let first: Vec<Duration> = all.iter().filter_map(|times| times.first().copied()).collect();
     let percent = covered(&first, WINDOW_AT, JITTER, 30);
     assert!(percent >= 80, "{percent} % of the jitter window is covered");
@@ -111,10 +111,10 @@ async fn a_fleet_whose_seeds_nobody_set_spreads_as_well() {
 
 // R42: promise 5
 #[tokio::test(start_paused = true)]
-async fn a_fleet_in_an_outage_does_not_call_in_step() {
+async fn in_an_outage_a_fleet_does_not_call_in_step() {
     let (from, until) = (WINDOW_AT, WINDOW_AT + Duration::from_secs(600));
-    let all = asked(TokenSourceBuilder::jitter_seed, from, until, 5 * FINE, true).await;
-    // The pauses have reached their cap of 30 s: in the last of them, every second sees somebody, and nobody sees a herd.
+    let all = requested(TokenSourceBuilder::jitter_seed, from, until, 5 * FINE, true).await;
+    // The backoffs have reached their maximum of 30 s. In the last 30 s, every second has some token requests and none has many.
     let last = until - Duration::from_secs(30);
     let times: Vec<Duration> = all.iter().flatten().copied().filter(|at| *at >= last).collect();
     let percent = covered(&times, last, Duration::from_secs(30), 30);
@@ -122,24 +122,24 @@ async fn a_fleet_in_an_outage_does_not_call_in_step() {
     for second in 0..30 {
         let (begin, end) = (last + Duration::from_secs(second), last + Duration::from_secs(second + 1));
         let herd = times.iter().filter(|at| (begin..end).contains(*at)).count();
-        // A mean pause of 15 s and 200 processes make 13 a second.
+        // 200 processes with a mean backoff of 15 s cause 13 token requests a second.
         assert!(herd <= 3 * 13, "{herd} token requests in one second");
     }
 }
 
-/// An issuer whose new token revokes the one before, and the server that believes it.
+/// An issuer that revokes the older token when it issues a new one, and the server that checks tokens.
 #[derive(Clone, Default)]
-struct Jealous {
+struct Revoking {
     minted: Arc<Mutex<u64>>,
 }
 
-impl Jealous {
-    fn takes(&self, secret: &str) -> bool {
+impl Revoking {
+    fn accepts(&self, secret: &str) -> bool {
         secret == self.minted.lock().to_string()
     }
 }
 
-impl TokenProvider for Jealous {
+impl TokenProvider for Revoking {
     type Key = ();
 
     async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
@@ -150,66 +150,66 @@ impl TokenProvider for Jealous {
     }
 }
 
-/// Ten minutes of one process: a request every 100 ms, sent again once when it is refused. How many were refused at
-/// their first sending, and what the source counted.
-async fn process(issuer: Jealous, clock: Paused, served: bool, phase: Duration) -> (u64, SourceStats) {
+/// Ten minutes of one process: a request every 100 ms, with one replay after a rejection. Returns the number of rejected
+/// requests, replays not counted, and the statistics of the source.
+async fn process(issuer: Revoking, clock: Paused, served: bool, phase: Duration) -> (u64, SourceStats) {
     let source = TokenSource::builder(issuer.clone()).clock(clock).jitter_seed(1).build();
-    let mut refused = 0;
+    let mut rejected = 0;
     tokio::time::sleep(phase).await;
     while clock.passed() < Duration::from_secs(600) {
         let token = source.token().await.unwrap();
-        if served && issuer.takes(token.expose_secret()) {
+        if served && issuer.accepts(token.expose_secret()) {
             source.accept(&token);
         } else {
-            refused += 1;
+            rejected += 1;
             if source.reject(&(), &token) {
                 let token = source.token().await.unwrap();
-                if served && issuer.takes(token.expose_secret()) {
+                if served && issuer.accepts(token.expose_secret()) {
                     source.accept(&token);
                 }
             }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    (refused, source.stats())
+    (rejected, source.stats())
 }
 
 // R51
 #[tokio::test(start_paused = true)]
-async fn two_processes_on_an_issuer_that_revokes_the_older_token_fight_within_bounds() {
-    let (clock, issuer) = (Paused::start(), Jealous::default());
+async fn two_processes_with_an_issuer_that_revokes_the_older_token_cause_bounded_token_requests() {
+    let (clock, issuer) = (Paused::start(), Revoking::default());
     let phase = Duration::from_millis(30);
-    let ((refused, stats), (other_refused, other_stats)) = tokio::join!(
+    let ((rejected, stats), (other_rejected, other_stats)) = tokio::join!(
         process(issuer.clone(), clock, true, Duration::ZERO),
         process(issuer.clone(), clock, true, phase),
     );
     let minted = *issuer.minted.lock();
-    // Each: the first token, a bucket of 6, and one back per 10 s.
+    // Each process: the first token, a budget of 6, and one more every 10 s.
     assert!(minted <= 2 * (1 + 6 + 60), "{minted} token requests in ten minutes");
-    assert!(minted >= 60, "{minted} token requests: they did not fight at all");
-    // Whoever looks at the counters sees it.
-    assert_eq!((stats.rejections, other_stats.rejections), (refused, other_refused));
+    assert!(minted >= 60, "{minted} token requests: the processes did not compete");
+    // The statistics show it.
+    assert_eq!((stats.rejections, other_stats.rejections), (rejected, other_rejected));
     assert_eq!(stats.fetches_succeeded + other_stats.fetches_succeeded, minted);
     assert!(stats.budget_exhausted + other_stats.budget_exhausted > 0);
 }
 
 // R16, R51
 #[tokio::test(start_paused = true)]
-async fn two_processes_whose_tokens_are_never_taken_renew_once_a_minute() {
-    let (clock, issuer) = (Paused::start(), Jealous::default());
+async fn two_processes_whose_tokens_are_never_accepted_refresh_once_a_minute() {
+    let (clock, issuer) = (Paused::start(), Revoking::default());
     let phase = Duration::from_millis(30);
-    let ((refused, stats), (_, other_stats)) = tokio::join!(
+    let ((rejected, stats), (_, other_stats)) = tokio::join!(
         process(issuer.clone(), clock, false, Duration::ZERO),
         process(issuer.clone(), clock, false, phase),
     );
     let minted = *issuer.minted.lock();
-    // Each: the first token, and a full bucket at the start and after every minute.
+    // Each process: the first token, and one more for a full budget at the start and after every minute.
     assert!(minted <= 2 * (1 + 10), "{minted} token requests in ten minutes");
-    assert_eq!((stats.rejections, stats.rejections_of_unaccepted), (refused, refused));
+    assert_eq!((stats.rejections, stats.rejections_of_unaccepted), (rejected, rejected));
     assert_eq!(stats.fetches_succeeded + other_stats.fetches_succeeded, minted);
 }
 
-/// Asks at random moments for `over`, from a healthy issuer whose tokens live for `lifetime`. How many it minted.
+/// Requests at random times during `over`, with a healthy issuer whose tokens live `lifetime`. Returns how many it issued.
 async fn healthy(lifetime: Duration, over: Duration, seed: u64) -> u64 {
     #[derive(Clone, Default)]
     struct Healthy(Arc<Mutex<u64>>, Duration);
@@ -236,8 +236,8 @@ async fn healthy(lifetime: Duration, over: Duration, seed: u64) -> u64 {
 
 // R52
 #[tokio::test(start_paused = true)]
-async fn a_healthy_issuer_sees_one_token_request_per_lifetime_less_the_window() {
-    // Lifetime and window by hand, and for how long, in s; 1 + ceil(T / (L - window)).
+async fn a_healthy_issuer_gets_one_token_request_per_lifetime_less_the_window() {
+    // Lifetime, window (by hand) and T, in s; 1 + ceil(T / (L - window)).
     let table = [
         (1, 0, 60, 61),
         (2, 1, 60, 61),
@@ -252,14 +252,17 @@ async fn a_healthy_issuer_sees_one_token_request_per_lifetime_less_the_window() 
         for seed in 0..8 {
             let minted = healthy(Duration::from_secs(lifetime), Duration::from_secs(over), seed).await;
             assert!(minted <= most, "{minted} token requests in {over} s for tokens of {lifetime} s, seed {seed}");
-            assert!(minted * lifetime * 5 / 4 >= over, "{minted} for tokens of {lifetime} s: the test asks too seldom");
+            assert!(
+                minted * lifetime * 5 / 4 >= over,
+                "{minted} for tokens of {lifetime} s: too few requests in this test"
+            );
         }
     }
 }
 
 // R46
 #[tokio::test(start_paused = true)]
-async fn a_day_without_requests_is_a_day_without_token_requests() {
+async fn a_day_without_requests_causes_no_token_request() {
     let clock = Paused::start();
     let issuer = Issuer::new(clock);
     let source = TokenSource::builder(issuer.clone()).clock(clock).build();
@@ -267,7 +270,7 @@ async fn a_day_without_requests_is_a_day_without_token_requests() {
     for _ in 0..86_400 {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(issuer.asked.lock().len(), 1, "a timer asked for a token");
+    assert_eq!(issuer.requested.lock().len(), 1, "a timer started a fetch");
     source.token().await.unwrap();
-    assert_eq!(issuer.asked.lock().len(), 2);
+    assert_eq!(issuer.requested.lock().len(), 2);
 }

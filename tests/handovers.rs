@@ -1,4 +1,4 @@
-//! A caller whose runtime, flight or place in the cache goes away under it.
+//! Callers whose runtime ends, whose fetch is cancelled or whose key is evicted while they wait.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::future::Future as _;
@@ -11,34 +11,34 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tower_bearer_auth::{Error, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource};
 
-struct Asked {
-    who: u8,
-    answer: Option<oneshot::Sender<&'static str>>,
+struct Pending {
+    user: u8,
+    sender: Option<oneshot::Sender<&'static str>>,
 }
 
-/// Answers when the test says so: which key asked, and how to answer.
+/// An issuer that responds when the test calls `respond`. It records the key of each token request.
 #[derive(Clone, Default)]
 struct Issuer {
-    asked: Arc<Mutex<Vec<Asked>>>,
+    pending: Arc<Mutex<Vec<Pending>>>,
 }
 
 impl Issuer {
-    fn asked_for(&self) -> Vec<u8> {
-        self.asked.lock().iter().map(|asked| asked.who).collect()
+    fn requested_keys(&self) -> Vec<u8> {
+        self.pending.lock().iter().map(|pending| pending.user).collect()
     }
 
-    fn answers(&self, request: usize, secret: &'static str) {
-        self.asked.lock()[request].answer.take().unwrap().send(secret).unwrap();
+    fn respond(&self, request: usize, secret: &'static str) {
+        self.pending.lock()[request].sender.take().unwrap().send(secret).unwrap();
     }
 }
 
 impl TokenProvider for Issuer {
     type Key = FromExtension<u8>;
 
-    async fn fetch(&self, who: &Self::Key, _: &FetchContext) -> Result<IssuedToken, Error> {
-        let (answer, answered) = oneshot::channel();
-        self.asked.lock().push(Asked { who: who.0, answer: Some(answer) });
-        IssuedToken::bearer(answered.await.map_err(Error::transient)?)
+    async fn fetch(&self, user: &Self::Key, _: &FetchContext) -> Result<IssuedToken, Error> {
+        let (sender, receiver) = oneshot::channel();
+        self.pending.lock().push(Pending { user: user.0, sender: Some(sender) });
+        IssuedToken::bearer(receiver.await.map_err(Error::transient)?)
     }
 }
 
@@ -46,7 +46,7 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-fn drive(runtime: &Runtime) {
+fn poll_tasks(runtime: &Runtime) {
     runtime.block_on(async {
         for _ in 0..4 {
             tokio::task::yield_now().await;
@@ -64,21 +64,21 @@ macro_rules! poll {
 
 // R9, R14
 #[test]
-fn a_caller_in_another_runtime_gets_a_token_although_the_flights_runtime_ends() {
+fn a_caller_in_another_runtime_gets_a_token_although_the_runtime_of_the_fetch_ends() {
     let (issuer, first, second) = (Issuer::default(), runtime(), runtime());
     let source = TokenSource::new(issuer.clone());
     let mut here = pin!(source.token_for(&FromExtension(1)));
     let mut there = pin!(source.token_for(&FromExtension(1)));
     assert!(poll!(first, here).is_pending());
     assert!(poll!(second, there).is_pending());
-    drive(&first);
-    assert_eq!(issuer.asked_for(), [1]);
+    poll_tasks(&first);
+    assert_eq!(issuer.requested_keys(), [1]);
     drop(first);
-    assert!(poll!(second, there).is_pending(), "it starts a flight of its own");
-    drive(&second);
-    assert_eq!(issuer.asked_for(), [1, 1]);
-    issuer.answers(1, "second");
-    drive(&second);
+    assert!(poll!(second, there).is_pending(), "it starts a new fetch");
+    poll_tasks(&second);
+    assert_eq!(issuer.requested_keys(), [1, 1]);
+    issuer.respond(1, "second");
+    poll_tasks(&second);
     let Poll::Ready(Ok(token)) = poll!(second, there) else { panic!("no token") };
     assert_eq!(token.expose_secret(), "second");
     let stats = source.stats();
@@ -87,53 +87,53 @@ fn a_caller_in_another_runtime_gets_a_token_although_the_flights_runtime_ends() 
 
 // R9, R14
 #[test]
-fn a_caller_that_outlives_its_runtime_waits_on_in_the_next_one() {
-    for flight_is_lost in [true, false] {
+fn a_caller_whose_runtime_ends_continues_to_wait_in_another_one() {
+    for fetch_is_cancelled in [true, false] {
         let (issuer, first, second) = (Issuer::default(), runtime(), runtime());
         let source = TokenSource::new(issuer.clone());
         let mut starts = pin!(source.token_for(&FromExtension(1)));
-        if !flight_is_lost {
+        if !fetch_is_cancelled {
             assert!(poll!(second, starts).is_pending());
         }
-        let mut moves = pin!(source.token_for(&FromExtension(1)));
-        assert!(poll!(first, moves).is_pending());
-        drive(&first);
+        let mut moved = pin!(source.token_for(&FromExtension(1)));
+        assert!(poll!(first, moved).is_pending());
+        poll_tasks(&first);
         drop(first);
-        // Its timer belonged to the runtime that has ended.
-        assert!(poll!(second, moves).is_pending());
-        drive(&second);
-        assert!(poll!(second, moves).is_pending());
-        issuer.answers(usize::from(flight_is_lost), "token");
-        drive(&second);
-        assert!(poll!(second, moves).is_ready(), "the flight was lost: {flight_is_lost}");
+        // The timer of the caller belonged to the runtime that has ended.
+        assert!(poll!(second, moved).is_pending());
+        poll_tasks(&second);
+        assert!(poll!(second, moved).is_pending());
+        issuer.respond(usize::from(fetch_is_cancelled), "token");
+        poll_tasks(&second);
+        assert!(poll!(second, moved).is_ready(), "the fetch was cancelled: {fetch_is_cancelled}");
     }
 }
 
 // R6, R31
 #[test]
-fn a_caller_whose_key_was_thrown_out_meanwhile_joins_the_flight_of_its_successor() {
+fn a_caller_whose_key_was_evicted_and_came_back_joins_the_new_fetch() {
     let (issuer, runtime) = (Issuer::default(), runtime());
     let source = TokenSource::builder(issuer.clone()).max_keys(1).build();
     let (one, two) = (FromExtension(1), FromExtension(2));
     let mut early = pin!(source.token_for(&one));
     assert!(poll!(runtime, early).is_pending());
-    drive(&runtime);
-    // Its flight becomes stale, and before it looks again its key is thrown out and comes back.
+    poll_tasks(&runtime);
+    // The fetch becomes stale. Before the caller is polled, its key is evicted and comes back.
     source.invalidate_for(&one);
     let mut other = pin!(source.token_for(&two));
     assert!(poll!(runtime, other).is_pending());
-    drive(&runtime);
-    issuer.answers(1, "other");
-    drive(&runtime);
+    poll_tasks(&runtime);
+    issuer.respond(1, "other");
+    poll_tasks(&runtime);
     assert!(poll!(runtime, other).is_ready());
     assert_eq!((source.stats().evicted, source.stats().keys), (1, 1));
     let mut late = pin!(source.token_for(&one));
     assert!(poll!(runtime, late).is_pending());
     assert!(poll!(runtime, early).is_pending());
-    drive(&runtime);
-    assert_eq!(issuer.asked_for(), [1, 2, 1], "one flight for the one key");
-    issuer.answers(2, "token");
-    drive(&runtime);
+    poll_tasks(&runtime);
+    assert_eq!(issuer.requested_keys(), [1, 2, 1], "one fetch for the key that came back");
+    issuer.respond(2, "token");
+    poll_tasks(&runtime);
     for caller in [poll!(runtime, early), poll!(runtime, late)] {
         let Poll::Ready(Ok(token)) = caller else { panic!("no token") };
         assert_eq!(token.expose_secret(), "token");
@@ -142,24 +142,24 @@ fn a_caller_whose_key_was_thrown_out_meanwhile_joins_the_flight_of_its_successor
 
 // R50
 #[test]
-fn a_rotation_moves_who_waits_and_the_old_answer_comes_too_late() {
+fn after_a_rotation_a_waiter_gets_the_new_token_and_the_old_one_is_dropped() {
     let (issuer, runtime) = (Issuer::default(), runtime());
     let source = TokenSource::new(issuer.clone());
     let mut before = pin!(source.token_for(&FromExtension(1)));
     assert!(poll!(runtime, before).is_pending());
-    drive(&runtime);
-    // The old answer is on its way already.
-    issuer.answers(0, "old");
+    poll_tasks(&runtime);
+    // The issuer has sent the old token already.
+    issuer.respond(0, "old");
     source.rotate();
     let mut after = pin!(source.token_for(&FromExtension(1)));
     assert!(poll!(runtime, after).is_pending());
-    drive(&runtime);
+    poll_tasks(&runtime);
     assert!(source.peek_for(&FromExtension(1)).is_none(), "the old token was kept");
     assert!(poll!(runtime, before).is_pending());
-    drive(&runtime);
-    assert_eq!(issuer.asked_for(), [1, 1]);
-    issuer.answers(1, "new");
-    drive(&runtime);
+    poll_tasks(&runtime);
+    assert_eq!(issuer.requested_keys(), [1, 1]);
+    issuer.respond(1, "new");
+    poll_tasks(&runtime);
     for caller in [poll!(runtime, before), poll!(runtime, after)] {
         let Poll::Ready(Ok(token)) = caller else { panic!("no token") };
         assert_eq!(token.expose_secret(), "new");

@@ -1,9 +1,9 @@
-//! Thousands of lives of one source, each out of a seed, in virtual time.
+//! A simulation of one source in virtual time, with a seed for each run.
 //!
-//! Callers come and leave, issuers answer late, wrongly, twice or never, clocks jump, credentials rotate, servers refuse,
-//! runtimes end with a flight in the air. After every step an oracle, which knows only what was asked of the issuer and
-//! what it answered, holds the source to what it promises. `TBA_SEED=n cargo test --test simulation` replays one life and
-//! prints it.
+//! Callers arrive and leave. The issuer responds late, with errors, with the same token again, or not at all. Clocks jump,
+//! credentials rotate, servers reject tokens, and runtimes end with running fetches. After every step an oracle checks the
+//! source. It uses only the requests and responses of the issuer. `TBA_SEED=n cargo test --test simulation` repeats one run
+//! and prints it.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "simulation/callers.rs"]
@@ -31,7 +31,7 @@ const THREADS: usize = 2;
 
 // R1, R2, R8, R9, R10, R11, R14, R33, R34, R36, R38, R39, R40, R42, R50, R52
 #[test]
-fn whatever_happens_in_whatever_order_every_promise_holds_at_every_step() {
+fn every_promise_holds_at_every_step_of_a_random_run() {
     let replayed = std::env::var("TBA_SEED").ok().and_then(|seed| seed.parse().ok());
     if let Some(seed) = replayed {
         Life::new(seed, true).run(STEPS);
@@ -60,20 +60,20 @@ fn whatever_happens_in_whatever_order_every_promise_holds_at_every_step() {
     everything_happened(&lived.into_inner());
 }
 
-/// A simulation in which something never happens shows nothing about it.
+/// A simulation in which an event never happens tests nothing about it.
 fn everything_happened(lives: &[SourceStats]) {
     let sum = |of: fn(&SourceStats) -> u64| lives.iter().map(of).sum::<u64>();
     let table = [
         ("hits", sum(|stats| stats.hits), 50_000),
-        ("turned away", sum(|stats| stats.failed_fast), 5_000),
+        ("failed fast", sum(|stats| stats.failed_fast), 5_000),
         ("waits served", sum(|stats| stats.waits_served), 20_000),
         ("waits failed", sum(|stats| stats.waits_failed), 5_000),
         ("waits abandoned", sum(|stats| stats.waits_abandoned), 5_000),
-        ("flights succeeded", sum(|stats| stats.fetches_succeeded), 10_000),
-        ("flights failed", sum(|stats| stats.fetches_failed), 5_000),
-        ("flights lost", sum(|stats| stats.fetches_cancelled), 1_000),
-        ("flights stale", sum(|stats| stats.fetches_stale), 1_000),
-        ("renewals declined", sum(|stats| stats.budget_exhausted), 1_000),
+        ("fetches succeeded", sum(|stats| stats.fetches_succeeded), 10_000),
+        ("fetches failed", sum(|stats| stats.fetches_failed), 5_000),
+        ("fetches cancelled", sum(|stats| stats.fetches_cancelled), 1_000),
+        ("fetches stale", sum(|stats| stats.fetches_stale), 1_000),
+        ("budget exhausted", sum(|stats| stats.budget_exhausted), 1_000),
         ("evicted", sum(|stats| stats.evicted), 500),
     ];
     for (what, happened, least) in table {

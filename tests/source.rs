@@ -1,18 +1,22 @@
-//! What callers of a `TokenSource` can rely on, against an issuer in-process and in virtual time.
+//! What callers of a `TokenSource` can rely on, with an in-process issuer and in virtual time.
 //!
-//! Token requests are counted by the issuer; the source's own counters are then held against that.
+//! The issuer counts the token requests. The statistics of the source are then compared with its counts.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "source/api.rs"]
 mod api;
 #[path = "source/cancellation.rs"]
 mod cancellation;
+#[path = "source/cancelled_fetches.rs"]
+mod cancelled_fetches;
 #[path = "source/common.rs"]
 mod common;
 #[path = "common/eventually.rs"]
 mod eventually;
 #[path = "source/failure.rs"]
 mod failure;
+#[path = "source/fetch_context.rs"]
+mod fetch_context;
 #[path = "source/issuer.rs"]
 mod issuer;
 #[path = "source/keys.rs"]
@@ -21,23 +25,21 @@ mod keys;
 mod lifecycle;
 #[path = "source/lifetimes.rs"]
 mod lifetimes;
-#[path = "source/losses.rs"]
-mod losses;
 #[path = "source/outage.rs"]
 mod outage;
 #[path = "source/reentrance.rs"]
 mod reentrance;
+#[path = "source/rejection.rs"]
+mod rejection;
 #[path = "source/rotation.rs"]
 mod rotation;
 #[path = "source/single_flight.rs"]
 mod single_flight;
-
 #[path = "source/sockets.rs"]
 mod sockets;
 #[path = "source/status.rs"]
 mod status;
 #[path = "source/time.rs"]
 mod time;
-
 #[path = "common/within.rs"]
 mod within;

@@ -1,4 +1,4 @@
-//! The expected numbers are written out from the rules by hand.
+//! The expected numbers are computed by hand from the rules.
 
 mod budget;
 
@@ -17,18 +17,18 @@ fn since(start: Now, deadline: Now) -> u128 {
     deadline.mono.duration_since(start.mono).as_millis()
 }
 
-/// Refresh at the earliest and at the latest draw, usable end and nominal end, in ms after the fetch began.
+/// `refresh_at` at the smallest and at the largest draw, `usable_until` and `expires_at`, in ms after the start of the fetch.
 fn ends(policy: &RefreshPolicy, lifetime: Option<Duration>) -> (Option<u128>, Option<u128>, u128, u128) {
     let start = Now::for_tests();
     let [early, late] = [0.0, 1.0].map(|draw| policy.deadlines(lifetime, start, start, draw));
-    assert_eq!(since(start, early.usable), since(start, late.usable), "the margin is not drawn");
-    let refresh = |deadlines: &Deadlines| deadlines.refresh.map(|at| since(start, at));
-    (refresh(&early), refresh(&late), since(start, early.usable), since(start, early.nominal))
+    assert_eq!(since(start, early.usable_until), since(start, late.usable_until), "the margin is not random");
+    let refresh = |deadlines: &Deadlines| deadlines.refresh_at.map(|at| since(start, at));
+    (refresh(&early), refresh(&late), since(start, early.usable_until), since(start, early.expires_at))
 }
 
 // R32: rule 1
 #[test]
-fn any_lifetime_gives_a_window_a_margin_and_an_end() {
+fn any_lifetime_gives_a_window_a_margin_and_an_expiry() {
     let seconds = Duration::from_secs;
     let table = [
         (None, Some(150_000), Some(165_000), 270_000, 300_000),
@@ -50,14 +50,18 @@ fn any_lifetime_gives_a_window_a_margin_and_an_end() {
         (Some(seconds(u64::MAX)), Some(85_200_000), Some(85_320_000), 86_370_000, 86_400_000),
         (Some(Duration::MAX), Some(85_200_000), Some(85_320_000), 86_370_000, 86_400_000),
     ];
-    for (lifetime, earliest, latest, usable, nominal) in table {
-        assert_eq!(ends(&RefreshPolicy::new(), lifetime), (earliest, latest, usable, nominal), "lifetime {lifetime:?}");
+    for (lifetime, earliest, latest, usable, expires_at) in table {
+        assert_eq!(
+            ends(&RefreshPolicy::new(), lifetime),
+            (earliest, latest, usable, expires_at),
+            "lifetime {lifetime:?}"
+        );
     }
 }
 
 // R52: rule 1
 #[test]
-fn a_configured_window_only_narrows_and_refresh_at_expiry_keeps_the_margin() {
+fn a_configured_window_only_narrows_and_at_expiry_keeps_the_margin() {
     let policy = RefreshPolicy::new;
     let table = [
         (policy().window(ms(60_000)), 1_800, Some(1_740_000), Some(1_746_000), 1_770_000),
@@ -70,10 +74,10 @@ fn a_configured_window_only_narrows_and_refresh_at_expiry_keeps_the_margin() {
         (policy().at_expiry().window(ms(60_000)), 1_800, Some(1_740_000), Some(1_746_000), 1_770_000),
     ];
     for (policy, lifetime, earliest, latest, usable) in table {
-        let nominal = u128::from(lifetime) * 1_000;
+        let expires_at = u128::from(lifetime) * 1_000;
         assert_eq!(
             ends(&policy, Some(Duration::from_secs(lifetime))),
-            (earliest, latest, usable, nominal),
+            (earliest, latest, usable, expires_at),
             "{policy:?}, {lifetime} s"
         );
     }
@@ -81,21 +85,21 @@ fn a_configured_window_only_narrows_and_refresh_at_expiry_keeps_the_margin() {
 
 // R35: rule 1
 #[test]
-fn every_lifetime_from_two_seconds_is_reused_for_at_least_half_of_it() {
+fn a_token_of_two_seconds_or_more_is_used_for_at_least_half_of_its_lifetime() {
     for lifetime in 2..=86_400 {
-        let (refresh, _, usable, nominal) = ends(&RefreshPolicy::new(), Some(Duration::from_secs(lifetime)));
-        assert!(refresh.is_some_and(|at| 2 * at >= nominal), "{lifetime} s: refreshed at {refresh:?} ms");
-        assert!(2 * usable >= nominal, "{lifetime} s: usable for {usable} ms");
+        let (refresh, _, usable, expires_at) = ends(&RefreshPolicy::new(), Some(Duration::from_secs(lifetime)));
+        assert!(refresh.is_some_and(|at| 2 * at >= expires_at), "{lifetime} s: refreshed at {refresh:?} ms");
+        assert!(2 * usable >= expires_at, "{lifetime} s: usable for {usable} ms");
     }
 }
 
 // R33, R34: rule 2
 #[test]
-fn a_wall_clock_that_jumps_during_the_flight_neither_shortens_nor_stretches_the_token() {
+fn a_wall_clock_that_jumps_during_the_fetch_does_not_change_the_lifetime() {
     let start = Now::for_tests();
     let forward = |by: Duration| start.wall + by;
     let back = |by: Duration| start.wall - by;
-    // How long the flight took by the monotonic clock; what the wall clock says at its end; from where the wall deadline
+    // The duration of the fetch by the monotonic clock; the wall clock at its end; the time from which the wall deadline
     // of the token is counted.
     let table = [
         (ms(200), forward(ms(200)), start.wall),
@@ -111,31 +115,31 @@ fn a_wall_clock_that_jumps_during_the_flight_neither_shortens_nor_stretches_the_
         (ms(200), back(YEAR), back(YEAR + ms(200))),
     ];
     for (mono, wall, counted_from) in table {
-        let landed = Now { mono: start.mono + mono, wall };
-        let deadlines = RefreshPolicy::new().deadlines(Some(ms(1_800_000)), start, landed, 0.0);
-        let case = format!("{mono:?} of flight, {wall:?} at its end");
-        assert_eq!(deadlines.usable.wall, counted_from + ms(1_770_000), "{case}");
-        assert_eq!(deadlines.usable.mono, start.mono + ms(1_770_000), "{case}");
+        let arrived = Now { mono: start.mono + mono, wall };
+        let deadlines = RefreshPolicy::new().deadlines(Some(ms(1_800_000)), start, arrived, 0.0);
+        let case = format!("a fetch of {mono:?}, {wall:?} at its end");
+        assert_eq!(deadlines.usable_until.wall, counted_from + ms(1_770_000), "{case}");
+        assert_eq!(deadlines.usable_until.mono, start.mono + ms(1_770_000), "{case}");
     }
 }
 
 // R33: rule 2
 #[test]
-fn a_monotonic_clock_set_back_during_the_flight_does_not_bear_an_expired_token() {
+fn a_monotonic_clock_set_back_during_the_fetch_causes_no_expired_token() {
     let start = Now::for_tests();
     for by in [ms(1), ms(61_000), DAY, YEAR] {
-        let landed = Now { mono: start.mono - by, wall: start.wall + ms(200) };
-        let deadlines = RefreshPolicy::new().deadlines(Some(ms(1_800_000)), start, landed, 0.0);
-        assert_eq!(deadlines.began.mono, landed.mono, "set back by {by:?}");
-        assert_eq!(deadlines.usable.mono, landed.mono + ms(1_770_000), "set back by {by:?}");
+        let arrived = Now { mono: start.mono - by, wall: start.wall + ms(200) };
+        let deadlines = RefreshPolicy::new().deadlines(Some(ms(1_800_000)), start, arrived, 0.0);
+        assert_eq!(deadlines.fetched_at.mono, arrived.mono, "set back by {by:?}");
+        assert_eq!(deadlines.usable_until.mono, arrived.mono + ms(1_770_000), "set back by {by:?}");
     }
 }
 
 // R42: rule 6
 #[test]
-fn a_transient_pause_doubles_up_to_a_cap_is_cut_to_half_of_the_life_left_and_has_a_floor() {
+fn a_transient_backoff_doubles_up_to_a_maximum_and_is_at_most_half_of_the_rest_of_the_token() {
     let left = |ms| Some(Duration::from_millis(ms));
-    // Failures before this one, what is left of the token, the draw; the pause with a token and without one.
+    // Failures before this one, the rest of the token, the draw; the backoff with a token and without one.
     let table = [
         (0, None, 0.0, 1_000, 100),
         (0, None, 1.0, 1_000, 500),
@@ -160,8 +164,8 @@ fn a_transient_pause_doubles_up_to_a_cap_is_cut_to_half_of_the_life_left_and_has
     ];
     for (failures, usable_for, draw, with_token, without_token) in table {
         assert_eq!(
-            Pause::transient(failures, usable_for, draw),
-            Pause { with_token: ms(with_token), without_token: ms(without_token) },
+            Backoff::transient(failures, usable_for, draw),
+            Backoff { with_token: ms(with_token), without_token: ms(without_token) },
             "{failures} failures, {usable_for:?} left, draw {draw}"
         );
     }
@@ -169,17 +173,17 @@ fn a_transient_pause_doubles_up_to_a_cap_is_cut_to_half_of_the_life_left_and_has
 
 // R42: rule 7
 #[test]
-fn a_permanent_error_is_remembered_for_seconds_and_not_in_step() {
-    for (draw, pause) in [(0.0, 2_500), (0.5, 3_750), (1.0, 5_000)] {
-        assert_eq!(Pause::permanent(draw), Pause { with_token: ms(pause), without_token: ms(pause) });
+fn the_backoff_after_a_permanent_error_is_a_few_seconds_and_random() {
+    for (draw, backoff) in [(0.0, 2_500), (0.5, 3_750), (1.0, 5_000)] {
+        assert_eq!(Backoff::permanent(draw), Backoff { with_token: ms(backoff), without_token: ms(backoff) });
     }
 }
 
 // R42: rule 8
 #[test]
-fn retry_after_is_a_floor_with_a_tenth_added_and_a_cap() {
+fn retry_after_is_a_minimum_with_a_tenth_added_and_a_maximum() {
     let seconds = Duration::from_secs;
-    let first = |draw| Pause::transient(0, None, draw);
+    let first = |draw| Backoff::transient(0, None, draw);
     let table = [
         (first(0.0), seconds(0), 0.0, 1_000, 100),
         (first(1.0), seconds(0), 1.0, 1_000, 500),
@@ -193,24 +197,24 @@ fn retry_after_is_a_floor_with_a_tenth_added_and_a_cap() {
         (first(0.0), seconds(300), 0.0, 300_000, 60_000),
         (first(0.0), seconds(u64::MAX), 0.0, 300_000, 60_000),
         (first(1.0), Duration::MAX, 1.0, 300_000, 60_000),
-        (Pause::transient(6, None, 1.0), seconds(5), 1.0, 30_000, 30_000),
-        (Pause::permanent(0.0), seconds(3), 0.0, 3_000, 3_000),
-        (Pause::permanent(1.0), seconds(3), 1.0, 5_000, 5_000),
+        (Backoff::transient(6, None, 1.0), seconds(5), 1.0, 30_000, 30_000),
+        (Backoff::permanent(0.0), seconds(3), 0.0, 3_000, 3_000),
+        (Backoff::permanent(1.0), seconds(3), 1.0, 5_000, 5_000),
     ];
-    for (drawn, asked, draw, with_token, without_token) in table {
+    for (drawn, requested, draw, with_token, without_token) in table {
         assert_eq!(
-            drawn.at_least(asked, draw),
-            Pause { with_token: ms(with_token), without_token: ms(without_token) },
-            "{drawn:?}, the issuer asked for {asked:?}, draw {draw}"
+            drawn.at_least(requested, draw),
+            Backoff { with_token: ms(with_token), without_token: ms(without_token) },
+            "{drawn:?}, Retry-After {requested:?}, draw {draw}"
         );
     }
 }
 
 // R36: rule 4
 #[test]
-fn an_issuer_that_repeats_itself_is_asked_again_after_half_of_what_is_left() {
-    for (left, pause) in [(870_000, 435_000), (20_002, 10_001), (20_000, 10_000), (19_000, 10_000), (0, 10_000)] {
-        assert_eq!(early_pause(ms(left)), ms(pause), "{left} ms left");
+fn an_early_refresh_with_the_same_token_causes_a_backoff_of_half_of_the_rest() {
+    for (left, backoff) in [(870_000, 435_000), (20_002, 10_001), (20_000, 10_000), (19_000, 10_000), (0, 10_000)] {
+        assert_eq!(early_backoff(ms(left)), ms(backoff), "{left} ms left");
     }
     let table =
         [(9_999, 10_000, true), (10_000, 60_000, false), (9_000, 9_000, false), (9_000, 8_999, false), (0, 1, true)];
@@ -221,11 +225,12 @@ fn an_issuer_that_repeats_itself_is_asked_again_after_half_of_what_is_left() {
 
 // R32: rule 6 and 7
 #[test]
-fn a_draw_out_of_its_range_is_no_number_out_of_range() {
+fn a_draw_outside_of_its_range_gives_no_duration_outside_of_its_range() {
     let start = Now::for_tests();
-    let refresh =
-        |draw| RefreshPolicy::new().deadlines(Some(ms(10_000)), start, start, draw).refresh.map(|at| since(start, at));
-    for (draw, at, pause, permanent) in [
+    let refresh = |draw| {
+        RefreshPolicy::new().deadlines(Some(ms(10_000)), start, start, draw).refresh_at.map(|at| since(start, at))
+    };
+    for (draw, at, backoff, permanent) in [
         (f64::NAN, 5_000, 100, 2_500),
         (f64::NEG_INFINITY, 5_000, 100, 2_500),
         (-1.0, 5_000, 100, 2_500),
@@ -233,14 +238,14 @@ fn a_draw_out_of_its_range_is_no_number_out_of_range() {
         (f64::INFINITY, 5_500, 30_000, 5_000),
     ] {
         assert_eq!(refresh(draw), Some(at), "draw {draw}");
-        assert_eq!(Pause::transient(9, None, draw).without_token, ms(pause), "draw {draw}");
-        assert_eq!(Pause::permanent(draw).without_token, ms(permanent), "draw {draw}");
+        assert_eq!(Backoff::transient(9, None, draw).without_token, ms(backoff), "draw {draw}");
+        assert_eq!(Backoff::permanent(draw).without_token, ms(permanent), "draw {draw}");
     }
 }
 
 // R33: rule 2
 #[test]
-fn a_pause_ends_when_the_clock_is_set_back_and_survives_two_threads_that_differ() {
+fn a_backoff_ends_when_the_clock_is_set_back_but_not_when_two_threads_differ() {
     let start = Now::for_tests().mono;
     let table = [
         (start, 10_000),
@@ -259,7 +264,7 @@ fn a_pause_ends_when_the_clock_is_set_back_and_survives_two_threads_that_differ(
 
 // R32, R33: rules 1 and 2
 #[test]
-fn clocks_at_the_ends_of_their_ranges_make_no_panic() {
+fn clocks_at_the_ends_of_their_ranges_cause_no_panic() {
     let middle = Now::for_tests();
     let ends_of_mono = {
         let (mut first, mut last) = (middle.mono, middle.mono);
@@ -279,16 +284,16 @@ fn clocks_at_the_ends_of_their_ranges_make_no_panic() {
     };
     let moments: Vec<Now> =
         ends_of_mono.iter().flat_map(|mono| ends_of_wall.map(|wall| Now { mono: *mono, wall })).collect();
-    for began in &moments {
-        for landed in &moments {
+    for started in &moments {
+        for arrived in &moments {
             for lifetime in [None, Some(Duration::ZERO), Some(ms(1_999)), Some(ms(10_000)), Some(Duration::MAX)] {
-                let deadlines = RefreshPolicy::new().deadlines(lifetime, *began, *landed, 1.0);
-                let left = landed.until(&deadlines.usable);
-                assert!(left <= DAY, "{began:?} to {landed:?}: usable for {left:?}");
+                let deadlines = RefreshPolicy::new().deadlines(lifetime, *started, *arrived, 1.0);
+                let left = arrived.until(&deadlines.usable_until);
+                assert!(left <= DAY, "{started:?} to {arrived:?}: usable for {left:?}");
             }
-            let mut budget = Budget::full(began.mono);
-            assert!(budget.take(false, landed.mono), "a full bucket is full at any time");
-            let left = remaining(began.mono, DAY, landed.mono);
+            let mut budget = Budget::full(started.mono);
+            assert!(budget.take(false, arrived.mono), "a full budget stays full");
+            let left = remaining(started.mono, DAY, arrived.mono);
             assert!(left <= DAY);
         }
     }

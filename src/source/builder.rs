@@ -1,4 +1,4 @@
-//! The settings of a source.
+//! Constructors and settings of a source.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::cache::Cache;
+use super::handle::TokenSource;
 use super::map::Map;
 use super::stats::Recorder;
-use super::{Inner, TokenSource};
 use crate::clock::{AnyClock, Clock};
 use crate::provider::TokenProvider;
 use crate::refresh::RefreshPolicy;
@@ -17,12 +18,36 @@ use crate::telemetry::Telemetry;
 
 const MAX_KEYS: usize = 10_000;
 const MAX_WAIT: Duration = Duration::from_secs(15);
-/// Longer than the token call's own timeout of 10 s, so that the inner one names the cause.
+/// Longer than the providers' own timeout for a token call, 10 s, so that the error of the token call arrives first.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(12);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// Builds a [`TokenSource`]. Nothing is spawned and no token is asked for before a request needs one.
+impl<P: TokenProvider> TokenSource<P> {
+    /// A source with the default settings.
+    pub fn new(provider: P) -> Self {
+        Self::builder(provider).build()
+    }
+
+    /// A source with other settings.
+    pub fn builder(provider: P) -> TokenSourceBuilder<P> {
+        TokenSourceBuilder::new(provider)
+    }
+}
+
+/// Builds a [`TokenSource`]. It spawns no task, and it fetches no token before a request needs one.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer_auth::{FixedToken, RefreshPolicy, TokenSource};
+///
+/// let source = TokenSource::builder(FixedToken::new("opaque-token")?)
+///     .refresh(RefreshPolicy::new().window(Duration::from_secs(300)))
+///     .max_wait(Duration::from_secs(5))
+///     .build();
+/// # drop(source);
+/// # Ok::<(), tower_bearer_auth::Error>(())
+/// ```
 #[must_use]
 pub struct TokenSourceBuilder<P> {
     provider: P,
@@ -35,7 +60,7 @@ pub struct TokenSourceBuilder<P> {
 }
 
 impl<P: TokenProvider> TokenSourceBuilder<P> {
-    pub(super) fn new(provider: P) -> Self {
+    fn new(provider: P) -> Self {
         Self {
             provider,
             policy: RefreshPolicy::default(),
@@ -47,52 +72,59 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
         }
     }
 
-    /// When tokens are renewed. By default [`RefreshPolicy::default`].
+    /// Sets when tokens are refreshed. The default is [`RefreshPolicy::default`].
     pub fn refresh(mut self, policy: RefreshPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Where the time comes from. By default [`SystemClock`](crate::SystemClock). Timeouts are tokio's in any case.
+    /// Sets the clock. The default is [`SystemClock`](crate::SystemClock). Timeouts do not use it: they are tokio's.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = AnyClock::Given(Arc::new(clock));
         self
     }
 
-    /// How many keys are kept, beside those with a token request in the air; 10 000 by default, at least 1.
+    /// Sets how many keys the cache holds. The default is 10 000, the minimum 1. Keys with a running fetch do not count.
     ///
-    /// Thrown out first are keys whose token has expired, then the least recently used, to the second. A key whose
-    /// failures or refusals are being counted goes last.
+    /// Above the limit, the source evicts keys: first those without a usable token, then the least recently used ones (to the
+    /// second), and last those in a backoff or with a budget that is not full.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.max_keys = keys.max(1);
         self
     }
 
-    /// How long one request waits for a token; 15 s by default. Past it the request fails, and the token request goes on.
+    /// Sets how long one request waits for a token. The default is 15 seconds.
+    ///
+    /// After that the request fails with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). The fetch continues.
+    #[doc(alias = "timeout")]
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = wait;
         self
     }
 
-    /// How long the provider's `fetch` may take; 12 s by default. Past it it is dropped.
+    /// Sets how long the provider's [`fetch`](TokenProvider::fetch) may take. The default is 12 seconds.
+    ///
+    /// After that the source drops the future, and all its waiters get [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
+    #[doc(alias = "timeout")]
     pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
         self.fetch_timeout = timeout;
         self
     }
 
-    /// Fixes the seed of all jitter, for simulations that are to be repeated. By default it is random.
+    /// Sets the seed of all random numbers, to make a simulation repeatable. The default is a random seed.
     pub fn jitter_seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// The source.
+    /// Builds the source.
     #[must_use]
     pub fn build(self) -> TokenSource<P> {
         let rng = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let telemetry = Telemetry::new(self.provider.label());
         TokenSource {
-            inner: Arc::new(Inner {
+            cache: Arc::new(Cache {
+                id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
                 provider: Arc::new(self.provider),
                 policy: self.policy,
                 clock: self.clock,
@@ -100,10 +132,9 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
                 stats: Recorder::default(),
                 telemetry,
                 rng: Mutex::new(rng),
-                id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
                 generations: AtomicU64::new(0),
                 rotations: AtomicU64::new(0),
-                flights: AtomicU64::new(0),
+                fetches: AtomicU64::new(0),
                 max_wait: self.max_wait,
                 fetch_timeout: self.fetch_timeout,
             }),
@@ -114,7 +145,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
 impl<P: TokenProvider> fmt::Debug for TokenSourceBuilder<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenSourceBuilder")
-            .field("environment", &self.provider.label())
+            .field("provider", &self.provider.label())
             .field("policy", &self.policy)
             .field("max_keys", &self.max_keys)
             .field("max_wait", &self.max_wait)

@@ -1,14 +1,15 @@
-//! A key's place in the map: its slot, and the token that requests may read without a lock.
+//! A key with its slot, and the token that requests read without a lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::flight::Handle;
-use super::slot::{Jitter, Slot, is_fresh, is_usable};
+use super::in_flight::FetchHandle;
+use super::jitter::Jitter;
+use super::slot::{Slot, is_fresh, is_usable};
 use crate::clock::Now;
 use crate::token::{self, Token};
 
@@ -16,101 +17,102 @@ pub(crate) struct Entry<K> {
     pub(super) key: Arc<K>,
     /// The slot's current token, written under the slot's lock and read without it.
     published: ArcSwapOption<token::Inner>,
-    /// Which one that is, for who holds a token and asks whether it is still the current one. 0 where there is none.
+    /// The address of the current token, to compare it with a token that a caller holds. 0 if there is no token.
     current: AtomicUsize,
-    slot: Mutex<Slot<Handle>>,
-    born: Instant,
-    /// In seconds since `born`: written at most once a second.
+    slot: Mutex<Slot<FetchHandle>>,
+    created_at: Instant,
+    /// In seconds since `created_at`, written at most once a second.
     last_used: AtomicU64,
 }
 
-/// In which order keys are thrown out: the smallest first.
+/// The order of eviction: the smallest rank first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Standing {
-    class: Class,
+pub(super) struct EvictionRank {
+    class: EvictionClass,
     used_at: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Class {
+enum EvictionClass {
     Expired,
     Usable,
     GuardsIssuer,
 }
 
 impl<K> Entry<K> {
-    pub(super) fn new(key: K, jitter: Jitter, now: Now) -> Self {
+    pub(super) fn new(key: Arc<K>, jitter: Jitter, now: Now) -> Self {
         Self {
-            key: Arc::new(key),
+            key,
             published: ArcSwapOption::const_empty(),
             current: AtomicUsize::new(0),
             slot: Mutex::new(Slot::new(jitter, now)),
-            born: now.mono,
+            created_at: now.mono,
             last_used: AtomicU64::new(0),
         }
     }
 
-    /// The token that may be stamped without asking the slot: usable, and not due for renewal.
+    /// The token, if it is fresh: it is usable, and no refresh is due.
     pub(super) fn fresh(&self, now: Now) -> Option<Token> {
         self.published(|token| is_fresh(token, now))
     }
 
-    /// The token that may be stamped.
+    /// The token, if it is usable.
     pub(super) fn usable(&self, now: Now) -> Option<Token> {
         self.published(|token| is_usable(token, now))
     }
 
     /// Whether `token` is still the slot's current one.
     pub(super) fn is_current(&self, token: &Token) -> bool {
-        // No other token can have its address while somebody holds it.
+        // The caller holds `token`, so no other token can have its address.
         self.current.load(Ordering::Acquire) == Arc::as_ptr(&token.inner).addr()
     }
 
-    fn published(&self, fits: impl FnOnce(&Token) -> bool) -> Option<Token> {
+    fn published(&self, condition: impl FnOnce(&Token) -> bool) -> Option<Token> {
         let token = Token { inner: self.published.load_full()? };
-        fits(&token).then_some(token)
+        condition(&token).then_some(token)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Slot<Handle>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Slot<FetchHandle>> {
         self.slot.lock()
     }
 
-    /// Shows the slot's current token to those who do not lock. Called with the lock held, after every change.
-    pub(super) fn publish(&self, slot: &Slot<Handle>) {
+    /// Publishes the slot's current token to readers without the lock. Call this after every change, with the lock held.
+    pub(super) fn publish(&self, slot: &Slot<FetchHandle>) {
         let token = slot.current().map(|token| Arc::clone(&token.inner));
         let address = token.as_ref().map_or(0, |token| Arc::as_ptr(token).addr());
         self.published.store(token);
         self.current.store(address, Ordering::Release);
     }
 
+    /// Records that the key was used now.
     pub(super) fn touch(&self, now: Now) {
-        let second = now.mono.saturating_duration_since(self.born).as_secs();
+        let second = now.mono.saturating_duration_since(self.created_at).as_secs();
         if self.last_used.load(Ordering::Relaxed) != second {
             self.last_used.store(second, Ordering::Relaxed);
         }
     }
 
-    /// `None` while a flight is in the air: such a key stays.
-    pub(super) fn standing(&self, now: Now) -> Option<Standing> {
+    /// `None` while a fetch runs: then the key cannot be evicted.
+    pub(super) fn eviction_rank(&self, now: Now) -> Option<EvictionRank> {
         let slot = self.slot.lock();
-        if slot.flight().is_some() {
+        if slot.in_flight().is_some() {
             return None;
         }
         let class = if slot.guards_issuer(now) {
-            Class::GuardsIssuer
+            EvictionClass::GuardsIssuer
         } else if slot.usable(now).is_some() {
-            Class::Usable
+            EvictionClass::Usable
         } else {
-            Class::Expired
+            EvictionClass::Expired
         };
-        let used = std::time::Duration::from_secs(self.last_used.load(Ordering::Relaxed));
-        Some(Standing { class, used_at: self.born.checked_add(used).unwrap_or(self.born) })
+        let used = Duration::from_secs(self.last_used.load(Ordering::Relaxed));
+        Some(EvictionRank { class, used_at: self.created_at.checked_add(used).unwrap_or(self.created_at) })
     }
 
-    /// Takes the key out of use, unless a flight has started meanwhile.
+    /// Marks the slot as evicted, unless a fetch has started meanwhile. Returns whether it did.
     pub(super) fn evict(&self) -> bool {
         let mut slot = self.slot.lock();
-        slot.evicted = slot.flight().is_none();
+        slot.evicted = slot.in_flight().is_none();
         slot.evicted
     }
 }

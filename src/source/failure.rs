@@ -1,66 +1,91 @@
-//! What a slot remembers of token requests that came to nothing.
+//! What a slot remembers about failed and cancelled fetches.
 
 use std::time::{Duration, Instant};
 
+use super::jitter::Jitter;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
-use crate::refresh::{self, Pause};
+use crate::refresh::{self, Backoff};
 
-/// The last failure of a token request, and how long it is remembered.
+/// The last failure of a fetch, and the backoff after it.
 pub(super) struct Failure {
     pub(super) error: Error,
     pub(super) at: Instant,
-    pub(super) pause: Pause,
-    /// Whether a refusal of the current token ends the pause.
-    pub(super) may_be_cut: bool,
+    pub(super) backoff: Backoff,
+    /// Whether a rejection of the current token may end the backoff.
+    pub(super) ends_on_rejection: bool,
 }
 
 impl Failure {
+    /// `failures` is the number of transient failures in a row before this one. `usable_for` is how long the cached token is
+    /// still usable.
+    pub(super) fn new(
+        error: Error,
+        failures: u32,
+        usable_for: Option<Duration>,
+        jitter: &mut Jitter,
+        now: Now,
+    ) -> Self {
+        let mut backoff = if error.is_transient() {
+            Backoff::transient(failures, usable_for, jitter.draw())
+        } else {
+            Backoff::permanent(jitter.draw())
+        };
+        if let Some(delay) = error.retry_after() {
+            backoff = backoff.at_least(delay, jitter.draw());
+        }
+        let ends_on_rejection = error.is_transient() && error.retry_after().is_none();
+        Self { error, at: now.mono, backoff, ends_on_rejection }
+    }
+
     pub(super) fn remaining(&self, with_token: bool, now: Now) -> Duration {
-        let length = if with_token { self.pause.with_token } else { self.pause.without_token };
+        let length = if with_token { self.backoff.with_token } else { self.backoff.without_token };
         refresh::remaining(self.at, length, now.mono)
     }
 
-    pub(super) fn runs(&self, with_token: bool, now: Now) -> bool {
+    pub(super) fn in_backoff(&self, with_token: bool, now: Now) -> bool {
         !self.remaining(with_token, now).is_zero()
     }
 
-    /// The error as callers see it: with the time until the next try.
+    /// The error for callers: with the time until the next try.
     pub(super) fn shared(&self, with_token: bool, now: Now) -> Error {
         self.error.clone().with_retry_after(self.remaining(with_token, now))
     }
 }
 
-/// Flights in a row whose runtime took them along, and the pause after the last of them.
+/// The number of fetches in a row that were cancelled with their runtimes, and the backoff after the last one.
 #[derive(Debug, Default)]
-pub(super) struct Losses {
+pub(super) struct CancelledFetches {
     in_a_row: u32,
-    last: Option<(Instant, Pause)>,
+    last: Option<(Instant, Backoff)>,
 }
 
-impl Losses {
+impl CancelledFetches {
     pub(super) fn in_a_row(&self) -> u32 {
         self.in_a_row
     }
 
-    /// The first loss keeps nobody waiting: a runtime that ends once is no pattern.
-    pub(super) fn add(&mut self, mut pause: Pause, now: Now) {
+    /// The first one causes no backoff for callers without a token: one runtime that shuts down is not a pattern.
+    pub(super) fn add(&mut self, mut backoff: Backoff, now: Now) {
         if self.in_a_row == 0 {
-            pause.without_token = Duration::ZERO;
+            backoff.without_token = Duration::ZERO;
         }
         self.in_a_row = self.in_a_row.saturating_add(1);
-        self.last = Some((now.mono, pause));
+        self.last = Some((now.mono, backoff));
     }
 
-    /// While losses keep flights from starting: what to say to who needs one.
-    pub(super) fn pause(&self, with_token: bool, now: Now) -> Option<Error> {
-        let (since, pause) = self.last.as_ref()?;
-        let length = if with_token { pause.with_token } else { pause.without_token };
+    /// During the backoff: the error for a caller that needs a fetch.
+    pub(super) fn backoff(&self, with_token: bool, now: Now) -> Option<Error> {
+        let (since, backoff) = self.last.as_ref()?;
+        let length = if with_token { backoff.with_token } else { backoff.without_token };
         let left = refresh::remaining(*since, length, now.mono);
         if left.is_zero() {
             return None;
         }
-        let error = Error::new(ErrorKind::Unavailable, "the last token requests were lost with their tokio runtimes");
+        let error = Error::new(
+            ErrorKind::Unavailable,
+            "the last token requests were cancelled when their tokio runtimes ended",
+        );
         Some(error.with_hint("send requests from a runtime that outlives them").with_retry_after(left))
     }
 }

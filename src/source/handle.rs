@@ -1,4 +1,4 @@
-//! The source as its users hold it.
+//! The public methods of a source.
 
 use std::fmt;
 use std::future::Future;
@@ -7,23 +7,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use super::acquire::TokenWait;
-use super::dispatch::{Grant, Lookup};
-use super::{Inner, SourceStats, TokenSourceBuilder, TokenStatus};
+use super::cache::Cache;
+use super::grant::{Grant, Lookup};
+use super::report::Refresh;
+use super::stats::SourceStats;
+use super::status::TokenStatus;
+use super::wait::TokenWait;
 use crate::error::Error;
 #[cfg(doc)]
 use crate::error::ErrorKind;
 use crate::message::Rejection;
 use crate::provider::TokenProvider;
-use crate::telemetry::{Event, Whose};
+use crate::telemetry::{Event, KeyField};
 use crate::token::Token;
 
-/// A cache of a provider's tokens, in memory only. Cloning shares the cache.
+/// A cache of the tokens of one provider, in memory. Cloning is cheap and shares the cache.
 ///
-/// It makes at most one token request at a time for each key, in a task of its own: a caller that goes away neither
-/// stops nor delays it, and all who wait share its outcome, success or failure. Without requests it does nothing.
+/// For each key, at most one fetch is in flight (single flight). It runs in a task of its own, so a caller that goes away
+/// neither stops nor delays it. All callers that wait for it get its result, a token or an error. A source has no background task
+/// and no timer: without requests it does nothing.
 ///
-/// It is what [`BearerAuthLayer`](crate::BearerAuthLayer) asks for tokens, and works alone as well:
+/// [`BearerAuthLayer`](crate::BearerAuthLayer) takes its tokens from a source. A source also works without a layer:
 ///
 /// ```
 /// use tower_bearer_auth::{FixedToken, TokenSource};
@@ -34,186 +38,232 @@ use crate::token::Token;
 /// let request = http::Request::get("https://api.example.com/").header("authorization", token.header_value());
 /// # Ok(()) }
 /// ```
+///
+/// Code that sends requests itself calls [`accept`](Self::accept) after a success and [`reject`](Self::reject) after a 401.
+#[doc(alias = "token cache")]
+#[doc(alias = "oauth2")]
+#[doc(alias = "single flight")]
 pub struct TokenSource<P: TokenProvider> {
-    pub(super) inner: Arc<Inner<P>>,
+    pub(super) cache: Arc<Cache<P>>,
 }
 
 impl<P: TokenProvider> TokenSource<P> {
-    /// A source with the default settings.
-    pub fn new(provider: P) -> Self {
-        Self::builder(provider).build()
-    }
-
-    /// A source with settings of your own.
-    pub fn builder(provider: P) -> TokenSourceBuilder<P> {
-        TokenSourceBuilder::new(provider)
-    }
-
-    /// The token of `key`: at once where there is a usable one, otherwise after the token request that is in the air
-    /// or that this call starts.
+    /// Returns the token of `key`.
+    ///
+    /// A usable token in the cache is returned at once. Otherwise the future waits for the running fetch, or starts one.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future abandons the wait, not the token request.
+    /// Dropping the future ends the wait. The fetch continues, and a later call gets its token.
     ///
     /// # Errors
     ///
-    /// The token request's error, the same for all who waited for it. While the issuer is left alone after a failure,
-    /// that failure, at once; [`retry_after`](Error::retry_after) is the time until the next try.
-    /// [`ErrorKind::Timeout`] past [`max_wait`](TokenSourceBuilder::max_wait), [`ErrorKind::NoRuntime`] outside of a tokio
-    /// runtime, [`ErrorKind::Reentrant`] inside of the provider's own `fetch` for this key.
+    /// - The error of the fetch. All callers that waited for the fetch get the same error.
+    /// - During the backoff after a failed fetch, the error of that fetch, at once. [`Error::retry_after`] is the time until the
+    ///   next attempt.
+    /// - [`ErrorKind::Timeout`] after [`max_wait`](crate::TokenSourceBuilder::max_wait).
+    /// - [`ErrorKind::NoRuntime`] if a fetch is due outside of a tokio runtime, or in a runtime without timers.
+    /// - [`ErrorKind::Reentrant`] in the provider's own `fetch` for this key.
+    ///
+    /// # Panics
+    ///
+    /// The future panics if it is polled after it has completed.
     pub fn token_for(&self, key: &P::Key) -> TokenFuture<P> {
-        TokenFuture { acquire: self.wait(key.clone()) }
+        TokenFuture { wait: TokenWait::for_key(Arc::clone(&self.cache), key.clone()) }
     }
 
-    /// Makes sure that `key` has a usable token, so that the first request does not wait.
+    /// Fetches a token for `key` if there is no usable one. Call it at startup, so that the first request does not wait.
     ///
     /// # Cancel safety
     ///
-    /// As [`token_for`](Self::token_for).
+    /// The same as for [`token_for`](Self::token_for).
     ///
     /// # Errors
     ///
-    /// As [`token_for`](Self::token_for).
+    /// The same as for [`token_for`](Self::token_for).
     pub async fn warm_up_for(&self, key: &P::Key) -> Result<(), Error> {
         self.token_for(key).await.map(drop)
     }
 
-    /// The token of `key` if there is a usable one. Never starts a token request.
+    /// Returns the usable token of `key`, if there is one in the cache. Never starts a fetch.
     #[must_use]
     pub fn peek_for(&self, key: &P::Key) -> Option<Token> {
-        self.inner.map.get(key)?.usable(self.inner.clock.now())
+        self.cache.map.get(key)?.usable(self.cache.clock.now())
     }
 
-    /// Tells the source that the server took `token`. For those who send requests themselves.
+    /// Reports that a server accepted `token`. The layer does this itself; call it if you send requests yourself.
     ///
-    /// A token of another source stays as it is.
+    /// A rejection of an accepted token costs one sixth of the key's budget for refreshes. A rejection of a token that no server
+    /// has accepted costs all of it.
+    ///
+    /// A token of another source does not change.
     pub fn accept(&self, token: &Token) {
-        if token.source() == self.inner.id {
+        if token.source_id() == self.cache.id {
             token.accept();
         }
     }
 
-    /// Tells the source that the server refused `token` with a 401. For those who send requests themselves.
+    /// Reports that a server rejected `token` with a 401. The layer does this itself; call it if you send requests yourself.
     ///
-    /// A refusal of anything but the current token of this source changes nothing. Otherwise a token request starts, or the
-    /// one in the air is joined; if it fails, the token is used again until its end. Returns whether it is worth asking for
-    /// a token and sending the request again, once: `false` means that the renewal budget is empty or that the issuer is
-    /// being left alone.
+    /// Returns whether it makes sense to send the request again, once, with a token from [`token_for`](Self::token_for).
+    ///
+    /// If `token` is the current token of `key`, it is removed, and a fetch starts. If that fetch fails, the token is used again
+    /// until it expires. A second rejection of the same token joins that fetch. The result is `true`, except in two cases: the
+    /// budget for refreshes is empty, or the source is in a backoff. Then no fetch starts, and the token stays.
+    ///
+    /// In every other case the token stays as it is and no fetch starts: the token was replaced already, it belongs to another key
+    /// or source, or `key` has no token. The result is then `true` if [`token_for`](Self::token_for) can return a token: there is
+    /// a usable one, a fetch is running, or a fetch may start now.
+    ///
+    /// A rejection of a token of this source is counted in [`SourceStats::rejections`].
+    ///
+    /// ```
+    /// use tower_bearer_auth::{FixedToken, TokenSource};
+    ///
+    /// # async fn send(token: &tower_bearer_auth::Token) -> http::StatusCode { http::StatusCode::OK }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer_auth::Error> {
+    /// let source = TokenSource::new(FixedToken::new("opaque-token")?);
+    /// let token = source.token().await?;
+    /// if send(&token).await == http::StatusCode::UNAUTHORIZED {
+    ///     if source.reject(&(), &token) {
+    ///         send(&source.token().await?).await;
+    ///     }
+    /// } else {
+    ///     source.accept(&token);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "401")]
+    #[doc(alias = "retry")]
     pub fn reject(&self, key: &P::Key, token: &Token) -> bool {
-        let entry = self.inner.entry(key, self.inner.clock.now());
-        // Generations are unique in one source alone: another source's token may have that of the current one.
-        if token.source() != self.inner.id {
-            let view = entry.lock().view(self.inner.clock.now());
-            return view.usable.is_some() || view.in_air || view.next_try.is_none();
-        }
+        let Some(entry) = self.cache.entry_of(key, token) else {
+            let now = self.cache.clock.now();
+            let outlook = self.cache.outlook(key, now);
+            if token.source_id() == self.cache.id {
+                self.cache.report_rejection(key, token, Rejection::Unspecified, token.is_accepted(), outlook, now);
+            }
+            return outlook != Refresh::Failed;
+        };
         let grant = Grant { entry, token: token.clone() };
-        matches!(
-            self.reject_grant(&grant, Rejection::Unspecified, Vec::new(), false),
-            Ok(Lookup::Granted(_) | Lookup::Wait(_))
-        )
+        let result = self.cache.reject(&grant, Rejection::Unspecified, Vec::new());
+        matches!(result, Ok(Lookup::Granted(_) | Lookup::Wait(_)))
     }
 
-    /// Forgets the token of `key`. A token request in the air becomes stale, and who waits for it moves to a new one.
+    /// Removes the token of `key`, and makes its running fetch stale. The waiters of that fetch start a new one.
     ///
-    /// No request that begins after this returns is stamped with the token that was current before.
+    /// A request that starts after this call returns is not stamped with the token that was current before.
     ///
-    /// Not for a 401: each call makes the renewal in the air stale and asks anew, where [`reject`](Self::reject) joins it.
+    /// Do not call it after a 401. Each call makes the running fetch stale and causes another one. Call
+    /// [`reject`](Self::reject), which joins the running fetch.
+    #[doc(alias = "refresh")]
     pub fn invalidate_for(&self, key: &P::Key) {
-        if let Some(entry) = self.inner.map.get(key) {
-            self.inner.forget(&entry, false);
-            self.inner.telemetry.emit(Event::Invalidated { whose: Whose::key(key) });
+        if let Some(entry) = self.cache.map.get(key) {
+            self.cache.forget(&entry, false);
+            self.cache.telemetry.emit(Event::Invalidated { key: KeyField::new(key) });
         }
     }
 
-    /// Says that the credentials have changed: forgets all tokens and failures, and makes token requests in the air
-    /// stale.
+    /// Removes all tokens and failures, and makes all running fetches stale. Call this after the credentials have changed.
     ///
-    /// No request that begins after this returns is stamped with a token that was asked for with the old credentials,
-    /// even if such a token arrives later. Change the credentials first, then call this. What a layer read from its
-    /// provider when it was made, an API key say, stays as it is. Called by the provider from within `fetch`, that fetch
-    /// counts as one with the new credentials.
+    /// A request that starts after this call returns is not stamped with a token that was fetched with the old credentials, even
+    /// if such a token arrives later.
+    ///
+    /// What a layer read from its provider when it was created, for example an API key, does not change. If the provider calls
+    /// this in its `fetch`, that fetch counts as one with the new credentials.
     pub fn rotate(&self) {
-        self.inner.rotations.fetch_add(1, Ordering::AcqRel);
-        self.inner.map.for_each(|entry| self.inner.forget(entry, true));
-        self.inner.telemetry.emit(Event::Rotated { keys: self.inner.map.len() });
+        self.cache.rotations.fetch_add(1, Ordering::AcqRel);
+        self.cache.map.for_each(|entry| self.cache.forget(entry, true));
+        self.cache.telemetry.emit(Event::Rotated { keys: self.cache.map.len() });
     }
 
-    /// Where `key` stands, without I/O.
+    /// Returns the state of `key`. Use it for a readiness probe: it does no I/O and starts no fetch.
     #[must_use]
     pub fn status_for(&self, key: &P::Key) -> TokenStatus {
-        let Some(entry) = self.inner.map.get(key) else {
+        let Some(entry) = self.cache.map.get(key) else {
             return TokenStatus::missing();
         };
-        let view = entry.lock().view(self.inner.clock.now());
+        let view = entry.lock().view(self.cache.clock.now());
         TokenStatus::of(&view)
     }
 
-    /// What the source has done so far, over all keys.
+    /// Returns the counters of the source, over all keys.
     #[must_use]
     pub fn stats(&self) -> SourceStats {
-        self.inner.stats.snapshot(self.inner.map.len())
+        self.cache.stats.snapshot(self.cache.map.len())
     }
 
     /// The provider.
     #[must_use]
     pub fn provider(&self) -> &P {
-        &self.inner.provider
+        &self.cache.provider
     }
 }
 
+/// For a provider with one identity.
 impl<P: TokenProvider<Key = ()>> TokenSource<P> {
-    /// [`token_for`](Self::token_for) the one identity there is.
+    /// Returns the token. See [`token_for`](Self::token_for).
+    ///
+    /// # Cancel safety
+    ///
+    /// The same as for [`token_for`](Self::token_for).
     ///
     /// # Errors
     ///
-    /// As [`token_for`](Self::token_for).
+    /// The same as for [`token_for`](Self::token_for).
+    ///
+    /// # Panics
+    ///
+    /// The same as for [`token_for`](Self::token_for).
     pub fn token(&self) -> TokenFuture<P> {
         self.token_for(&())
     }
 
-    /// [`warm_up_for`](Self::warm_up_for) the one identity there is.
+    /// Fetches a token if there is no usable one. See [`warm_up_for`](Self::warm_up_for).
     ///
     /// # Cancel safety
     ///
-    /// As [`token_for`](Self::token_for).
+    /// The same as for [`token_for`](Self::token_for).
     ///
     /// # Errors
     ///
-    /// As [`token_for`](Self::token_for).
+    /// The same as for [`token_for`](Self::token_for).
     pub async fn warm_up(&self) -> Result<(), Error> {
         self.warm_up_for(&()).await
     }
 
-    /// [`peek_for`](Self::peek_for) the one identity there is.
+    /// Returns the usable token, if there is one in the cache. See [`peek_for`](Self::peek_for).
     #[must_use]
     pub fn peek(&self) -> Option<Token> {
         self.peek_for(&())
     }
 
-    /// [`invalidate_for`](Self::invalidate_for) the one identity there is.
+    /// Removes the token. See [`invalidate_for`](Self::invalidate_for).
     pub fn invalidate(&self) {
         self.invalidate_for(&());
     }
 
-    /// [`status_for`](Self::status_for) the one identity there is.
+    /// Returns the state. See [`status_for`](Self::status_for).
     #[must_use]
     pub fn status(&self) -> TokenStatus {
         self.status_for(&())
     }
 }
 
-/// The future of a token: [`TokenSource::token`] and [`TokenSource::token_for`]. It borrows nothing.
+/// The future that [`TokenSource::token`] and [`TokenSource::token_for`] return. It borrows nothing.
+///
+/// # Panics
+///
+/// It panics if it is polled after it has completed.
 #[must_use = "futures do nothing unless you `.await` or poll them"]
 pub struct TokenFuture<P: TokenProvider> {
-    acquire: TokenWait<P>,
+    wait: TokenWait<P>,
 }
 
 impl<P: TokenProvider> Future for TokenFuture<P> {
     type Output = Result<Token, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.acquire).poll(cx).map_ok(|grant| grant.token)
+        Pin::new(&mut self.wait).poll(cx).map_ok(|grant| grant.token)
     }
 }
 
@@ -225,16 +275,16 @@ impl<P: TokenProvider> fmt::Debug for TokenFuture<P> {
 
 impl<P: TokenProvider> Clone for TokenSource<P> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { cache: Arc::clone(&self.cache) }
     }
 }
 
 impl<P: TokenProvider> fmt::Debug for TokenSource<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenSource")
-            .field("environment", &self.inner.provider.label())
-            .field("policy", &self.inner.policy)
-            .field("keys", &self.inner.map.len())
+            .field("provider", &self.cache.provider.label())
+            .field("policy", &self.cache.policy)
+            .field("keys", &self.cache.map.len())
             .finish_non_exhaustive()
     }
 }

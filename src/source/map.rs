@@ -1,7 +1,8 @@
-//! One slot per key, bounded.
+//! The entries by key, bounded.
 //!
-//! No published cache evicts in this order (expired first, then the least recently used, what protects an issuer last,
-//! what is in the air never), so the map is a sharded `HashMap` with a sweep of its own.
+//! The map is a sharded `HashMap` with its own sweep, because no published cache evicts in the order that a source needs:
+//! keys whose token has expired first, then the least recently used ones, keys that protect an issuer last, and never a key
+//! with a running fetch.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -10,17 +11,17 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::entry::{Entry, Standing};
+use super::entry::{Entry, EvictionRank};
 use crate::clock::Now;
 
 const SHARDS: usize = 64;
-/// A sweep throws out this share of what it looks at, so that its cost is spread over as many insertions.
-const SWEPT_SHARE: usize = 16;
-/// A sweep looks at all keys up to so many, and at a part of them beyond: whoever runs it is held up for as long.
-const LOOKED_AT: usize = 16 * 1024;
+/// A sweep evicts one key of so many that it reads, so that its cost is spread over as many insertions.
+const EVICTED_SHARE: usize = 16;
+/// One step of a sweep reads whole shards until it has so many keys. The caller of the sweep is delayed by that long.
+const SWEEP_STEP: usize = 16 * 1024;
 
 pub(super) enum Map<K> {
-    /// A key type with one value: nothing to look up.
+    /// For a key type with one value. There is nothing to look up.
     Single(OnceLock<Arc<Entry<K>>>),
     Keyed(Keyed<K>),
 }
@@ -30,7 +31,7 @@ pub(super) struct Keyed<K> {
     hasher: RandomState,
     len: AtomicUsize,
     max: usize,
-    /// The shard at which the next sweep begins.
+    /// The shard at which the next sweep starts.
     sweeping: Mutex<usize>,
 }
 
@@ -50,7 +51,7 @@ impl<K: Clone + Eq + Hash> Map<K> {
         })
     }
 
-    /// The entry of a key type with one value, if it was asked for.
+    /// The entry of a key type with one value, if there is one.
     pub(super) fn single(&self) -> Option<&Entry<K>> {
         match self {
             Self::Single(entry) => entry.get().map(AsRef::as_ref),
@@ -94,11 +95,11 @@ impl<K: Clone + Eq + Hash> Map<K> {
         }
     }
 
-    /// Brings the map back within its bound, beside the keys that are in the air. Says how many keys it threw out.
-    pub(super) fn sweep(&self, in_air: u64, now: Now) -> usize {
+    /// Evicts keys until the map is within its limit. Keys with a running fetch do not count. Returns how many it evicted.
+    pub(super) fn sweep(&self, in_flight: u64, now: Now) -> usize {
         match self {
             Self::Single(_) => 0,
-            Self::Keyed(keyed) => keyed.sweep(usize::try_from(in_air).unwrap_or(usize::MAX), now),
+            Self::Keyed(keyed) => keyed.sweep(usize::try_from(in_flight).unwrap_or(usize::MAX), now),
         }
     }
 }
@@ -123,69 +124,70 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         entry
     }
 
-    fn idle(&self, in_air: usize) -> usize {
-        self.len.load(Ordering::Relaxed).saturating_sub(in_air)
+    fn idle(&self, in_flight: usize) -> usize {
+        self.len.load(Ordering::Relaxed).saturating_sub(in_flight)
     }
 
-    fn sweep(&self, in_air: usize, now: Now) -> usize {
-        if self.idle(in_air) <= self.max {
+    fn sweep(&self, in_flight: usize, now: Now) -> usize {
+        if self.idle(in_flight) <= self.max {
             return 0;
         }
         let mut at = self.sweeping.lock();
-        let mut thrown_out = 0;
-        let mut fruitless = 0;
-        // A shard without anything to throw out is passed over; a round of them ends it.
-        while fruitless < SHARDS {
-            let over = self.idle(in_air).saturating_sub(self.max);
+        let mut evicted = 0;
+        let mut shards_without_eviction = 0;
+        // The sweep ends after a full round of shards from which nothing can be evicted.
+        while shards_without_eviction < SHARDS {
+            let over = self.idle(in_flight).saturating_sub(self.max);
             if over == 0 {
                 break;
             }
             let from = *at;
-            let standings = self.look(&mut at, now);
-            let gone = self.throw_out(standings, over, now);
-            self.len.fetch_sub(gone, Ordering::Relaxed);
-            thrown_out += gone;
-            let looked_at = (*at + SHARDS - from - 1) % SHARDS + 1;
-            fruitless = if gone == 0 { fruitless + looked_at } else { 0 };
+            let candidates = self.candidates(&mut at, now);
+            let removed = self.evict(candidates, over, now);
+            self.len.fetch_sub(removed, Ordering::Relaxed);
+            evicted += removed;
+            let read = (*at + SHARDS - from - 1) % SHARDS + 1;
+            shards_without_eviction = if removed == 0 { shards_without_eviction + read } else { 0 };
         }
-        thrown_out
+        evicted
     }
 
-    /// The standings of the keys of the next few shards, or of all.
-    fn look(&self, at: &mut usize, now: Now) -> Vec<(Standing, usize, Arc<Entry<K>>)> {
-        let mut standings = Vec::new();
+    /// The keys of the next shards that may be evicted, with their ranks.
+    fn candidates(&self, at: &mut usize, now: Now) -> Vec<(EvictionRank, usize, Arc<Entry<K>>)> {
+        let mut candidates = Vec::new();
         for _ in 0..SHARDS {
             let shard = *at;
             *at = (*at + 1) % SHARDS;
             let Some(keys) = self.shards.get(shard) else { continue };
             let keys = keys.read();
-            standings.extend(keys.values().filter_map(|entry| Some((entry.standing(now)?, shard, Arc::clone(entry)))));
-            if standings.len() >= LOOKED_AT {
+            candidates
+                .extend(keys.values().filter_map(|entry| Some((entry.eviction_rank(now)?, shard, Arc::clone(entry)))));
+            if candidates.len() >= SWEEP_STEP {
                 break;
             }
         }
-        standings
+        candidates
     }
 
-    /// Throws out those with the lowest standing.
-    fn throw_out(&self, mut standings: Vec<(Standing, usize, Arc<Entry<K>>)>, over: usize, now: Now) -> usize {
-        let goal = (over + standings.len() / SWEPT_SHARE).min(standings.len());
+    /// Evicts the keys with the smallest ranks.
+    fn evict(&self, mut candidates: Vec<(EvictionRank, usize, Arc<Entry<K>>)>, over: usize, now: Now) -> usize {
+        let goal = (over + candidates.len() / EVICTED_SHARE).min(candidates.len());
         if goal == 0 {
             return 0;
         }
-        standings.select_nth_unstable_by_key(goal - 1, |(standing, ..)| *standing);
-        standings.truncate(goal);
-        let mut gone = 0;
-        for (before, shard, entry) in standings {
+        candidates.select_nth_unstable_by_key(goal - 1, |(rank, ..)| *rank);
+        candidates.truncate(goal);
+        let mut removed = 0;
+        for (rank, shard, entry) in candidates {
             let Some(shard) = self.shards.get(shard) else { continue };
             let mut keys = shard.write();
-            // It may have been used, thrown out or put in the air since.
+            // The key may have been used or evicted since, or its fetch may have started.
             let same = keys.get(&entry.key).is_some_and(|there| Arc::ptr_eq(there, &entry));
-            if same && entry.standing(now).is_some_and(|standing| standing <= before) && entry.evict() {
+            if same && entry.eviction_rank(now).is_some_and(|now| now <= rank) && entry.evict() {
                 keys.remove(&entry.key);
-                gone += 1;
+                removed += 1;
             }
         }
-        gone
+        removed
     }
 }

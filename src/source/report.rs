@@ -1,120 +1,125 @@
-//! What is said of a source: its own statistics, and what an operator sees.
+//! Statistics and telemetry of a source.
 
 use std::time::Duration;
 
-use super::dispatch::{Grant, Joined, Lookup};
-use super::{Inner, TokenSource};
+use super::cache::Cache;
+use super::grant::{JoinedFetch, Lookup};
 use crate::clock::Now;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::message::Rejection;
 use crate::provider::TokenProvider;
-use crate::telemetry::{Event, InHand, Since, Span, Whose};
+use crate::telemetry::{CachedToken, Event, KeyField, Span, Stopwatch};
 use crate::token::Token;
 
-impl<P: TokenProvider> Inner<P> {
-    #[expect(clippy::too_many_arguments, reason = "a landing has many sides, and one caller")]
-    pub(super) fn tell_landing(
+impl<P: TokenProvider> Cache<P> {
+    /// Reports the result of a fetch. `generation` is the number of the token if it is a new one; `cached` is the usable token in
+    /// the cache now.
+    #[expect(clippy::too_many_arguments, reason = "one event has as many fields, and there is one caller")]
+    pub(super) fn report_fetch(
         &self,
         key: &P::Key,
-        landed: &Result<Token, Error>,
+        result: &Result<Token, Error>,
         generation: u64,
-        in_hand: Option<&Token>,
+        cached: Option<&Token>,
         took: Duration,
         now: Now,
         span: &Span,
     ) {
-        let whose = Whose::key(key);
-        let usable_for = |token: &Token| now.until(&token.deadlines().usable);
-        let (outcome, minted, event) = match landed {
+        let key = KeyField::new(key);
+        let usable_for = |token: &Token| now.until(&token.deadlines().usable_until);
+        let (outcome, returned, event) = match result {
             Ok(token) if token.generation() == generation => {
-                let expires_in = now.until(&token.deadlines().nominal);
+                let expires_in = now.until(&token.deadlines().expires_at);
                 let usable_for = usable_for(token);
-                ("minted", Some(generation), Event::Minted { whose, generation, expires_in, usable_for, took })
+                ("minted", Some(generation), Event::Minted { key, generation, expires_in, usable_for, took })
             }
             Ok(token) => {
                 let (generation, usable_for) = (token.generation(), usable_for(token));
-                ("kept", Some(generation), Event::Kept { whose, generation, usable_for, took })
+                ("kept", Some(generation), Event::Kept { key, generation, usable_for, took })
             }
             Err(error) => {
-                let in_hand = in_hand.map(|token| InHand {
+                let cached = cached.map(|token| CachedToken {
                     generation: token.generation(),
                     age: age(token, now),
                     usable_for: usable_for(token),
                 });
-                ("failed", None, Event::Failed { whose, error, in_hand, took })
+                ("failed", None, Event::Failed { key, error, cached, took })
             }
         };
-        span.landed(outcome, minted);
+        span.record(outcome, returned);
         self.telemetry.emit(event);
     }
 
-    pub(super) fn tell_wait(&self, outcome: &'static str, since: &Since) {
-        self.telemetry.emit(Event::Waited { outcome, took: since.until(|| self.clock.now().mono) });
-    }
-}
-
-impl<P: TokenProvider> TokenSource<P> {
-    pub(crate) fn report_not_stamped(&self, host: &str) {
-        self.inner.stats.not_stamped();
-        self.inner.telemetry.emit(Event::NotStamped { host });
+    pub(super) fn report_wait(&self, outcome: &'static str, since: &Stopwatch) {
+        self.telemetry.emit(Event::Waited { outcome, took: since.read(|| self.clock.now().mono) });
     }
 
-    pub(crate) fn report_replay(&self) {
-        self.inner.stats.record(|stats| stats.replays += 1);
-        self.inner.telemetry.emit(Event::Resent);
-    }
-
-    pub(crate) fn report_outcome(&self, grant: &Grant<P::Key>, outcome: &'static str, error: Option<ErrorKind>) {
-        let (whose, generation) = (Whose::key(grant.key()), grant.token().generation());
-        self.inner.telemetry.emit(Event::Settled { whose, generation, outcome, error });
-    }
-
-    /// The server refused the second sending as well, which renews nothing.
-    pub(crate) fn report_rejected_again(&self, grant: &Grant<P::Key>, refusal: Rejection) {
-        let now = self.inner.clock.now();
-        self.count_refusal(grant, refusal, grant.token().is_accepted(), "none", now);
-    }
-
-    /// `accepted` is whether a server had taken the token before.
-    pub(super) fn count_refusal(
+    /// Counts and reports a rejection. `accepted` is whether a server had accepted the token before.
+    pub(super) fn report_rejection(
         &self,
-        grant: &Grant<P::Key>,
-        refusal: Rejection,
+        key: &P::Key,
+        token: &Token,
+        rejection: Rejection,
         accepted: bool,
-        renewal: &'static str,
+        refresh: Refresh,
         now: Now,
     ) {
-        self.inner.stats.record(|stats| {
+        self.stats.record(|stats| {
             stats.rejections += 1;
             stats.rejections_of_unaccepted += u64::from(!accepted);
-            stats.budget_exhausted += u64::from(renewal == "declined");
+            stats.budget_exhausted += u64::from(refresh == Refresh::BudgetExhausted);
         });
-        let token = grant.token();
-        self.inner.telemetry.emit(Event::Refused {
-            whose: Whose::key(grant.key()),
+        self.telemetry.emit(Event::TokenRejected {
+            key: KeyField::new(key),
             generation: token.generation(),
             age: age(token, now),
             token: match accepted {
                 false => "unaccepted",
-                true if now.reached(&token.deadlines().nominal) => "expired",
+                true if now.reached(&token.deadlines().expires_at) => "expired",
                 true => "accepted",
             },
-            first: token.refused_first(),
-            explicit: refusal == Rejection::InvalidToken,
-            renewal,
+            first: token.mark_rejected(),
+            rejection: if rejection == Rejection::InvalidToken { "invalid_token" } else { "unspecified" },
+            refresh: refresh.label(),
         });
     }
 }
 
-/// What a refusal has set off, in a word.
-pub(super) fn word_for<K>(entered: &Lookup<K, Joined<K>>) -> &'static str {
-    match entered {
-        Lookup::Granted(_) => "ready",
-        Lookup::Wait(_) => "under_way",
-        Lookup::Failed(_) => "failed",
+/// What a rejection causes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refresh {
+    /// There is a newer token already.
+    Ready,
+    /// A fetch is running.
+    InFlight,
+    /// The budget for refreshes is empty.
+    BudgetExhausted,
+    /// No fetch may start, or none can.
+    Failed,
+    /// Nothing: the rejected request was a replay, or the token is not current.
+    None,
+}
+
+impl Refresh {
+    pub(super) fn of<K>(lookup: &Lookup<K, JoinedFetch<K>>) -> Self {
+        match lookup {
+            Lookup::Granted(_) => Self::Ready,
+            Lookup::Wait(_) => Self::InFlight,
+            Lookup::Failed(_) => Self::Failed,
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::InFlight => "in_flight",
+            Self::BudgetExhausted => "budget_exhausted",
+            Self::Failed => "failed",
+            Self::None => "none",
+        }
     }
 }
 
 fn age(token: &Token, now: Now) -> Duration {
-    now.mono.saturating_duration_since(token.deadlines().began.mono)
+    now.mono.saturating_duration_since(token.deadlines().fetched_at.mono)
 }

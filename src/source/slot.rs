@@ -1,101 +1,88 @@
-//! One key's state machine. Pure: time, random draws and flights are handed in, and nothing here waits.
+//! The state machine of one key. It is pure: time, random numbers and fetches are passed in, and nothing waits.
 
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
-use super::failure::{Failure, Losses};
+use super::failure::{CancelledFetches, Failure};
+use super::jitter::Jitter;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
 use crate::message::Rejection;
 use crate::provider::{FetchContext, FetchReason};
-use crate::refresh::{self, Budget, Pause, RefreshPolicy};
+use crate::refresh::{self, Backoff, Budget, RefreshPolicy};
 use crate::token::{IssuedToken, Token};
 
-/// Where random draws in `[0, 1]` come from.
-#[derive(Debug)]
-pub(super) enum Jitter {
-    Random(fastrand::Rng),
-    #[cfg(test)]
-    Fixed(f64),
-}
-
-impl Jitter {
-    fn draw(&mut self) -> f64 {
-        match self {
-            Self::Random(rng) => rng.f64(),
-            #[cfg(test)]
-            Self::Fixed(draw) => *draw,
-        }
-    }
-}
-
-/// The state of one key. `F` is the handle of a flight, of which the slot knows nothing but that it is there.
+/// The state of one key. `F` is the handle of a fetch; the slot stores it and does not use it.
 pub(super) struct Slot<F> {
     current: Option<Token>,
-    /// The token whose refusal the flight in the air is to heal.
-    aside: Option<Aside>,
-    flight: Option<InAir<F>>,
-    failure: Option<Failure>,
+    /// The rejected token that the running fetch is to replace.
+    rejected: Option<RejectedToken>,
+    /// The rejected token that was removed because the fetch after its rejection failed. For the context of the next fetch.
+    last_rejected: Option<Token>,
+    in_flight: Option<InFlight<F>>,
+    /// Boxed, because most slots have none.
+    failure: Option<Box<Failure>>,
     /// Transient failures in a row.
     failures: u32,
     budget: Budget,
-    losses: Losses,
-    /// No early refresh before this much has passed since then.
+    cancelled: CancelledFetches,
+    /// When the last early refresh returned no better token, and the backoff after it.
     early: Option<(Instant, Duration)>,
-    /// The generation whose refusal has ended a pause already.
-    cut_short_for: Option<u64>,
-    cleared_at: Option<Instant>,
-    /// Whether the tokens were forgotten, and none was fetched since.
+    /// The last generation whose rejection ended a backoff; 0 if there is none.
+    backoff_ended_by: u64,
+    failure_cleared_at: Option<Instant>,
+    /// Whether `rotate` or `invalidate` removed the token, and no fetch has stored a new one.
     forgotten: bool,
     jitter: Jitter,
-    /// Out of the map: whoever still holds the slot looks its key up again.
+    /// The entry is no longer in the map. A caller that still has it looks its key up again.
     pub(super) evicted: bool,
 }
 
-struct Aside {
+struct RejectedToken {
     token: Token,
-    explicit: bool,
+    /// Whether the server named the token as invalid.
+    invalid: bool,
 }
 
-pub(super) struct InAir<F> {
+pub(super) struct InFlight<F> {
     pub(super) id: u64,
     pub(super) handle: F,
-    departed: Instant,
+    started: Instant,
 }
 
-/// What a request for a token comes to.
+/// What to do for a request that needs a token.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum SlotAction {
     /// Stamp this token.
     Stamp(Token),
-    /// Stamp this token, and start a flight.
-    StampAndDepart(Token),
-    /// Wait for the flight in the air.
+    /// Stamp this token, and start a fetch.
+    StampAndFetch(Token),
+    /// Wait for the running fetch.
     Join,
-    /// Start a flight and wait for it.
-    Depart,
-    /// No token, and no flight before the pause is over.
+    /// Start a fetch and wait for it.
+    Fetch,
+    /// Fail: there is no token, and no fetch may start during the backoff.
     Fail(Error),
 }
 
-/// What a refusal comes to.
+/// What to do after a rejection.
 #[derive(Debug)]
-pub(super) enum Verdict {
-    /// Go on as with a request for a token.
-    Renew(Next),
-    /// The renewal budget is empty.
-    Exhausted,
-    /// The issuer is left alone until its pause is over.
-    CoolingDown(Error),
+pub(super) enum RejectionOutcome {
+    /// The same as for a request that needs a token.
+    Proceed(SlotAction),
+    /// The budget for refreshes is empty.
+    BudgetExhausted,
+    /// No fetch may start during the backoff.
+    Backoff(Error),
 }
 
-/// A slot as a readiness probe sees it.
+/// A snapshot of a slot.
 #[derive(Debug)]
-pub(super) struct View {
+pub(super) struct SlotView {
     pub(super) usable: Option<Token>,
-    pub(super) stale: bool,
-    pub(super) in_air: bool,
+    pub(super) in_window: bool,
+    pub(super) in_flight: bool,
     pub(super) last_error: Option<Error>,
     pub(super) next_try: Option<Duration>,
 }
@@ -104,15 +91,16 @@ impl<F> Slot<F> {
     pub(super) fn new(jitter: Jitter, now: Now) -> Self {
         Self {
             current: None,
-            aside: None,
-            flight: None,
+            rejected: None,
+            last_rejected: None,
+            in_flight: None,
             failure: None,
             failures: 0,
-            losses: Losses::default(),
             budget: Budget::full(now.mono),
+            cancelled: CancelledFetches::default(),
             early: None,
-            cut_short_for: None,
-            cleared_at: None,
+            backoff_ended_by: 0,
+            failure_cleared_at: None,
             forgotten: false,
             jitter,
             evicted: false,
@@ -123,104 +111,110 @@ impl<F> Slot<F> {
         self.current.as_ref()
     }
 
-    pub(super) fn flight(&self) -> Option<&InAir<F>> {
-        self.flight.as_ref()
+    pub(super) fn in_flight(&self) -> Option<&InFlight<F>> {
+        self.in_flight.as_ref()
     }
 
-    pub(super) fn request(&mut self, now: Now) -> Next {
-        self.next(true, now)
+    pub(super) fn request(&mut self, now: Now) -> SlotAction {
+        match self.request_again(now) {
+            SlotAction::Fetch => self.cancelled.backoff(false, now).map_or(SlotAction::Fetch, SlotAction::Fail),
+            action => action,
+        }
     }
 
-    /// The same for who has waited already: the loss of the flight that it waited for is shown to nobody.
-    pub(super) fn request_again(&mut self, now: Now) -> Next {
-        self.next(false, now)
-    }
-
-    fn next(&mut self, first: bool, now: Now) -> Next {
+    /// The same for a caller that has waited already. The backoff after cancelled fetches does not apply to it.
+    pub(super) fn request_again(&mut self, now: Now) -> SlotAction {
         if let Some(token) = self.usable(now).cloned() {
             return if self.early_refresh_is_due(&token, now) {
-                Next::StampAndDepart(token)
+                SlotAction::StampAndFetch(token)
             } else {
-                Next::Stamp(token)
+                SlotAction::Stamp(token)
             };
         }
-        if self.flight.is_some() {
-            return Next::Join;
+        if self.in_flight.is_some() {
+            return SlotAction::Join;
         }
-        let losses = || self.losses.pause(false, now).filter(|_| first);
-        self.cooling_down(now).or_else(losses).map_or(Next::Depart, Next::Fail)
+        self.backoff(now).map_or(SlotAction::Fetch, SlotAction::Fail)
     }
 
-    /// What the next fetch is told. `challenges` are those of the response that rejected the token.
+    /// Whether no backoff keeps a fetch from starting, for a request without a usable token.
+    pub(super) fn may_fetch(&self, now: Now) -> bool {
+        self.backoff(now).is_none() && self.cancelled.backoff(false, now).is_none()
+    }
+
+    /// The context of the next fetch. `challenges` are those of the response that rejected the token.
     pub(super) fn fetch_context(&self, challenges: Vec<HeaderValue>) -> FetchContext {
-        match (&self.aside, &self.current) {
-            (Some(aside), _) => FetchContext::new(FetchReason::Rejected, Some(aside.token.clone()), challenges),
-            (None, Some(current)) => FetchContext::new(FetchReason::Expiring, Some(current.clone()), challenges),
-            (None, None) if self.forgotten => FetchContext::new(FetchReason::Rotated, None, challenges),
-            (None, None) => FetchContext::default(),
-        }
+        let rejected = self.rejected.as_ref().map(|rejected| &rejected.token);
+        let (reason, replaced) = match (rejected, &self.current, &self.last_rejected) {
+            (Some(token), _, _) => (FetchReason::Rejected, Some(token)),
+            (None, Some(token), _) => (FetchReason::Expiring, Some(token)),
+            (None, None, Some(token)) => (FetchReason::Rejected, Some(token)),
+            (None, None, None) if self.forgotten => (FetchReason::Rotated, None),
+            (None, None, None) => (FetchReason::First, None),
+        };
+        let challenges = if reason == FetchReason::Rejected { challenges } else { Vec::new() };
+        FetchContext::new(reason, replaced.cloned(), challenges)
     }
 
-    pub(super) fn depart(&mut self, id: u64, handle: F, now: Now) {
-        self.flight = Some(InAir { id, handle, departed: now.mono });
+    pub(super) fn start_fetch(&mut self, id: u64, handle: F, now: Now) {
+        self.in_flight = Some(InFlight { id, handle, started: now.mono });
     }
 
-    /// Takes the flight out of the air, if it is the one meant.
-    pub(super) fn end_flight(&mut self, id: u64) -> Option<F> {
-        self.flight.take_if(|flight| flight.id == id).map(|flight| flight.handle)
+    /// Removes the running fetch, if it is the one with this id.
+    pub(super) fn take_fetch(&mut self, id: u64) -> Option<F> {
+        self.in_flight.take_if(|fetch| fetch.id == id).map(|fetch| fetch.handle)
     }
 
-    /// Takes out a flight that somebody needs and that is in the air longer than any can be: its runtime is not being
-    /// driven. Beside a usable token it may stay there until somebody drives it.
-    pub(super) fn end_stuck_flight(&mut self, longest: Duration, now: Now) -> Option<F> {
+    /// Removes a fetch that runs for longer than a fetch can take, if a caller needs one: nothing polls its runtime. If
+    /// there is a usable token, the fetch may stay until something polls it.
+    pub(super) fn take_stuck_fetch(&mut self, longest: Duration, now: Now) -> Option<F> {
         if self.usable(now).is_some() {
             return None;
         }
-        self.flight
-            .take_if(|flight| now.mono.saturating_duration_since(flight.departed) > longest)
-            .map(|flight| flight.handle)
+        self.in_flight
+            .take_if(|fetch| now.mono.saturating_duration_since(fetch.started) > longest)
+            .map(|fetch| fetch.handle)
     }
 
-    /// A flight ended without an outcome. Runtimes that end one after the other must not mean one token request each; the
-    /// first loss keeps nobody waiting.
-    pub(super) fn lose(&mut self, now: Now) {
-        let usable_for = self.usable(now).map(|token| now.until(&token.deadlines().usable));
-        self.losses.add(Pause::transient(self.losses.in_a_row(), usable_for, self.jitter.draw()), now);
+    /// Records that a fetch was cancelled with its runtime. A series of runtimes that end must not cause a token request each.
+    pub(super) fn cancel(&mut self, now: Now) {
+        let usable_for = self.usable(now).map(|token| now.until(&token.deadlines().usable_until));
+        self.cancelled.add(Backoff::transient(self.cancelled.in_a_row(), usable_for, self.jitter.draw()), now);
     }
 
-    /// Takes in what a flight brought. The outcome is for everyone who waited for it.
-    pub(super) fn land(
+    /// Records the result of a fetch. Returns what every waiter of the fetch gets.
+    pub(super) fn complete(
         &mut self,
         result: Result<IssuedToken, Error>,
         policy: &RefreshPolicy,
-        began: Now,
+        started: Now,
         now: Now,
         generation: u64,
     ) -> Result<Token, Error> {
-        self.losses = Losses::default();
+        self.cancelled = CancelledFetches::default();
         let issued = match result {
             Ok(issued) => issued,
             Err(error) => return Err(self.fail(error, now)),
         };
-        let deadlines = policy.deadlines(issued.lifetime(), began, now, self.jitter.draw());
-        if now.reached(&deadlines.nominal) {
+        let deadlines = policy.deadlines(issued.lifetime(), started, now, self.jitter.draw());
+        if now.reached(&deadlines.expires_at) {
             let error = Error::new(ErrorKind::Unavailable, "the token had expired when it arrived");
-            return Err(self.fail(error.with_hint("the issuer takes longer to answer than its tokens live"), now));
+            return Err(self.fail(error.with_hint("a token request takes longer than a token lives"), now));
         }
-        if self.aside.as_ref().is_some_and(|aside| issued.same_secret(&aside.token)) {
-            let error = Error::new(ErrorKind::Unavailable, "the issuer handed out the refused token again").with_hint(
-                "the issuer does not know yet that the token was withdrawn, or the API is wrong to refuse it",
+        if self.rejected.as_ref().is_some_and(|rejected| issued.same_secret(&rejected.token)) {
+            let error = Error::new(ErrorKind::Unavailable, "the issuer returned the rejected token again").with_hint(
+                "either the issuer has not processed the revocation of the token, or the API rejects a valid token",
             );
             return Err(self.fail(error, now));
         }
         self.failure = None;
         self.failures = 0;
-        self.aside = None;
-        let usable_for = now.until(&deadlines.usable);
+        self.rejected = None;
+        let usable_for = now.until(&deadlines.usable_until);
         if let Some(current) = self.usable(now).cloned() {
-            let current_for = now.until(&current.deadlines().usable);
+            let current_for = now.until(&current.deadlines().usable_until);
             if issued.same_secret(&current) || refresh::too_short(usable_for, current_for) {
-                self.early = Some((now.mono, refresh::early_pause(current_for)));
+                self.early = Some((now.mono, refresh::early_backoff(current_for)));
                 return Ok(current);
             }
         }
@@ -230,141 +224,141 @@ impl<F> Slot<F> {
         let token = Token::new(issued, generation, deadlines, false);
         self.early = None;
         self.forgotten = false;
+        self.last_rejected = None;
         self.current = Some(token.clone());
         Ok(token)
     }
 
-    /// The server refused the token of `generation`.
-    pub(super) fn refuse(&mut self, generation: u64, refusal: Rejection, now: Now) -> Verdict {
-        let Some(current) = self.usable(now).filter(|current| current.generation() == generation).cloned() else {
-            if let Some(aside) = self.aside.as_mut().filter(|aside| aside.token.generation() == generation) {
-                aside.explicit |= refusal == Rejection::InvalidToken;
+    /// Records that a server rejected the token of `generation`.
+    pub(super) fn reject(&mut self, generation: u64, rejection: Rejection, now: Now) -> RejectionOutcome {
+        let invalid = rejection == Rejection::InvalidToken;
+        let Some(current) = self.usable(now).filter(|token| token.generation() == generation).cloned() else {
+            if let Some(rejected) = self.rejected.as_mut().filter(|rejected| rejected.token.generation() == generation)
+            {
+                rejected.invalid |= invalid;
             }
-            return Verdict::Renew(self.request(now));
+            return RejectionOutcome::Proceed(self.request(now));
         };
-        let cut = match &self.failure {
-            Some(failure) if failure.runs(true, now) => {
-                if !failure.may_be_cut || self.cut_short_for == Some(generation) {
-                    return Verdict::CoolingDown(failure.shared(true, now));
+        let ends_backoff = match &self.failure {
+            Some(failure) if failure.in_backoff(true, now) => {
+                if !failure.ends_on_rejection || self.backoff_ended_by == generation {
+                    return RejectionOutcome::Backoff(failure.shared(true, now));
                 }
                 true
             }
             _ => false,
         };
         if !self.budget.take(current.is_accepted(), now.mono) {
-            return Verdict::Exhausted;
+            return RejectionOutcome::BudgetExhausted;
         }
-        if cut {
-            self.cut_short_for = Some(generation);
+        if ends_backoff {
+            self.backoff_ended_by = generation;
             self.failure = None;
         }
         self.current = None;
-        self.aside = Some(Aside { token: current, explicit: refusal == Rejection::InvalidToken });
-        Verdict::Renew(self.request(now))
+        self.rejected = Some(RejectedToken { token: current, invalid });
+        RejectionOutcome::Proceed(self.request(now))
     }
 
-    /// Forgets every token, and takes the flight out of the air. Nothing that is current now is stamped again.
+    /// Removes every token and the running fetch, which is now stale. What is current now is never stamped again.
     pub(super) fn forget(&mut self, credentials_changed: bool, now: Now) -> Option<F> {
         self.forget_tokens(credentials_changed, now);
-        self.flight.take().map(|flight| flight.handle)
+        self.in_flight.take().map(|fetch| fetch.handle)
     }
 
-    /// The same, but for the flight, which is the one that asks for it.
+    /// Removes every token. The running fetch stays: its own provider is the caller.
     pub(super) fn forget_tokens(&mut self, credentials_changed: bool, now: Now) {
         self.current = None;
-        self.aside = None;
+        self.rejected = None;
+        self.last_rejected = None;
         self.early = None;
         self.forgotten = true;
-        // A loop of invalidations must not remove the issuer's protection.
-        let lately = self.cleared_at.is_some_and(|at| !refresh::passed(at, Duration::from_secs(1), now.mono));
+        // A loop of invalidations must not remove the protection of the issuer.
+        let lately = self.failure_cleared_at.is_some_and(|at| !refresh::passed(at, Duration::from_secs(1), now.mono));
         if credentials_changed || !lately {
-            self.losses = Losses::default();
+            self.cancelled = CancelledFetches::default();
             self.failure = None;
             self.failures = 0;
-            self.cleared_at = Some(now.mono);
+            self.failure_cleared_at = Some(now.mono);
         }
     }
 
-    pub(super) fn view(&self, now: Now) -> View {
+    pub(super) fn view(&self, now: Now) -> SlotView {
         let usable = self.usable(now).cloned();
         let next_try = self.failure.as_ref().map(|failure| failure.remaining(usable.is_some(), now));
-        View {
-            stale: usable.as_ref().is_some_and(|token| in_window(token, now)),
+        SlotView {
+            in_window: usable.as_ref().is_some_and(|token| in_window(token, now)),
             usable,
-            in_air: self.flight.is_some(),
+            in_flight: self.in_flight.is_some(),
             last_error: self.failure.as_ref().map(|failure| failure.error.clone()),
             next_try: next_try.filter(|left| !left.is_zero()),
         }
     }
 
-    /// Whether throwing the slot away would forget how to protect the issuer.
+    /// Whether the slot protects the issuer: it has spent budget, or it is in backoff. Eviction would remove that protection.
     pub(super) fn guards_issuer(&self, now: Now) -> bool {
-        !self.budget.is_full(now.mono) || self.cooling_down(now).is_some() || self.losses.pause(false, now).is_some()
+        !self.budget.is_full(now.mono) || !self.may_fetch(now)
     }
 
     pub(super) fn usable(&self, now: Now) -> Option<&Token> {
         self.current.as_ref().filter(|token| is_usable(token, now))
     }
 
-    fn early_refresh_is_due(&self, token: &Token, now: Now) -> bool {
-        self.flight.is_none()
-            && in_window(token, now)
-            && self.early.is_none_or(|(since, length)| refresh::passed(since, length, now.mono))
-            && !self.failure.as_ref().is_some_and(|failure| failure.runs(true, now))
-            && self.losses.pause(true, now).is_none()
+    /// Whether the token of `generation` is the usable one, or the rejected one that the running fetch is to replace.
+    pub(super) fn has(&self, generation: u64, now: Now) -> bool {
+        let rejected = self.rejected.as_ref().map(|rejected| &rejected.token);
+        self.usable(now).into_iter().chain(rejected).any(|token| token.generation() == generation)
     }
 
-    fn cooling_down(&self, now: Now) -> Option<Error> {
+    fn early_refresh_is_due(&self, token: &Token, now: Now) -> bool {
+        self.in_flight.is_none()
+            && in_window(token, now)
+            && self.early.is_none_or(|(since, length)| refresh::passed(since, length, now.mono))
+            && !self.failure.as_ref().is_some_and(|failure| failure.in_backoff(true, now))
+            && self.cancelled.backoff(true, now).is_none()
+    }
+
+    /// During the backoff after a failure: that failure.
+    fn backoff(&self, now: Now) -> Option<Error> {
         let with_token = self.usable(now).is_some();
-        self.failure.as_ref().filter(|failure| failure.runs(with_token, now)).map(|f| f.shared(with_token, now))
+        self.failure.as_ref().filter(|failure| failure.in_backoff(with_token, now)).map(|f| f.shared(with_token, now))
     }
 
     fn fail(&mut self, error: Error, now: Now) -> Error {
-        if let Some(aside) = self.aside.take() {
-            // A bare 401 while the issuer is down must not become a full outage.
-            if !aside.explicit {
-                self.current = Some(aside.token);
-            }
+        if let Some(RejectedToken { token, invalid }) = self.rejected.take() {
+            // A 401 without a reason during an outage of the issuer must not become a full outage.
+            *(if invalid { &mut self.last_rejected } else { &mut self.current }) = Some(token);
         }
-        let usable_for = self.usable(now).map(|token| now.until(&token.deadlines().usable));
-        let mut pause = if error.is_transient() {
-            let pause = Pause::transient(self.failures, usable_for, self.jitter.draw());
-            self.failures = self.failures.saturating_add(1);
-            pause
-        } else {
-            Pause::permanent(self.jitter.draw())
-        };
-        if let Some(asked) = error.retry_after() {
-            pause = pause.at_least(asked, self.jitter.draw());
-        }
-        let may_be_cut = error.is_transient() && error.retry_after().is_none();
-        let failure = Failure { error, at: now.mono, pause, may_be_cut };
+        let usable_for = self.usable(now).map(|token| now.until(&token.deadlines().usable_until));
+        let transient = error.is_transient();
+        let failure = Failure::new(error, self.failures, usable_for, &mut self.jitter, now);
+        self.failures = self.failures.saturating_add(u32::from(transient));
         let shared = failure.shared(usable_for.is_some(), now);
-        self.failure = Some(failure);
+        self.failure = Some(Box::new(failure));
         shared
     }
 }
 
 pub(super) fn is_usable(token: &Token, now: Now) -> bool {
     let deadlines = token.deadlines();
-    !now.reached(&deadlines.usable) && !refresh::went_back(deadlines.began.mono, now.mono)
+    !now.reached(&deadlines.usable_until) && !refresh::was_set_back(deadlines.fetched_at.mono, now.mono)
 }
 
-/// Whether a token may be stamped without asking the slot: usable, and not due for renewal.
+/// Whether a token may be stamped without a look at the slot: it is usable, and no refresh is due.
 #[inline]
 pub(super) fn is_fresh(token: &Token, now: Now) -> bool {
-    !now.reached(token.fresh_until()) && !refresh::went_back(token.deadlines().began.mono, now.mono)
+    !now.reached(token.fresh_until()) && !refresh::was_set_back(token.deadlines().fetched_at.mono, now.mono)
 }
 
 fn in_window(token: &Token, now: Now) -> bool {
-    token.deadlines().refresh.is_some_and(|start| now.reached(&start))
+    token.deadlines().refresh_at.is_some_and(|start| now.reached(&start))
 }
 
 impl<F> std::fmt::Debug for Slot<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Slot")
             .field("current", &self.current)
-            .field("in_air", &self.flight.as_ref().map(|flight| flight.id))
+            .field("in_flight", &self.in_flight.as_ref().map(|fetch| fetch.id))
             .finish_non_exhaustive()
     }
 }

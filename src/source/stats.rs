@@ -1,61 +1,67 @@
-//! What a source has done so far.
+//! The counters of a source.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-/// A snapshot of a source's counters, all of them since it was built and over all keys.
+/// A snapshot of the counters of a source. [`TokenSource::stats`](crate::TokenSource::stats) returns it.
 ///
-/// Two sums hold in every snapshot: `waits = waits_served + waits_failed + waits_abandoned + waiting`, and
-/// `flights = fetches_succeeded + fetches_failed + fetches_cancelled + fetches_stale + fetches_in_flight`.
+/// All numbers cover all keys, from the time at which the source was built. `waiting`, `fetches_in_flight` and `keys` are the
+/// numbers at the time of the snapshot.
+///
+/// Two sums hold in every snapshot:
+///
+/// - `waits = waits_served + waits_failed + waits_abandoned + waiting`
+/// - `fetches = fetches_succeeded + fetches_failed + fetches_cancelled + fetches_stale + fetches_in_flight`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[doc(alias = "metrics")]
 pub struct SourceStats {
-    /// Requests that got a token at once, from the cache.
+    /// Requests that got a token from the cache, without a wait.
     pub hits: u64,
-    /// Requests turned away at once, because the issuer is left alone after a failure.
+    /// Requests that failed at once, during a backoff.
     pub failed_fast: u64,
-    /// Requests that had to wait for a flight.
+    /// Requests that had to wait for a fetch.
     pub waits: u64,
     /// Waits that ended with a token.
     pub waits_served: u64,
     /// Waits that ended with an error.
     pub waits_failed: u64,
-    /// Waits that were given up by their caller.
+    /// Waits whose future was dropped.
     pub waits_abandoned: u64,
-    /// Waits that go on.
+    /// Waits that have not ended.
     pub waiting: u64,
-    /// Token requests begun.
+    /// Fetches that were started. A fetch is one call of [`TokenProvider::fetch`](crate::TokenProvider::fetch).
     pub fetches: u64,
-    /// Token requests that brought a token.
+    /// Fetches that returned a token.
     pub fetches_succeeded: u64,
-    /// Token requests that failed.
+    /// Fetches that returned an error, panicked or timed out.
     pub fetches_failed: u64,
-    /// Token requests whose outcome was lost with their runtime.
+    /// Fetches that were cancelled with their runtime.
     pub fetches_cancelled: u64,
-    /// Token requests made stale by `rotate` or `invalidate` while they were in the air.
+    /// Fetches that `rotate` or `invalidate` made stale while they ran.
     pub fetches_stale: u64,
-    /// Token requests in the air.
+    /// Fetches in flight.
     pub fetches_in_flight: u64,
-    /// Answers that refused the token, replays included.
+    /// Responses that rejected a token, replays included.
     pub rejections: u64,
-    /// Rejections of a token that no server had accepted yet: another process on the same credentials may be renewing
-    /// as well, or the token is not what the API wants.
+    /// Rejections of a token that no server had accepted before. Either the API needs another token, or another process with
+    /// the same credentials makes the issuer revoke this one.
     pub rejections_of_unaccepted: u64,
-    /// Rejections for which no new token was asked, because the renewal budget was empty.
+    /// Rejections after which no fetch was started, because the budget for refreshes was empty.
     pub budget_exhausted: u64,
-    /// Requests that were sent again with a new token.
+    /// Rejected requests that were sent again with a new token.
     pub replays: u64,
-    /// Requests that went to a foreign origin, without the token.
+    /// Requests to a foreign origin, sent without the token.
     pub not_stamped: u64,
-    /// Keys that were thrown out of the cache to keep it within its bound.
+    /// Keys that were evicted, to keep the cache within [`max_keys`](crate::TokenSourceBuilder::max_keys).
     pub evicted: u64,
     /// Keys in the cache.
     pub keys: u64,
 }
 
-/// One shared counter would be written by every request on every core.
+/// The hot counters have so many cells each, so that requests on several cores do not write to one memory location.
 const CELLS: usize = 8;
 
 #[derive(Default)]
@@ -79,7 +85,7 @@ impl Recorder {
         increment(&self.not_stamped);
     }
 
-    /// Changes the counters that are not on the cached path, in one step.
+    /// Changes counters that are not on the cached path. The change is atomic: no snapshot shows a part of it.
     pub(crate) fn record(&self, change: impl FnOnce(&mut SourceStats)) {
         change(&mut self.rare.lock());
     }
@@ -89,7 +95,7 @@ impl Recorder {
         SourceStats { hits, not_stamped, keys: keys as u64, ..*self.rare.lock() }
     }
 
-    pub(crate) fn running(&self) -> u64 {
+    pub(crate) fn in_flight(&self) -> u64 {
         self.rare.lock().fetches_in_flight
     }
 }
@@ -108,7 +114,7 @@ fn sum(cells: &[Padded; CELLS]) -> u64 {
 #[inline]
 fn number_of_this_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
-    // Without anything to initialise or to drop there is no call on the way to it.
+    // A constant initial value and no destructor: so the access needs no function call.
     thread_local!(static NUMBER: Cell<usize> = const { Cell::new(0) });
     let number = NUMBER.try_with(|number| {
         if number.get() == 0 {
@@ -116,6 +122,6 @@ fn number_of_this_thread() -> usize {
         }
         number.get()
     });
-    // Gone at a thread's end where thread locals are not the platform's own.
+    // On some platforms the value is not available while a thread ends.
     number.unwrap_or(0)
 }

@@ -1,42 +1,42 @@
-//! What a readiness probe asks.
+//! The state of one key, for readiness probes.
 
 use std::time::{Duration, SystemTime};
 
-use super::slot::View;
-use crate::error::ErrorKind;
+use super::slot::SlotView;
+use crate::error::{Error, ErrorKind};
 
-/// The state of one key, read without I/O.
+/// The state of one key. [`TokenSource::status`](crate::TokenSource::status) returns it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TokenStatus {
-    /// Where the key stands.
+    /// The state.
     pub state: TokenState,
-    /// Until when the token is stamped, if there is a usable one.
+    /// Until when the source returns the cached token: its expiry time less a margin. `None` if no token is usable.
     pub usable_until: Option<SystemTime>,
-    /// What the last token request failed with; `None` after a success.
+    /// The error of the last token request. `None` if it succeeded, or if there was none.
     pub last_error: Option<ErrorKind>,
-    /// How long the issuer is left alone from now on.
+    /// The rest of the backoff after that error. `None` if there is no backoff.
     pub next_try: Option<Duration>,
 }
 
-/// Where a key stands.
+/// The state of one key. [The guide](crate::guide::how_it_works) has a state diagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenState {
-    /// No token; the next request asks for one.
+    /// There is no usable token. The next request starts a fetch and waits for it.
     Missing,
-    /// A usable token.
+    /// There is a usable token, and no refresh is due.
     Fresh,
-    /// A token request is in the air, with or without a usable token meanwhile.
+    /// A fetch is running. There may be a usable token meanwhile.
     Refreshing,
-    /// A usable token in its refresh window, whose renewal is due or has failed.
+    /// There is a usable token in its refresh window. The next request starts a fetch, unless a backoff is running.
     Stale,
-    /// No usable token, and the issuer is left alone after a failure.
+    /// There is no usable token, and the last fetch failed. Requests fail at once until the backoff ends.
     Backoff,
 }
 
 impl TokenStatus {
-    /// Whether a request would be stamped at once.
+    /// Whether there is a usable token, so that a request does not wait.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.usable_until.is_some()
@@ -46,18 +46,18 @@ impl TokenStatus {
         Self { state: TokenState::Missing, usable_until: None, last_error: None, next_try: None }
     }
 
-    pub(super) fn of(view: &View) -> Self {
-        let state = match (&view.usable, view.in_air) {
+    pub(super) fn of(view: &SlotView) -> Self {
+        let state = match (&view.usable, view.in_flight) {
             (_, true) => TokenState::Refreshing,
-            (Some(_), false) if view.stale => TokenState::Stale,
+            (Some(_), false) if view.in_window => TokenState::Stale,
             (Some(_), false) => TokenState::Fresh,
             (None, false) if view.next_try.is_some() => TokenState::Backoff,
             (None, false) => TokenState::Missing,
         };
         Self {
             state,
-            usable_until: view.usable.as_ref().map(|token| token.deadlines().usable.wall),
-            last_error: view.last_error.as_ref().map(crate::error::Error::kind),
+            usable_until: view.usable.as_ref().map(|token| token.deadlines().usable_until.wall),
+            last_error: view.last_error.as_ref().map(Error::kind),
             next_try: view.next_try,
         }
     }

@@ -1,149 +1,150 @@
-//! Log lines, for `tracing`.
+//! Spans and log events, for `tracing`.
 //!
-//! What happens once per token is INFO or WARN, what happens once per request is DEBUG: however many callers there are, a
-//! storm writes a line per token.
+//! What happens once per token is INFO or WARN. What happens once per request is DEBUG. So the number of INFO and WARN lines does
+//! not depend on the number of callers.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use tracing::field::{self, DebugValue, Empty};
 use tracing::{Level, Span, event, info_span};
 
-use super::{Event, Whose};
+use super::{Event, KeyField};
 use crate::error::ErrorKind;
 
 const TARGET: &str = "tower_bearer_auth";
 
-pub(super) fn token_request(environment: &str, whose: Whose<'_>) -> Span {
+pub(super) fn token_request(provider: &str, key: KeyField<'_>) -> Span {
     info_span!(
         target: TARGET,
         parent: None,
         "token_request",
-        environment,
-        key = shown(whose),
+        provider,
+        key = debug_of(key),
         outcome = Empty,
         generation = Empty,
     )
 }
 
-fn shown(whose: Whose<'_>) -> Option<DebugValue<&dyn std::fmt::Debug>> {
-    whose.0.map(field::debug)
+fn debug_of(key: KeyField<'_>) -> Option<DebugValue<&dyn Debug>> {
+    key.0.map(field::debug)
 }
 
 fn seconds(duration: Duration) -> f64 {
     duration.as_secs_f64()
 }
 
-pub(super) fn emit(environment: &str, event: Event<'_>) {
+pub(super) fn emit(provider: &str, event: Event<'_>) {
     match event {
-        Event::Minted { whose, generation, expires_in, usable_for, took } => event!(
+        Event::Minted { key, generation, expires_in, usable_for, took } => event!(
             name: "token_minted",
             target: TARGET,
             Level::INFO,
-            environment,
-            key = shown(whose),
+            provider,
+            key = debug_of(key),
             generation,
             expires_in_seconds = seconds(expires_in),
             usable_seconds = seconds(usable_for),
             took_seconds = seconds(took),
-            "the issuer handed out a token"
+            "the issuer returned a new token"
         ),
-        Event::Kept { whose, generation, usable_for, took } => event!(
+        Event::Kept { key, generation, usable_for, took } => event!(
             name: "token_kept",
             target: TARGET,
             Level::INFO,
-            environment,
-            key = shown(whose),
+            provider,
+            key = debug_of(key),
             generation,
             usable_seconds = seconds(usable_for),
             took_seconds = seconds(took),
-            "the issuer had nothing better than the token that is there"
+            "the issuer returned no better token than the cached one"
         ),
-        // `Display`, and not the error's sources: a body or a secret may be in those.
-        Event::Failed { whose, error, in_hand, took } => event!(
+        // `Display` alone: the sources of an error may contain a body or a secret.
+        Event::Failed { key, error, cached, took } => event!(
             name: "token_request_failed",
             target: TARGET,
             Level::WARN,
-            environment,
-            key = shown(whose),
+            provider,
+            key = debug_of(key),
             kind = error.kind().as_str(),
             transient = error.is_transient(),
             status = error.status().map(|status| status.as_u16()),
             code = error.code(),
-            generation = in_hand.map(|token| token.generation),
-            age_seconds = in_hand.map(|token| seconds(token.age)),
-            usable_seconds = in_hand.map_or(0.0, |token| seconds(token.usable_for)),
+            generation = cached.map(|token| token.generation),
+            age_seconds = cached.map(|token| seconds(token.age)),
+            usable_seconds = cached.map_or(0.0, |token| seconds(token.usable_for)),
             retry_seconds = error.retry_after().map(seconds),
             took_seconds = seconds(took),
             error = %error,
             "a token request failed"
         ),
-        Event::Lost { whose, reason } => event!(
-            name: "token_request_lost",
+        Event::Cancelled { key, reason } => event!(
+            name: "token_request_cancelled",
             target: TARGET,
             Level::WARN,
-            environment,
-            key = shown(whose),
+            provider,
+            key = debug_of(key),
             reason,
-            "a token request ended with its runtime"
+            "a token request was cancelled with its runtime"
         ),
-        Event::Stale { whose } => event!(
+        Event::Stale { key } => event!(
             name: "token_request_stale",
             target: TARGET,
             Level::INFO,
-            environment,
-            key = shown(whose),
-            "a token request in the air became stale"
+            provider,
+            key = debug_of(key),
+            "a running token request became stale"
         ),
-        Event::Refused { whose, generation, age, token, first, explicit, renewal } => {
-            // One callsite has one level.
-            macro_rules! refused {
+        Event::TokenRejected { key, generation, age, token, first, rejection, refresh } => {
+            // A callsite has one fixed level.
+            macro_rules! rejected {
                 ($level:expr) => {
                     event!(
-                        name: "token_refused",
+                        name: "token_rejected",
                         target: TARGET,
                         $level,
-                        environment,
-                        key = shown(whose),
+                        provider,
+                        key = debug_of(key),
                         generation,
                         age_seconds = seconds(age),
                         token,
-                        refusal = if explicit { "explicit" } else { "bare" },
-                        renewal,
-                        "a server refused the token"
+                        rejection,
+                        refresh,
+                        "a server rejected the token"
                     )
                 };
             }
             if first {
-                refused!(Level::WARN);
+                rejected!(Level::WARN);
             } else {
-                refused!(Level::DEBUG);
+                rejected!(Level::DEBUG);
             }
         }
-        Event::Settled { whose, generation, outcome: "healed", .. } => event!(
-            name: "request_healed",
+        Event::RequestRejected { key, generation, outcome: "replayed", .. } => event!(
+            name: "request_replayed",
             target: TARGET,
             Level::DEBUG,
-            environment,
-            key = shown(whose),
+            provider,
+            key = debug_of(key),
             generation,
-            "a refused request was sent again, and its new token was taken"
+            "a rejected request was replayed, and its new token was not rejected"
         ),
-        Event::Settled { whose, generation, outcome, error } => event!(
-            name: "request_not_healed",
+        Event::RequestRejected { key, generation, outcome, error } => event!(
+            name: "request_not_replayed",
             target: TARGET,
             Level::DEBUG,
-            environment,
-            key = shown(whose),
+            provider,
+            key = debug_of(key),
             generation,
             reason = outcome,
             kind = error.map(ErrorKind::as_str),
-            "the caller gets the refused answer"
+            "the caller gets the response that rejected its token"
         ),
         Event::NotStamped { host } => event!(
             name: "request_not_stamped",
             target: TARGET,
             Level::DEBUG,
-            environment,
+            provider,
             host,
             reason = "foreign_origin",
             "a request went to a foreign origin, without the token"
@@ -152,27 +153,27 @@ pub(super) fn emit(environment: &str, event: Event<'_>) {
             name: "keys_evicted",
             target: TARGET,
             Level::DEBUG,
-            environment,
+            provider,
             keys,
-            "keys were thrown out, to keep the cache within its bound"
+            "keys were evicted, to keep the cache within its limit"
         ),
         Event::Rotated { keys } => event!(
             name: "credentials_rotated",
             target: TARGET,
             Level::INFO,
-            environment,
+            provider,
             keys,
-            "all tokens and failures were forgotten"
+            "all tokens and failures were removed"
         ),
-        Event::Invalidated { whose } => event!(
+        Event::Invalidated { key } => event!(
             name: "token_invalidated",
             target: TARGET,
             Level::INFO,
-            environment,
-            key = shown(whose),
-            "a token was forgotten"
+            provider,
+            key = debug_of(key),
+            "a token was removed"
         ),
-        // One per caller: they are counted, not told.
-        Event::Resent | Event::FailedFast { .. } | Event::Waited { .. } => {}
+        // These happen once per caller. They are metrics alone.
+        Event::Replay | Event::FailedFast { .. } | Event::Waited { .. } => {}
     }
 }

@@ -1,6 +1,6 @@
 //! Counters and histograms, for the `metrics` facade.
 //!
-//! Labels are the environment and words out of short lists. A key is never one: there may be a million.
+//! A label is the provider's label or a word from a short list. A key is never a label, because there may be a million keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,104 +12,102 @@ use crate::error::ErrorKind;
 
 const TOKEN_REQUESTS: &str = "tower_bearer_auth_token_requests_total";
 const TOKEN_REQUEST_DURATION: &str = "tower_bearer_auth_token_request_duration_seconds";
-const TOKENS_REFUSED: &str = "tower_bearer_auth_tokens_refused_total";
-const REFUSALS: &str = "tower_bearer_auth_refusals_total";
+const TOKENS_REJECTED: &str = "tower_bearer_auth_tokens_rejected_total";
+const REJECTIONS: &str = "tower_bearer_auth_rejections_total";
 const REPLAYS: &str = "tower_bearer_auth_replays_total";
-const REFUSED_REQUESTS: &str = "tower_bearer_auth_refused_requests_total";
+const REJECTED_REQUESTS: &str = "tower_bearer_auth_rejected_requests_total";
 const NOT_STAMPED: &str = "tower_bearer_auth_not_stamped_total";
 const EVICTIONS: &str = "tower_bearer_auth_evictions_total";
 const ROTATIONS: &str = "tower_bearer_auth_rotations_total";
 const INVALIDATIONS: &str = "tower_bearer_auth_invalidations_total";
-const TURNED_AWAY: &str = "tower_bearer_auth_turned_away_total";
+const FAILED_FAST: &str = "tower_bearer_auth_failed_fast_total";
 const WAITS: &str = "tower_bearer_auth_waits_total";
 const WAIT_DURATION: &str = "tower_bearer_auth_wait_duration_seconds";
 
 const COUNTERS: &[(&str, &str)] = &[
     (TOKEN_REQUESTS, "Token requests that ended."),
-    (TOKENS_REFUSED, "Tokens that a server refused, each counted at its first refusal."),
-    (REFUSALS, "Answers that refused a token."),
-    (REPLAYS, "Refused requests that were sent again."),
-    (REFUSED_REQUESTS, "What refused requests came to."),
-    (NOT_STAMPED, "Requests that went to a foreign origin, without the token."),
-    (EVICTIONS, "Keys thrown out to keep the cache within its bound."),
+    (TOKENS_REJECTED, "Tokens that a server rejected, each counted at its first rejection."),
+    (REJECTIONS, "Responses that rejected a token."),
+    (REPLAYS, "Rejected requests that were replayed."),
+    (REJECTED_REQUESTS, "Rejected requests, by what became of them."),
+    (NOT_STAMPED, "Requests to a foreign origin, sent without the token."),
+    (EVICTIONS, "Keys evicted to keep the cache within its limit."),
     (ROTATIONS, "Calls of rotate."),
-    (INVALIDATIONS, "Calls of invalidate that met a key."),
-    (TURNED_AWAY, "Requests that failed at once, because the issuer is left alone after a failure."),
+    (INVALIDATIONS, "Calls of invalidate for a key in the cache."),
+    (FAILED_FAST, "Requests that failed at once, during a backoff."),
     (WAITS, "Waits for a token request that ended."),
 ];
 
 const HISTOGRAMS: &[(&str, &str)] = &[
-    (TOKEN_REQUEST_DURATION, "How long token requests took that came to a token or to an error."),
+    (TOKEN_REQUEST_DURATION, "Duration of token requests that returned a token or an error."),
     (WAIT_DURATION, "How long requests waited for a token request."),
 ];
 
-/// Goes to the recorder that is installed when a source is built.
+/// Describes the metrics to the recorder that is installed when a source is built.
 ///
-/// What is rare begins at 0: a counter whose first value is 1 has no increase that an alert could see.
-pub(super) fn begin(environment: &Arc<str>) {
+/// Rare counters start at 0: if the first value of a counter is 1, an alert on its increase does not see that step.
+pub(super) fn register(provider: &Arc<str>) {
     for (name, text) in COUNTERS {
         describe_counter!(*name, Unit::Count, *text);
     }
     for (name, text) in HISTOGRAMS {
         describe_histogram!(*name, Unit::Seconds, *text);
     }
-    let environment = SharedString::from_shared(Arc::clone(environment));
-    for outcome in ["minted", "kept", "lost", "stale"] {
-        token_requests(&environment, outcome, "none").increment(0);
+    let provider = SharedString::from_shared(Arc::clone(provider));
+    for outcome in ["minted", "kept", "cancelled", "stale"] {
+        token_requests(&provider, outcome, "none").increment(0);
     }
     for kind in ErrorKind::ALL {
-        token_requests(&environment, "failed", kind.as_str()).increment(0);
+        token_requests(&provider, "failed", kind.as_str()).increment(0);
     }
     for token in ["unaccepted", "accepted", "expired"] {
-        counter!(TOKENS_REFUSED, "environment" => environment.clone(), "token" => token).increment(0);
+        counter!(TOKENS_REJECTED, "provider" => provider.clone(), "token" => token).increment(0);
     }
     for name in [ROTATIONS, INVALIDATIONS] {
-        counter!(name, "environment" => environment.clone()).increment(0);
+        counter!(name, "provider" => provider.clone()).increment(0);
     }
 }
 
-pub(super) fn count(environment: &Arc<str>, event: Event<'_>) {
-    let environment = SharedString::from_shared(Arc::clone(environment));
+pub(super) fn count(provider: &Arc<str>, event: Event<'_>) {
+    let provider = SharedString::from_shared(Arc::clone(provider));
     match event {
-        Event::Minted { took, .. } => flight(environment, "minted", "none", Some(took)),
-        Event::Kept { took, .. } => flight(environment, "kept", "none", Some(took)),
-        Event::Failed { error, took, .. } => flight(environment, "failed", error.kind().as_str(), Some(took)),
-        Event::Lost { .. } => flight(environment, "lost", "none", None),
-        Event::Stale { .. } => flight(environment, "stale", "none", None),
-        Event::Refused { token, first, renewal, .. } => {
+        Event::Minted { took, .. } => token_request(provider, "minted", "none", Some(took)),
+        Event::Kept { took, .. } => token_request(provider, "kept", "none", Some(took)),
+        Event::Failed { error, took, .. } => token_request(provider, "failed", error.kind().as_str(), Some(took)),
+        Event::Cancelled { .. } => token_request(provider, "cancelled", "none", None),
+        Event::Stale { .. } => token_request(provider, "stale", "none", None),
+        Event::TokenRejected { token, first, refresh, .. } => {
             if first {
-                counter!(TOKENS_REFUSED, "environment" => environment.clone(), "token" => token).increment(1);
+                counter!(TOKENS_REJECTED, "provider" => provider.clone(), "token" => token).increment(1);
             }
-            counter!(REFUSALS, "environment" => environment, "token" => token, "renewal" => renewal).increment(1);
+            counter!(REJECTIONS, "provider" => provider, "token" => token, "refresh" => refresh).increment(1);
         }
-        Event::Resent => counter!(REPLAYS, "environment" => environment).increment(1),
-        Event::Settled { outcome, error, .. } => {
+        Event::Replay => counter!(REPLAYS, "provider" => provider).increment(1),
+        Event::RequestRejected { outcome, error, .. } => {
             let error = error.map_or("none", ErrorKind::as_str);
-            counter!(REFUSED_REQUESTS, "environment" => environment, "outcome" => outcome, "error" => error)
-                .increment(1);
+            counter!(REJECTED_REQUESTS, "provider" => provider, "outcome" => outcome, "error" => error).increment(1);
         }
-        Event::NotStamped { .. } => counter!(NOT_STAMPED, "environment" => environment).increment(1),
-        Event::Evicted { keys } => counter!(EVICTIONS, "environment" => environment).increment(keys as u64),
-        Event::Rotated { .. } => counter!(ROTATIONS, "environment" => environment).increment(1),
-        Event::Invalidated { .. } => counter!(INVALIDATIONS, "environment" => environment).increment(1),
+        Event::NotStamped { .. } => counter!(NOT_STAMPED, "provider" => provider).increment(1),
+        Event::Evicted { keys } => counter!(EVICTIONS, "provider" => provider).increment(keys as u64),
+        Event::Rotated { .. } => counter!(ROTATIONS, "provider" => provider).increment(1),
+        Event::Invalidated { .. } => counter!(INVALIDATIONS, "provider" => provider).increment(1),
         Event::FailedFast { error } => {
-            counter!(TURNED_AWAY, "environment" => environment, "error" => error.as_str()).increment(1);
+            counter!(FAILED_FAST, "provider" => provider, "error" => error.as_str()).increment(1);
         }
         Event::Waited { outcome, took } => {
-            counter!(WAITS, "environment" => environment.clone(), "outcome" => outcome).increment(1);
-            histogram!(WAIT_DURATION, "environment" => environment, "outcome" => outcome).record(took.as_secs_f64());
+            counter!(WAITS, "provider" => provider.clone(), "outcome" => outcome).increment(1);
+            histogram!(WAIT_DURATION, "provider" => provider, "outcome" => outcome).record(took.as_secs_f64());
         }
     }
 }
 
-fn flight(environment: SharedString, outcome: &'static str, error: &'static str, took: Option<Duration>) {
-    token_requests(&environment, outcome, error).increment(1);
+fn token_request(provider: SharedString, outcome: &'static str, error: &'static str, took: Option<Duration>) {
+    token_requests(&provider, outcome, error).increment(1);
     if let Some(took) = took {
-        histogram!(TOKEN_REQUEST_DURATION, "environment" => environment, "outcome" => outcome)
-            .record(took.as_secs_f64());
+        histogram!(TOKEN_REQUEST_DURATION, "provider" => provider, "outcome" => outcome).record(took.as_secs_f64());
     }
 }
 
-fn token_requests(environment: &SharedString, outcome: &'static str, error: &'static str) -> Counter {
-    counter!(TOKEN_REQUESTS, "environment" => environment.clone(), "outcome" => outcome, "error" => error)
+fn token_requests(provider: &SharedString, outcome: &'static str, error: &'static str) -> Counter {
+    counter!(TOKEN_REQUESTS, "provider" => provider.clone(), "outcome" => outcome, "error" => error)
 }

@@ -1,11 +1,11 @@
 //! What an operator sees of a source: spans and events (`tracing`), counters and histograms (`metrics`).
 //!
-//! Whatever happens is said once, as an [`Event`], where it happens; which log lines and which metrics it becomes is decided
-//! here. Without the features nothing of it is left. `docs/observability.md` is the page of this room, and a test holds
-//! the two together.
+//! Code that observes a change emits one [`Event`]. This module decides which log events and which metrics that becomes. If both
+//! features are off, it does nothing. `docs/observability.md` describes its output, and a test compares the two.
 //!
-//! Nothing is said under a lock, and nothing on the cached path: hits are in [`SourceStats`](crate::SourceStats) alone, whose counters
-//! are sharded, while one behind the facade would be written by every request on every core.
+//! Do not emit while a lock is held, and emit nothing on the cached path. Hits are counted in
+//! [`SourceStats`](crate::SourceStats) alone, in sharded counters. With a counter of the `metrics` facade, every request on every
+//! core would write to one memory location.
 
 #[cfg(feature = "tracing")]
 mod events;
@@ -24,55 +24,56 @@ use crate::error::{Error, ErrorKind};
 #[derive(Clone, Copy)]
 #[cfg_attr(
     not(all(feature = "tracing", feature = "metrics")),
-    allow(dead_code, reason = "each feature reads its own part")
+    allow(dead_code, reason = "each feature reads other fields")
 )]
 pub(crate) enum Event<'a> {
-    /// A token request brought a new token.
+    /// A fetch returned a new token.
     Minted {
-        whose: Whose<'a>,
+        key: KeyField<'a>,
         generation: u64,
         expires_in: Duration,
         usable_for: Duration,
         took: Duration,
     },
-    /// A token request brought nothing better than the token that is there.
+    /// An early refresh returned no better token than the cached one.
     Kept {
-        whose: Whose<'a>,
+        key: KeyField<'a>,
         generation: u64,
         usable_for: Duration,
         took: Duration,
     },
+    /// A fetch failed.
     Failed {
-        whose: Whose<'a>,
+        key: KeyField<'a>,
         error: &'a Error,
-        in_hand: Option<InHand>,
+        cached: Option<CachedToken>,
         took: Duration,
     },
-    /// A token request ended without an outcome.
-    Lost {
-        whose: Whose<'a>,
+    /// A fetch was cancelled with its runtime.
+    Cancelled {
+        key: KeyField<'a>,
         reason: &'static str,
     },
-    /// `rotate` or `invalidate` took a token request out of the air.
+    /// `rotate` or `invalidate` made a fetch stale.
     Stale {
-        whose: Whose<'a>,
+        key: KeyField<'a>,
     },
-    /// A server refused a token.
-    Refused {
-        whose: Whose<'a>,
+    /// A server rejected a token.
+    TokenRejected {
+        key: KeyField<'a>,
         generation: u64,
         age: Duration,
         token: &'static str,
-        /// Whether nobody refused this token before.
+        /// Whether this is the first rejection of this token.
         first: bool,
-        explicit: bool,
-        renewal: &'static str,
+        rejection: &'static str,
+        refresh: &'static str,
     },
-    /// A refused request was sent again.
-    Resent,
-    /// What a refused request came to.
-    Settled {
-        whose: Whose<'a>,
+    /// A rejected request is sent again.
+    Replay,
+    /// How the handling of a rejected request ended.
+    RequestRejected {
+        key: KeyField<'a>,
         generation: u64,
         outcome: &'static str,
         error: Option<ErrorKind>,
@@ -88,9 +89,9 @@ pub(crate) enum Event<'a> {
         keys: usize,
     },
     Invalidated {
-        whose: Whose<'a>,
+        key: KeyField<'a>,
     },
-    /// A request failed at once, because the issuer is left alone.
+    /// A request failed at once, during a backoff.
     FailedFast {
         error: ErrorKind,
     },
@@ -100,67 +101,68 @@ pub(crate) enum Event<'a> {
     },
 }
 
-/// The token that is there when a token request fails.
+/// The usable token in the cache while a fetch fails.
 #[derive(Clone, Copy)]
-#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "only log lines say it"))]
-pub(crate) struct InHand {
+#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "only log events have these fields"))]
+pub(crate) struct CachedToken {
     pub(crate) generation: u64,
     pub(crate) age: Duration,
     pub(crate) usable_for: Duration,
 }
 
-/// A key, as its `Debug` shows it; nothing where there is only one.
+/// The field `key`: the `Debug` form of a key. Empty for a key type with only one value.
 #[derive(Clone, Copy)]
-#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "a key is in no label"))]
-pub(crate) struct Whose<'a>(Option<&'a dyn Debug>);
+#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "no metric has a key"))]
+pub(crate) struct KeyField<'a>(Option<&'a dyn Debug>);
 
-impl<'a> Whose<'a> {
-    pub(crate) fn key<K: Debug>(key: &'a K) -> Self {
+impl<'a> KeyField<'a> {
+    pub(crate) fn new<K: Debug>(key: &'a K) -> Self {
         Self((size_of::<K>() != 0).then_some(key as &dyn Debug))
     }
 }
 
-/// Where a source reports what happens.
+/// Emits the events of one source.
 pub(crate) struct Telemetry {
+    /// The provider's label.
     #[cfg(any(feature = "tracing", feature = "metrics"))]
-    environment: Arc<str>,
+    provider: Arc<str>,
 }
 
 impl Telemetry {
-    pub(crate) fn new(environment: &str) -> Self {
+    pub(crate) fn new(provider: &str) -> Self {
         let telemetry = Self {
             #[cfg(any(feature = "tracing", feature = "metrics"))]
-            environment: environment.into(),
+            provider: provider.into(),
         };
         #[cfg(feature = "metrics")]
-        meters::begin(&telemetry.environment);
+        meters::register(&telemetry.provider);
         #[cfg(not(any(feature = "tracing", feature = "metrics")))]
-        let _ = environment;
+        let _ = provider;
         telemetry
     }
 
-    /// Not to be called with a lock held: a subscriber may take its time, or ask the source something.
+    /// Do not call this while a lock is held: a subscriber may be slow, or may call the source.
     pub(crate) fn emit(&self, event: Event<'_>) {
         #[cfg(feature = "tracing")]
-        events::emit(&self.environment, event);
+        events::emit(&self.provider, event);
         #[cfg(feature = "metrics")]
-        meters::count(&self.environment, event);
+        meters::count(&self.provider, event);
         #[cfg(not(any(feature = "tracing", feature = "metrics")))]
         let _ = event;
     }
 
-    /// The span of one token request. Its parent is nobody: it serves all who wait, and none of them in particular.
-    pub(crate) fn token_request(&self, whose: Whose<'_>) -> Span {
+    /// The span of one fetch. It has no parent, because the fetch serves all its waiters.
+    pub(crate) fn token_request(&self, key: KeyField<'_>) -> Span {
         #[cfg(not(feature = "tracing"))]
-        let _ = whose;
+        let _ = key;
         Span {
             #[cfg(feature = "tracing")]
-            span: events::token_request(&self.environment, whose),
+            span: events::token_request(&self.provider, key),
         }
     }
 }
 
-/// The span of one token request, while it is in the air.
+/// The span of one fetch.
 #[derive(Clone)]
 pub(crate) struct Span {
     #[cfg(feature = "tracing")]
@@ -174,7 +176,7 @@ impl Span {
         task
     }
 
-    pub(crate) fn landed(&self, outcome: &'static str, generation: Option<u64>) {
+    pub(crate) fn record(&self, outcome: &'static str, generation: Option<u64>) {
         #[cfg(feature = "tracing")]
         self.span.record("outcome", outcome).record("generation", generation);
         #[cfg(not(feature = "tracing"))]
@@ -182,25 +184,25 @@ impl Span {
     }
 }
 
-/// Since when somebody waits. Asks for the time only where somebody wants to know.
-pub(crate) struct Since {
+/// Measures a wait. It reads the clock only if metrics are on.
+pub(crate) struct Stopwatch {
     #[cfg(feature = "metrics")]
-    at: Instant,
+    started: Instant,
 }
 
-impl Since {
-    pub(crate) fn new(now: impl FnOnce() -> Instant) -> Self {
+impl Stopwatch {
+    pub(crate) fn start(now: impl FnOnce() -> Instant) -> Self {
         #[cfg(not(feature = "metrics"))]
         let _ = now;
         Self {
             #[cfg(feature = "metrics")]
-            at: now(),
+            started: now(),
         }
     }
 
-    pub(crate) fn until(&self, now: impl FnOnce() -> Instant) -> Duration {
+    pub(crate) fn read(&self, now: impl FnOnce() -> Instant) -> Duration {
         #[cfg(feature = "metrics")]
-        let passed = now().saturating_duration_since(self.at);
+        let passed = now().saturating_duration_since(self.started);
         #[cfg(not(feature = "metrics"))]
         let passed = {
             let _ = now;

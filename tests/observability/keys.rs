@@ -1,4 +1,4 @@
-//! Keys, rotations and invalidations, seen from outside.
+//! Events and metrics of keys, rotations and invalidations.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ async fn evicted_keys_are_counted_and_not_named() {
     }
     assert_eq!(source.stats().keys, 2);
     let lines: Vec<_> = watch.named("keys_evicted").iter().map(Seen::line).collect();
-    assert_eq!(lines, vec!["DEBUG keys_evicted environment=staging keys=1"; 4]);
-    assert_eq!(watch.count("evictions_total", &[("environment", "staging")]), 4);
+    assert_eq!(lines, vec!["DEBUG keys_evicted keys=1 provider=staging"; 4]);
+    assert_eq!(watch.count("evictions_total", &[("provider", "staging")]), 4);
     equal_to_stats(&watch, &source.stats());
 }
 
@@ -40,50 +40,50 @@ async fn a_key_is_in_no_label() {
     for (name, labels) in metrics.keys() {
         assert!(labels.values().all(|value| !value.contains("ann")), "{name}: {labels:?}");
     }
-    // One set of labels for all of them.
+    // All keys share one set of labels.
     let of_requests = metrics
         .iter()
         .filter(|((name, _), metric)| name == "tower_bearer_auth_token_requests_total" && metric.count > 0);
     assert_eq!(of_requests.map(|(_, metric)| metric.count).collect::<Vec<_>>(), [7]);
-    // A log line says whose it is.
+    // An event has the key.
     assert_eq!(watch.named("token_minted").last().unwrap().field("key"), Some("FromExtension(User(\"ann\"))"));
 }
 
 // R50
 #[tokio::test(start_paused = true)]
-async fn a_rotation_is_told_with_the_flights_that_it_made_stale() {
+async fn a_rotation_is_reported_with_the_fetches_that_it_made_stale() {
     let watch = Watch::start();
     let issuer = Issuer::default();
     let source = issuer.builder().build();
     source.token_for(&ANN).await.unwrap();
     let waiting = tokio::spawn(source.token_for(&BOB));
-    eventually("the token request is on its way", || issuer.asked() == 2).await;
+    eventually("the token request has started", || issuer.requests() == 2).await;
     source.rotate();
-    let stale = "INFO token_request_stale environment=staging key=FromExtension(User(\"bob\"))";
-    assert_eq!(watch.lines()[1..], [stale, "INFO credentials_rotated environment=staging keys=2"]);
+    let stale = "INFO token_request_stale key=FromExtension(User(\"bob\")) provider=staging";
+    assert_eq!(watch.lines()[1..], [stale, "INFO credentials_rotated keys=2 provider=staging"]);
     waiting.await.unwrap().unwrap();
-    assert_eq!(issuer.asked(), 3);
-    assert_eq!(watch.count("rotations_total", &[("environment", "staging")]), 1);
-    let labels = [("environment", "staging"), ("outcome", "stale"), ("error", "none")];
+    assert_eq!(issuer.requests(), 3);
+    assert_eq!(watch.count("rotations_total", &[("provider", "staging")]), 1);
+    let labels = [("provider", "staging"), ("outcome", "stale"), ("error", "none")];
     assert_eq!(watch.count("token_requests_total", &labels), 1);
     equal_to_stats(&watch, &source.stats());
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalidation_is_told_where_there_is_something_to_forget() {
+async fn an_invalidation_is_reported_for_a_key_in_the_cache() {
     let watch = Watch::start();
     let source = Issuer::default().builder().build();
     source.invalidate_for(&ANN);
     assert_eq!(watch.lines(), [""; 0]);
     source.token_for(&ANN).await.unwrap();
     source.invalidate_for(&ANN);
-    assert_eq!(watch.lines()[1..], ["INFO token_invalidated environment=staging key=FromExtension(User(\"ann\"))"]);
-    assert_eq!(watch.count("invalidations_total", &[("environment", "staging")]), 1);
+    assert_eq!(watch.lines()[1..], ["INFO token_invalidated key=FromExtension(User(\"ann\")) provider=staging"]);
+    assert_eq!(watch.count("invalidations_total", &[("provider", "staging")]), 1);
 }
 
-/// A subscriber that asks the source something: no lock may be held while it is told.
+/// No lock may be held while a subscriber runs, because it may call the source.
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_may_ask_the_source() {
+async fn a_subscriber_may_call_the_source() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -93,7 +93,7 @@ async fn a_subscriber_may_ask_the_source() {
     #[derive(Clone, Default)]
     struct Curious {
         source: Arc<std::sync::OnceLock<TokenSource<Issuer>>>,
-        asked: Arc<AtomicUsize>,
+        events: Arc<AtomicUsize>,
     }
     impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Curious {
         fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
@@ -101,7 +101,7 @@ async fn a_subscriber_may_ask_the_source() {
                 for key in [ANN, BOB] {
                     let _ = (source.status_for(&key), source.peek_for(&key), source.stats());
                 }
-                self.asked.fetch_add(1, Ordering::SeqCst);
+                self.events.fetch_add(1, Ordering::SeqCst);
             }
         }
     }
@@ -120,7 +120,7 @@ async fn a_subscriber_may_ask_the_source() {
     source.token_for(&ANN).await.unwrap_err();
     source.token_for(&ANN).await.unwrap_err();
     source.invalidate_for(&ANN);
-    // A refusal while the issuer is left alone, and a token is in hand.
+    // A rejection during a backoff, with a usable token.
     source.rotate();
     let token = source.token_for(&ANN).await.unwrap();
     issuer.next(|| Err(tower_bearer_auth::Error::permanent("wrong secret")));
@@ -129,14 +129,14 @@ async fn a_subscriber_may_ask_the_source() {
     tokio::time::sleep(crate::users::LATENCY).await;
     tokio::task::yield_now().await;
     assert!(source.status_for(&ANN).last_error.is_some());
-    let before = curious.asked.load(Ordering::SeqCst);
+    let before = curious.events.load(Ordering::SeqCst);
     assert!(!source.reject(&ANN, &token));
-    assert!(curious.asked.load(Ordering::SeqCst) > before.max(6));
+    assert!(curious.events.load(Ordering::SeqCst) > before.max(6));
 }
 
-/// What a subscriber panics with ends no process: it is never called while its own panic unwinds.
+/// A subscriber is not called while its own panic unwinds, because that would abort the process.
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_that_panics_costs_a_token_request_and_no_process() {
+async fn a_subscriber_that_panics_costs_a_token_request_and_aborts_nothing() {
     use futures::FutureExt as _;
     use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -157,7 +157,7 @@ async fn a_subscriber_that_panics_costs_a_token_request_and_no_process() {
     }
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(Bomb));
     let source = Issuer::default().builder().build();
-    let ended = std::panic::AssertUnwindSafe(source.token_for(&ANN)).catch_unwind().await;
-    assert!(!matches!(ended, Ok(Ok(_))), "the flight was never watched");
+    let result = std::panic::AssertUnwindSafe(source.token_for(&ANN)).catch_unwind().await;
+    assert!(!matches!(result, Ok(Ok(_))), "the subscriber saw the fetch");
     assert_eq!(source.stats().fetches_in_flight, 0);
 }

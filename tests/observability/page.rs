@@ -1,4 +1,4 @@
-//! `docs/observability.md` and the code say the same, both ways.
+//! Compares `docs/observability.md` with the code, in both directions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,19 +11,18 @@ use tower::{Layer as _, Service as _, ServiceExt as _};
 use tower_bearer_auth::{Error, ErrorKind, FromExtension, TokenSource, replay};
 
 use crate::StoppedClock;
-use crate::api::{Api, INVALID_TOKEN, answer};
+use crate::api::{Api, INVALID_TOKEN};
 use crate::issuer::token;
 use crate::observed::{Kind, Watch};
-use crate::refusals::{Revoked, layer, request};
+use crate::rejections::{Revoked, layer, request, response};
 use crate::users::{ANN, BOB, Issuer, User};
 use crate::variants::variants;
 
 const PAGE: &str = include_str!("../../docs/observability.md");
 const API: &str = "https://api.example.com";
 
-const KINDS: [(ErrorKind, &str); 17] = [
+const KINDS: [(ErrorKind, &str); 15] = [
     (ErrorKind::InvalidCredentials, "invalid_credentials"),
-    (ErrorKind::InvalidCredentials, "disabled"),
     (ErrorKind::InvalidRequest, "invalid_request"),
     (ErrorKind::Throttled, "throttled"),
     (ErrorKind::Unavailable, "unavailable"),
@@ -31,7 +30,6 @@ const KINDS: [(ErrorKind, &str); 17] = [
     (ErrorKind::MalformedResponse, "malformed_response"),
     (ErrorKind::UnsupportedTokenType, "unsupported_token_type"),
     (ErrorKind::MissingKey, "missing_key"),
-    (ErrorKind::MissingKey, "unknown_endpoint"),
     (ErrorKind::NoOrigin, "no_origin"),
     (ErrorKind::InsecureUrl, "insecure_url"),
     (ErrorKind::NoRuntime, "no_runtime"),
@@ -43,14 +41,14 @@ const KINDS: [(ErrorKind, &str); 17] = [
 
 type Words = BTreeSet<String>;
 
-/// The rows of the first table below a heading, cell by cell.
+/// The rows of the first table below a heading, as cells.
 fn table(heading: &str) -> Vec<Vec<String>> {
     let section = PAGE.split("\n## ").find(|section| section.starts_with(heading)).unwrap();
     let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
     rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
 }
 
-/// What stands in backticks.
+/// The texts in backticks.
 fn quoted(text: &str) -> Words {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -63,20 +61,20 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
 }
 
-/// Everything that can happen, at least once.
+/// Causes every event at least once.
 fn everything() -> Watch {
     let watch = Watch::start();
     runtime().block_on(async {
-        flights().await;
-        refusals().await;
-        late_refusals().await;
+        fetches().await;
+        rejections().await;
+        late_rejections().await;
         each_kind().await;
     });
-    lost_flights();
+    cancelled_fetches();
     watch
 }
 
-async fn flights() {
+async fn fetches() {
     let issuer = Issuer::default();
     let source = issuer.builder().max_keys(1).build();
     source.token_for(&ANN).await.unwrap();
@@ -93,8 +91,8 @@ async fn flights() {
     source.token_for(&ANN).await.unwrap_err();
 }
 
-async fn refusals() {
-    // healed; off, no_copy, not_safe; budget_exhausted; refused_again; renewal_failed; and what goes elsewhere.
+async fn rejections() {
+    // replayed; off, no_copy, not_safe; budget_exhausted; rejected_again; refresh_failed; and a foreign origin.
     let (issuer, revoked) = (Issuer::default(), Revoked::default());
     let source = issuer.builder().build();
     let api = revoked.api(INVALID_TOKEN);
@@ -116,7 +114,7 @@ async fn refusals() {
             layer.layer(bare).oneshot(request).await.unwrap();
         }
         sleep(Duration::from_secs(60)).await;
-        // Whoever comes next has the new token, and it is accepted.
+        // The next request carries the new token, and the API accepts it.
         client.clone().oneshot(request("GET", API)).await.unwrap();
     }
     revoked.add("all");
@@ -126,13 +124,13 @@ async fn refusals() {
     sleep(Duration::from_secs(70)).await;
     issuer.next(|| Err(Error::permanent("wrong").with_kind(ErrorKind::Config)));
     let bare = layer(&source).layer(revoked.api(""));
-    // The first puts the token back, the second finds that the issuer is left alone.
+    // After the first one the token is put back. The second one meets a backoff.
     for _ in 0..2 {
         bare.clone().oneshot(request("GET", API)).await.unwrap();
     }
 }
 
-async fn late_refusals() {
+async fn late_rejections() {
     let (issuer, revoked) = (Issuer::default(), Revoked::default());
     let source = issuer.builder().build();
     let mut client = layer(&source).layer(revoked.api(INVALID_TOKEN));
@@ -141,9 +139,9 @@ async fn late_refusals() {
     let [first, second] = [(); 2].map(|()| client.call(request("GET", API)));
     first.await.unwrap();
     advance(Duration::from_secs(3600)).await;
-    layer(&source).layer(Api::new(|_| answer(StatusCode::OK))).oneshot(request("GET", API)).await.unwrap();
+    layer(&source).layer(Api::new(|_| response(StatusCode::OK))).oneshot(request("GET", API)).await.unwrap();
     second.await.unwrap();
-    // A token that has ended, refused for the first time.
+    // The first rejection of a token that has expired.
     let third = client.call(request("GET", API));
     revoked.add("token-3");
     advance(Duration::from_secs(3600)).await;
@@ -160,7 +158,7 @@ async fn each_kind() {
     }
 }
 
-fn lost_flights() {
+fn cancelled_fetches() {
     let clock = StoppedClock::new();
     let source = TokenSource::builder(Issuer::default()).clock(clock.clone()).build();
     let stuck = runtime();
@@ -200,7 +198,7 @@ fn the_page_has_each_metric_and_no_other() {
             Kind::Histogram => "histogram",
         };
         let row = (kind.to_owned(), labels.into_keys().collect::<Words>(), metric.unit.unwrap(), metric.text.unwrap());
-        // All label sets of a metric have the same labels.
+        // All series of a metric have the same labels.
         assert_eq!(code.entry(name).or_insert_with(|| row.clone()), &row);
     }
     let row = |row: Vec<String>| (name(&row[0]), (row[1].clone(), quoted(&row[2]), row[3].clone(), row[4].clone()));
@@ -223,12 +221,12 @@ fn the_page_has_each_word_and_no_other() {
         if metric.count == 0 && metric.values.is_empty() {
             continue;
         }
-        for (label, word) in labels.iter().filter(|(label, _)| *label != "environment") {
+        for (label, word) in labels.iter().filter(|(label, _)| *label != "provider") {
             add(&name, label, word);
         }
     }
     for seen in watch.all().iter().filter(|seen| seen.target == "tower_bearer_auth") {
-        for field in ["outcome", "reason", "token", "refusal", "renewal", "kind"] {
+        for field in ["outcome", "reason", "token", "rejection", "refresh", "kind"] {
             if let Some(word) = seen.field(field) {
                 add(&seen.name, field, word);
             }
@@ -244,9 +242,9 @@ fn the_page_has_each_word_and_no_other() {
     assert_eq!(listed, KINDS.iter().map(|(_, word)| (*word).to_owned()).collect());
 }
 
-/// Every metric and every word in the alerts and in the runbook is one that there is.
+/// Every metric and every word in the alerts and in the runbook exists.
 #[test]
-fn no_alert_is_about_something_that_there_is_not() {
+fn every_alert_uses_metrics_and_words_that_exist() {
     let metrics: Words = table("Metrics").iter().map(|row| name(&row[0])).collect();
     let labels: Words = table("Metrics").iter().flat_map(|row| quoted(&row[2])).collect();
     let mut words: Words = table("Words").iter().flat_map(|row| quoted(&row[2])).collect();
@@ -276,8 +274,8 @@ fn no_alert_is_about_something_that_there_is_not() {
     }
     let events: Words =
         ["Spans", "Events"].iter().flat_map(|heading| table(heading)).map(|row| name(&row[0])).collect();
-    let runbook = PAGE.split("\n## Runbook").nth(1).unwrap();
-    let mut told = 0;
+    let runbook = PAGE.split("\n## ").find(|section| section.starts_with("Runbook")).unwrap();
+    let mut checked = 0;
     for word in quoted(runbook) {
         let base = word.split('{').next().unwrap();
         if base.ends_with("_total") {
@@ -286,10 +284,10 @@ fn no_alert_is_about_something_that_there_is_not() {
         let is_event = ["token_", "request_", "credentials_", "keys_"].iter().any(|start| base.starts_with(start));
         if is_event && !base.ends_with("_total") {
             assert!(events.contains(base), "{word}");
-            told += 1;
+            checked += 1;
         }
     }
-    assert!(told >= 6, "{told}");
+    assert!(checked >= 6, "{checked}");
 }
 
 #[test]
@@ -300,7 +298,7 @@ fn every_kind_of_error_has_its_word() {
     assert_eq!(words.len(), KINDS.len());
 }
 
-/// What alerts look at with `increase` is there before anything has happened.
+/// The counters that alerts use with `increase` exist before the first event.
 #[test]
 fn rare_counters_begin_at_zero() {
     let watch = Watch::start();
@@ -308,10 +306,10 @@ fn rare_counters_begin_at_zero() {
     let metrics = watch.metrics();
     assert!(metrics.values().all(|metric| metric.count == 0 && metric.values.is_empty()), "{metrics:?}");
     for (name, label, words) in [
-        ("tokens_refused_total", "token", vec!["unaccepted", "accepted", "expired"]),
-        ("token_requests_total", "outcome", vec!["minted", "kept", "failed", "lost", "stale"]),
-        ("rotations_total", "environment", vec!["staging"]),
-        ("invalidations_total", "environment", vec!["staging"]),
+        ("tokens_rejected_total", "token", vec!["unaccepted", "accepted", "expired"]),
+        ("token_requests_total", "outcome", vec!["minted", "kept", "failed", "cancelled", "stale"]),
+        ("rotations_total", "provider", vec!["staging"]),
+        ("invalidations_total", "provider", vec!["staging"]),
     ] {
         let name = format!("tower_bearer_auth_{name}");
         let sets = metrics.keys().filter(|(there, _)| *there == name);

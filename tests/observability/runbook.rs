@@ -1,4 +1,4 @@
-//! The runbook of `docs/observability.md`, step by step, and what it says is seen.
+//! The runbook of `docs/observability.md`, step by step.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tower_bearer_auth::{Error, ErrorKind, TokenSource, TokenState};
 
 use crate::api::{Api, INVALID_TOKEN, bearer};
 use crate::observed::Watch;
-use crate::refusals::{Body, Revoked, layer, request};
+use crate::rejections::{Body, Revoked, layer, request};
 use crate::users::{ANN, BOB, Issuer, LATENCY};
 use crate::{equal_to_stats, eventually};
 
@@ -33,14 +33,14 @@ async fn a_client_secret_has_leaked() {
     let api = revoked.api(INVALID_TOKEN);
     get(&source, &api).await;
     drop(tokio::spawn(source.token_for(&BOB)));
-    eventually("a token request is in the air", || issuer.asked() == 2).await;
+    eventually("a token request is running", || issuer.requests() == 2).await;
     since(&watch, &mut seen);
 
     source.rotate();
     assert_eq!(since(&watch, &mut seen), ["token_request_stale", "credentials_rotated"]);
     assert_eq!((watch.count("rotations_total", &[]), source.stats().fetches_stale), (1, 1));
 
-    // The waiter of the stale request is off with a new one at once.
+    // The waiter of the stale request starts a new one at once.
     issuer.next(|| Err(Error::permanent("unknown").with_kind(ErrorKind::InvalidCredentials)));
     source.warm_up_for(&ANN).await.unwrap_err();
     let names = since(&watch, &mut seen);
@@ -55,7 +55,7 @@ async fn a_client_secret_has_leaked() {
 
     revoked.add("token-1");
     assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
-    assert_eq!(watch.named("token_refused").len(), 0);
+    assert_eq!(watch.named("token_rejected").len(), 0);
     assert_ne!(bearer(api.sends().last().unwrap()), "token-1");
 }
 
@@ -69,8 +69,8 @@ async fn a_token_has_leaked() {
     since(&watch, &mut seen);
     revoked.add("token-1");
     assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
-    assert_eq!(since(&watch, &mut seen), ["token_refused", "token_minted", "request_healed"]);
-    assert_eq!(watch.count("tokens_refused_total", &[("token", "accepted")]), 1);
+    assert_eq!(since(&watch, &mut seen), ["token_rejected", "token_minted", "request_replayed"]);
+    assert_eq!(watch.count("tokens_rejected_total", &[("token", "accepted")]), 1);
 
     source.invalidate_for(&ANN);
     assert_eq!(since(&watch, &mut seen), ["token_invalidated"]);
@@ -96,7 +96,7 @@ async fn the_issuer_is_down() {
     let mut sent = 0;
     while source.status_for(&ANN).is_ready() {
         assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
-        assert_eq!(watch.count("turned_away_total", &[]), 0);
+        assert_eq!(watch.count("failed_fast_total", &[]), 0);
         if !failed().is_empty() {
             let state = source.status_for(&ANN).state;
             assert!(matches!(state, TokenState::Stale | TokenState::Refreshing), "{state:?}");
@@ -111,7 +111,7 @@ async fn the_issuer_is_down() {
     assert!(retry.fold(0.0, f64::max) <= 30.0);
 
     let client = layer(&source).layer(api.clone());
-    while watch.count("turned_away_total", &[("error", "unavailable")]) == 0 {
+    while watch.count("failed_fast_total", &[("error", "unavailable")]) == 0 {
         client.clone().oneshot(request("GET", "https://api.example.com")).await.unwrap_err();
     }
     assert_eq!(source.status_for(&ANN).state, TokenState::Backoff);
@@ -123,9 +123,9 @@ async fn the_issuer_is_down() {
     assert_eq!(source.status_for(&ANN).state, TokenState::Fresh);
     let last = watch.events().pop().unwrap();
     assert_eq!(last.name, "token_minted");
-    // One line for each token request at the issuer, and none for a caller.
-    assert_eq!(watch.events().len(), issuer.asked());
-    assert_eq!(watch.spans().len(), issuer.asked());
+    // One line for each token request at the issuer, and none for callers.
+    assert_eq!(watch.events().len(), issuer.requests());
+    assert_eq!(watch.spans().len(), issuer.requests());
     sleep(LATENCY).await;
     equal_to_stats(&watch, &source.stats());
 }

@@ -1,4 +1,4 @@
-//! An issuer of users' tokens, in this process, with an environment's name.
+//! An in-process issuer of tokens for users, with a label.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,27 +21,27 @@ pub(crate) type Key = FromExtension<User>;
 pub(crate) const ANN: Key = FromExtension(User("ann"));
 pub(crate) const BOB: Key = FromExtension(User("bob"));
 
-pub(crate) const ENVIRONMENT: &str = "staging";
+pub(crate) const PROVIDER: &str = "staging";
 
 /// How long a token request takes.
 pub(crate) const LATENCY: Duration = Duration::from_secs(2);
 
-type Answer = Box<dyn FnOnce() -> Result<IssuedToken, Error> + Send>;
+type Outcome = Box<dyn FnOnce() -> Result<IssuedToken, Error> + Send>;
 
-/// Answers with tokens for half an hour, or with what stands in its queue. It counts at its own end.
+/// Returns tokens for half an hour, or the results in its queue. It counts the token requests it gets.
 #[derive(Clone, Default)]
 pub(crate) struct Issuer {
-    asked: Arc<AtomicUsize>,
-    queue: Arc<Mutex<VecDeque<Answer>>>,
+    requests: Arc<AtomicUsize>,
+    queue: Arc<Mutex<VecDeque<Outcome>>>,
 }
 
 impl Issuer {
-    pub(crate) fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn next(&self, answer: impl FnOnce() -> Result<IssuedToken, Error> + Send + 'static) {
-        self.queue.lock().push_back(Box::new(answer));
+    pub(crate) fn next(&self, outcome: impl FnOnce() -> Result<IssuedToken, Error> + Send + 'static) {
+        self.queue.lock().push_back(Box::new(outcome));
     }
 
     pub(crate) fn recover(&self) {
@@ -57,14 +57,14 @@ impl TokenProvider for Issuer {
     type Key = Key;
 
     async fn fetch(&self, _: &Key, _: &FetchContext) -> Result<IssuedToken, Error> {
-        let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        tracing::debug!(target: "provider", number, "asks");
-        let answer = self.queue.lock().pop_front();
+        let number = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
+        tracing::debug!(target: "provider", number, "token request");
+        let outcome = self.queue.lock().pop_front();
         sleep(LATENCY).await;
-        answer.map_or_else(|| crate::issuer::token(number), |answer| answer())
+        outcome.map_or_else(|| crate::issuer::token(number), |outcome| outcome())
     }
 
     fn label(&self) -> &str {
-        ENVIRONMENT
+        PROVIDER
     }
 }

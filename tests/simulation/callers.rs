@@ -1,4 +1,4 @@
-//! Callers, and the runtimes that they and their flights live in. No runtime drives itself: the simulation does.
+//! Callers, and the runtimes of callers and fetches. The simulation polls the runtimes.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,11 +11,11 @@ use tokio::runtime::{Builder, Runtime};
 use tower_bearer_auth::{Error, FromExtension, Token, TokenSource};
 
 use crate::issuer::Issuer;
-use crate::oracle::Began;
+use crate::oracle::CallStart;
 use crate::time::Moment;
 
-/// The first one lives as long as the simulation, the second one may end at any time.
-pub(crate) struct Homes {
+/// The first runtime lives as long as the simulation. The second one may end at any time.
+pub(crate) struct Runtimes {
     runtimes: [Runtime; 2],
 }
 
@@ -23,22 +23,22 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-impl Homes {
+impl Runtimes {
     pub(crate) fn new() -> Self {
         Self { runtimes: [runtime(), runtime()] }
     }
 
-    pub(crate) fn within<T>(&self, home: usize, act: impl FnOnce() -> T) -> T {
-        let _inside = self.runtimes[home].enter();
+    pub(crate) fn within<T>(&self, runtime: usize, act: impl FnOnce() -> T) -> T {
+        let _inside = self.runtimes[runtime].enter();
         act()
     }
 
-    /// The second runtime ends, with all that is in it, and another begins.
+    /// The second runtime ends with all its tasks, and a new one replaces it.
     pub(crate) fn end_second(&mut self) {
         self.runtimes[1] = runtime();
     }
 
-    /// Lets everything that can go on go on.
+    /// Polls every task that can continue.
     pub(crate) fn drive(&self) {
         for runtime in &self.runtimes {
             runtime.block_on(async {
@@ -64,35 +64,35 @@ impl Wake for Woken {
     }
 }
 
-/// One call for a token, polled only when it was woken: a wake-up that is forgotten is a caller that hangs.
+/// One call of `token_for`. It is polled only when it was woken, so a missing wake-up shows as a caller that hangs.
 pub(crate) struct Caller {
-    pub(crate) who: u8,
-    pub(crate) home: usize,
-    pub(crate) began: Began,
+    pub(crate) user: u8,
+    pub(crate) runtime: usize,
+    pub(crate) start: CallStart,
     future: Pin<Box<dyn Future<Output = Result<Token, Error>>>>,
     woken: Arc<Woken>,
 }
 
 impl Caller {
-    pub(crate) fn new(source: &TokenSource<Issuer>, who: u8, home: usize, began: Began) -> Self {
+    pub(crate) fn new(source: &TokenSource<Issuer>, user: u8, runtime: usize, start: CallStart) -> Self {
         let source = source.clone();
-        let future = Box::pin(async move { source.token_for(&FromExtension(who)).await });
-        Self { who, home, began, future, woken: Arc::new(Woken(AtomicBool::new(true))) }
+        let future = Box::pin(async move { source.token_for(&FromExtension(user)).await });
+        Self { user, runtime, start, future, woken: Arc::new(Woken(AtomicBool::new(true))) }
     }
 
-    /// Its runtime has ended, and the first one polls it from now on.
-    pub(crate) fn moves(&mut self, now: Moment) {
-        self.home = 0;
-        self.began.moves(now);
+    /// The runtime of the caller has ended. From now on the first one polls it.
+    pub(crate) fn moves_to_first(&mut self, now: Moment) {
+        self.runtime = 0;
+        self.start.moves_to_first(now);
         self.woken.0.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn poll(&mut self, homes: &Homes) -> Option<Result<Token, Error>> {
+    pub(crate) fn poll(&mut self, runtimes: &Runtimes) -> Option<Result<Token, Error>> {
         if !self.woken.0.swap(false, Ordering::Relaxed) {
             return None;
         }
         let waker = Waker::from(Arc::clone(&self.woken));
-        match homes.within(self.home, || self.future.as_mut().poll(&mut Context::from_waker(&waker))) {
+        match runtimes.within(self.runtime, || self.future.as_mut().poll(&mut Context::from_waker(&waker))) {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
         }

@@ -1,4 +1,4 @@
-//! An issuer that answers when and what the simulation tells it.
+//! An issuer whose responses the simulation chooses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,71 +7,71 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tower_bearer_auth::{Error, FetchContext, FromExtension, IssuedToken, TokenProvider};
 
-/// Which identity a token is for.
-pub(crate) type Who = FromExtension<u8>;
+/// The identity that a token is for.
+pub(crate) type User = FromExtension<u8>;
 
-pub(crate) enum Answer {
+pub(crate) enum ScriptedResponse {
     Token(String, Option<i64>),
     Error(Error),
     Panic,
 }
 
-/// One token request, as the issuer sees it.
+/// One token request at the issuer.
 pub(crate) struct Fetch {
-    pub(crate) who: u8,
-    /// Which credentials it came with.
+    pub(crate) user: u8,
+    /// The version of the credentials that it was sent with.
     pub(crate) epoch: u32,
-    /// Gone once it was answered.
-    answer: Option<oneshot::Sender<Answer>>,
-    /// Whether the client is still there.
+    /// `None` after the response.
+    sender: Option<oneshot::Sender<ScriptedResponse>>,
+    /// Whether the client still waits.
     pub(crate) open: bool,
 }
 
 #[derive(Clone, Default)]
 pub(crate) struct Issuer {
-    books: Arc<Mutex<Books>>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
-pub(crate) struct Books {
+pub(crate) struct State {
     pub(crate) epoch: u32,
-    /// By the order in which they came.
+    /// In the order in which they arrived.
     pub(crate) fetches: Vec<Fetch>,
 }
 
 impl Issuer {
-    pub(crate) fn books<T>(&self, read: impl FnOnce(&mut Books) -> T) -> T {
-        read(&mut self.books.lock())
+    pub(crate) fn state<T>(&self, read: impl FnOnce(&mut State) -> T) -> T {
+        read(&mut self.state.lock())
     }
 
-    pub(crate) fn answer(&self, fetch: usize, answer: Answer) {
-        let waiting = self.books(|books| books.fetches[fetch].answer.take());
-        let _gone = waiting.expect("answered once").send(answer);
+    pub(crate) fn respond(&self, fetch: usize, response: ScriptedResponse) {
+        let sender = self.state(|state| state.fetches[fetch].sender.take());
+        let _dropped = sender.expect("one response per request").send(response);
     }
 }
 
 impl TokenProvider for Issuer {
-    type Key = Who;
+    type Key = User;
 
-    async fn fetch(&self, who: &Who, _: &FetchContext) -> Result<IssuedToken, Error> {
-        let (answer, answered) = oneshot::channel();
-        let id = self.books(|books| {
-            let epoch = books.epoch;
-            books.fetches.push(Fetch { who: who.0, epoch, answer: Some(answer), open: true });
-            books.fetches.len() - 1
+    async fn fetch(&self, user: &User, _: &FetchContext) -> Result<IssuedToken, Error> {
+        let (sender, receiver) = oneshot::channel();
+        let id = self.state(|state| {
+            let epoch = state.epoch;
+            state.fetches.push(Fetch { user: user.0, epoch, sender: Some(sender), open: true });
+            state.fetches.len() - 1
         });
         let _open = Open { issuer: self, id };
-        match answered.await.expect("the books are kept") {
-            Answer::Token(secret, lifetime) => {
+        match receiver.await.expect("the sender is kept") {
+            ScriptedResponse::Token(secret, lifetime) => {
                 let token = IssuedToken::bearer(secret)?;
                 Ok(match lifetime {
                     Some(ms) => token.expires_in(Duration::from_millis(ms.unsigned_abs())),
                     None => token,
                 })
             }
-            Answer::Error(error) => Err(error),
-            // Without the message that a panic prints.
-            Answer::Panic => std::panic::resume_unwind(Box::new("the provider's bug")),
+            ScriptedResponse::Error(error) => Err(error),
+            // `resume_unwind` prints no message.
+            ScriptedResponse::Panic => std::panic::resume_unwind(Box::new("the provider's bug")),
         }
     }
 }
@@ -83,6 +83,6 @@ struct Open<'a> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.issuer.books(|books| books.fetches[self.id].open = false);
+        self.issuer.state(|state| state.fetches[self.id].open = false);
     }
 }

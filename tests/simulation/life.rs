@@ -1,13 +1,13 @@
-//! One life of a source: random events, one after the other, and what must hold after each.
+//! One run: random events, and the checks after each of them.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 use tower_bearer_auth::{Error, ErrorKind, FromExtension, RefreshPolicy, SourceStats, Token, TokenSource};
 
-use crate::callers::{Caller, Homes};
-use crate::issuer::{Answer, Issuer};
-use crate::oracle::{Brought, KEYS, Oracle};
+use crate::callers::{Caller, Runtimes};
+use crate::issuer::{Issuer, ScriptedResponse};
+use crate::oracle::{FetchResult, KEYS, Oracle};
 use crate::time::{Clocks, Moment};
 
 const DAY: i64 = 86_400_000;
@@ -27,12 +27,12 @@ const LIFETIMES: [Option<i64>; 12] = [
     Some(i64::MAX),
 ];
 
-/// A secret that the issuer may hand out again until it ends.
+/// A secret that the issuer may return again until it expires.
 struct Minted {
-    who: u8,
+    user: u8,
     epoch: u32,
     secret: String,
-    ends: i64,
+    expires_at: i64,
 }
 
 pub(crate) struct Life {
@@ -40,15 +40,15 @@ pub(crate) struct Life {
     traced: bool,
     clocks: Clocks,
     issuer: Issuer,
-    homes: Homes,
+    runtimes: Runtimes,
     source: TokenSource<Issuer>,
     max_keys: usize,
     oracle: Oracle,
-    /// How many of the issuer's fetches the oracle has been told of.
-    told: usize,
+    /// How many fetches were reported to the oracle.
+    reported: usize,
     callers: Vec<Caller>,
     minted: Vec<Minted>,
-    /// Tokens that callers got, to be accepted and refused.
+    /// Tokens that callers got, to be accepted and rejected later.
     held: Vec<(u8, Token)>,
 }
 
@@ -70,18 +70,18 @@ impl Life {
             traced,
             clocks,
             issuer,
-            homes: Homes::new(),
+            runtimes: Runtimes::new(),
             source,
             max_keys,
             oracle: Oracle::new(bounded),
-            told: 0,
+            reported: 0,
             callers: Vec::new(),
             minted: Vec::new(),
             held: Vec::new(),
         }
     }
 
-    /// What the source says of its life when it is over.
+    /// Runs and returns the final statistics.
     pub(crate) fn run(mut self, steps: usize) -> SourceStats {
         for _ in 0..steps {
             self.step();
@@ -104,51 +104,51 @@ impl Life {
     fn step(&mut self) {
         match self.rng.u8(0..100) {
             0..35 => self.call(),
-            35..60 => self.answer(),
+            35..60 => self.respond(),
             60..75 => self.pass(),
             75..79 => self.leave(),
             79..84 => self.accept(),
-            84..91 => self.refuse(),
+            84..91 => self.reject(),
             91..93 => self.rotate(),
             93..95 => self.invalidate(),
             95..97 => self.jump(),
             97..99 => self.end_of_a_runtime(),
-            _ => self.stillborn(),
+            _ => self.cancelled_before_start(),
         }
     }
 
-    fn who(&mut self) -> u8 {
-        // Some keys are busier than others.
+    fn user(&mut self) -> u8 {
+        // Some keys are used more than others.
         self.rng.u8(0..KEYS as u8).min(self.rng.u8(0..KEYS as u8))
     }
 
     fn call(&mut self) {
-        let (who, home, now) = (self.who(), self.rng.usize(0..2), self.now());
+        let (user, runtime, now) = (self.user(), self.rng.usize(0..2), self.now());
         for _ in 0..if self.rng.u8(0..10) == 0 { 20 } else { 1 } {
-            self.call_of(who, home, now);
+            self.call_of(user, runtime, now);
         }
     }
 
-    fn call_of(&mut self, who: u8, home: usize, now: Moment) {
-        let began = self.oracle.calls(who, now);
-        let mut caller = Caller::new(&self.source, who, home, began);
-        let result = caller.poll(&self.homes);
-        self.trace(|| format!("a call for {who} from {home}: {result:?}"));
+    fn call_of(&mut self, user: u8, runtime: usize, now: Moment) {
+        let start = self.oracle.calls(user, now);
+        let mut caller = Caller::new(&self.source, user, runtime, start);
+        let result = caller.poll(&self.runtimes);
+        self.trace(|| format!("a call for {user} from {runtime}: {result:?}"));
         match result {
             Some(result) => {
-                self.oracle.answered_at_once(who, began, &result, now);
-                self.held.extend(result.ok().map(|token| (who, token)));
+                self.oracle.returned_at_once(user, start, &result, now);
+                self.held.extend(result.ok().map(|token| (user, token)));
             }
             None => {
-                self.oracle.waits(who, now);
+                self.oracle.waits(user, now);
                 self.callers.push(caller);
             }
         }
     }
 
-    /// The issuer answers one of its requests.
-    fn answer(&mut self) {
-        let open: Vec<usize> = (0..self.told).filter(|fetch| self.oracle.is_running(*fetch)).collect();
+    /// The issuer responds to one of its requests.
+    fn respond(&mut self) {
+        let open: Vec<usize> = (0..self.reported).filter(|fetch| self.oracle.is_running(*fetch)).collect();
         if open.is_empty() {
             return;
         }
@@ -163,53 +163,53 @@ impl Life {
     }
 
     fn mint(&mut self, fetch: usize) {
-        let (who, epoch) = self.issuer.books(|books| (books.fetches[fetch].who, books.fetches[fetch].epoch));
+        let (user, epoch) = self.issuer.state(|state| (state.fetches[fetch].user, state.fetches[fetch].epoch));
         let lifetime = LIFETIMES[self.rng.usize(0..LIFETIMES.len())];
-        let secret = format!("key-{who}.epoch-{epoch}.fetch-{fetch}");
-        let ends = self.now().real.saturating_add(lifetime.unwrap_or(300_000));
-        self.minted.push(Minted { who, epoch, secret: secret.clone(), ends });
-        self.bring(fetch, secret, lifetime);
+        let secret = format!("key-{user}.epoch-{epoch}.fetch-{fetch}");
+        let expires_at = self.now().real.saturating_add(lifetime.unwrap_or(300_000));
+        self.minted.push(Minted { user, epoch, secret: secret.clone(), expires_at });
+        self.issue(fetch, secret, lifetime);
     }
 
-    /// The newest token of the same key and credentials again, if it has not ended.
+    /// Returns the newest token of the same key and credentials again, if it has not expired.
     fn repeat(&mut self, fetch: usize) {
-        let (who, epoch) = self.issuer.books(|books| (books.fetches[fetch].who, books.fetches[fetch].epoch));
+        let (user, epoch) = self.issuer.state(|state| (state.fetches[fetch].user, state.fetches[fetch].epoch));
         let real = self.now().real;
-        let newest = self.minted.iter().rev().find(|minted| minted.who == who && minted.epoch == epoch);
-        let again = newest.filter(|minted| minted.ends > real && self.oracle.may_repeat(who, &minted.secret));
-        match again.map(|minted| (minted.secret.clone(), minted.ends - real)) {
-            Some((secret, left)) => self.bring(fetch, secret, Some(left)),
+        let newest = self.minted.iter().rev().find(|minted| minted.user == user && minted.epoch == epoch);
+        let again = newest.filter(|minted| minted.expires_at > real && self.oracle.may_repeat(user, &minted.secret));
+        match again.map(|minted| (minted.secret.clone(), minted.expires_at - real)) {
+            Some((secret, left)) => self.issue(fetch, secret, Some(left)),
             None => self.mint(fetch),
         }
     }
 
-    fn bring(&mut self, fetch: usize, secret: String, lifetime: Option<i64>) {
-        self.trace(|| format!("fetch {fetch} brings {secret} for {lifetime:?} ms"));
-        let epoch = self.issuer.books(|books| books.fetches[fetch].epoch);
-        self.oracle.answered(fetch, &Brought::Token { secret: &secret, lifetime }, epoch, self.now());
-        self.issuer.answer(fetch, Answer::Token(secret, lifetime));
+    fn issue(&mut self, fetch: usize, secret: String, lifetime: Option<i64>) {
+        self.trace(|| format!("fetch {fetch} returns {secret} for {lifetime:?} ms"));
+        let epoch = self.issuer.state(|state| state.fetches[fetch].epoch);
+        self.oracle.completed(fetch, &FetchResult::Token { secret: &secret, lifetime }, epoch, self.now());
+        self.issuer.respond(fetch, ScriptedResponse::Token(secret, lifetime));
     }
 
     fn fail(&mut self, fetch: usize, transient: bool) {
         let mut error = if transient {
             Error::transient("down").with_kind(ErrorKind::Unavailable)
         } else {
-            Error::permanent("refused").with_kind(ErrorKind::InvalidCredentials)
+            Error::permanent("wrong secret").with_kind(ErrorKind::InvalidCredentials)
         };
         if self.rng.u8(0..3) == 0 {
             let seconds = [0, 3, 100, u64::MAX][self.rng.usize(0..4)];
             error = error.with_kind(ErrorKind::Throttled).with_retry_after(Duration::from_secs(seconds));
         }
         self.trace(|| format!("fetch {fetch} fails: {error:?}"));
-        self.oracle.answered(fetch, &Brought::Error(&error), 0, self.now());
-        self.issuer.answer(fetch, Answer::Error(error));
+        self.oracle.completed(fetch, &FetchResult::Error(&error), 0, self.now());
+        self.issuer.respond(fetch, ScriptedResponse::Error(error));
     }
 
     fn panic(&mut self, fetch: usize) {
         self.trace(|| format!("fetch {fetch} panics"));
         let error = Error::transient("").with_kind(ErrorKind::Panicked);
-        self.oracle.answered(fetch, &Brought::Error(&error), 0, self.now());
-        self.issuer.answer(fetch, Answer::Panic);
+        self.oracle.completed(fetch, &FetchResult::Error(&error), 0, self.now());
+        self.issuer.respond(fetch, ScriptedResponse::Panic);
     }
 
     fn pass(&mut self) {
@@ -217,11 +217,11 @@ impl Life {
         let mut left = self.rng.i64(1..=most);
         self.trace(|| format!("{left} ms pass"));
         while left > 0 {
-            // In short steps while something is in the air that may run out of time.
-            let busy = !self.callers.is_empty() || (0..self.told).any(|fetch| self.oracle.is_running(fetch));
+            // In short steps while a fetch or a wait may time out.
+            let busy = !self.callers.is_empty() || (0..self.reported).any(|fetch| self.oracle.is_running(fetch));
             let step = if busy { left.min(1_000) } else { left };
             self.clocks.pass(step);
-            self.homes.pass(step);
+            self.runtimes.pass(step);
             self.settle();
             self.check();
             left -= step;
@@ -231,13 +231,13 @@ impl Life {
     fn leave(&mut self) {
         if !self.callers.is_empty() {
             let caller = self.callers.swap_remove(self.rng.usize(0..self.callers.len()));
-            self.trace(|| format!("a caller for {} leaves", caller.who));
+            self.trace(|| format!("a caller for {} leaves", caller.user));
             self.oracle.left();
         }
     }
 
     fn a_held_token(&mut self) -> Option<(u8, Token)> {
-        // Mostly one of the newest: requests answer within seconds.
+        // Mostly one of the newest tokens: responses arrive within seconds.
         let newest = if self.rng.bool() { 1 } else { 5 };
         let from = self.held.len().saturating_sub(newest);
         let recent = &self.held[from..];
@@ -251,30 +251,30 @@ impl Life {
         }
     }
 
-    fn refuse(&mut self) {
-        let Some((who, token)) = self.a_held_token() else { return };
-        let home = self.rng.usize(0..2);
-        let worth_it = self.homes.within(home, || self.source.reject(&FromExtension(who), &token));
-        self.trace(|| format!("{} is refused: worth a try: {worth_it}", token.expose_secret()));
-        self.oracle.refused(who, &token, worth_it, self.now());
+    fn reject(&mut self) {
+        let Some((user, token)) = self.a_held_token() else { return };
+        let runtime = self.rng.usize(0..2);
+        let can_retry = self.runtimes.within(runtime, || self.source.reject(&FromExtension(user), &token));
+        self.trace(|| format!("{} is rejected, retry: {can_retry}", token.expose_secret()));
+        self.oracle.rejected(user, &token, can_retry, self.now());
     }
 
     fn rotate(&mut self) {
-        let epoch = self.issuer.books(|books| {
-            books.epoch += 1;
-            books.epoch
+        let epoch = self.issuer.state(|state| {
+            state.epoch += 1;
+            state.epoch
         });
         self.source.rotate();
         self.trace(|| format!("rotated to {epoch}"));
-        (0..KEYS as u8).for_each(|who| self.oracle.forgotten(who, epoch));
+        (0..KEYS as u8).for_each(|user| self.oracle.forgotten(user, epoch));
     }
 
     fn invalidate(&mut self) {
-        let who = self.who();
-        self.source.invalidate_for(&FromExtension(who));
-        self.trace(|| format!("{who} is invalidated"));
-        let epoch = self.issuer.books(|books| books.epoch);
-        self.oracle.forgotten(who, epoch);
+        let user = self.user();
+        self.source.invalidate_for(&FromExtension(user));
+        self.trace(|| format!("{user} is invalidated"));
+        let epoch = self.issuer.state(|state| state.epoch);
+        self.oracle.forgotten(user, epoch);
     }
 
     fn jump(&mut self) {
@@ -285,49 +285,48 @@ impl Life {
         self.oracle.jumped();
     }
 
-    /// The second runtime ends, with the flights in it. Its callers end with it or are polled in the first one from then
-    /// on.
+    /// The second runtime ends with its fetches. Its callers end too, or the first one polls them from then on.
     fn end_of_a_runtime(&mut self) {
         for mut caller in std::mem::take(&mut self.callers) {
-            if caller.home == 1 && self.rng.bool() {
+            if caller.runtime == 1 && self.rng.bool() {
                 self.oracle.left();
             } else {
-                if caller.home == 1 {
-                    caller.moves(self.now());
+                if caller.runtime == 1 {
+                    caller.moves_to_first(self.now());
                 }
                 self.callers.push(caller);
             }
         }
-        self.homes.end_second();
+        self.runtimes.end_second();
         self.trace(|| "the second runtime ends".to_owned());
     }
 
-    /// The second runtime ends with a flight that it has not yet begun to drive.
-    fn stillborn(&mut self) {
-        let Some(who) = (0..KEYS as u8).find(|who| !self.oracle.was_seen(*who)) else { return };
-        self.call_of(who, 1, self.now());
-        self.trace(|| format!("and its flight is never driven: {who}"));
+    /// The second runtime ends before it has polled a new fetch.
+    fn cancelled_before_start(&mut self) {
+        let Some(user) = (0..KEYS as u8).find(|user| !self.oracle.was_seen(*user)) else { return };
+        self.call_of(user, 1, self.now());
+        self.trace(|| format!("and its fetch is never polled: {user}"));
         self.end_of_a_runtime();
         let now = self.now();
-        self.oracle.stillborn(who, now);
+        self.oracle.cancelled_before_start(user, now);
     }
 
-    /// Everything that can go on goes on, in no time.
+    /// Polls everything until nothing changes, without letting time pass.
     fn settle(&mut self) {
         for round in 0.. {
-            assert!(round < 50, "it never comes to rest");
-            self.homes.drive();
-            let mut moved = self.tell();
+            assert!(round < 50, "it does not settle");
+            self.runtimes.drive();
+            let mut moved = self.report();
             let now = self.now();
             let mut waiting = Vec::new();
             for mut caller in std::mem::take(&mut self.callers) {
-                match caller.poll(&self.homes) {
+                match caller.poll(&self.runtimes) {
                     None => waiting.push(caller),
                     Some(result) => {
                         moved = true;
-                        self.trace(|| format!("a caller for {} has {result:?}", caller.who));
-                        self.oracle.answered_after_a_wait(caller.who, caller.began, &result, now);
-                        self.held.extend(result.ok().map(|token| (caller.who, token)));
+                        self.trace(|| format!("a caller for {} gets {result:?}", caller.user));
+                        self.oracle.returned_after_a_wait(caller.user, caller.start, &result, now);
+                        self.held.extend(result.ok().map(|token| (caller.user, token)));
                     }
                 }
             }
@@ -338,48 +337,48 @@ impl Life {
         }
     }
 
-    /// Tells the oracle what the issuer has seen. Whether there was anything to tell.
-    fn tell(&mut self) -> bool {
+    /// Reports new and dropped token requests to the oracle. Returns whether there were any.
+    fn report(&mut self) -> bool {
         let now = self.now();
-        let (gone, began): (Vec<usize>, Vec<u8>) = self.issuer.books(|books| {
-            let gone = (0..self.told).filter(|id| !books.fetches[*id].open && self.oracle.is_running(*id));
-            (gone.collect(), books.fetches[self.told..].iter().map(|fetch| fetch.who).collect())
+        let (dropped, start): (Vec<usize>, Vec<u8>) = self.issuer.state(|state| {
+            let dropped = (0..self.reported).filter(|id| !state.fetches[*id].open && self.oracle.is_running(*id));
+            (dropped.collect(), state.fetches[self.reported..].iter().map(|fetch| fetch.user).collect())
         });
-        for fetch in &gone {
-            self.trace(|| format!("fetch {fetch} is given up"));
-            self.oracle.fetch_gone(*fetch, now);
+        for fetch in &dropped {
+            self.trace(|| format!("fetch {fetch} is dropped"));
+            self.oracle.fetch_dropped(*fetch, now);
         }
-        for who in &began {
-            self.trace(|| format!("fetch {} begins, for {who}", self.told));
-            self.oracle.fetch_began(*who, now);
-            self.told += 1;
+        for user in &start {
+            self.trace(|| format!("fetch {} starts, for {user}", self.reported));
+            self.oracle.fetch_started(*user, now);
+            self.reported += 1;
         }
-        !gone.is_empty() || !began.is_empty()
+        !dropped.is_empty() || !start.is_empty()
     }
 
     fn check(&mut self) {
         let now = self.now();
         for caller in &self.callers {
-            self.oracle.check_waiting(caller.who, caller.began, now);
+            self.oracle.check_waiting(caller.user, caller.start, now);
         }
         self.oracle.check_stats(&self.source.stats(), self.max_keys);
-        for who in 0..KEYS as u8 {
-            let peeked = self.source.peek_for(&FromExtension(who));
-            assert_eq!(self.source.status_for(&FromExtension(who)).is_ready(), peeked.is_some());
+        for user in 0..KEYS as u8 {
+            let peeked = self.source.peek_for(&FromExtension(user));
+            assert_eq!(self.source.status_for(&FromExtension(user)).is_ready(), peeked.is_some());
             match peeked {
-                Some(token) => self.oracle.stamped(who, self.oracle.looks(who, now), &token, now),
-                None => assert!(!self.oracle.must_be_served(who, now), "a usable token is gone"),
+                Some(token) => self.oracle.stamped(user, self.oracle.looks(user, now), &token, now),
+                None => assert!(!self.oracle.must_be_served(user, now), "a usable token was removed"),
             }
         }
     }
 
-    /// The issuer answers everyone; nobody is left behind, and nothing is left running.
+    /// The issuer responds to every request. Afterwards no caller waits, and nothing runs.
     fn end(mut self) -> SourceStats {
         for round in 0.. {
-            assert!(round < 100, "a caller is never answered");
-            let open: Vec<usize> = (0..self.told).filter(|fetch| self.oracle.is_running(*fetch)).collect();
+            assert!(round < 100, "a caller gets no result");
+            let open: Vec<usize> = (0..self.reported).filter(|fetch| self.oracle.is_running(*fetch)).collect();
             for fetch in &open {
-                self.bring(*fetch, format!("last-{fetch}"), Some(DAY));
+                self.issue(*fetch, format!("last-{fetch}"), Some(DAY));
                 self.settle();
                 self.check();
             }
@@ -387,20 +386,20 @@ impl Life {
                 break;
             }
         }
-        assert!(self.callers.is_empty(), "a caller is never answered");
-        let who = self.who();
-        let home = 0;
-        self.call_of(who, home, self.now());
+        assert!(self.callers.is_empty(), "a caller gets no result");
+        let user = self.user();
+        let runtime = 0;
+        self.call_of(user, runtime, self.now());
         self.settle();
         let last_call_waits = !self.callers.is_empty();
-        let (homes, issuer, told) = (self.homes, self.issuer, self.told);
+        let (runtimes, issuer, reported) = (self.runtimes, self.issuer, self.reported);
         let stats = self.source.stats();
-        // The last handle and the last waiter go, and with them the flight.
+        // Dropping the last handle and the last waiter cancels the fetch.
         drop((self.source, self.callers));
-        homes.drive();
-        let open = issuer.books(|books| books.fetches.iter().filter(|fetch| fetch.open).count());
-        assert_eq!(open, 0, "a flight outlives everybody who could want it");
-        assert!(!last_call_waits || told > 0);
+        runtimes.drive();
+        let open = issuer.state(|state| state.fetches.iter().filter(|fetch| fetch.open).count());
+        assert_eq!(open, 0, "a fetch runs without a handle and without a waiter");
+        assert!(!last_call_waits || reported > 0);
         stats
     }
 }

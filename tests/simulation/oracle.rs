@@ -1,4 +1,4 @@
-//! What must hold, judged by what the issuer was asked and answered, and by nothing that the source says of itself.
+//! The expected behavior, computed from the requests and responses of the issuer, and not from what the source reports.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -10,17 +10,17 @@ use crate::time::Moment;
 pub(crate) const KEYS: usize = 4;
 const HOUR: i64 = 3_600_000;
 
-/// What a caller may not be given, and when it came.
+/// The state at the start of a call. It decides which tokens the call may get.
 #[derive(Clone, Copy)]
-pub(crate) struct Began {
+pub(crate) struct CallStart {
     at: Moment,
-    /// Tokens that an older credential or a fetch before the last invalidation brought are not for it.
+    /// The call may not get a token of older credentials, or of a fetch before the last invalidation.
     epoch: u32,
     first_fetch: usize,
-    /// How many flights had landed.
-    landings: usize,
-    /// How many flights of its key had been lost.
-    lost: u64,
+    /// How many tokens had been issued.
+    issues: usize,
+    /// How many fetches of its key had been cancelled.
+    cancelled: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -29,29 +29,29 @@ enum Fetch {
     Ended,
 }
 
-/// A token as its fetches brought it; the same secret may come several times.
+/// A token. The issuer may return the same secret several times.
 struct Secret {
-    who: u8,
+    user: u8,
     epoch: u32,
     last_fetch: usize,
-    /// One for each landing.
-    landings: Vec<Landing>,
+    /// One for each time that the issuer returned it.
+    issues: Vec<Issued>,
 }
 
-struct Landing {
+struct Issued {
     number: usize,
-    began: Moment,
-    usable: Moment,
-    nominal: Moment,
+    start: Moment,
+    usable_until: Moment,
+    expires_at: Moment,
 }
 
-/// Why the last fetch of a key ended, and from when on there may be another.
+/// How the last fetch of a key ended, and when the next one may start.
 #[derive(Clone)]
 enum Last {
     None,
     Running,
-    Lost,
-    Succeeded { next: Moment, repeated: bool, landed: Moment },
+    Cancelled,
+    Succeeded { next: Moment, repeated: bool, arrived: Moment },
     Failed,
 }
 
@@ -61,49 +61,49 @@ struct Failure {
     kind: ErrorKind,
     least: i64,
     most: i64,
-    may_be_cut: bool,
+    ends_on_rejection: bool,
 }
 
 struct Key {
     last: Last,
     failure: Option<Failure>,
-    /// Something has happened since the last fetch that pays for one.
-    refused: bool,
+    /// A rejection since the last fetch allows a fetch.
+    rejected: bool,
     cleared: bool,
     /// The token that was stamped last, if nothing has happened to it since.
-    sure: Option<(u64, String)>,
-    /// The secret whose refusal is being healed.
-    renewing: Option<String>,
-    renewals: Vec<i64>,
+    known: Option<(u64, String)>,
+    /// The rejected secret that the running fetch is to replace.
+    replacing: Option<String>,
+    refreshes: Vec<i64>,
     epoch: u32,
     first_fetch: usize,
-    lost: u64,
-    /// Flights lost one after the other, and when the last one was.
-    lost_in_a_row: (u64, i64),
+    cancelled: u64,
+    /// The number of fetches in a row that were cancelled, and the time of the last one.
+    cancelled_in_a_row: (u64, i64),
 }
 
-/// What a flight brought, as the oracle judges it.
-pub(crate) enum Brought<'a> {
+/// The result of a fetch.
+pub(crate) enum FetchResult<'a> {
     Token { secret: &'a str, lifetime: Option<i64> },
     Error(&'a Error),
 }
 
 pub(crate) struct Oracle {
-    /// Whether keys may be thrown out, and what is known of them forgotten.
+    /// Whether keys may be evicted, and their state with them.
     pub(crate) bounded: bool,
     fetches: Vec<Fetch>,
-    who: Vec<u8>,
-    began: Vec<Moment>,
-    landed: usize,
+    user: Vec<u8>,
+    start: Vec<Moment>,
+    arrived: usize,
     secrets: HashMap<String, Secret>,
-    refused_secrets: HashSet<String>,
+    rejected_secrets: HashSet<String>,
     accepted: HashSet<u64>,
     keys: [Key; KEYS],
     seen: [bool; KEYS],
     expected: SourceStats,
 }
 
-/// Rule 1, with the arithmetic written anew: lifetime, latest window before the end, margin.
+/// Rule 1, computed independently: lifetime, longest window, margin.
 fn rule_1(lifetime: Option<i64>) -> (i64, i64, i64) {
     let lifetime = lifetime.unwrap_or(300_000).clamp(1_000, 24 * HOUR);
     if lifetime < 2_000 {
@@ -113,9 +113,9 @@ fn rule_1(lifetime: Option<i64>) -> (i64, i64, i64) {
     }
 }
 
-impl Began {
-    /// The caller lives elsewhere from now on, and its time to wait begins anew.
-    pub(crate) fn moves(&mut self, now: Moment) {
+impl CallStart {
+    /// The first runtime polls the caller from now on, and its wait starts again.
+    pub(crate) fn moves_to_first(&mut self, now: Moment) {
         self.at = now;
     }
 }
@@ -125,24 +125,24 @@ impl Oracle {
         let key = || Key {
             last: Last::None,
             failure: None,
-            refused: false,
+            rejected: false,
             cleared: false,
-            sure: None,
-            renewing: None,
-            renewals: Vec::new(),
+            known: None,
+            replacing: None,
+            refreshes: Vec::new(),
             epoch: 0,
             first_fetch: 0,
-            lost: 0,
-            lost_in_a_row: (0, 0),
+            cancelled: 0,
+            cancelled_in_a_row: (0, 0),
         };
         Self {
             bounded,
             fetches: Vec::new(),
-            who: Vec::new(),
-            began: Vec::new(),
-            landed: 0,
+            user: Vec::new(),
+            start: Vec::new(),
+            arrived: 0,
             secrets: HashMap::new(),
-            refused_secrets: HashSet::new(),
+            rejected_secrets: HashSet::new(),
             accepted: HashSet::new(),
             keys: std::array::from_fn(|_| key()),
             seen: [false; KEYS],
@@ -150,12 +150,12 @@ impl Oracle {
         }
     }
 
-    fn key(&mut self, who: u8) -> &mut Key {
-        &mut self.keys[usize::from(who)]
+    fn key(&mut self, user: u8) -> &mut Key {
+        &mut self.keys[usize::from(user)]
     }
 
-    pub(crate) fn running(&self, who: u8) -> Vec<usize> {
-        let of_key = |id: &usize| self.who[*id] == who && self.fetches[*id] == Fetch::Running;
+    pub(crate) fn running(&self, user: u8) -> Vec<usize> {
+        let of_key = |id: &usize| self.user[*id] == user && self.fetches[*id] == Fetch::Running;
         (0..self.fetches.len()).filter(of_key).collect()
     }
 
@@ -163,153 +163,153 @@ impl Oracle {
         self.fetches[fetch] == Fetch::Running
     }
 
-    pub(crate) fn was_seen(&self, who: u8) -> bool {
-        self.seen[usize::from(who)]
+    pub(crate) fn was_seen(&self, user: u8) -> bool {
+        self.seen[usize::from(user)]
     }
 
-    // ---- what the issuer sees
+    // ---- at the issuer
 
-    /// A token request has come in, and must be accounted for.
-    pub(crate) fn fetch_began(&mut self, who: u8, now: Moment) {
-        assert!(self.running(who).is_empty(), "a second flight for key {who}");
+    /// A token request has arrived. There must be a reason for it.
+    pub(crate) fn fetch_started(&mut self, user: u8, now: Moment) {
+        assert!(self.running(user).is_empty(), "a second fetch for key {user}");
         let bounded = self.bounded;
-        let key = self.key(who);
+        let key = self.key(user);
         let since = |then: Moment| now.mono - then.mono;
         let due = match (&key.last, &key.failure) {
-            (Last::None | Last::Lost, _) => true,
+            (Last::None | Last::Cancelled, _) => true,
             (Last::Running, _) => false,
-            (Last::Succeeded { next, repeated, landed }, _) => {
-                now.reached(*next) || *repeated && since(*landed) >= 10_000 || key.refused || key.cleared
+            (Last::Succeeded { next, repeated, arrived }, _) => {
+                now.reached(*next) || *repeated && since(*arrived) >= 10_000 || key.rejected || key.cleared
             }
             (Last::Failed, Some(failure)) => {
-                since(failure.at) >= failure.least || key.cleared || key.refused && failure.may_be_cut
+                since(failure.at) >= failure.least || key.cleared || key.rejected && failure.ends_on_rejection
             }
             (Last::Failed, None) => unreachable!(),
         };
-        let ended = self.secrets.values().filter(|secret| secret.who == who);
-        let ended = ended.flat_map(|secret| &secret.landings).any(|landing| now.reached(landing.usable));
-        let key = &mut self.keys[usize::from(who)];
+        let ended = self.secrets.values().filter(|secret| secret.user == user);
+        let ended = ended.flat_map(|secret| &secret.issues).any(|issued| now.reached(issued.usable_until));
+        let key = &mut self.keys[usize::from(user)];
         let repeated = matches!(key.last, Last::Succeeded { repeated: true, .. });
-        assert!(due || bounded || repeated && ended, "a token request for key {who} that nothing accounts for");
-        (key.refused, key.cleared, key.last) = (false, false, Last::Running);
+        assert!(due || bounded || repeated && ended, "a token request for key {user} without a reason");
+        (key.rejected, key.cleared, key.last) = (false, false, Last::Running);
         self.fetches.push(Fetch::Running);
-        self.who.push(who);
-        self.began.push(now);
+        self.user.push(user);
+        self.start.push(now);
         self.expected.fetches += 1;
         self.expected.fetches_in_flight += 1;
     }
 
-    /// Whether the issuer may hand out `secret` again, and what comes of that is known.
-    pub(crate) fn may_repeat(&self, who: u8, secret: &str) -> bool {
-        let renewing = self.keys[usize::from(who)].renewing.as_deref() == Some(secret);
-        !self.bounded && (renewing || !self.refused_secrets.contains(secret))
+    /// Whether the issuer may return `secret` again in this simulation.
+    pub(crate) fn may_repeat(&self, user: u8, secret: &str) -> bool {
+        let replacing = self.keys[usize::from(user)].replacing.as_deref() == Some(secret);
+        !self.bounded && (replacing || !self.rejected_secrets.contains(secret))
     }
 
-    pub(crate) fn answered(&mut self, fetch: usize, brought: &Brought<'_>, epoch: u32, now: Moment) {
-        let (who, began) = (self.who[fetch], self.began[fetch]);
-        let failure = match brought {
-            Brought::Error(error) => Some(failure(error, now)),
-            Brought::Token { secret, lifetime } => {
+    pub(crate) fn completed(&mut self, fetch: usize, result: &FetchResult<'_>, epoch: u32, now: Moment) {
+        let (user, start) = (self.user[fetch], self.start[fetch]);
+        let failure = match result {
+            FetchResult::Error(error) => Some(failure(error, now)),
+            FetchResult::Token { secret, lifetime } => {
                 let known = self.secrets.contains_key(*secret);
-                let renewing = self.key(who).renewing.as_deref() == Some(*secret);
+                let replacing = self.key(user).replacing.as_deref() == Some(*secret);
                 let (lifetime, window, margin) = rule_1(*lifetime);
-                let mono = began.mono.min(now.mono);
-                let flight = now.mono - mono;
-                let agree = (now.wall - began.wall - flight).abs() <= 1_000;
-                let wall = if agree { began.wall } else { now.wall - flight };
+                let mono = start.mono.min(now.mono);
+                let took = now.mono - mono;
+                let agree = (now.wall - start.wall - took).abs() <= 1_000;
+                let wall = if agree { start.wall } else { now.wall - took };
                 let after = |ms: i64| Moment { mono: mono + ms, wall: wall + ms, real: now.real };
-                let dead = now.reached(after(lifetime));
-                if dead || renewing {
+                let expired = now.reached(after(lifetime));
+                if expired || replacing {
                     let error = Error::transient("").with_kind(ErrorKind::Unavailable);
                     Some(failure(&error, now))
                 } else {
-                    self.landed += 1;
-                    let landing = Landing {
-                        number: self.landed,
-                        began: after(0),
-                        usable: after(lifetime - margin),
-                        nominal: after(lifetime),
+                    self.arrived += 1;
+                    let issued = Issued {
+                        number: self.arrived,
+                        start: after(0),
+                        usable_until: after(lifetime - margin),
+                        expires_at: after(lifetime),
                     };
-                    let late = now.reached(landing.usable);
+                    let late = now.reached(issued.usable_until);
                     let secret = self.secrets.entry((*secret).to_owned()).or_insert(Secret {
-                        who,
+                        user,
                         epoch,
                         last_fetch: fetch,
-                        landings: Vec::new(),
+                        issues: Vec::new(),
                     });
                     secret.last_fetch = fetch;
-                    secret.landings.push(landing);
-                    let key = self.key(who);
+                    secret.issues.push(issued);
+                    let key = self.key(user);
                     let next = after(if late { 0 } else { lifetime - window });
-                    key.last = Last::Succeeded { next, repeated: known, landed: now };
+                    key.last = Last::Succeeded { next, repeated: known, arrived: now };
                     key.failure = None;
                     self.expected.fetches_succeeded += 1;
                     None
                 }
             }
         };
-        let key = self.key(who);
-        key.renewing = None;
-        key.lost_in_a_row.0 = 0;
+        let key = self.key(user);
+        key.replacing = None;
+        key.cancelled_in_a_row.0 = 0;
         if failure.is_some() {
             key.last = Last::Failed;
             key.failure = failure;
             self.expected.fetches_failed += 1;
         } else {
-            key.sure = None;
+            key.known = None;
         }
         self.fetches[fetch] = Fetch::Ended;
         self.expected.fetches_in_flight -= 1;
     }
 
-    /// The client has gone without an answer, and nobody had told it to: it gave up, or its runtime ended.
-    pub(crate) fn fetch_gone(&mut self, fetch: usize, now: Moment) {
-        let age = now.real - self.began[fetch].real;
+    /// The client dropped the request before a response: it timed out, or its runtime ended.
+    pub(crate) fn fetch_dropped(&mut self, fetch: usize, now: Moment) {
+        let age = now.real - self.start[fetch].real;
         if age >= 12_000 {
             let error = Error::transient("").with_kind(ErrorKind::Timeout);
-            return self.answered(fetch, &Brought::Error(&error), 0, now);
+            return self.completed(fetch, &FetchResult::Error(&error), 0, now);
         }
         self.fetches[fetch] = Fetch::Ended;
         self.expected.fetches_in_flight -= 1;
         self.expected.fetches_cancelled += 1;
-        let key = self.key(self.who[fetch]);
-        key.last = Last::Lost;
-        key.lost += 1;
-        key.lost_in_a_row = (key.lost_in_a_row.0 + 1, now.mono);
+        let key = self.key(self.user[fetch]);
+        key.last = Last::Cancelled;
+        key.cancelled += 1;
+        key.cancelled_in_a_row = (key.cancelled_in_a_row.0 + 1, now.mono);
     }
 
-    /// A flight that was lost before it could ask for anything.
-    pub(crate) fn stillborn(&mut self, who: u8, now: Moment) {
+    /// A fetch was cancelled before it sent a request.
+    pub(crate) fn cancelled_before_start(&mut self, user: u8, now: Moment) {
         self.expected.fetches += 1;
         self.expected.fetches_cancelled += 1;
-        let key = self.key(who);
-        key.lost += 1;
-        key.lost_in_a_row = (key.lost_in_a_row.0 + 1, now.mono);
+        let key = self.key(user);
+        key.cancelled += 1;
+        key.cancelled_in_a_row = (key.cancelled_in_a_row.0 + 1, now.mono);
     }
 
-    // ---- what is done to the source
+    // ---- calls of the source
 
-    /// A rotation or an invalidation is over.
-    pub(crate) fn forgotten(&mut self, who: u8, epoch: u32) {
-        for fetch in self.running(who) {
+    /// The key was invalidated or its credentials were rotated.
+    pub(crate) fn forgotten(&mut self, user: u8, epoch: u32) {
+        for fetch in self.running(user) {
             self.fetches[fetch] = Fetch::Ended;
             self.expected.fetches_in_flight -= 1;
             self.expected.fetches_stale += 1;
         }
         let first_fetch = self.fetches.len();
-        let key = self.key(who);
+        let key = self.key(user);
         if matches!(key.last, Last::Running) {
-            key.last = Last::Lost;
+            key.last = Last::Cancelled;
         }
         (key.epoch, key.first_fetch, key.cleared) = (epoch, first_fetch, true);
-        (key.sure, key.renewing) = (None, None);
+        (key.known, key.replacing) = (None, None);
     }
 
     pub(crate) fn jumped(&mut self) {
         for key in &mut self.keys {
             key.cleared = true;
-            key.sure = None;
-            key.renewals.clear();
+            key.known = None;
+            key.refreshes.clear();
         }
     }
 
@@ -317,118 +317,131 @@ impl Oracle {
         self.accepted.insert(token.generation());
     }
 
-    pub(crate) fn refused(&mut self, who: u8, token: &Token, worth_it: bool, now: Moment) {
+    pub(crate) fn rejected(&mut self, user: u8, token: &Token, can_retry: bool, now: Moment) {
         self.expected.rejections += 1;
         self.expected.rejections_of_unaccepted += u64::from(!self.accepted.contains(&token.generation()));
         let secret = token.expose_secret();
         let usable = self.is_usable(secret, now);
-        self.refused_secrets.insert(secret.to_owned());
-        let key = self.key(who);
-        let current = key.sure.as_ref().is_some_and(|(sure, _)| *sure == token.generation()) && usable;
-        key.sure = None;
-        if worth_it {
-            key.refused = true;
+        self.rejected_secrets.insert(secret.to_owned());
+        let key = self.key(user);
+        let current = key.known.as_ref().is_some_and(|(known, _)| *known == token.generation()) && usable;
+        key.known = None;
+        if can_retry {
+            key.rejected = true;
         }
-        if current && worth_it {
-            key.renewing = Some(secret.to_owned());
-            key.renewals.push(now.mono);
-            let lately = key.renewals.iter().filter(|at| now.mono - **at < 60_000).count();
-            assert!(lately <= 12, "{lately} renewals in a minute for key {who}");
+        if current && can_retry {
+            key.replacing = Some(secret.to_owned());
+            key.refreshes.push(now.mono);
+            let lately = key.refreshes.iter().filter(|at| now.mono - **at < 60_000).count();
+            assert!(lately <= 12, "{lately} refreshes in a minute for key {user}");
         }
     }
 
-    // ---- what callers see
+    // ---- results of callers
 
-    pub(crate) fn calls(&mut self, who: u8, now: Moment) -> Began {
-        self.seen[usize::from(who)] = true;
-        self.looks(who, now)
+    pub(crate) fn calls(&mut self, user: u8, now: Moment) -> CallStart {
+        self.seen[usize::from(user)] = true;
+        self.looks(user, now)
     }
 
-    pub(crate) fn looks(&self, who: u8, now: Moment) -> Began {
-        let key = &self.keys[usize::from(who)];
-        Began { at: now, epoch: key.epoch, first_fetch: key.first_fetch, landings: self.landed, lost: key.lost }
+    pub(crate) fn looks(&self, user: u8, now: Moment) -> CallStart {
+        let key = &self.keys[usize::from(user)];
+        CallStart {
+            at: now,
+            epoch: key.epoch,
+            first_fetch: key.first_fetch,
+            issues: self.arrived,
+            cancelled: key.cancelled,
+        }
     }
 
     fn is_usable(&self, secret: &str, now: Moment) -> bool {
-        self.secrets[secret].landings.iter().any(|landing| !now.reached(landing.usable))
+        self.secrets[secret].issues.iter().any(|issued| !now.reached(issued.usable_until))
     }
 
-    /// Whether a call must be answered at once: nothing has happened to the token that the last one got.
-    pub(crate) fn must_be_served(&self, who: u8, now: Moment) -> bool {
-        let sure = self.keys[usize::from(who)].sure.as_ref();
+    /// Whether a call must return at once: nothing has happened to the token that the last call got.
+    pub(crate) fn must_be_served(&self, user: u8, now: Moment) -> bool {
+        let known = self.keys[usize::from(user)].known.as_ref();
         let lasts = |(_, secret): &(u64, String)| {
-            self.secrets[secret].landings.iter().all(|landing| !now.reached(landing.usable))
+            self.secrets[secret].issues.iter().all(|issued| !now.reached(issued.usable_until))
         };
-        !self.bounded && sure.is_some_and(lasts)
+        !self.bounded && known.is_some_and(lasts)
     }
 
-    /// A token may be stamped: of this key, not of before, and not past its end.
-    pub(crate) fn stamped(&mut self, who: u8, began: Began, token: &Token, now: Moment) {
+    /// A token may be stamped only if it is for this key, new enough, and not expired.
+    pub(crate) fn stamped(&mut self, user: u8, start: CallStart, token: &Token, now: Moment) {
         let secret = &self.secrets[token.expose_secret()];
-        assert_eq!(secret.who, who, "another key's token");
-        assert!(secret.epoch >= began.epoch, "a token of the old credentials");
-        assert!(secret.last_fetch >= began.first_fetch, "a token from before the invalidation");
+        assert_eq!(secret.user, user, "the token of another key");
+        assert!(secret.epoch >= start.epoch, "a token of the old credentials");
+        assert!(secret.last_fetch >= start.first_fetch, "a token from before the invalidation");
         let usable = self.is_usable(token.expose_secret(), now);
-        let for_waiters = |landing: &Landing| landing.number > began.landings && !now.reached(landing.nominal);
-        assert!(usable || secret.landings.iter().any(for_waiters), "stamped past its end");
-        let early = secret.landings.iter().all(|landing| landing.began.mono > now.mono + 60_000);
-        assert!(!early, "a token of a clock that was set back");
+        let for_waiters = |issued: &Issued| issued.number > start.issues && !now.reached(issued.expires_at);
+        assert!(usable || secret.issues.iter().any(for_waiters), "stamped after it had expired");
+        let early = secret.issues.iter().all(|issued| issued.start.mono > now.mono + 60_000);
+        assert!(!early, "a token from before the clock was set back");
         if usable {
-            self.key(who).sure = Some((token.generation(), token.expose_secret().to_owned()));
+            self.key(user).known = Some((token.generation(), token.expose_secret().to_owned()));
         }
     }
 
-    pub(crate) fn answered_at_once(&mut self, who: u8, began: Began, result: &Result<Token, Error>, now: Moment) {
+    pub(crate) fn returned_at_once(&mut self, user: u8, start: CallStart, result: &Result<Token, Error>, now: Moment) {
         match result {
             Ok(token) => {
                 self.expected.hits += 1;
-                self.stamped(who, began, token, now);
+                self.stamped(user, start, token, now);
             }
             Err(error) => {
                 self.expected.failed_fast += 1;
-                assert!(!self.must_be_served(who, now), "a usable token was taken away: {error}");
-                let key = self.key(who);
-                // A clock that reads up to a minute earlier is taken for another thread's.
-                let pauses = |since: i64, most: i64| (-60_000..most).contains(&(now.mono - since));
-                let (lost, lost_at) = key.lost_in_a_row;
-                let by_losses = lost >= 2 && error.kind() == ErrorKind::Unavailable && pauses(lost_at, 30_000);
+                assert!(!self.must_be_served(user, now), "a usable token was removed: {error}");
+                let key = self.key(user);
+                // A clock that reads up to a minute earlier counts as a difference between threads.
+                let in_backoff = |since: i64, most: i64| (-60_000..most).contains(&(now.mono - since));
+                let (cancelled, cancelled_at) = key.cancelled_in_a_row;
+                let by_cancellations =
+                    cancelled >= 2 && error.kind() == ErrorKind::Unavailable && in_backoff(cancelled_at, 30_000);
                 let by_failure = key
                     .failure
                     .as_ref()
-                    .is_some_and(|failure| failure.kind == error.kind() && pauses(failure.at.mono, failure.most));
-                assert!(by_losses || by_failure, "turned away without a reason: {error}");
-                let next = error.retry_after().expect("turned away without a time");
+                    .is_some_and(|failure| failure.kind == error.kind() && in_backoff(failure.at.mono, failure.most));
+                assert!(by_cancellations || by_failure, "failed fast without a reason: {error}");
+                let next = error.retry_after().expect("failed fast without a time");
                 assert!(!next.is_zero() && next <= Duration::from_secs(60), "the next try in {next:?}");
             }
         }
     }
 
-    pub(crate) fn waits(&mut self, who: u8, now: Moment) {
-        assert!(!self.must_be_served(who, now), "a request waits beside a usable token");
+    pub(crate) fn waits(&mut self, user: u8, now: Moment) {
+        assert!(!self.must_be_served(user, now), "a request waits beside a usable token");
         self.expected.waits += 1;
         self.expected.waiting += 1;
     }
 
-    pub(crate) fn answered_after_a_wait(&mut self, who: u8, began: Began, result: &Result<Token, Error>, now: Moment) {
+    pub(crate) fn returned_after_a_wait(
+        &mut self,
+        user: u8,
+        start: CallStart,
+        result: &Result<Token, Error>,
+        now: Moment,
+    ) {
         self.expected.waiting -= 1;
         match result {
             Ok(token) => {
                 self.expected.waits_served += 1;
-                self.stamped(who, began, token, now);
+                self.stamped(user, start, token, now);
             }
             Err(error) => {
                 self.expected.waits_failed += 1;
-                let key = self.key(who);
-                // A clock that comes back to where it was set back from finds the pause of then; only a flight that is
-                // lost in that moment makes anybody ask.
+                let key = self.key(user);
+                // A clock that was set back and then jumps forward again finds its old backoff. A waiter sees that only if its
+                // fetch was cancelled.
                 let found_again =
-                    |failure: &Failure| key.lost > began.lost && now.mono - failure.at.mono < failure.most;
+                    |failure: &Failure| key.cancelled > start.cancelled && now.mono - failure.at.mono < failure.most;
                 let shared =
                     |failure: &Failure| failure.kind == error.kind() && (failure.at == now || found_again(failure));
                 let fits = key.failure.as_ref().is_some_and(shared)
-                    || error.kind() == ErrorKind::Timeout && now.real - began.at.real >= 15_000
-                    || error.kind() == ErrorKind::NoRuntime && key.lost - began.lost >= 3;
-                assert!(fits, "an error of someone else: {error}");
+                    || error.kind() == ErrorKind::Timeout && now.real - start.at.real >= 15_000
+                    || error.kind() == ErrorKind::NoRuntime && key.cancelled - start.cancelled >= 3;
+                assert!(fits, "the error of another fetch: {error}");
             }
         }
     }
@@ -440,15 +453,15 @@ impl Oracle {
 
     // ---- after every step
 
-    pub(crate) fn check_waiting(&self, who: u8, began: Began, now: Moment) {
-        assert_eq!(self.running(who).len(), 1, "a waiter of key {who} without a flight");
-        assert!(now.real - began.at.real < 15_000, "a waiter without an answer");
+    pub(crate) fn check_waiting(&self, user: u8, start: CallStart, now: Moment) {
+        assert_eq!(self.running(user).len(), 1, "a waiter of key {user} without a fetch");
+        assert!(now.real - start.at.real < 15_000, "a waiter without a result");
     }
 
     pub(crate) fn check_stats(&self, stats: &SourceStats, max_keys: usize) {
         let seen = self.seen.iter().filter(|seen| **seen).count() as u64;
         let mut expected = self.expected;
-        // What only the source can know, and what that must be.
+        // Only the source can count these.
         expected.budget_exhausted = stats.budget_exhausted;
         assert!(stats.budget_exhausted <= stats.rejections);
         if self.bounded {
@@ -466,15 +479,15 @@ impl Oracle {
     }
 }
 
-/// Rules 6 to 8: the shortest and the longest pause after a failure for who has no token.
+/// Rules 6 to 8: the shortest and the longest backoff after a failure without a usable token.
 fn failure(error: &Error, at: Moment) -> Failure {
     let (least, most) = if error.is_transient() { (100, 30_000) } else { (2_500, 5_000) };
-    let asked = error.retry_after().map(|asked| i64::try_from(asked.as_millis()).unwrap_or(i64::MAX).min(60_000));
+    let delay = error.retry_after().map(|delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX).min(60_000));
     Failure {
         at,
         kind: error.kind(),
-        least: least.max(asked.unwrap_or(0)),
-        most: most.max(asked.map_or(0, |asked| (asked + asked / 10 + 1).min(60_000))) + 1,
-        may_be_cut: error.is_transient() && asked.is_none(),
+        least: least.max(delay.unwrap_or(0)),
+        most: most.max(delay.map_or(0, |delay| (delay + delay / 10 + 1).min(60_000))) + 1,
+        ends_on_rejection: error.is_transient() && delay.is_none(),
     }
 }

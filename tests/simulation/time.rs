@@ -1,4 +1,4 @@
-//! Two clocks that the simulation sets by hand.
+//! Two clocks that the simulation sets.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tower_bearer_auth::{Clock, Now, SystemClock};
 
-/// What both clocks say, and how much time has really passed, in ms since the simulation began.
+/// The readings of both clocks, and the time that has passed, in ms since the start of the simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moment {
     pub(crate) mono: i64,

@@ -1,4 +1,4 @@
-//! A resource server in-process, with await points everywhere.
+//! An in-process resource server with await points everywhere.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -15,7 +15,7 @@ use tower::Service;
 
 use crate::common::Steps;
 
-/// A resource server in-process, with await points everywhere. A clone is the same server.
+/// An in-process resource server with await points everywhere. A clone is the same server.
 pub(crate) struct Api {
     server: Arc<Server>,
     not_ready: Steps,
@@ -35,7 +35,7 @@ impl Clone for Api {
 }
 
 impl Api {
-    /// Is pending `steps` times before it is ready, before it answers, and before the answer's body ends.
+    /// It is pending `steps` times before it is ready, before it responds, and before the response body ends.
     pub(crate) fn new(steps: usize) -> Self {
         let server = Server { steps: AtomicUsize::new(steps), ..Server::default() };
         Self { server: Arc::new(server), not_ready: Steps(steps) }
@@ -45,7 +45,7 @@ impl Api {
         self.server.steps.load(Ordering::Relaxed)
     }
 
-    /// Refuses this token from now on.
+    /// Rejects this token from now on.
     pub(crate) fn revoke(&self, secret: &str) {
         self.server.revoked.lock().unwrap().insert(format!("Bearer {secret}"));
     }
@@ -66,7 +66,7 @@ impl Service<Request<String>> for Api {
     }
 
     fn call(&mut self, request: Request<String>) -> Self::Future {
-        assert_eq!(self.not_ready.0, 0, "called without having been ready");
+        assert_eq!(self.not_ready.0, 0, "called before it was ready");
         self.not_ready = Steps(self.steps());
         let server = Arc::clone(&self.server);
         Box::pin(async move {
@@ -74,14 +74,17 @@ impl Service<Request<String>> for Api {
             server.seen.lock().unwrap().push(stamp.clone());
             let steps = server.steps.load(Ordering::Relaxed);
             Steps(steps).await;
-            let refused = server.revoked.lock().unwrap().contains(&stamp);
-            let answer = Response::builder().status(if refused { 401 } else { 200 });
-            Ok(answer.header("www-authenticate", "Bearer error=\"invalid_token\"").body(Trickle(Steps(steps))).unwrap())
+            let rejected = server.revoked.lock().unwrap().contains(&stamp);
+            let response = Response::builder().status(if rejected { 401 } else { 200 });
+            Ok(response
+                .header("www-authenticate", "Bearer error=\"invalid_token\"")
+                .body(Trickle(Steps(steps)))
+                .unwrap())
         })
     }
 }
 
-/// A body without bytes that takes its time to end.
+/// A body without bytes, with await points before its end.
 #[derive(Default)]
 pub(crate) struct Trickle(Steps);
 

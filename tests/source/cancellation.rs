@@ -1,4 +1,4 @@
-//! Whoever is dropped, wherever it stands: nobody else notices.
+//! A future that is dropped at any await point affects no other caller.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use tower_bearer_auth::{BearerAuth, IssuedToken, TokenSource, from_fn};
 
 use crate::common::{Api, Issuer, Steps, TestClock, assert_reconciles, get, layer, ms, poll_then_drop, secs, settle};
 
-/// How often everything of the API's is pending: before it is ready, before it answers, before the body ends.
+/// How often the API is pending: before it is ready, before it responds, before the body ends.
 const STEPS: usize = 3;
 
-/// Who is dropped: the caller that sets the flight off, or one that comes while it is in the air.
+/// Which caller is dropped: the one that starts the fetch, or one that joins it.
 #[derive(Clone, Copy, Debug)]
 enum Role {
     Leader,
@@ -52,8 +52,8 @@ async fn send(client: Client) {
     assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
 }
 
-/// Drops `victim` at each of its await points, in a world of its own each time, among eight bystanders. Returns how
-/// many points there were.
+/// Drops `victim` at each of its await points, each time in a new world, among eight bystanders. Returns the number of
+/// points.
 async fn drop_everywhere<V: Future<Output = ()> + Send + 'static>(
     role: Role,
     world: impl AsyncFn() -> World,
@@ -63,14 +63,14 @@ async fn drop_everywhere<V: Future<Output = ()> + Send + 'static>(
 ) -> usize {
     for polls in 0.. {
         let world = world().await;
-        // Tasks run in the order in which they were spawned, one await point after the other.
+        // Tasks run in the order in which they were spawned, from one await point to the next.
         let ahead = if let Role::Follower = role { 4 } else { 0 };
         let mut others: Vec<_> = (0..ahead).map(|_| bystander(&world)).collect();
         let victim = tokio::spawn(poll_then_drop(polls, victim(&world)));
         others.extend((ahead..8).map(|_| bystander(&world)));
         let finished = victim.await.unwrap();
         for other in join_all(others.into_iter().map(|other| timeout(secs(30), other))).await {
-            other.expect("a bystander hung").expect("a bystander was harmed");
+            other.expect("a bystander hung").expect("a bystander failed");
         }
         assert_eq!(world.issuer.requests(), token_requests, "dropped after {polls} polls");
         assert_eq!(world.issuer.dropped(), 0, "dropped after {polls} polls");
@@ -80,7 +80,7 @@ async fn drop_everywhere<V: Future<Output = ()> + Send + 'static>(
             return polls;
         }
     }
-    unreachable!("there are as many polls as it takes")
+    unreachable!("the loop ends when the victim finishes")
 }
 
 #[track_caller]
@@ -91,32 +91,34 @@ fn assert_covered(what: &str, role: Role, covered: usize, counted_by_hand: usize
 
 // R8
 #[tokio::test(start_paused = true)]
-async fn a_cold_caller_of_the_source_dropped_at_every_await_point_harms_nobody() {
+async fn a_cold_caller_of_the_source_dropped_at_any_await_point_affects_no_other() {
     for role in [Role::Leader, Role::Follower] {
-        let ask = |world: &World| {
+        let request = |world: &World| {
             let source = world.source.clone();
             async move { drop(source.token().await.unwrap()) }
         };
-        let covered = drop_everywhere(role, async || World::new(), ask, |world| tokio::spawn(ask(world)), 1).await;
-        // Never polled, and waiting for the flight.
+        let covered =
+            drop_everywhere(role, async || World::new(), request, |world| tokio::spawn(request(world)), 1).await;
+        // Not polled, and waiting for the fetch.
         assert_covered("cold, source", role, covered, 2);
     }
 }
 
 // R8
 #[tokio::test(start_paused = true)]
-async fn a_cold_request_dropped_at_every_await_point_harms_nobody() {
+async fn a_cold_request_dropped_at_any_await_point_affects_no_other() {
     for role in [Role::Leader, Role::Follower] {
-        let ask = |world: &World| send(world.client.clone());
-        let covered = drop_everywhere(role, async || World::new(), ask, |world| tokio::spawn(ask(world)), 1).await;
-        // Never polled, not ready, waiting for the flight, waiting for the answer.
+        let request = |world: &World| send(world.client.clone());
+        let covered =
+            drop_everywhere(role, async || World::new(), request, |world| tokio::spawn(request(world)), 1).await;
+        // Not polled, not ready, waiting for the fetch, waiting for the response.
         assert_covered("cold, layer", role, covered, 1 + STEPS + 1 + STEPS);
     }
 }
 
 // R8
 #[tokio::test(start_paused = true)]
-async fn a_request_in_the_refresh_window_dropped_at_every_await_point_harms_nobody() {
+async fn a_request_in_the_refresh_window_dropped_at_any_await_point_affects_no_other() {
     for role in [Role::Leader, Role::Follower] {
         let in_window = async || {
             let world = World::warm().await;
@@ -124,11 +126,11 @@ async fn a_request_in_the_refresh_window_dropped_at_every_await_point_harms_nobo
             world.clock.wall_forward(secs(1100));
             world
         };
-        let ask = |world: &World| send(world.client.clone());
+        let request = |world: &World| send(world.client.clone());
         let covered = drop_everywhere(
             role,
             in_window,
-            ask,
+            request,
             |world| {
                 let (client, source) = (world.client.clone(), world.source.clone());
                 tokio::spawn(async move {
@@ -141,31 +143,31 @@ async fn a_request_in_the_refresh_window_dropped_at_every_await_point_harms_nobo
             2,
         )
         .await;
-        // Never polled, not ready, waiting for the answer: the token is there.
+        // Not polled, not ready, waiting for the response. The token is cached.
         assert_covered("in the window, layer", role, covered, 1 + STEPS + STEPS);
     }
 }
 
 // R8
 #[tokio::test(start_paused = true)]
-async fn a_healing_request_dropped_at_every_await_point_harms_nobody() {
+async fn a_replayed_request_dropped_at_any_await_point_affects_no_other() {
     for role in [Role::Leader, Role::Follower] {
         let revoked = async || {
             let world = World::warm().await;
             world.api.revoke("first.1");
             world
         };
-        let ask = |world: &World| send(world.client.clone());
-        let covered = drop_everywhere(role, revoked, ask, |world| tokio::spawn(ask(world)), 2).await;
-        // Never polled, not ready, waiting for the refusal, for the flight, for the end of the refusal's body, to be
-        // ready again, and for the answer.
-        assert_covered("healing, layer", role, covered, 1 + STEPS + STEPS + 1 + STEPS + STEPS + STEPS);
+        let request = |world: &World| send(world.client.clone());
+        let covered = drop_everywhere(role, revoked, request, |world| tokio::spawn(request(world)), 2).await;
+        // Not polled, not ready, waiting for the rejection, for the fetch, for the end of the rejection's body, for readiness,
+        // and for the response.
+        assert_covered("replay, layer", role, covered, 1 + STEPS + STEPS + 1 + STEPS + STEPS + STEPS);
     }
 }
 
 // R8, R9
 #[test]
-fn a_runtime_that_dies_at_any_await_point_of_its_flight_takes_no_waiter_with_it() {
+fn a_runtime_that_ends_at_any_await_point_of_its_fetch_fails_no_waiter() {
     const AWAITS: usize = 6;
     let mut covered = 0;
     for stands_at in 0..=AWAITS {
@@ -201,7 +203,7 @@ fn a_runtime_that_dies_at_any_await_point_of_its_flight_takes_no_waiter_with_it(
         assert_eq!((stats.waits_served, stats.waits_abandoned, stats.waiting), (1, 1, 0));
         covered += 1;
     }
-    println!("a runtime ended at {covered} await points of its flight, {} counted by hand", AWAITS + 1);
+    println!("a runtime ended at {covered} await points of its fetch, {} counted by hand", AWAITS + 1);
     assert!(covered > AWAITS);
 }
 
@@ -211,7 +213,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 // R8
 #[tokio::test(start_paused = true)]
-async fn callers_that_leave_are_counted_as_having_left() {
+async fn callers_that_are_dropped_count_as_abandoned_waits() {
     let world = World::new();
     let leaver = tokio::spawn(send(world.client.clone()));
     let stayer = tokio::spawn(send(world.client.clone()));

@@ -1,5 +1,4 @@
-//! What all of these tests stand on: times, a clock that follows tokio's, and a way to drop a future at each of its await
-//! points.
+//! Shared helpers: durations, a clock that follows tokio's, and a way to drop a future at each of its await points.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -25,13 +24,13 @@ pub(crate) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// Tokio's own time, which a test may have paused.
-#[expect(clippy::disallowed_methods, reason = "virtual time is read from the one that keeps it")]
+/// Tokio's time, which a test may stop.
+#[expect(clippy::disallowed_methods, reason = "virtual time is tokio's")]
 pub(crate) fn tokio_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
-/// How long something took in tokio's time.
+/// Measures a duration in tokio's time.
 pub(crate) struct Stopwatch(tokio::time::Instant);
 
 impl Stopwatch {
@@ -44,7 +43,7 @@ impl Stopwatch {
     }
 }
 
-/// Both clocks follow tokio's; each can be set apart from it.
+/// Both clocks follow tokio's. Each can be shifted.
 #[derive(Clone)]
 pub(crate) struct TestClock {
     start: tokio::time::Instant,
@@ -59,7 +58,7 @@ struct Shifted {
 impl TestClock {
     pub(crate) fn new() -> Self {
         let start = tokio_now();
-        // Far from the beginning of time, so that it can be set back by years.
+        // Far from the epoch, so that the clock can be set back by years.
         let shifted = Shifted { mono: start.into_std() + 20 * YEAR, wall: SystemTime::UNIX_EPOCH + 50 * YEAR };
         Self { start, shifted: Arc::new(Mutex::new(shifted)) }
     }
@@ -89,7 +88,7 @@ impl Clock for TestClock {
     }
 }
 
-/// Lets every task run until nothing is left to do at this moment.
+/// Yields until every task has done what it can do now.
 pub(crate) async fn settle() {
     for _ in 0..32 {
         tokio::task::yield_now().await;
@@ -114,7 +113,7 @@ pub(crate) async fn poll_then_drop<F: Future>(polls: usize, future: F) -> Option
     .await
 }
 
-/// Is pending so many times, and wakes its task each time.
+/// A future that is pending so many times, and wakes its task each time.
 #[derive(Default)]
 pub(crate) struct Steps(pub(crate) usize);
 

@@ -1,4 +1,4 @@
-//! An issuer in-process, which counts at its own end.
+//! An in-process issuer that counts the token requests it gets.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
@@ -13,13 +13,13 @@ use tower_bearer_auth::{
 
 use crate::common::{ms, secs, tokio_now};
 
-/// What the issuer does with a token request, once its latency is over.
+/// What the issuer does with a token request after its latency.
 #[derive(Clone)]
 pub(crate) enum Does {
-    /// Hands out a token that no other has: `credential.number`, or `credential.key.number`.
+    /// Returns a new token: `credential.number`, or `credential.key.number`.
     Mint,
-    /// Hands out this one.
-    Hand(&'static str),
+    /// Returns this token.
+    Return(&'static str),
     Fail(Error),
     Panic(&'static str),
     /// Panics in `fetch` itself, before there is a future.
@@ -27,15 +27,15 @@ pub(crate) enum Does {
     Hang,
 }
 
-/// An issuer in-process, which counts at its own end. A clone is the same issuer.
+/// An in-process issuer that counts the token requests it gets. A clone is the same issuer.
 pub(crate) struct Issuer<K = ()> {
-    desk: Arc<Mutex<Desk>>,
+    state: Arc<Mutex<State>>,
     key: PhantomData<fn() -> K>,
 }
 
 pub(crate) type User = FromExtension<u32>;
 
-struct Desk {
+struct State {
     opened: tokio::time::Instant,
     latency: Duration,
     slow: BTreeMap<String, Duration>,
@@ -43,35 +43,35 @@ struct Desk {
     credential: String,
     does: Does,
     script: VecDeque<Does>,
-    began: Vec<(Duration, String)>,
+    started: Vec<(Duration, String)>,
     ended: Vec<Duration>,
-    in_air: BTreeMap<String, usize>,
+    in_flight: BTreeMap<String, usize>,
     most_at_once: usize,
     dropped: usize,
 }
 
-/// A token request at the issuer.
-struct Asking {
-    desk: Arc<Mutex<Desk>>,
+/// A token request that the issuer has not responded to.
+struct PendingRequest {
+    state: Arc<Mutex<State>>,
     key: String,
-    answered: bool,
+    responded: bool,
 }
 
 impl<K> Clone for Issuer<K> {
     fn clone(&self) -> Self {
-        Self { desk: Arc::clone(&self.desk), key: PhantomData }
+        Self { state: Arc::clone(&self.state), key: PhantomData }
     }
 }
 
 impl Issuer {
-    /// Answers after 200 ms with a token that lives for 30 min.
+    /// Returns a token that lives 30 min after 200 ms.
     pub(crate) fn new() -> Self {
         Self::open()
     }
 }
 
 impl Issuer<User> {
-    /// The same, with a token for each user.
+    /// The same, with one token per user.
     pub(crate) fn for_users() -> Self {
         Self::open()
     }
@@ -79,7 +79,7 @@ impl Issuer<User> {
 
 impl<K> Issuer<K> {
     fn open() -> Self {
-        let desk = Desk {
+        let state = State {
             opened: tokio_now(),
             latency: ms(200),
             slow: BTreeMap::new(),
@@ -87,107 +87,107 @@ impl<K> Issuer<K> {
             credential: "first".into(),
             does: Does::Mint,
             script: VecDeque::new(),
-            began: Vec::new(),
+            started: Vec::new(),
             ended: Vec::new(),
-            in_air: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             most_at_once: 0,
             dropped: 0,
         };
-        Self { desk: Arc::new(Mutex::new(desk)), key: PhantomData }
+        Self { state: Arc::new(Mutex::new(state)), key: PhantomData }
     }
 
-    fn set(&self, change: impl FnOnce(&mut Desk)) {
-        change(&mut self.desk.lock().unwrap());
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap());
     }
 
-    fn see<T>(&self, read: impl FnOnce(&Desk) -> T) -> T {
-        read(&self.desk.lock().unwrap())
+    fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.state.lock().unwrap())
     }
 
     pub(crate) fn latency(&self, latency: Duration) {
-        self.set(|desk| desk.latency = latency);
+        self.set(|state| state.latency = latency);
     }
 
     pub(crate) fn latency_for(&self, key: impl Debug, latency: Duration) {
-        self.set(|desk| {
-            desk.slow.insert(format!("{key:?}"), latency);
+        self.set(|state| {
+            state.slow.insert(format!("{key:?}"), latency);
         });
     }
 
     pub(crate) fn lifetime(&self, lifetime: Duration) {
-        self.set(|desk| desk.lifetime = Some(lifetime));
+        self.set(|state| state.lifetime = Some(lifetime));
     }
 
-    /// From now on, but for what is scripted.
+    /// Sets what happens from now on, after the script.
     pub(crate) fn does(&self, does: Does) {
-        self.set(|desk| desk.does = does);
+        self.set(|state| state.does = does);
     }
 
-    /// Once, after what was scripted before.
+    /// Appends one step to the script.
     pub(crate) fn then(&self, does: Does) {
-        self.set(|desk| desk.script.push_back(does));
+        self.set(|state| state.script.push_back(does));
     }
 
-    /// Token requests are made with this from now on; the tokens say so.
+    /// Sets the credential for later token requests. It is part of the tokens.
     pub(crate) fn credential(&self, credential: &str) {
-        self.set(|desk| desk.credential = credential.into());
+        self.set(|state| state.credential = credential.into());
     }
 
     pub(crate) fn requests(&self) -> usize {
-        self.see(|desk| desk.began.len())
+        self.read(|state| state.started.len())
     }
 
     pub(crate) fn requests_for(&self, key: impl Debug) -> usize {
         let key = format!("{key:?}");
-        self.see(|desk| desk.began.iter().filter(|(_, asked)| *asked == key).count())
+        self.read(|state| state.started.iter().filter(|(_, other)| *other == key).count())
     }
 
-    /// When token requests began, counted from the issuer's opening.
-    pub(crate) fn began(&self) -> Vec<Duration> {
-        self.see(|desk| desk.began.iter().map(|(at, _)| *at).collect())
+    /// When token requests started, from the creation of the issuer.
+    pub(crate) fn started(&self) -> Vec<Duration> {
+        self.read(|state| state.started.iter().map(|(at, _)| *at).collect())
     }
 
-    /// When token requests were answered or dropped.
+    /// When token requests ended: with a response, or because they were dropped.
     pub(crate) fn ended(&self) -> Vec<Duration> {
-        self.see(|desk| desk.ended.clone())
+        self.read(|state| state.ended.clone())
     }
 
-    pub(crate) fn in_air(&self) -> usize {
-        self.see(|desk| desk.in_air.values().sum())
+    pub(crate) fn in_flight(&self) -> usize {
+        self.read(|state| state.in_flight.values().sum())
     }
 
-    /// The most token requests for one key that were in the air at one time.
+    /// The largest number of token requests for one key at the same time.
     pub(crate) fn most_at_once(&self) -> usize {
-        self.see(|desk| desk.most_at_once)
+        self.read(|state| state.most_at_once)
     }
 
-    /// Token requests that were dropped before they were answered.
+    /// Token requests that were dropped before their response.
     pub(crate) fn dropped(&self) -> usize {
-        self.see(|desk| desk.dropped)
+        self.read(|state| state.dropped)
     }
 
-    fn begin(&self, key: String) -> (Asking, Duration, Option<Duration>, Does) {
-        let mut desk = self.desk.lock().unwrap();
-        let at = desk.now();
-        desk.began.push((at, key.clone()));
-        let in_air = desk.in_air.entry(key.clone()).or_default();
-        *in_air += 1;
-        let in_air = *in_air;
-        desk.most_at_once = desk.most_at_once.max(in_air);
-        let number = desk.began.len();
-        let latency = desk.slow.get(&key).copied().unwrap_or(desk.latency);
-        let (lifetime, mut does) = (desk.lifetime, desk.script.pop_front().unwrap_or_else(|| desk.does.clone()));
+    fn begin(&self, key: String) -> (PendingRequest, Duration, Option<Duration>, Does) {
+        let mut state = self.state.lock().unwrap();
+        let at = state.now();
+        state.started.push((at, key.clone()));
+        let in_flight = state.in_flight.entry(key.clone()).or_default();
+        *in_flight += 1;
+        let in_flight = *in_flight;
+        state.most_at_once = state.most_at_once.max(in_flight);
+        let number = state.started.len();
+        let latency = state.slow.get(&key).copied().unwrap_or(state.latency);
+        let (lifetime, mut does) = (state.lifetime, state.script.pop_front().unwrap_or_else(|| state.does.clone()));
         if let Does::Mint = does {
-            let credential = &desk.credential;
+            let credential = &state.credential;
             let named = if key == "()" {
                 format!("{credential}.{number}")
             } else {
                 format!("{credential}.{}.{number}", digits(&key))
             };
-            does = Does::Hand(named.leak());
+            does = Does::Return(named.leak());
         }
-        drop(desk);
-        (Asking { desk: Arc::clone(&self.desk), key, answered: false }, latency, lifetime, does)
+        drop(state);
+        (PendingRequest { state: Arc::clone(&self.state), key, responded: false }, latency, lifetime, does)
     }
 }
 
@@ -195,25 +195,25 @@ fn digits(key: &str) -> String {
     key.chars().filter(char::is_ascii_digit).collect()
 }
 
-impl Desk {
+impl State {
     fn now(&self) -> Duration {
         tokio_now().duration_since(self.opened)
     }
 }
 
-impl Asking {
-    fn answer(mut self) {
-        self.answered = true;
+impl PendingRequest {
+    fn respond(mut self) {
+        self.responded = true;
     }
 }
 
-impl Drop for Asking {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
-        let mut desk = self.desk.lock().unwrap();
-        let at = desk.now();
-        desk.ended.push(at);
-        desk.dropped += usize::from(!self.answered);
-        *desk.in_air.get_mut(&self.key).unwrap() -= 1;
+        let mut state = self.state.lock().unwrap();
+        let at = state.now();
+        state.ended.push(at);
+        state.dropped += usize::from(!self.responded);
+        *state.in_flight.get_mut(&self.key).unwrap() -= 1;
     }
 }
 
@@ -223,50 +223,50 @@ impl<K: RequestKey> TokenProvider for Issuer<K> {
     fn fetch(&self, key: &K, _: &FetchContext) -> impl Future<Output = Result<IssuedToken, Error>> + Send {
         let (request, latency, lifetime, does) = self.begin(format!("{key:?}"));
         if let Does::PanicAtOnce(message) = does {
-            request.answer();
+            request.respond();
             panic!("{message}");
         }
         async move {
-            // A runtime without timers can still be asked for what takes no time.
+            // This also works in a runtime without timers.
             if !latency.is_zero() {
                 tokio::time::sleep(latency).await;
             }
-            let answer = match does {
-                Does::Mint | Does::PanicAtOnce(_) => unreachable!("decided when the request began"),
-                Does::Hand(secret) => IssuedToken::bearer(secret).map(|token| match lifetime {
+            let response = match does {
+                Does::Mint | Does::PanicAtOnce(_) => unreachable!("replaced when the request started"),
+                Does::Return(secret) => IssuedToken::bearer(secret).map(|token| match lifetime {
                     Some(lifetime) => token.expires_in(lifetime),
                     None => token,
                 }),
                 Does::Fail(error) => Err(error),
                 Does::Panic(message) => {
-                    request.answer();
+                    request.respond();
                     panic!("{message}");
                 }
                 Does::Hang => std::future::pending().await,
             };
-            request.answer();
-            answer
+            request.respond();
+            response
         }
     }
 }
 
-/// What an issuer that is down comes to.
+/// The error of an issuer that is down.
 pub(crate) fn unavailable() -> Error {
     Error::transient("503").with_kind(ErrorKind::Unavailable).with_status(http::StatusCode::SERVICE_UNAVAILABLE)
 }
 
-/// Asserts both sums, and that what the source counted is what the issuer saw.
+/// Asserts both sums of the statistics, and that the source and the issuer counted the same.
 #[track_caller]
 pub(crate) fn assert_reconciles<K: RequestKey>(source: &TokenSource<Issuer<K>>) -> SourceStats {
     let stats = source.stats();
     let waits = stats.waits_served + stats.waits_failed + stats.waits_abandoned + stats.waiting;
     assert_eq!(stats.waits, waits, "{stats:?}");
-    let flights = stats.fetches_succeeded
+    let fetches = stats.fetches_succeeded
         + stats.fetches_failed
         + stats.fetches_cancelled
         + stats.fetches_stale
         + stats.fetches_in_flight;
-    assert_eq!(stats.fetches, flights, "{stats:?}");
+    assert_eq!(stats.fetches, fetches, "{stats:?}");
     assert_eq!(stats.fetches, source.provider().requests() as u64, "{stats:?}");
     stats
 }

@@ -1,4 +1,4 @@
-//! Many keys, bounded.
+//! Many keys in a bounded cache.
 
 use futures::FutureExt as _;
 use futures::future::join_all;
@@ -36,7 +36,7 @@ impl World {
 
 // R31
 #[tokio::test(start_paused = true)]
-async fn an_expired_key_is_thrown_out_before_any_usable_one_however_lately_it_was_used() {
+async fn an_expired_key_is_evicted_before_any_usable_one_even_if_it_was_used_last() {
     let world = world(3);
     world.warm(1, 1800).await;
     sleep(secs(5)).await;
@@ -48,14 +48,14 @@ async fn an_expired_key_is_thrown_out_before_any_usable_one_however_lately_it_wa
     world.warm(4, 1800).await;
     assert_eq!(world.cached(1..5), [1, 2, 4]);
     assert_eq!(world.source.stats().keys, 3);
-    // Key 3 is gone, and with it what is said of it.
+    // Key 3 is evicted, and its status with it.
     assert_eq!(world.source.status_for(&FromExtension(3)).last_error, None);
     assert_eq!(assert_reconciles(&world.source).evicted, 1);
 }
 
 // R31
 #[tokio::test(start_paused = true)]
-async fn among_usable_keys_the_least_recently_used_goes_first() {
+async fn among_usable_keys_the_least_recently_used_is_evicted_first() {
     let world = world(3);
     for user in [1, 2, 3] {
         world.warm(user, 1800).await;
@@ -75,23 +75,23 @@ async fn among_usable_keys_the_least_recently_used_goes_first() {
 
 // R31, R42
 #[tokio::test(start_paused = true)]
-async fn a_key_that_protects_its_issuer_goes_last() {
+async fn a_key_that_protects_its_issuer_is_evicted_last() {
     let world = world(3);
-    let (failing, refused) = (FromExtension(1), FromExtension(2));
+    let (failing, rejected) = (FromExtension(1), FromExtension(2));
     world.issuer.then(Does::Fail(unavailable().with_retry_after(secs(60))));
     world.source.token_for(&failing).await.unwrap_err();
     world.warm(2, 1800).await;
-    let token = world.source.peek_for(&refused).unwrap();
+    let token = world.source.peek_for(&rejected).unwrap();
     world.source.accept(&token);
-    assert!(world.source.reject(&refused, &token));
+    assert!(world.source.reject(&rejected, &token));
     sleep(secs(2)).await;
     for user in 3..8 {
         world.warm(user, 1800).await;
         sleep(secs(1)).await;
     }
     assert_eq!(world.source.stats().keys, 3);
-    assert!(world.source.status_for(&failing).next_try.is_some(), "its pause is forgotten");
-    assert!(world.source.peek_for(&refused).is_some(), "its renewal budget is forgotten");
+    assert!(world.source.status_for(&failing).next_try.is_some(), "its backoff was removed");
+    assert!(world.source.peek_for(&rejected).is_some(), "its budget was removed");
     let requests = world.issuer.requests_for(&failing);
     world.source.token_for(&failing).now_or_never().unwrap().unwrap_err();
     assert_eq!(world.issuer.requests_for(&failing), requests);
@@ -99,7 +99,7 @@ async fn a_key_that_protects_its_issuer_goes_last() {
 
 // R31
 #[tokio::test(start_paused = true)]
-async fn where_many_keys_were_used_at_one_moment_the_expired_ones_still_go_first() {
+async fn among_keys_used_at_the_same_time_the_expired_ones_are_evicted_first() {
     let world = world(640);
     world.issuer.lifetime(secs(40));
     join_all((0..5).map(FromExtension).map(|key| {
@@ -115,16 +115,16 @@ async fn where_many_keys_were_used_at_one_moment_the_expired_ones_still_go_first
     }))
     .await;
     assert_eq!(world.source.stats().evicted, 0);
-    // Room is made for a sixteenth at once: the five that have expired, and 36 of the others.
+    // A sweep evicts a sixteenth at once: the five that have expired, and 36 of the others.
     world.warm(640, 1800).await;
     let stats = assert_reconciles(&world.source);
     assert_eq!((stats.evicted, stats.keys), (41, 600));
-    assert_eq!(world.cached(5..641).len(), 600, "a usable key went and an expired one stayed");
+    assert_eq!(world.cached(5..641).len(), 600, "a usable key was evicted before an expired one");
 }
 
 // R31
 #[tokio::test(start_paused = true)]
-async fn keys_in_the_air_are_never_thrown_out_and_count_beside_the_bound() {
+async fn keys_with_a_running_fetch_are_never_evicted_and_do_not_count() {
     let world = world(10);
     world.issuer.latency(secs(5));
     let callers: Vec<_> = (0..100)
@@ -136,20 +136,20 @@ async fn keys_in_the_air_are_never_thrown_out_and_count_beside_the_bound() {
         })
         .collect();
     settle().await;
-    assert_eq!((world.issuer.in_air(), world.source.stats().keys), (100, 100));
-    // Others land and leave meanwhile.
+    assert_eq!((world.issuer.in_flight(), world.source.stats().keys), (100, 100));
+    // Other keys come and are evicted.
     world.issuer.latency(ms(1));
     for user in 100..200 {
         world.warm(user, 1800).await;
     }
     let stats = assert_reconciles(&world.source);
     assert_eq!((stats.keys, stats.fetches_in_flight), (110, 100));
-    // Who asks again joins the flight that is there.
+    // A second call joins the running fetch.
     for user in 0..100 {
         assert!(world.source.token_for(&FromExtension(user)).now_or_never().is_none());
     }
     settle().await;
-    assert_eq!((world.issuer.in_air(), world.issuer.requests()), (100, 200));
+    assert_eq!((world.issuer.in_flight(), world.issuer.requests()), (100, 200));
     for (user, secret) in join_all(callers).await.into_iter().enumerate() {
         assert!(secret.unwrap().starts_with(&format!("first.{user}.")));
     }
@@ -161,7 +161,7 @@ async fn keys_in_the_air_are_never_thrown_out_and_count_beside_the_bound() {
 
 // R31, R1
 #[tokio::test(start_paused = true)]
-async fn a_key_that_was_thrown_out_and_comes_back_never_has_two_flights_at_once() {
+async fn a_key_that_was_evicted_and_comes_back_never_has_two_fetches_at_once() {
     for seed in 0..20 {
         let world = world(2);
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -171,7 +171,7 @@ async fn a_key_that_was_thrown_out_and_comes_back_never_has_two_flights_at_once(
             let (source, user) = (world.source.clone(), rng.u32(..6));
             callers.push(tokio::spawn(async move {
                 let token = source.token_for(&FromExtension(user)).await.unwrap();
-                assert!(token.expose_secret().starts_with(&format!("first.{user}.")), "another user's token");
+                assert!(token.expose_secret().starts_with(&format!("first.{user}.")), "the token of another user");
             }));
             sleep(ms(rng.u64(..10))).await;
         }
@@ -184,7 +184,7 @@ async fn a_key_that_was_thrown_out_and_comes_back_never_has_two_flights_at_once(
 
 // R31
 #[tokio::test(start_paused = true)]
-async fn a_hundred_thousand_users_leave_no_more_keys_than_the_bound() {
+async fn a_hundred_thousand_users_leave_no_more_keys_than_the_limit() {
     let world = world(1_000);
     world.issuer.latency(ms(0));
     let mut most = 0;
@@ -201,14 +201,14 @@ async fn a_hundred_thousand_users_leave_no_more_keys_than_the_bound() {
 
 // R31
 #[test]
-fn keys_whose_flights_never_land_are_bounded_as_well() {
+fn keys_whose_fetches_never_complete_are_bounded_too() {
     let source = TokenSource::builder(Issuer::for_users()).max_keys(100).build();
-    // No runtime, so no flight.
+    // No runtime, so no fetch.
     for user in 0..1_000 {
         futures::executor::block_on(source.token_for(&FromExtension(user))).unwrap_err();
     }
     assert!(source.stats().keys <= 100, "{} keys without a runtime", source.stats().keys);
-    // Flights that their runtime takes with it.
+    // Fetches that are cancelled with their runtime.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for user in 0..1_000 {
@@ -218,7 +218,7 @@ fn keys_whose_flights_never_land_are_bounded_as_well() {
     assert!(source.stats().keys >= 1_000);
     drop(runtime);
     assert!(source.stats().keys <= 100, "{} keys after their runtime", source.stats().keys);
-    // Flights that become stale with nobody waiting.
+    // Fetches that become stale without a waiter.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for user in 0..1_000 {

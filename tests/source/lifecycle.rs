@@ -1,4 +1,4 @@
-//! Runtimes that are not there yet, end, stand still or have no timers; handles that go; nothing kept of the first caller.
+//! Missing, ended, idle and timerless runtimes; dropped handles; a fetch that inherits nothing from its first caller.
 
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ fn tasks() -> usize {
 
 // R14
 #[test]
-fn source_and_layer_are_built_asked_and_dropped_outside_of_a_runtime() {
+fn source_and_layer_are_built_used_and_dropped_outside_of_a_runtime() {
     let issuer = Issuer::new();
     let source = TokenSource::new(issuer.clone());
     let client = layer(&source).layer(Api::new(0));
@@ -47,7 +47,7 @@ fn source_and_layer_are_built_asked_and_dropped_outside_of_a_runtime() {
 
 // R14
 #[test]
-fn without_a_runtime_a_needed_flight_is_an_error_with_a_hint_and_a_cached_token_still_serves() {
+fn without_a_runtime_a_due_fetch_is_an_error_with_a_hint_and_a_cached_token_is_used() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
     issuer.latency(ms(1));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
@@ -59,11 +59,11 @@ fn without_a_runtime_a_needed_flight_is_an_error_with_a_hint_and_a_cached_token_
         let error = block_on(client.clone().oneshot(get())).map(drop).unwrap_err();
         assert_eq!(Error::find(&*error).unwrap().kind(), ErrorKind::NoRuntime);
     }
-    // It is not held against the issuer: a runtime is all that was missing.
+    // It causes no backoff: only the runtime was missing.
     runtime().block_on(source.token()).unwrap();
     assert_eq!(block_on(source.token()).unwrap().generation(), 1);
     assert_eq!(block_on(client.clone().oneshot(get())).unwrap().status(), 200);
-    // In the window as well, where the renewal has to wait for a runtime.
+    // The same in the window: the refresh waits for a runtime.
     clock.mono_forward(secs(1100));
     assert_eq!(block_on(client.oneshot(get())).unwrap().status(), 200);
     assert_eq!(issuer.requests(), 1);
@@ -77,32 +77,32 @@ fn a_request_made_outside_of_the_runtime_that_polls_it_is_served() {
     issuer.latency(ms(1));
     let source = TokenSource::new(issuer.clone());
     let mut client = layer(&source).layer(Api::new(0));
-    let answer = tower::Service::call(&mut client, get());
-    assert_eq!(runtime().block_on(answer).unwrap().status(), 200);
+    let response = tower::Service::call(&mut client, get());
+    assert_eq!(runtime().block_on(response).unwrap().status(), 200);
     assert_eq!(issuer.requests(), 1);
 }
 
 // R14
 #[tokio::test(start_paused = true)]
-async fn dropping_the_last_handle_leaves_no_task_even_with_a_flight_in_the_air() {
+async fn dropping_the_last_handle_leaves_no_task_even_with_a_running_fetch() {
     let issuer = Issuer::new();
     issuer.does(Does::Hang);
     let source = TokenSource::new(issuer.clone());
     let client = layer(&source).layer(Api::new(0));
     assert!(source.token().now_or_never().is_none());
     settle().await;
-    assert_eq!((issuer.in_air(), tasks()), (1, 1));
+    assert_eq!((issuer.in_flight(), tasks()), (1, 1));
     drop(source);
     settle().await;
-    assert_eq!((issuer.in_air(), tasks()), (1, 1), "the service is a handle, too");
+    assert_eq!((issuer.in_flight(), tasks()), (1, 1), "the service is a handle too");
     drop(client);
     settle().await;
-    assert_eq!((issuer.in_air(), issuer.dropped(), tasks()), (0, 1, 0));
+    assert_eq!((issuer.in_flight(), issuer.dropped(), tasks()), (0, 1, 0));
 }
 
 // R14
 #[tokio::test(start_paused = true)]
-async fn a_waiter_outlives_the_handle_that_it_came_from() {
+async fn a_waiter_gets_its_token_after_its_handle_was_dropped() {
     let issuer = Issuer::new();
     let source = TokenSource::new(issuer.clone());
     let waiting = tokio::spawn({
@@ -140,7 +140,7 @@ async fn a_provider_is_dropped_with_its_last_handle() {
 // R14
 #[test]
 fn a_source_whose_runtime_has_ended_serves_the_next_one() {
-    for in_the_air in [false, true] {
+    for in_flight in [false, true] {
         for used_before in [false, true] {
             let (issuer, clock) = (Issuer::new(), TestClock::new());
             let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
@@ -151,11 +151,11 @@ fn a_source_whose_runtime_has_ended_serves_the_next_one() {
                     source.token().await.unwrap();
                     clock.mono_forward(DAY);
                 }
-                if in_the_air {
+                if in_flight {
                     issuer.latency(secs(3600));
                     assert!(source.token().now_or_never().is_none());
                     settle().await;
-                    assert_eq!(issuer.in_air(), 1);
+                    assert_eq!(issuer.in_flight(), 1);
                 }
             });
             drop(first);
@@ -163,15 +163,15 @@ fn a_source_whose_runtime_has_ended_serves_the_next_one() {
             let token = runtime().block_on(async { timeout(secs(30), source.token()).await.expect("hung").unwrap() });
             assert_eq!(token.generation(), 1 + u64::from(used_before));
             let stats = assert_reconciles(&source);
-            assert_eq!(stats.fetches_cancelled, u64::from(in_the_air));
-            assert_eq!(issuer.dropped(), usize::from(in_the_air));
+            assert_eq!(stats.fetches_cancelled, u64::from(in_flight));
+            assert_eq!(issuer.dropped(), usize::from(in_flight));
         }
     }
 }
 
 // R14
 #[test]
-fn who_waits_for_a_flight_in_another_runtime_that_ends_starts_one_new_flight_of_its_own() {
+fn waiters_of_a_fetch_whose_runtime_ends_start_one_new_fetch_in_their_own() {
     let issuer = Issuer::new();
     issuer.latency(secs(3600));
     let source = TokenSource::new(issuer.clone());
@@ -200,12 +200,12 @@ fn who_waits_for_a_flight_in_another_runtime_that_ends_starts_one_new_flight_of_
 
 // R14
 #[test]
-fn a_flight_in_a_runtime_that_nobody_drives_does_not_stop_another_runtime_for_ever() {
+fn a_fetch_in_an_idle_runtime_does_not_block_another_runtime_forever() {
     let issuer = Issuer::new();
     issuer.then(Does::Hang);
     let source = TokenSource::new(issuer.clone());
-    let stands_still = runtime();
-    stands_still.block_on(async {
+    let idle = runtime();
+    idle.block_on(async {
         assert!(source.token().now_or_never().is_none());
         settle().await;
     });
@@ -221,24 +221,24 @@ fn a_flight_in_a_runtime_that_nobody_drives_does_not_stop_another_runtime_for_ev
         let stats = assert_reconciles(&source);
         assert_eq!((stats.fetches_cancelled, stats.fetches_succeeded), (1, 1));
     });
-    // Whatever the old flight still does changes nothing.
-    stands_still.block_on(async { settle().await });
+    // The old fetch changes nothing when it continues.
+    idle.block_on(async { settle().await });
     assert_eq!(issuer.dropped(), 1);
     let stats = assert_reconciles(&source);
     assert_eq!((stats.fetches_cancelled, stats.fetches_in_flight), (1, 0));
     assert_eq!(source.peek().unwrap().expose_secret(), "first.2");
 }
 
-// R14, R42: one caller's runtime is no failure of the issuer.
+// R14, R42: the runtime of one caller is not a failure of the issuer.
 #[test]
-fn a_runtime_without_timers_is_told_so_and_nobody_else_is() {
+fn a_runtime_without_timers_gets_an_error_and_other_runtimes_do_not() {
     let issuer = Issuer::new();
     let source = TokenSource::new(issuer.clone());
     let timeless = Builder::new_current_thread().build().unwrap();
     let error = timeless.block_on(source.token()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
     assert!(error.hint().unwrap().contains("enable_time"), "{error}");
-    assert_eq!(issuer.requests(), 0, "no request goes out that could not be given up");
+    assert_eq!(issuer.requests(), 0, "no fetch starts that could not time out");
     paused().block_on(async { source.token().await.unwrap() });
     assert_eq!(timeless.block_on(source.token()).unwrap().expose_secret(), "first.1");
     let client = layer(&source).layer(Api::new(2));
@@ -280,8 +280,8 @@ impl TokenProvider for Blocking {
     }
 }
 
-// R47. No lock is held over an await point: parking_lot's guards are not Send, so a future that held one could not be
-// spawned, which every future in these tests is. This shows the rest: none is held while a provider runs.
+// R47. No lock is held across an await point: parking_lot's guards are not Send, and these tests spawn every future. This test
+// shows that no lock is held while a provider runs.
 #[test]
 fn a_provider_that_blocks_its_thread_blocks_no_other_request() {
     let (entered, has_entered) = mpsc::channel();
@@ -309,10 +309,10 @@ fn a_provider_that_blocks_its_thread_blocks_no_other_request() {
 
 tokio::task_local!(static CALLER: &'static str);
 
-// R12: neither a task-local nor a span; the span that a flight is in is its own.
+// R12: neither a task-local nor a span. A fetch has a span of its own.
 #[tokio::test(start_paused = true)]
-async fn nothing_of_the_request_that_sets_a_flight_off_reaches_the_flight() {
-    // A second one, for good: beside a single one it is another test's thread, which has none, that may be asked about a span.
+async fn a_fetch_inherits_nothing_from_the_request_that_starts_it() {
+    // A second, permanent dispatcher. With a single one, tracing may cache the interest of a thread that has no subscriber.
     std::mem::forget(tracing::Dispatch::new(tracing_subscriber::registry()));
     let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry());
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -340,22 +340,22 @@ async fn nothing_of_the_request_that_sets_a_flight_off_reaches_the_flight() {
         let call = client.clone().oneshot(get());
         CALLER.scope("first", timeout(patience, call)).instrument(span)
     };
-    // Cold, by a caller who is in a hurry.
+    // Without a token, by a caller with a short timeout.
     request(ms(50)).await.map(drop).unwrap_err();
     sleep(ms(200)).await;
     // In the refresh window.
     clock.mono_forward(secs(1100));
     request(secs(1)).await.unwrap().unwrap();
     sleep(ms(201)).await;
-    // After a refusal.
+    // After a rejection.
     api.revoke("token.4");
     assert_eq!(request(secs(1)).await.unwrap().unwrap().status(), 200);
     assert_eq!(*seen.lock().unwrap(), vec![(None, Some("token_request")); 6]);
 }
 
-// R12: the future of a token borrows nothing, so that a task may hold it, whatever the provider is made of.
+// R12: the future of a token borrows nothing, so a task may hold it for any provider.
 #[tokio::test(start_paused = true)]
-async fn a_task_may_wait_for_a_token_whatever_the_provider_is_made_of() {
+async fn a_task_may_wait_for_a_token_of_any_provider() {
     let source = TokenSource::new(from_fn(|| async { IssuedToken::bearer("opaque-token") }));
     let spawned: Vec<_> = (0..2)
         .map(|_| {

@@ -1,4 +1,4 @@
-//! How many tokens a healthy issuer is asked for, and how long each is used.
+//! How many token requests a healthy issuer gets, and how long each token is used.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ fn source(issuer: &Issuer) -> TokenSource<Issuer> {
     TokenSource::builder(issuer.clone()).clock(TestClock::new()).build()
 }
 
-/// Asks `steps` times in `over`, and lets every flight land.
-async fn ask(source: &TokenSource<Issuer>, over: Duration, steps: u32) {
+/// Calls `token` `steps` times in `over`, and lets every fetch complete.
+async fn call(source: &TokenSource<Issuer>, over: Duration, steps: u32) {
     for _ in 0..steps {
         source.token().await.unwrap();
         sleep(over / steps).await;
@@ -23,7 +23,7 @@ async fn ask(source: &TokenSource<Issuer>, over: Duration, steps: u32) {
 
 // R35, R52
 #[tokio::test(start_paused = true)]
-async fn every_token_is_used_for_at_least_half_its_life_and_no_more_are_asked_for_than_that_takes() {
+async fn every_token_is_used_for_at_least_half_of_its_lifetime() {
     for lifetime in [2, 3, 4, 7, 10, 30, 59, 60, 120, 300, 1800, 2400, 3600, 7200, 86_400] {
         for latency in [ms(0), ms(200)] {
             let issuer = Issuer::new();
@@ -31,12 +31,12 @@ async fn every_token_is_used_for_at_least_half_its_life_and_no_more_are_asked_fo
             issuer.latency(latency);
             let source = source(&issuer);
             let over = secs(lifetime) * 20;
-            ask(&source, over, 4_000).await;
+            call(&source, over, 4_000).await;
             let before_window = secs(lifetime) - secs(1200).min(secs(lifetime) / 2);
             let most = 1 + over.as_nanos().div_ceil(before_window.as_nanos());
             let requests = issuer.requests();
             assert!(requests as u128 <= most, "{lifetime} s: {requests} requests, {most} allowed");
-            for two in issuer.began().windows(2) {
+            for two in issuer.started().windows(2) {
                 assert!(two[1] - two[0] >= secs(lifetime) / 2, "{lifetime} s: used for {:?}", two[1] - two[0]);
             }
             assert_eq!(assert_reconciles(&source).waits_failed, 0);
@@ -46,19 +46,19 @@ async fn every_token_is_used_for_at_least_half_its_life_and_no_more_are_asked_fo
 
 // R36, R52
 #[tokio::test(start_paused = true)]
-async fn an_issuer_that_hands_out_the_same_token_again_and_again_is_not_asked_in_a_loop() {
+async fn an_issuer_that_returns_the_same_token_again_gets_few_token_requests() {
     let issuer = Issuer::new();
-    issuer.does(Does::Hand("the-same"));
+    issuer.does(Does::Return("the-same"));
     let source = source(&issuer);
-    ask(&source, secs(1770), 17_700).await;
-    assert!((2..=10).contains(&issuer.requests()), "{} requests in one life", issuer.requests());
+    call(&source, secs(1770), 17_700).await;
+    assert!((2..=10).contains(&issuer.requests()), "{} requests in one lifetime", issuer.requests());
     assert_eq!(source.token().await.unwrap().expose_secret(), "the-same");
     assert_eq!(assert_reconciles(&source).waits_failed, 0);
 }
 
 // R36
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_brings_a_shorter_life_makes_no_loop() {
+async fn a_refresh_that_returns_a_shorter_lifetime_causes_no_loop() {
     for shorter in [1, 3, 8, 13, 20] {
         let issuer = Issuer::new();
         let source = source(&issuer);
@@ -66,9 +66,9 @@ async fn a_renewal_that_brings_a_shorter_life_makes_no_loop() {
         sleep(secs(1000)).await;
         issuer.lifetime(secs(shorter));
         let before = issuer.requests();
-        ask(&source, secs(600), 6_000).await;
+        call(&source, secs(600), 6_000).await;
         let requests = issuer.requests() - before;
-        // The token in hand is better than one that can be used for less than 10 s; one of 20 s is taken as it comes.
+        // The cached token is better than one that is usable for less than 10 s. One of 20 s replaces it.
         let most = if shorter < 20 { 20 } else { 61 };
         assert!(requests <= most, "{shorter} s: {requests} requests in ten minutes");
         assert_eq!(assert_reconciles(&source).waits, 1, "{shorter} s");
@@ -76,7 +76,7 @@ async fn a_renewal_that_brings_a_shorter_life_makes_no_loop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_issuer_that_bills_each_token_is_asked_once_in_a_life() {
+async fn at_expiry_causes_one_token_request_per_lifetime() {
     let issuer = Issuer::new();
     let policy = RefreshPolicy::new().at_expiry();
     let source = TokenSource::builder(issuer.clone()).clock(TestClock::new()).refresh(policy).build();
@@ -85,14 +85,14 @@ async fn an_issuer_that_bills_each_token_is_asked_once_in_a_life() {
         source.token().await.unwrap();
         sleep(secs(10)).await;
     }
-    // 30 s before the end, which is when a token is no longer stamped.
+    // From 30 s before it expires, a token is no longer stamped.
     assert_eq!(issuer.requests() as u64, DAY.as_secs().div_ceil(1770));
     assert_eq!(assert_reconciles(&source).waits, issuer.requests() as u64);
 }
 
 // R52
 #[tokio::test(start_paused = true)]
-async fn a_configured_window_is_where_renewals_begin() {
+async fn refreshes_start_in_the_configured_window() {
     for seed in 0..20 {
         let issuer = Issuer::new();
         let policy = RefreshPolicy::new().window(secs(100));

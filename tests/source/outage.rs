@@ -1,4 +1,4 @@
-//! The issuer is down while there is a token: nobody notices before the token's usable end, and nothing is stamped past it.
+//! The issuer is down while there is a token: no request fails before usable_until, and nothing is stamped after it.
 
 use futures::FutureExt as _;
 use http::{Request, Response};
@@ -17,7 +17,7 @@ fn usable_for(lifetime: std::time::Duration) -> std::time::Duration {
 
 // R38, R40, R42
 #[tokio::test(start_paused = true)]
-async fn with_the_issuer_down_every_request_succeeds_until_the_usable_end_and_then_fails_at_once() {
+async fn with_the_issuer_down_every_request_succeeds_until_usable_until_and_then_fails_at_once() {
     for lifetime in [secs(10), secs(60), secs(1800), secs(7200)] {
         for error in [unavailable(), Error::permanent("disabled").with_kind(ErrorKind::InvalidCredentials)] {
             let (issuer, clock, api) = (Issuer::new(), TestClock::new(), Api::new(1));
@@ -31,27 +31,27 @@ async fn with_the_issuer_down_every_request_succeeds_until_the_usable_end_and_th
             while watch.read() + step < usable_for(lifetime) {
                 sleep(step).await;
                 let request = client.clone().oneshot(get());
-                assert_eq!(request.await.expect("a token that still works was taken away").status(), 200);
+                assert_eq!(request.await.expect("a usable token was removed").status(), 200);
             }
             let stamped = api.seen().len();
             sleep(usable_for(lifetime) - watch.read()).await;
             let mut before = None;
             for _ in 0..20 {
-                let asked = Stopwatch::start();
+                let call = Stopwatch::start();
                 let failed = client.clone().oneshot(get()).await.map(drop).unwrap_err();
-                let failed = failed.downcast::<Error>().expect("the error says that the issuer is to blame");
+                let failed = Error::find(&*failed).expect("the error of the issuer");
                 assert_eq!(failed.kind(), error.kind());
-                assert!(asked.read() <= ms(200), "no longer than one flight: {:?}", asked.read());
+                assert!(call.read() <= ms(200), "no longer than one fetch: {:?}", call.read());
                 let due = watch.read() + failed.retry_after().unwrap();
-                if asked.read().is_zero() {
-                    // The next try does not move away.
+                if call.read().is_zero() {
+                    // The time of the next try does not change.
                     assert_eq!(due, *before.get_or_insert(due));
                 } else {
                     before = Some(due);
                 }
                 sleep(ms(5)).await;
             }
-            assert_eq!(api.seen().len(), stamped, "a token was stamped past its usable end");
+            assert_eq!(api.seen().len(), stamped, "a token was stamped after usable_until");
             assert_reconciles(&source);
         }
     }
@@ -59,7 +59,7 @@ async fn with_the_issuer_down_every_request_succeeds_until_the_usable_end_and_th
 
 // R40
 #[tokio::test(start_paused = true)]
-async fn no_token_is_handed_out_from_its_usable_end_on() {
+async fn no_token_is_returned_from_usable_until_on() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
     issuer.lifetime(secs(100));
     issuer.latency(ms(0));
@@ -76,7 +76,7 @@ async fn no_token_is_handed_out_from_its_usable_end_on() {
 
 // R38, R39
 #[tokio::test(start_paused = true)]
-async fn after_the_outage_the_renewal_comes_within_one_pause() {
+async fn after_the_outage_the_refresh_succeeds_within_one_backoff() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     source.token().await.unwrap();
@@ -100,7 +100,7 @@ async fn after_the_outage_the_renewal_comes_within_one_pause() {
 
 // R38
 #[tokio::test(start_paused = true)]
-async fn in_the_last_seconds_of_a_token_the_tries_do_not_become_a_storm() {
+async fn in_the_last_seconds_of_a_token_the_tries_are_a_second_apart() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
     issuer.latency(ms(0));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
@@ -111,15 +111,15 @@ async fn in_the_last_seconds_of_a_token_the_tries_do_not_become_a_storm() {
         source.token().now_or_never().unwrap().unwrap();
         sleep(ms(10)).await;
     }
-    // At least a second apart while there is a token.
+    // While there is a usable token, tries are at least a second apart.
     assert!(issuer.requests() <= 11, "{} requests in 10 s", issuer.requests());
-    let began = issuer.began();
-    assert!(began.windows(2).skip(1).all(|two| two[1] - two[0] >= secs(1)), "{began:?}");
+    let started = issuer.started();
+    assert!(started.windows(2).skip(1).all(|two| two[1] - two[0] >= secs(1)), "{started:?}");
 }
 
 // R37
 #[tokio::test(start_paused = true)]
-async fn the_token_is_the_one_that_works_when_the_request_is_sent_not_when_the_service_was_ready() {
+async fn the_token_is_chosen_when_the_request_is_sent_not_when_the_service_becomes_ready() {
     let (issuer, clock, api) = (Issuer::new(), TestClock::new(), Api::new(0));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let mut client = layer(&source).layer(api.clone());
@@ -132,22 +132,22 @@ async fn the_token_is_the_one_that_works_when_the_request_is_sent_not_when_the_s
 
 // R37, R40
 #[tokio::test(start_paused = true)]
-async fn a_second_sending_that_had_to_wait_for_readiness_carries_no_token_that_has_ended_meanwhile() {
+async fn a_replay_that_waits_for_readiness_carries_no_token_that_has_expired_meanwhile() {
     let issuer = Issuer::new();
     let source = TokenSource::builder(issuer.clone()).clock(TestClock::new()).build();
     let (service, mut server) = mock::pair::<Request<String>, Response<Trickle>>();
     server.allow(1);
-    let answer = tokio::spawn(layer(&source).layer(service).oneshot(get()));
+    let response = tokio::spawn(layer(&source).layer(service).oneshot(get()));
     let (request, respond) = server.next_request().await.unwrap();
     assert_eq!(request.headers()["authorization"], "Bearer first.1");
-    let refusal = Response::builder().status(401).header("www-authenticate", "Bearer error=\"invalid_token\"");
-    respond.send_response(refusal.body(Trickle::default()).unwrap());
-    // Renewed at once, ready only when the new token has ended.
+    let rejection = Response::builder().status(401).header("www-authenticate", "Bearer error=\"invalid_token\"");
+    respond.send_response(rejection.body(Trickle::default()).unwrap());
+    // The refresh completes at once. The service becomes ready after the new token has expired.
     sleep(secs(7200)).await;
     assert_eq!(issuer.requests(), 2);
     server.allow(1);
     let (request, respond) = server.next_request().await.unwrap();
     assert_eq!(request.headers()["authorization"], "Bearer first.3");
     respond.send_response(Response::new(Trickle::default()));
-    assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    assert_eq!(response.await.unwrap().unwrap().status(), 200);
 }

@@ -1,4 +1,4 @@
-//! Providers that need the very token that they are fetching.
+//! Providers that need the token that they are fetching.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -12,7 +12,7 @@ use crate::common::{Api, Stopwatch, TestClock, Trickle, User, get, layer, ms, se
 
 type Client = BoxCloneService<http::Request<String>, http::Response<Trickle>, BoxError>;
 
-/// Sends a request with its own client for each token. Who wraps that client is decided later.
+/// Sends a request with its own client for each token. A test sets the client later.
 #[derive(Clone, Default)]
 struct Looped {
     client: Arc<Mutex<Option<Client>>>,
@@ -25,8 +25,8 @@ impl TokenProvider for Looped {
     async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
         *self.fetches.lock().unwrap() += 1;
         let client = self.client.lock().unwrap().clone().unwrap();
-        let answer = client.oneshot(get()).await;
-        answer.map_err(|error| Error::find(&*error).cloned().unwrap_or_else(|| Error::transient(error)))?;
+        let response = client.oneshot(get()).await;
+        response.map_err(|error| Error::find(&*error).cloned().unwrap_or_else(|| Error::transient(error)))?;
         let number = *self.fetches.lock().unwrap();
         Ok(IssuedToken::bearer(format!("token.{number}"))?.expires_in(secs(1800)))
     }
@@ -47,7 +47,7 @@ fn world() -> World {
 
 // R13
 #[tokio::test(start_paused = true)]
-async fn a_provider_whose_client_is_wrapped_by_its_own_layer_fails_clearly_and_does_not_hang() {
+async fn a_provider_whose_client_is_wrapped_by_its_own_layer_fails_at_once() {
     let World { provider, source, api, .. } = world();
     *provider.client.lock().unwrap() = Some(BoxCloneService::new(layer(&source).layer(api.clone())));
     let client = layer(&source).layer(api.clone());
@@ -63,9 +63,9 @@ async fn a_provider_whose_client_is_wrapped_by_its_own_layer_fails_clearly_and_d
 
 // R13
 #[tokio::test(start_paused = true)]
-async fn in_the_refresh_window_a_wrapped_client_goes_out_with_the_old_token() {
+async fn in_the_refresh_window_a_wrapped_client_sends_the_old_token() {
     let World { provider, source, clock, api } = world();
-    // The first token comes over a plain client.
+    // The first token is fetched with a plain client.
     let plain = tower::service_fn(|_| async { Ok::<_, BoxError>(http::Response::new(Trickle::default())) });
     *provider.client.lock().unwrap() = Some(BoxCloneService::new(plain));
     let client = layer(&source).layer(api.clone());
@@ -81,7 +81,7 @@ async fn in_the_refresh_window_a_wrapped_client_goes_out_with_the_old_token() {
 
 // R13
 #[tokio::test(start_paused = true)]
-async fn a_wrapped_client_behind_a_task_of_its_own_is_ended_by_the_flights_deadline() {
+async fn a_wrapped_client_in_another_task_is_ended_by_the_fetch_timeout() {
     let World { provider, source, api, .. } = world();
     let buffered = Buffer::new(layer(&source).layer(api.clone()), 1);
     *provider.client.lock().unwrap() = Some(BoxCloneService::new(tower::ServiceBuilder::new().service(buffered)));
@@ -120,7 +120,7 @@ impl TokenProvider for Chained {
 
 // R13
 #[tokio::test(start_paused = true)]
-async fn a_fetch_that_needs_another_keys_token_waits_for_that_one_alone() {
+async fn a_fetch_may_wait_for_the_token_of_another_key() {
     let source = Chained::source(|user| (user == 2).then_some(1));
     let token = source.token_for(&FromExtension(2)).await.unwrap();
     assert_eq!(token.expose_secret(), "user.2");
@@ -129,7 +129,7 @@ async fn a_fetch_that_needs_another_keys_token_waits_for_that_one_alone() {
 
 // R13
 #[tokio::test(start_paused = true)]
-async fn a_fetch_that_asks_for_its_own_key_is_told_so() {
+async fn a_fetch_that_waits_for_its_own_key_fails_at_once() {
     let source = Chained::source(Some);
     let watch = Stopwatch::start();
     assert_eq!(source.token_for(&FromExtension(2)).await.unwrap_err().kind(), ErrorKind::Reentrant);
@@ -138,7 +138,7 @@ async fn a_fetch_that_asks_for_its_own_key_is_told_so() {
 
 // R13
 #[tokio::test(start_paused = true)]
-async fn two_keys_that_need_each_other_are_ended_by_the_flights_deadline() {
+async fn two_fetches_that_wait_for_each_other_are_ended_by_the_fetch_timeout() {
     let source = Chained::source(|user| Some(3 - user));
     let watch = Stopwatch::start();
     let (one, two) = (FromExtension(1), FromExtension(2));

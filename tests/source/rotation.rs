@@ -1,4 +1,4 @@
-//! Credentials and tokens that are replaced while requests go on.
+//! Credentials and tokens that are replaced while requests are sent.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::eventually::eventually;
 
 // R50
 #[tokio::test(start_paused = true)]
-async fn waiters_of_a_flight_under_the_old_secret_are_moved_to_one_under_the_new() {
+async fn waiters_of_a_fetch_with_the_old_secret_get_a_token_with_the_new_one() {
     let issuer = Issuer::new();
     let source = TokenSource::new(issuer.clone());
     let watch = Stopwatch::start();
@@ -43,7 +43,7 @@ async fn waiters_of_a_flight_under_the_old_secret_are_moved_to_one_under_the_new
 
 // R50
 #[tokio::test(start_paused = true)]
-async fn a_token_that_landed_just_before_a_rotation_is_not_handed_to_who_has_not_looked_yet() {
+async fn a_token_that_arrived_just_before_a_rotation_is_not_returned_to_a_waiter() {
     let issuer = Issuer::new();
     let source = TokenSource::new(issuer.clone());
     let mut waiter = tokio_test::task::spawn(source.token());
@@ -57,26 +57,26 @@ async fn a_token_that_landed_just_before_a_rotation_is_not_handed_to_who_has_not
     assert_reconciles(&source);
 }
 
-// Whoever invalidates knows of something that is wrong with the token: it reaches nobody, also who began before.
+// An invalidated token must not be used, not even by a caller that waited for it.
 #[tokio::test(start_paused = true)]
-async fn a_token_that_landed_just_before_an_invalidation_is_not_handed_to_who_has_not_looked_yet() {
+async fn a_token_that_arrived_just_before_an_invalidation_is_not_returned_to_a_waiter() {
     let issuer = Issuer::new();
     let source = TokenSource::new(issuer.clone());
     let mut waiter = tokio_test::task::spawn(source.token());
     assert!(waiter.poll().is_pending());
     sleep(ms(201)).await;
-    let landed = source.peek().unwrap();
+    let arrived = source.peek().unwrap();
     assert!(waiter.is_woken());
     source.invalidate();
     assert!(waiter.poll().is_pending());
-    assert_ne!(waiter.await.unwrap().generation(), landed.generation());
+    assert_ne!(waiter.await.unwrap().generation(), arrived.generation());
     assert_eq!(issuer.requests(), 2);
     assert_reconciles(&source);
 }
 
-// R50: its key was thrown out as it landed, so a rotation does not come by it.
+// R50: the key was evicted when the token arrived, so a rotation does not visit its slot.
 #[tokio::test(start_paused = true)]
-async fn a_token_of_a_key_that_was_thrown_out_is_not_handed_out_after_a_rotation() {
+async fn a_token_of_an_evicted_key_is_not_used_after_a_rotation() {
     let (issuer, clock, api) = (Issuer::for_users(), TestClock::new(), Api::new(0));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).max_keys(1).build();
     let of = |user: u32| {
@@ -98,9 +98,9 @@ async fn a_token_of_a_key_that_was_thrown_out_is_not_handed_out_after_a_rotation
     assert_eq!(api.seen(), ["Bearer second.1.3"]);
 }
 
-// R50: a token that landed late is in no slot, so a rotation does not come by it either.
+// R50: a token that arrived after usable_until is in no slot, so a rotation does not remove it.
 #[tokio::test(start_paused = true)]
-async fn a_token_that_landed_late_is_not_handed_out_after_a_rotation() {
+async fn a_token_for_waiters_only_is_not_used_after_a_rotation() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
     issuer.lifetime(secs(10));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
@@ -109,7 +109,7 @@ async fn a_token_that_landed_late_is_not_handed_out_after_a_rotation() {
     settle().await;
     clock.mono_forward(secs(8));
     sleep(ms(201)).await;
-    assert!(waiter.is_woken() && source.peek().is_none(), "it landed, and is late");
+    assert!(waiter.is_woken() && source.peek().is_none(), "it arrived after usable_until");
     issuer.credential("second");
     source.rotate();
     assert_eq!(waiter.await.unwrap().expose_secret(), "second.2");
@@ -117,7 +117,7 @@ async fn a_token_that_landed_late_is_not_handed_out_after_a_rotation() {
 
 // R50
 #[tokio::test(start_paused = true)]
-async fn with_nobody_waiting_neither_rotation_nor_invalidation_starts_a_flight() {
+async fn without_a_waiter_neither_a_rotation_nor_an_invalidation_starts_a_fetch() {
     for forget in [TokenSource::<Issuer>::rotate, TokenSource::<Issuer>::invalidate] {
         let issuer = Issuer::new();
         let source = TokenSource::new(issuer.clone());
@@ -126,7 +126,7 @@ async fn with_nobody_waiting_neither_rotation_nor_invalidation_starts_a_flight()
         settle().await;
         forget(&source);
         sleep(secs(60)).await;
-        assert_eq!((issuer.requests(), issuer.in_air()), (1, 0));
+        assert_eq!((issuer.requests(), issuer.in_flight()), (1, 0));
         assert!(source.peek().is_none());
         source.token().await.unwrap();
         forget(&source);
@@ -138,9 +138,9 @@ async fn with_nobody_waiting_neither_rotation_nor_invalidation_starts_a_flight()
 
 // R50
 #[tokio::test(start_paused = true)]
-async fn no_call_that_begins_after_a_rotation_gets_a_token_of_the_old_secret() {
+async fn no_call_that_starts_after_a_rotation_gets_a_token_of_the_old_secret() {
     for warm in [false, true] {
-        // At each moment before, in, and after the flight's 200 ms.
+        // At each moment before, during and after the 200 ms of the fetch.
         for rotated_after in (0..=300).step_by(10).map(ms) {
             let (issuer, clock, api) = (Issuer::new(), TestClock::new(), Api::new(1));
             let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
@@ -156,7 +156,7 @@ async fn no_call_that_begins_after_a_rotation_gets_a_token_of_the_old_secret() {
             source.rotate();
             let before = api.seen().len();
             let late = join_all((0..5).map(|_| tokio::spawn(client.clone().oneshot(get())))).await;
-            assert!(late.into_iter().all(|answer| answer.unwrap().is_ok()));
+            assert!(late.into_iter().all(|response| response.unwrap().is_ok()));
             early.await.unwrap().unwrap();
             for stamp in &api.seen()[before..] {
                 assert!(stamp.starts_with("Bearer second."), "{stamp} after a rotation at {rotated_after:?}");
@@ -174,15 +174,15 @@ async fn secret_of(source: TokenSource<impl TokenProvider<Key = ()>>) -> String 
 
 // R50
 #[test]
-fn a_flight_under_the_old_secret_that_cannot_be_stopped_lands_in_vain() {
+fn a_stale_fetch_that_cannot_be_stopped_changes_nothing() {
     for forget in [TokenSource::rotate, TokenSource::invalidate] {
-        // Before the gates, so that a failing assertion opens those before it waits for the runtime's threads.
+        // Before the gates, so that a failed assertion opens them before the runtime waits for its threads.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
         let (entered, has_entered) = mpsc::channel();
         let ((release_old, old), (release_new, new)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
         let gates = Mutex::new(vec![("new", new), ("old", old)]);
         let source = TokenSource::new(from_fn(move || {
-            // Blocks its thread, so that nothing can drop it before it has its token.
+            // Blocks its thread, so that nothing can drop the fetch before it has its token.
             let (secret, gate) = gates.lock().unwrap().pop().unwrap();
             entered.send(secret).unwrap();
             gate.recv().unwrap();
@@ -204,14 +204,14 @@ fn a_flight_under_the_old_secret_that_cannot_be_stopped_lands_in_vain() {
         forget(&source);
         let late = runtime.spawn(secret_of(source.clone()));
         assert_eq!(has_entered.recv_timeout(secs(30)).unwrap(), "new");
-        // The old one lands while the new one is in the air, and those two are left: the new one's task and its waiters.
+        // The old fetch completes while the new one runs. Then the task of the new one and its waiters are left.
         tasks(4);
         release_old.send(()).unwrap();
         tasks(3);
         assert!(source.peek().is_none());
         release_new.send(()).unwrap();
         assert_eq!(runtime.block_on(late).unwrap(), "new");
-        assert_eq!(runtime.block_on(early).unwrap(), "new", "who waited was not moved");
+        assert_eq!(runtime.block_on(early).unwrap(), "new", "a waiter got the old token");
         assert_eq!(source.peek().unwrap().expose_secret(), "new");
         let stats = source.stats();
         assert_eq!((stats.fetches, stats.fetches_stale, stats.fetches_succeeded), (2, 1, 1));
@@ -220,7 +220,7 @@ fn a_flight_under_the_old_secret_that_cannot_be_stopped_lands_in_vain() {
 
 // R50
 #[tokio::test(start_paused = true)]
-async fn a_rotation_reaches_every_key_and_an_invalidation_only_its_own() {
+async fn a_rotation_affects_every_key_and_an_invalidation_only_its_own() {
     let (issuer, clock) = (Issuer::for_users(), TestClock::new());
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let keys: Vec<_> = (1..=100).map(FromExtension).collect();
@@ -244,25 +244,25 @@ async fn a_rotation_reaches_every_key_and_an_invalidation_only_its_own() {
 
 // R50
 #[tokio::test(start_paused = true)]
-async fn a_rotation_while_a_refusal_is_being_healed_heals_with_the_new_secret() {
+async fn after_a_rotation_during_a_replay_the_replay_uses_the_new_secret() {
     let (issuer, api) = (Issuer::new(), Api::new(1));
     let source = TokenSource::new(issuer.clone());
     let client = layer(&source).layer(api.clone());
     client.clone().oneshot(get()).await.unwrap();
     api.revoke("first.1");
-    let healing = tokio::spawn(client.clone().oneshot(get()));
+    let replaying = tokio::spawn(client.clone().oneshot(get()));
     sleep(ms(100)).await;
-    assert_eq!(issuer.in_air(), 1);
+    assert_eq!(issuer.in_flight(), 1);
     issuer.credential("second");
     source.rotate();
-    assert_eq!(healing.await.unwrap().unwrap().status(), 200);
+    assert_eq!(replaying.await.unwrap().unwrap().status(), 200);
     assert_eq!(api.seen(), ["Bearer first.1", "Bearer first.1", "Bearer second.3"]);
     assert_reconciles(&source);
 }
 
 // R50
 #[tokio::test(start_paused = true)]
-async fn a_bare_refusal_does_not_bring_a_rotated_token_back() {
+async fn after_a_rotation_a_rejected_token_does_not_come_back() {
     let issuer = Issuer::new();
     let source = TokenSource::new(issuer.clone());
     let old = source.token().await.unwrap();
@@ -276,7 +276,7 @@ async fn a_bare_refusal_does_not_bring_a_rotated_token_back() {
     assert!(source.peek().is_none(), "the old token is back");
 }
 
-/// A file of this test's own, which goes when the test ends.
+/// A file that is removed when the test ends.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -297,7 +297,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A source whose tokens are their secret, by way of a provider that loads it at every fetch.
+/// A source whose tokens are `secret`, which its provider loads in every fetch.
 fn source_of(secret: &Secret) -> TokenSource<impl TokenProvider<Key = ()>> {
     let secret = secret.clone();
     TokenSource::new(from_fn(move || {
@@ -311,24 +311,24 @@ fn source_of(secret: &Secret) -> TokenSource<impl TokenProvider<Key = ()>> {
 
 // R50
 #[tokio::test]
-async fn a_secret_file_is_read_again_at_every_fetch_and_a_failing_reading_keeps_the_old_one_and_says_so() {
+async fn a_secret_file_is_read_in_every_fetch_and_a_failed_read_keeps_the_old_secret() {
     let file = Scratch::new("reread", "secret-1\n");
     let secret = Secret::file(&file.0).unwrap();
     let source = source_of(&secret);
     assert_eq!(source.token().await.unwrap().expose_secret(), "secret-1");
 
     file.write("secret-2\r\n");
-    assert_eq!(source.token().await.unwrap().expose_secret(), "secret-1", "nothing asked for it yet");
+    assert_eq!(source.token().await.unwrap().expose_secret(), "secret-1", "no fetch has read it yet");
     source.rotate();
     assert_eq!(source.token().await.unwrap().expose_secret(), "secret-2");
     assert!(secret.last_error().is_none());
 
-    for (breaks, told) in [("", "empty"), ("\n", "empty")] {
-        file.write(breaks);
+    for (content, reason) in [("", "empty"), ("\n", "empty")] {
+        file.write(content);
         source.rotate();
         assert_eq!(source.token().await.unwrap().expose_secret(), "secret-2");
         let error = secret.last_error().unwrap();
-        assert!(error.to_string().contains(told), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
         assert!(error.to_string().contains("tower-bearer-auth-reread"), "{error}");
         assert!(!format!("{error:?} {secret:?}").contains("secret-2"));
     }
@@ -347,7 +347,7 @@ async fn a_secret_file_is_read_again_at_every_fetch_and_a_failing_reading_keeps_
     assert!(secret.last_error().is_none());
 }
 
-/// How many threads of this process read secret files.
+/// The number of threads of this process that read secret files.
 #[cfg(target_os = "linux")]
 fn readers() -> usize {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
@@ -355,10 +355,10 @@ fn readers() -> usize {
     names.filter(|name| name.trim() == "secret-file").count()
 }
 
-// R50: a dead mount, or a FIFO that nobody writes to.
+// R50: a dead mount, or a FIFO without a writer.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_secret_file_that_hangs_costs_two_seconds_and_one_thread_and_the_old_secret_stays_in_use() {
+async fn a_secret_file_that_hangs_costs_two_seconds_and_one_thread_and_keeps_the_old_secret() {
     let file = Scratch::new("hangs", "secret-1");
     let secret = Secret::file(&file.0).unwrap();
     let source = source_of(&secret);
@@ -369,10 +369,10 @@ async fn a_secret_file_that_hangs_costs_two_seconds_and_one_thread_and_the_old_s
     for loaded in join_all((0..8).map(|_| secret.load())).await {
         assert_eq!(loaded.unwrap().expose_secret(), "secret-1");
     }
-    // The other tests' readers come and go; those that hang would stay.
+    // The readers of other tests end soon; those that hang would stay.
     eventually("one reader is left, which hangs", || readers() <= 1).await;
 
-    // The mount comes back: the reader gets to the end of what it has open, and then reads what is there by now.
+    // The mount comes back: the reader ends, and the next one reads the new content.
     let aside = Scratch(file.0.with_extension("aside"));
     fs::rename(&file.0, &aside.0).unwrap();
     file.write("secret-2");
@@ -382,9 +382,9 @@ async fn a_secret_file_that_hangs_costs_two_seconds_and_one_thread_and_the_old_s
     assert!(secret.last_error().is_none());
 }
 
-// R50: no runtime, no timers: read in place.
+// R50: without a runtime the file is read on the calling thread.
 #[test]
-fn a_secret_file_is_read_outside_of_a_runtime_as_well() {
+fn a_secret_file_is_read_outside_of_a_runtime_too() {
     let file = Scratch::new("outside", "secret-1");
     let secret = Secret::file(&file.0).unwrap();
     file.write("secret-2");
@@ -393,10 +393,10 @@ fn a_secret_file_is_read_outside_of_a_runtime_as_well() {
 
 // R50
 #[tokio::test]
-async fn a_secret_of_a_function_is_asked_for_at_every_fetch() {
+async fn the_function_of_a_secret_is_called_in_every_fetch() {
     let value = Arc::new(Mutex::new(Ok("secret-1")));
-    let told = Arc::clone(&value);
-    let secret = Secret::from_fn(move || match &*told.lock().unwrap() {
+    let current = Arc::clone(&value);
+    let secret = Secret::from_fn(move || match &*current.lock().unwrap() {
         Ok(value) => Ok(SecretString::from(*value)),
         Err(()) => Err(Error::transient("the vault is sealed")),
     });
@@ -413,7 +413,7 @@ async fn a_secret_of_a_function_is_asked_for_at_every_fetch() {
 
 // R45
 #[tokio::test(start_paused = true)]
-async fn at_ten_thousand_requests_a_second_none_waits_across_a_hundred_renewals() {
+async fn at_ten_thousand_requests_a_second_none_waits_across_a_hundred_refreshes() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
     issuer.lifetime(secs(4));
     issuer.latency(ms(500));
@@ -430,17 +430,17 @@ async fn at_ten_thousand_requests_a_second_none_waits_across_a_hundred_renewals(
         }
     }
     assert!(requests >= 2_000_000, "{requests}");
-    assert!(generations.len() >= 100, "{} renewals", generations.len());
+    assert!(generations.len() >= 100, "{} refreshes", generations.len());
     let stats = assert_reconciles(&source);
     assert_eq!((stats.waits, stats.hits), (1, requests));
-    // R52: each token serves from the landing of its flight to at least the start of the next one's window.
+    // R52: each token is used at least until its window starts.
     assert_eq!(issuer.most_at_once(), 1);
-    assert!(issuer.began().windows(2).all(|two| two[1] - two[0] >= secs(2)));
+    assert!(issuer.started().windows(2).all(|two| two[1] - two[0] >= secs(2)));
 }
 
 // R45
 #[tokio::test(start_paused = true)]
-async fn through_the_layer_no_request_waits_across_renewals_either() {
+async fn through_the_layer_no_request_waits_across_refreshes_either() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
     issuer.lifetime(secs(4));
     issuer.latency(ms(500));
@@ -455,25 +455,25 @@ async fn through_the_layer_no_request_waits_across_renewals_either() {
     assert_eq!(assert_reconciles(&source).waits, 1);
 }
 
-// R4: generations are unique in one source alone, so that two sources have one of each number.
+// R4: a generation is unique in one source only, so two sources may have the same one.
 #[tokio::test(start_paused = true)]
-async fn a_token_of_another_source_or_key_is_neither_accepted_nor_refused() {
+async fn a_token_of_another_source_is_neither_accepted_nor_rejected() {
     let (issuer, other) = (Issuer::new(), Issuer::new());
     let (source, others) = (TokenSource::new(issuer.clone()), TokenSource::new(other.clone()));
     let (ours, foreign) = (source.token().await.unwrap(), others.token().await.unwrap());
     assert_eq!(ours.generation(), foreign.generation());
     for _ in 0..5 {
-        assert!(source.reject(&(), &foreign), "there is a token to send with");
+        assert!(source.reject(&(), &foreign), "there is a usable token");
         source.accept(&foreign);
     }
     settle().await;
     assert_eq!(source.token().await.unwrap().generation(), ours.generation());
     assert_eq!((issuer.requests(), source.stats().rejections), (1, 0));
-    // Nobody has vouched for it: its refusal is the one of a token that was never taken.
+    // No server has accepted it, so its rejection is that of an unaccepted token.
     assert!(others.reject(&(), &foreign));
     settle().await;
     assert_eq!((others.stats().rejections, others.stats().rejections_of_unaccepted), (1, 1));
-    // The budget is whole, and the current token's refusal counts.
+    // The budget is full, and a rejection of the current token counts.
     assert!(source.reject(&(), &ours));
     assert_ne!(source.token().await.unwrap().generation(), ours.generation());
     assert_eq!((issuer.requests(), source.stats().rejections), (2, 1));

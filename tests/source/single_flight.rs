@@ -1,4 +1,4 @@
-//! One flight, one outcome, for however many callers.
+//! Single flight: one fetch and one outcome for any number of callers.
 
 use std::error::Error as _;
 use std::sync::{Arc, Barrier};
@@ -54,10 +54,10 @@ async fn a_thousand_cold_callers_share_one_failure() {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert_eq!(error.to_string(), errors[0].to_string());
         assert_eq!(error.retry_after(), errors[0].retry_after());
-        // Not another error that looks the same: the same one.
+        // The same error, not an equal one.
         assert!(std::ptr::eq(error.source().unwrap(), errors[0].source().unwrap()));
     }
-    // Who comes later gets the same outcome and asks for no other.
+    // A later caller gets the same error, and no fetch starts.
     let later = source.token().now_or_never().unwrap().unwrap_err();
     assert!(std::ptr::eq(later.source().unwrap(), errors[0].source().unwrap()));
     assert_eq!(issuer.requests(), 1);
@@ -67,7 +67,7 @@ async fn a_thousand_cold_callers_share_one_failure() {
 
 // R2, R42
 #[tokio::test(start_paused = true)]
-async fn an_issuer_that_fails_for_ten_minutes_piles_up_no_callers() {
+async fn with_an_issuer_that_fails_for_ten_minutes_no_callers_pile_up() {
     let issuer = Issuer::new();
     issuer.does(Does::Fail(unavailable()));
     let source = TokenSource::builder(issuer.clone()).jitter_seed(2).build();
@@ -81,20 +81,20 @@ async fn an_issuer_that_fails_for_ten_minutes_piles_up_no_callers() {
         settle().await;
         most_waiting = most_waiting.max(source.stats().waiting);
         if issuer.requests() > before {
-            // The one that set off a flight is told when the next one is due.
+            // The caller that started a fetch gets the time until the next one.
             due.push(caller);
         }
     }
-    // At 100 rps and 200 ms, those who share one flight and no more.
+    // At 100 requests a second and 200 ms, at most the waiters of one fetch.
     assert!(most_waiting <= 21, "{most_waiting} callers waited");
-    let (began, ended) = (issuer.began(), issuer.ended());
-    assert!((20..=120).contains(&began.len()), "{} token requests", began.len());
+    let (started, ended) = (issuer.started(), issuer.ended());
+    assert!((20..=120).contains(&started.len()), "{} token requests", started.len());
     for (number, error) in join_all(due).await.into_iter().enumerate() {
-        let Some(next) = began.get(number + 1) else { break };
-        let pause = error.unwrap().retry_after().unwrap();
-        assert!(pause <= secs(30));
-        assert!(*next >= ended[number] + pause, "request {} came before its pause was over", number + 1);
-        assert!(*next <= ended[number] + pause + ms(10), "request {} came late", number + 1);
+        let Some(next) = started.get(number + 1) else { break };
+        let backoff = error.unwrap().retry_after().unwrap();
+        assert!(backoff <= secs(30));
+        assert!(*next >= ended[number] + backoff, "request {} came before the backoff had passed", number + 1);
+        assert!(*next <= ended[number] + backoff + ms(10), "request {} came late", number + 1);
     }
     assert_reconciles(&source);
 }
@@ -114,7 +114,7 @@ async fn sixty_four_clones_of_the_service_share_one_cache() {
         }
     }))
     .await;
-    // Another client of the same source, too.
+    // Another client of the same source.
     let other = layer(&source).layer(api.clone());
     other.oneshot(get()).await.unwrap();
     assert_eq!(issuer.requests(), 1);
@@ -124,7 +124,7 @@ async fn sixty_four_clones_of_the_service_share_one_cache() {
 
 // R6
 #[tokio::test(start_paused = true)]
-async fn a_flight_that_takes_nearly_its_whole_timeout_is_still_the_only_one() {
+async fn a_fetch_that_takes_nearly_its_whole_timeout_is_the_only_one() {
     let issuer = Issuer::new();
     issuer.latency(ms(11_900));
     let source = TokenSource::new(issuer.clone());
@@ -143,7 +143,7 @@ async fn a_flight_that_takes_nearly_its_whole_timeout_is_still_the_only_one() {
 
 // R6
 #[test]
-fn a_caller_that_comes_as_the_token_lands_looks_again_before_it_asks() {
+fn a_caller_that_arrives_with_the_token_starts_no_second_fetch() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for _ in 0..500 {
         let _inside = runtime.enter();
@@ -168,7 +168,7 @@ fn a_caller_that_comes_as_the_token_lands_looks_again_before_it_asks() {
 
 // R7
 #[tokio::test(start_paused = true)]
-async fn tokens_that_live_no_time_at_all_cost_one_request_a_second_and_serve_everyone() {
+async fn tokens_with_a_lifetime_of_zero_cost_one_request_a_second_and_serve_every_caller() {
     for (lifetime, latency) in [(secs(0), ms(0)), (secs(0), ms(200)), (secs(1), ms(0)), (secs(1), ms(200))] {
         let issuer = Issuer::for_users();
         issuer.lifetime(lifetime);
@@ -219,7 +219,7 @@ async fn a_key_whose_issuer_stalls_delays_no_other_key() {
 
 // R11
 #[tokio::test(start_paused = true)]
-async fn callers_more_impatient_than_the_issuer_is_slow_get_a_token_after_one_request() {
+async fn callers_with_timeouts_shorter_than_a_fetch_get_a_token_after_one_fetch() {
     let issuer = Issuer::new();
     let source = TokenSource::new(issuer.clone());
     let start = Stopwatch::start();
@@ -239,7 +239,7 @@ async fn callers_more_impatient_than_the_issuer_is_slow_get_a_token_after_one_re
 
 // R11
 #[tokio::test(start_paused = true)]
-async fn a_flight_that_everyone_has_left_lands_and_serves_the_next_call() {
+async fn a_fetch_without_waiters_completes_and_serves_the_next_call() {
     let issuer = Issuer::new();
     let source = TokenSource::new(issuer.clone());
     for _ in 0..100 {

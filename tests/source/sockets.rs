@@ -1,22 +1,21 @@
-//! The same over real sockets: AccessPSP's issuer and API in-process, over TLS, in real time. Counted at the servers.
+//! The same over real sockets: the AccessPSP sandbox over TLS, in real time. The servers count.
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::join_all;
 use http::{Request, StatusCode};
-use http_body_util::Full;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::token_endpoint::HttpClient;
-use tower_bearer_auth::{AccessPsp, BearerAuth, Error, ErrorKind, TokenSource};
+use tower_bearer_auth::{AccessPsp, BearerAuth, Error, ErrorKind, TokenSource, replay};
 use tower_bearer_auth_sandbox::{AccessPspSandbox, Fault};
 
 use crate::common::{DAY, TestClock, secs, settle};
 use crate::eventually::eventually;
 use crate::within::within;
 
-type Client = BearerAuth<HttpClient, AccessPsp>;
+type Client = BearerAuth<HttpClient, AccessPsp, replay::Cloned>;
 
 struct World {
     sandbox: AccessPspSandbox,
@@ -39,16 +38,16 @@ impl World {
             .build()
             .unwrap();
         let source = TokenSource::builder(provider).clock(clock.clone()).build();
-        let client = source.layer().layer(http());
+        let client = source.layer().bodies(replay::Cloned).layer(http());
         Self { sandbox, clock, source, client }
     }
 
-    fn echo(&self) -> Request<Full<Bytes>> {
-        Request::get(format!("{}/echo", self.sandbox.api_origin())).body(Full::default()).unwrap()
+    fn echo(&self) -> Request<Bytes> {
+        Request::get(format!("{}/echo", self.sandbox.api_origin())).body(Bytes::new()).unwrap()
     }
 
     async fn send(&self) -> Result<StatusCode, tower_bearer_auth::BoxError> {
-        self.client.clone().oneshot(self.echo()).await.map(|answer| answer.status())
+        self.client.clone().oneshot(self.echo()).await.map(|response| response.status())
     }
 }
 
@@ -63,8 +62,8 @@ async fn a_thousand_cold_callers_reach_the_issuer_once() {
             tokio::spawn(async move { source.token().await.unwrap().expose_secret().to_owned() })
         })
         .collect();
-    within("the issuer holds them", world.sandbox.wait_issuer_held(1)).await;
-    eventually("all wait", || world.source.stats().waiting == 1_000).await;
+    within("the issuer holds the token request", world.sandbox.wait_issuer_held(1)).await;
+    eventually("all callers wait", || world.source.stats().waiting == 1_000).await;
     world.sandbox.release_issuer();
     for secret in join_all(callers).await {
         assert_eq!(secret.unwrap(), world.source.peek().unwrap().expose_secret());
@@ -85,8 +84,8 @@ async fn a_thousand_cold_callers_share_one_503() {
             tokio::spawn(async move { source.token().await.unwrap_err() })
         })
         .collect();
-    eventually("all wait", || world.source.stats().waiting == 1_000).await;
-    within("the issuer holds them", world.sandbox.wait_issuer_held(1)).await;
+    eventually("all callers wait", || world.source.stats().waiting == 1_000).await;
+    within("the issuer holds the token request", world.sandbox.wait_issuer_held(1)).await;
     world.sandbox.release_issuer();
     for error in join_all(callers).await {
         let error = error.unwrap();
@@ -99,13 +98,13 @@ async fn a_thousand_cold_callers_share_one_503() {
 
 // R8, R11
 #[tokio::test]
-async fn callers_that_give_up_before_the_issuer_answers_leave_one_request_that_lands() {
+async fn callers_that_give_up_before_the_response_leave_one_fetch_that_completes() {
     let world = World::new().await;
     world.sandbox.hold_issuer();
     for _ in 0..50 {
         assert!(world.send().now_or_never().is_none());
     }
-    within("the issuer holds them", world.sandbox.wait_issuer_held(1)).await;
+    within("the issuer holds the token request", world.sandbox.wait_issuer_held(1)).await;
     world.sandbox.release_issuer();
     assert_eq!(world.send().await.unwrap(), StatusCode::OK);
     assert_eq!(world.sandbox.token_request_count(), 1);
@@ -114,7 +113,7 @@ async fn callers_that_give_up_before_the_issuer_answers_leave_one_request_that_l
 
 // R38, R40
 #[tokio::test]
-async fn an_outage_in_the_refresh_window_is_not_seen_and_a_token_past_its_end_is_not_sent() {
+async fn an_outage_in_the_refresh_window_fails_no_request_and_an_expired_token_is_not_sent() {
     let world = World::new().await;
     assert_eq!(world.send().await.unwrap(), StatusCode::OK);
     world.sandbox.script_always(Fault::status(StatusCode::BAD_GATEWAY));
@@ -122,7 +121,7 @@ async fn an_outage_in_the_refresh_window_is_not_seen_and_a_token_past_its_end_is
     for tries in 2..5 {
         assert_eq!(world.send().await.unwrap(), StatusCode::OK);
         within("the token requests", world.sandbox.wait_token_requests(tries)).await;
-        eventually("the flight has ended", || world.source.stats().fetches_in_flight == 0).await;
+        eventually("the fetch has ended", || world.source.stats().fetches_in_flight == 0).await;
         world.clock.mono_forward(secs(20));
     }
     world.clock.mono_forward(secs(30));
@@ -132,27 +131,27 @@ async fn an_outage_in_the_refresh_window_is_not_seen_and_a_token_past_its_end_is
     assert_eq!(world.sandbox.api_request_count(), before);
 }
 
-// R14: a connection whose runtime is alive, and not driven, would never bring an answer.
+// R14: a connection in an idle runtime would never return a response.
 #[test]
-fn a_connection_of_a_runtime_that_nobody_drives_is_not_waited_for() {
+fn a_connection_of_an_idle_runtime_is_not_used_by_another_runtime() {
     let servers = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let world = servers.block_on(World::new());
     let (idle, other) = (runtime(), runtime());
-    let renewed_in = |runtime: &Runtime| {
+    let refreshed_in = |runtime: &Runtime| {
         world.source.rotate();
         runtime.block_on(async {
             timeout(secs(5), world.source.token()).await.expect("a connection of another runtime").unwrap();
-            // The connection gets back to its pool.
+            // The connection returns to its pool.
             settle().await;
         });
     };
-    renewed_in(&idle);
-    renewed_in(&other);
+    refreshed_in(&idle);
+    refreshed_in(&other);
     assert_eq!(world.sandbox.issuer_connections(), 2);
-    // Within one runtime it is used again.
-    renewed_in(&other);
+    // In the same runtime it is used again.
+    refreshed_in(&other);
     assert_eq!(world.sandbox.issuer_connections(), 2);
-    renewed_in(&idle);
+    refreshed_in(&idle);
     assert_eq!((world.sandbox.issuer_connections(), world.sandbox.token_request_count()), (3, 4));
 }
 
@@ -162,24 +161,24 @@ fn runtime() -> Runtime {
 
 // R14
 #[test]
-fn a_source_and_its_connections_outlive_the_runtimes_that_they_were_used_in() {
+fn a_source_and_its_client_work_after_the_runtimes_that_used_them_have_ended() {
     let servers = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let world = servers.block_on(World::new());
-    let served_in = |runtime: Runtime, flight_in_the_air: bool| {
+    let served_in = |runtime: Runtime, fetch_in_flight: bool| {
         runtime.block_on(async {
             let status = timeout(secs(30), world.send()).await.expect("hung").unwrap();
             assert_eq!(status, StatusCode::OK);
-            if flight_in_the_air {
+            if fetch_in_flight {
                 world.sandbox.hold_issuer();
                 world.source.invalidate();
                 assert!(world.send().now_or_never().is_none());
-                within("the issuer holds them", world.sandbox.wait_issuer_held(1)).await;
+                within("the issuer holds the token request", world.sandbox.wait_issuer_held(1)).await;
             }
         });
         drop(runtime);
         world.sandbox.release_issuer();
     };
-    // Warm; then expired, over pooled connections whose runtime is gone; then with a flight in the air.
+    // Warm; then expired, with pooled connections of an ended runtime; then with a running fetch.
     served_in(runtime(), false);
     world.clock.mono_forward(DAY);
     served_in(runtime(), true);

@@ -1,4 +1,4 @@
-//! What can be asked of a source without asking the issuer.
+//! Reading the state of a source without a token request.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tower_bearer_auth::{Clock as _, Error, ErrorKind, TokenSource, TokenState};
 use crate::common::{Does, Issuer, Stopwatch, TestClock, assert_reconciles, ms, secs, settle, unavailable};
 
 #[tokio::test(start_paused = true)]
-async fn a_warm_up_takes_the_wait_from_the_first_request_and_costs_no_second_token_request() {
+async fn after_a_warm_up_the_first_request_does_not_wait() {
     let issuer = Issuer::new();
     let source = TokenSource::new(issuer.clone());
     let watch = Stopwatch::start();
@@ -25,7 +25,7 @@ async fn a_warm_up_takes_the_wait_from_the_first_request_and_costs_no_second_tok
 }
 
 #[tokio::test(start_paused = true)]
-async fn looking_at_a_source_never_starts_a_flight() {
+async fn reading_the_state_never_starts_a_fetch() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let look = || (source.peek().map(|token| token.generation()), source.status().is_ready(), source.stats().hits);
@@ -42,7 +42,7 @@ async fn looking_at_a_source_never_starts_a_flight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_readiness_probe_sees_every_state_as_it_is() {
+async fn a_readiness_probe_returns_every_state() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let seen = || {
@@ -54,7 +54,7 @@ async fn a_readiness_probe_sees_every_state_as_it_is() {
     };
     assert_eq!(seen(), (TokenState::Missing, None, None, None));
 
-    // A first failure, its pause, and the end of the pause.
+    // A first failure, its backoff, and the end of the backoff.
     issuer.then(Does::Fail(unavailable().with_retry_after(secs(60))));
     assert!(source.token().now_or_never().is_none());
     settle().await;
@@ -67,14 +67,14 @@ async fn a_readiness_probe_sees_every_state_as_it_is() {
     sleep(secs(40)).await;
     assert_eq!(seen(), (TokenState::Missing, None, Some(ErrorKind::Unavailable), None));
 
-    // A token, usable for 30 s less than its life, from the start of its flight.
+    // A token, usable for 30 s less than its lifetime, from the start of its fetch.
     source.token().await.unwrap();
     let usable = secs(1770) - ms(200);
     assert_eq!(seen(), (TokenState::Fresh, Some(usable), None, None));
     sleep(secs(1000)).await;
     assert_eq!(seen(), (TokenState::Stale, Some(usable - secs(1000)), None, None));
 
-    // An early renewal that fails.
+    // An early refresh that fails.
     issuer.then(Does::Fail(unavailable().with_retry_after(secs(300))));
     source.token().await.unwrap();
     settle().await;
@@ -84,7 +84,7 @@ async fn a_readiness_probe_sees_every_state_as_it_is() {
     let usable = usable - secs(1000) - ms(200);
     assert_eq!(seen(), (TokenState::Stale, Some(usable), Some(ErrorKind::Unavailable), Some(secs(300))));
 
-    // One that succeeds: it flies with the error of the last one still to be seen.
+    // One that succeeds. While it runs, the status still has the last error.
     sleep(secs(300)).await;
     source.token().await.unwrap();
     settle().await;
@@ -99,7 +99,7 @@ async fn a_readiness_probe_sees_every_state_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn past_max_wait_a_caller_is_let_go_and_the_flight_goes_on_and_lands() {
+async fn after_max_wait_a_caller_fails_and_the_fetch_continues() {
     let issuer = Issuer::new();
     issuer.latency(secs(5));
     let source = TokenSource::builder(issuer.clone()).max_wait(secs(1)).build();
@@ -107,8 +107,8 @@ async fn past_max_wait_a_caller_is_let_go_and_the_flight_goes_on_and_lands() {
     let error = source.token().await.unwrap_err();
     assert_eq!(watch.read(), secs(1));
     assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Timeout, true));
-    assert_eq!((issuer.requests(), issuer.in_air()), (1, 1));
-    // It is not the issuer's failure: no pause, and the next one waits for the same flight.
+    assert_eq!((issuer.requests(), issuer.in_flight()), (1, 1));
+    // It is not a failure of the issuer: no backoff, and the next caller joins the same fetch.
     sleep(ms(3_500)).await;
     assert_eq!(source.token().await.unwrap().generation(), 1);
     assert_eq!(watch.read(), secs(5));
@@ -117,7 +117,7 @@ async fn past_max_wait_a_caller_is_let_go_and_the_flight_goes_on_and_lands() {
     assert_eq!((stats.waits_failed, stats.waits_served), (1, 1));
 }
 
-// A wait is bounded as a whole, also where its flight is replaced on the way.
+// The limit applies to the whole wait, even if its fetch is replaced.
 #[tokio::test(start_paused = true)]
 async fn max_wait_bounds_the_whole_wait_across_rotations() {
     let issuer = Issuer::new();
@@ -159,23 +159,23 @@ async fn the_sums_hold_at_every_step_of_a_busy_minute() {
             _ => sleep(ms(rng.u64(1..100))).await,
         }
         settle().await;
-        // What was booked at this moment has begun: `settle` let it.
+        // Every fetch that the source has counted has started by now.
         assert_reconciles(&source);
-        assert!(issuer.in_air() <= 1);
+        assert!(issuer.in_flight() <= 1);
     }
     sleep(secs(20)).await;
     let stats = assert_reconciles(&source);
     assert_eq!((stats.waiting, stats.fetches_in_flight), (0, 0));
     for (what, count) in [
         ("hits", stats.hits),
-        ("turned away", stats.failed_fast),
+        ("failed fast", stats.failed_fast),
         ("served", stats.waits_served),
         ("failed", stats.waits_failed),
         ("abandoned", stats.waits_abandoned),
         ("succeeded", stats.fetches_succeeded),
-        ("failed flights", stats.fetches_failed),
+        ("fetches failed", stats.fetches_failed),
         ("stale", stats.fetches_stale),
-        ("refusals", stats.rejections),
+        ("rejections", stats.rejections),
     ] {
         assert!(count > 0, "no {what} in a busy minute: {stats:?}");
     }
@@ -194,7 +194,7 @@ async fn staggered_rejections_of_one_token_cost_one_token_request() {
     }
     let new = source.token().await.unwrap();
     assert_eq!((new.generation(), issuer.requests()), (2, 2));
-    // A refusal of the old one changes nothing now.
+    // A rejection of the old token changes nothing now.
     assert!(source.reject(&(), &old));
     assert_eq!(source.peek().unwrap().generation(), 2);
     sleep(secs(1)).await;

@@ -1,4 +1,4 @@
-//! Clocks that jump, stand still and go back.
+//! Clocks that jump, stop and go back.
 
 use futures::FutureExt as _;
 use tokio::time::sleep;
@@ -49,7 +49,7 @@ async fn a_clock_that_jumps_costs_one_token_request_and_no_failure() {
                 sleep(ms(10)).await;
             }
             assert!(issuer.requests() <= 2, "{name} {by:?}: {} token requests", issuer.requests());
-            // And the token from after the jump is renewed as any other.
+            // The token from after the jump is refreshed as usual.
             let before = issuer.requests();
             for _ in 0..180 {
                 client.clone().oneshot(get()).await.unwrap();
@@ -64,7 +64,7 @@ async fn a_clock_that_jumps_costs_one_token_request_and_no_failure() {
 
 // R33
 #[tokio::test(start_paused = true)]
-async fn clocks_that_jump_once_a_second_with_requests_going_on_make_no_storm() {
+async fn clocks_that_jump_once_a_second_cause_no_storm_of_token_requests() {
     for seed in 0..8 {
         let (issuer, clock) = (Issuer::new(), TestClock::new());
         let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
@@ -84,7 +84,7 @@ async fn clocks_that_jump_once_a_second_with_requests_going_on_make_no_storm() {
 
 // R33
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_while_the_flight_is_in_the_air_makes_no_token_that_is_born_expired() {
+async fn a_clock_that_jumps_during_the_fetch_does_not_make_the_new_token_expired() {
     for (name, jump) in JUMPS {
         let (issuer, clock) = (Issuer::new(), TestClock::new());
         let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
@@ -95,7 +95,7 @@ async fn a_clock_that_jumps_while_the_flight_is_in_the_air_makes_no_token_that_i
         jump(&clock, DAY);
         match caller.await.unwrap() {
             Ok(_) => {}
-            // The clock that never lies says that the flight took a day.
+            // By the monotonic clock the fetch took a day.
             Err(error) => {
                 assert!(clock.now().mono > before + DAY && error.is_transient(), "{name}: {error}");
                 sleep(error.retry_after().unwrap()).await;
@@ -112,17 +112,17 @@ async fn a_clock_that_jumps_while_the_flight_is_in_the_air_makes_no_token_that_i
 
 // R34
 #[tokio::test(start_paused = true)]
-async fn after_two_hours_of_suspend_no_stale_token_is_stamped_and_one_request_brings_a_new_one() {
+async fn after_two_hours_of_suspend_no_expired_token_is_stamped_and_one_fetch_returns_a_new_one() {
     let (issuer, clock, api) = (Issuer::new(), TestClock::new(), Api::new(0));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let client = layer(&source).layer(api.clone());
     client.clone().oneshot(get()).await.unwrap();
-    // The monotonic clock stands still meanwhile.
+    // The monotonic clock stops during the suspend.
     clock.wall_forward(secs(2 * 3600));
     assert!(source.peek().is_none());
     let callers = (0..50).map(|_| tokio::spawn(client.clone().oneshot(get())));
-    for answer in futures::future::join_all(callers.collect::<Vec<_>>()).await {
-        assert_eq!(answer.unwrap().unwrap().status(), 200);
+    for response in futures::future::join_all(callers.collect::<Vec<_>>()).await {
+        assert_eq!(response.unwrap().unwrap().status(), 200);
     }
     assert_eq!(issuer.requests(), 2);
     assert_eq!(api.seen().iter().filter(|stamp| *stamp == "Bearer first.1").count(), 1);
@@ -131,7 +131,7 @@ async fn after_two_hours_of_suspend_no_stale_token_is_stamped_and_one_request_br
 
 // R34
 #[tokio::test(start_paused = true)]
-async fn a_token_is_expired_as_soon_as_either_clock_says_so() {
+async fn a_token_expires_when_either_clock_reaches_its_end() {
     for jump in [TestClock::mono_forward as Jump, TestClock::wall_forward] {
         let (issuer, clock) = (Issuer::new(), TestClock::new());
         let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
@@ -144,7 +144,7 @@ async fn a_token_is_expired_as_soon_as_either_clock_says_so() {
     }
 }
 
-// R33: a monotonic clock that reads a little earlier on another core is no jump
+// R33: a monotonic clock that reads a little earlier on another core has not jumped
 #[tokio::test(start_paused = true)]
 async fn a_monotonic_clock_that_is_a_moment_behind_changes_nothing() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
@@ -157,7 +157,7 @@ async fn a_monotonic_clock_that_is_a_moment_behind_changes_nothing() {
 
 // R33
 #[tokio::test(start_paused = true)]
-async fn a_clock_set_back_in_a_pause_ends_the_pause() {
+async fn a_clock_set_back_in_a_backoff_ends_the_backoff() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
     issuer.then(Does::Fail(unavailable().with_retry_after(secs(60))));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();

@@ -1,7 +1,7 @@
 use super::*;
 
-/// Renewals that the bucket pays for at each moment: (ms since the start, was the token accepted, is it paid).
-fn renewals(table: &[(u64, bool, bool)]) {
+/// Takes from one budget: (ms since the start, was the token accepted, is there enough budget).
+fn refreshes(table: &[(u64, bool, bool)]) {
     let start = Now::for_tests().mono;
     let mut budget = Budget::full(start);
     for (at, accepted, paid) in table {
@@ -11,8 +11,8 @@ fn renewals(table: &[(u64, bool, bool)]) {
 
 // R23: rule 10
 #[test]
-fn six_renewals_at_once_then_one_every_ten_seconds() {
-    renewals(&[
+fn six_refreshes_at_once_then_one_every_ten_seconds() {
+    refreshes(&[
         (0, true, true),
         (0, true, true),
         (0, true, true),
@@ -29,8 +29,8 @@ fn six_renewals_at_once_then_one_every_ten_seconds() {
 
 // R23: rule 10
 #[test]
-fn the_rest_of_a_started_interval_counts_on() {
-    renewals(&[
+fn the_rest_of_an_interval_that_has_begun_counts() {
+    refreshes(&[
         (0, true, true),
         (0, true, true),
         (0, true, true),
@@ -48,8 +48,8 @@ fn the_rest_of_a_started_interval_counts_on() {
 
 // R16: rule 10
 #[test]
-fn a_token_refused_before_any_success_needs_a_full_bucket_and_empties_it() {
-    renewals(&[
+fn a_rejection_of_an_unaccepted_token_takes_a_full_budget() {
+    refreshes(&[
         (0, false, true),
         (0, false, false),
         (0, true, false),
@@ -57,14 +57,14 @@ fn a_token_refused_before_any_success_needs_a_full_bucket_and_empties_it() {
         (60_000, false, true),
         (60_000, true, false),
     ]);
-    renewals(&[(0, true, true), (1, false, false), (9_999, false, false), (10_000, false, true)]);
+    refreshes(&[(0, true, true), (1, false, false), (9_999, false, false), (10_000, false, true)]);
 }
 
 // R16: rule 10
 #[test]
-fn a_bucket_that_rested_holds_no_more_than_six() {
+fn after_a_long_time_the_budget_is_still_six() {
     let rested = 365 * 86_400_000;
-    renewals(&[
+    refreshes(&[
         (0, false, true),
         (rested, true, true),
         (rested, true, true),
@@ -80,7 +80,7 @@ fn a_bucket_that_rested_holds_no_more_than_six() {
 
 // R33: rule 10
 #[test]
-fn a_clock_set_back_neither_fills_the_bucket_nor_freezes_it() {
+fn a_clock_set_back_neither_fills_the_budget_nor_stops_its_refill() {
     for back in [DAY, YEAR] {
         let start = Now::for_tests().mono;
         let mut budget = Budget::full(start);
@@ -96,7 +96,7 @@ fn a_clock_set_back_neither_fills_the_bucket_nor_freezes_it() {
 
 // R31: rule 16
 #[test]
-fn a_bucket_is_full_again_one_minute_after_it_was_emptied() {
+fn an_empty_budget_is_full_after_one_minute() {
     let start = Now::for_tests().mono;
     let mut budget = Budget::full(start);
     assert!(budget.is_full(start));

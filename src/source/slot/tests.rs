@@ -1,5 +1,6 @@
-//! Plays on the pure slot, rule by rule. The expected numbers are written out from the rules by hand.
+//! Scenarios for the pure slot, rule by rule. The expected numbers are computed by hand from the rules.
 
+mod context;
 mod failure;
 mod handles;
 mod lifetime;
@@ -10,29 +11,29 @@ use super::*;
 const DAY: i64 = 86_400;
 const YEAR: i64 = 365 * 86_400;
 
-/// One slot, and what happens to it at which millisecond since the start, on both clocks.
+/// One slot, its clocks and its fetch. Times are milliseconds since the start, on both clocks.
 struct Play {
     slot: Slot<u64>,
     policy: RefreshPolicy,
     start: Now,
     now: Now,
-    departed: Now,
-    flights: u64,
+    fetch_started: Now,
+    fetches: u64,
     tokens: u64,
 }
 
-/// What a slot said to a request or to a refusal, with the generation, or the ms until the next try.
+/// What the slot returns for a request or for a rejection, with the generation, or the ms until the next try.
 #[derive(Clone, Debug, PartialEq)]
-enum Said {
+enum Action {
     Stamp(u64),
-    StampAndDepart(u64),
+    StampAndFetch(u64),
     Join,
-    Depart,
+    Fetch,
     Fail(u64),
-    Exhausted,
-    CoolingDown(u64),
+    BudgetExhausted,
+    Backoff(u64),
 }
-use Said::{CoolingDown, Depart, Exhausted, Fail, Join, Stamp, StampAndDepart};
+use Action::{Backoff, BudgetExhausted, Fail, Fetch, Join, Stamp, StampAndFetch};
 
 impl Play {
     fn new(draw: f64) -> Self {
@@ -42,17 +43,17 @@ impl Play {
             policy: RefreshPolicy::new(),
             start,
             now: start,
-            departed: start,
-            flights: 0,
+            fetch_started: start,
+            fetches: 0,
             tokens: 0,
         }
     }
 
-    /// A slot that asked for a token of `seconds` at 0 ms and has it at 0 ms.
+    /// A slot whose token lives `seconds`. Its fetch started and completed at 0 ms.
     fn with_token(draw: f64, seconds: u64) -> Self {
         let mut play = Self::new(draw);
-        assert_eq!(play.ask(), Depart);
-        assert_eq!(play.lands("first", seconds * 1_000), 1);
+        assert_eq!(play.request(), Fetch);
+        assert_eq!(play.completes("first", seconds * 1_000), 1);
         play
     }
 
@@ -72,7 +73,7 @@ impl Play {
         self
     }
 
-    /// Both clocks go on as they are, or jump by so many seconds.
+    /// Each clock jumps by so many seconds.
     fn jump(&mut self, mono: i64, wall: i64) -> &mut Self {
         let moved = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
         self.now.mono = if mono < 0 { self.now.mono - moved(mono) } else { self.now.mono + moved(mono) };
@@ -80,27 +81,27 @@ impl Play {
         self
     }
 
-    /// A request. A flight that the slot asks for departs.
-    fn ask(&mut self) -> Said {
+    /// A request. Starts a fetch if the slot returns that action.
+    fn request(&mut self) -> Action {
         let next = self.slot.request(self.now);
-        self.follow(next)
+        self.perform(next)
     }
 
-    fn refuse(&mut self, generation: u64, refusal: Rejection) -> Said {
-        match self.slot.refuse(generation, refusal, self.now) {
-            Verdict::Renew(next) => self.follow(next),
-            Verdict::Exhausted => Exhausted,
-            Verdict::CoolingDown(error) => CoolingDown(next_try(&error)),
+    fn reject(&mut self, generation: u64, rejection: Rejection) -> Action {
+        match self.slot.reject(generation, rejection, self.now) {
+            RejectionOutcome::Proceed(next) => self.perform(next),
+            RejectionOutcome::BudgetExhausted => BudgetExhausted,
+            RejectionOutcome::Backoff(error) => Backoff(next_try(&error)),
         }
     }
 
-    /// The flight that became stale.
+    /// Returns the fetch that became stale.
     fn forget(&mut self, credentials_changed: bool) -> Option<u64> {
         self.slot.forget(credentials_changed, self.now)
     }
 
-    fn is_stuck(&mut self, longest: Duration) -> Option<u64> {
-        self.slot.end_stuck_flight(longest, self.now)
+    fn take_stuck(&mut self, longest: Duration) -> Option<u64> {
+        self.slot.take_stuck_fetch(longest, self.now)
     }
 
     fn usable(&self) -> Option<u64> {
@@ -111,41 +112,41 @@ impl Play {
         self.slot.guards_issuer(self.now)
     }
 
-    fn follow(&mut self, next: Next) -> Said {
-        let said = match next {
-            Next::Stamp(token) => Stamp(token.generation()),
-            Next::StampAndDepart(token) => StampAndDepart(token.generation()),
-            Next::Join => Join,
-            Next::Depart => Depart,
-            Next::Fail(error) => Fail(next_try(&error)),
+    fn perform(&mut self, next: SlotAction) -> Action {
+        let action = match next {
+            SlotAction::Stamp(token) => Stamp(token.generation()),
+            SlotAction::StampAndFetch(token) => StampAndFetch(token.generation()),
+            SlotAction::Join => Join,
+            SlotAction::Fetch => Fetch,
+            SlotAction::Fail(error) => Fail(next_try(&error)),
         };
-        if matches!(said, Depart | StampAndDepart(_)) {
-            assert!(self.slot.flight().is_none(), "a second flight");
-            self.flights += 1;
-            self.departed = self.now;
-            self.slot.depart(self.flights, self.flights, self.now);
+        if matches!(action, Fetch | StampAndFetch(_)) {
+            assert!(self.slot.in_flight().is_none(), "a second fetch");
+            self.fetches += 1;
+            self.fetch_started = self.now;
+            self.slot.start_fetch(self.fetches, self.fetches, self.now);
         }
-        said
+        action
     }
 
     fn outcome(&mut self, result: Result<IssuedToken, Error>) -> Result<Token, Error> {
-        assert_eq!(self.slot.end_flight(self.flights), Some(self.flights), "no such flight");
+        assert_eq!(self.slot.take_fetch(self.fetches), Some(self.fetches), "no such fetch");
         self.tokens += 1;
-        self.slot.land(result, &self.policy, self.departed, self.now, self.tokens)
+        self.slot.complete(result, &self.policy, self.fetch_started, self.now, self.tokens)
     }
 
-    fn lands_late_or_not(&mut self, secret: &str, ms: u64) -> Result<Token, Error> {
+    fn completes_with(&mut self, secret: &str, ms: u64) -> Result<Token, Error> {
         self.outcome(Ok(IssuedToken::bearer(secret).unwrap().expires_in(Duration::from_millis(ms))))
     }
 
-    /// The flight brings a token. The generation that its waiters get.
-    fn lands(&mut self, secret: &str, ms: u64) -> u64 {
-        let token = self.lands_late_or_not(secret, ms).unwrap();
-        assert!(!token.is_late());
+    /// The fetch returns a token. Returns the generation that its waiters get.
+    fn completes(&mut self, secret: &str, ms: u64) -> u64 {
+        let token = self.completes_with(secret, ms).unwrap();
+        assert!(!token.is_for_waiters_only());
         token.generation()
     }
 
-    /// The flight fails. The ms until the next try, as its waiters are told.
+    /// The fetch fails. Returns the ms until the next try in the error of its waiters.
     fn fails(&mut self, error: Error) -> u64 {
         next_try(&self.outcome(Err(error)).unwrap_err())
     }

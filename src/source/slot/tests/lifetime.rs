@@ -4,8 +4,8 @@ use super::*;
 
 // R35, R38: rule 1
 #[test]
-fn a_token_is_stamped_renewed_in_its_window_and_waited_for_past_its_usable_end() {
-    // Lifetime in s, draw; the first ms of the window and of the end.
+fn a_token_is_stamped_until_usable_until_and_refreshed_in_its_window() {
+    // Lifetime in s, draw; the ms at which the window starts and of usable_until.
     let table = [
         (2, 0.0, 1_000, 1_500),
         (2, 1.0, 1_100, 1_500),
@@ -19,20 +19,20 @@ fn a_token_is_stamped_renewed_in_its_window_and_waited_for_past_its_usable_end()
     for (lifetime, draw, window, end) in table {
         let case = format!("{lifetime} s, draw {draw}");
         let mut play = Play::with_token(draw, lifetime);
-        assert_eq!(play.at(0).ask(), Stamp(1), "{case}");
-        assert_eq!(play.at(window - 1).ask(), Stamp(1), "{case}");
-        assert_eq!(play.at(window).ask(), StampAndDepart(1), "{case}");
-        assert_eq!(play.at(window).ask(), Stamp(1), "{case}");
-        assert_eq!(play.at(end - 1).ask(), Stamp(1), "{case}");
-        assert_eq!(play.at(end).ask(), Join, "{case}");
-        assert_eq!(play.lands("second", lifetime * 1_000), 2, "{case}");
-        assert_eq!(play.ask(), Stamp(2), "{case}");
+        assert_eq!(play.at(0).request(), Stamp(1), "{case}");
+        assert_eq!(play.at(window - 1).request(), Stamp(1), "{case}");
+        assert_eq!(play.at(window).request(), StampAndFetch(1), "{case}");
+        assert_eq!(play.at(window).request(), Stamp(1), "{case}");
+        assert_eq!(play.at(end - 1).request(), Stamp(1), "{case}");
+        assert_eq!(play.at(end).request(), Join, "{case}");
+        assert_eq!(play.completes("second", lifetime * 1_000), 2, "{case}");
+        assert_eq!(play.request(), Stamp(2), "{case}");
     }
 }
 
 // R40: rule 1
 #[test]
-fn a_token_without_a_window_is_stamped_to_its_end_and_no_further() {
+fn a_token_without_a_window_is_stamped_until_usable_until() {
     for (lifetime, at_expiry, end) in
         [(0, false, 1_000), (1, false, 1_000), (10, true, 7_500), (1_800, true, 1_770_000)]
     {
@@ -41,116 +41,116 @@ fn a_token_without_a_window_is_stamped_to_its_end_and_no_further() {
             if at_expiry {
                 play.policy = RefreshPolicy::new().at_expiry();
             }
-            assert_eq!(play.ask(), Depart);
-            assert_eq!(play.lands("first", lifetime * 1_000), 1);
-            assert_eq!(play.at(end - 1).ask(), Stamp(1), "{lifetime} s");
-            assert_eq!(play.at(end).ask(), Depart, "{lifetime} s");
-            assert_eq!(play.flights, 2);
+            assert_eq!(play.request(), Fetch);
+            assert_eq!(play.completes("first", lifetime * 1_000), 1);
+            assert_eq!(play.at(end - 1).request(), Stamp(1), "{lifetime} s");
+            assert_eq!(play.at(end).request(), Fetch, "{lifetime} s");
+            assert_eq!(play.fetches, 2);
         }
     }
 }
 
 // R33, R34: rule 2
 #[test]
-fn either_clock_ends_a_token_and_a_jump_costs_one_flight_at_most() {
-    // By how much each clock jumps, in s; what the next request comes to.
+fn a_token_expires_by_either_clock_and_a_jump_costs_one_fetch_at_most() {
+    // By how much each clock jumps, in s; the action for the next request.
     let table = [
         (0, 0, Stamp(1)),
-        (7_200, 7_200, Depart),
-        // Suspended for two hours: the monotonic clock stood still.
-        (0, 7_200, Depart),
-        (7_200, 0, Depart),
-        (DAY, 0, Depart),
-        (-DAY, 0, Depart),
-        (0, DAY, Depart),
+        (7_200, 7_200, Fetch),
+        // Suspended for two hours: the monotonic clock stopped.
+        (0, 7_200, Fetch),
+        (7_200, 0, Fetch),
+        (DAY, 0, Fetch),
+        (-DAY, 0, Fetch),
+        (0, DAY, Fetch),
         (0, -DAY, Stamp(1)),
-        (YEAR, 0, Depart),
-        (-YEAR, 0, Depart),
-        (0, YEAR, Depart),
+        (YEAR, 0, Fetch),
+        (-YEAR, 0, Fetch),
+        (0, YEAR, Fetch),
         (0, -YEAR, Stamp(1)),
-        (YEAR, -YEAR, Depart),
-        (-YEAR, YEAR, Depart),
-        (0, 950, StampAndDepart(1)),
-        (950, 0, StampAndDepart(1)),
-        // From 41 s on: a minute before the token was asked for, and more than that.
+        (YEAR, -YEAR, Fetch),
+        (-YEAR, YEAR, Fetch),
+        (0, 950, StampAndFetch(1)),
+        (950, 0, StampAndFetch(1)),
+        // From 41 s on: to a minute before the fetch, and to more than that.
         (-101, 0, Stamp(1)),
-        (-102, 0, Depart),
+        (-102, 0, Fetch),
     ];
-    for (mono, wall, said) in table {
+    for (mono, wall, action) in table {
         for draw in [0.0, 1.0] {
             let mut play = Play::with_token(draw, 1_800);
             let case = format!("mono {mono} s, wall {wall} s, draw {draw}");
-            assert_eq!(play.at(41_000).jump(mono, wall).ask(), said, "{case}");
-            if matches!(said, Depart | StampAndDepart(_)) {
-                assert_eq!(play.lands("second", 1_800_000), 2, "{case}");
+            assert_eq!(play.at(41_000).jump(mono, wall).request(), action, "{case}");
+            if matches!(action, Fetch | StampAndFetch(_)) {
+                assert_eq!(play.completes("second", 1_800_000), 2, "{case}");
             }
             for _ in 0..100 {
-                assert!(matches!(play.ask(), Stamp(_)), "{case}");
+                assert!(matches!(play.request(), Stamp(_)), "{case}");
             }
-            assert!(play.flights <= 2, "{case}: a storm");
+            assert!(play.fetches <= 2, "{case}: a storm");
         }
     }
 }
 
 // R33: rule 2
 #[test]
-fn a_jump_during_the_flight_leaves_the_token_its_whole_life() {
+fn a_jump_during_the_fetch_does_not_shorten_the_lifetime_of_the_token() {
     for (mono, wall) in [(0, DAY), (0, -DAY), (0, YEAR), (0, -YEAR), (-DAY, 0), (-YEAR, 0), (-YEAR, YEAR), (-DAY, -DAY)]
     {
         for draw in [0.0, 1.0] {
             let case = format!("mono {mono} s, wall {wall} s, draw {draw}");
             let mut play = Play::new(draw);
-            assert_eq!(play.at(0).ask(), Depart);
-            assert_eq!(play.at(200).jump(mono, wall).lands("first", 1_800_000), 1, "{case}");
-            assert_eq!(play.ask(), Stamp(1), "{case}");
-            assert_eq!(play.jump(899, 899).ask(), Stamp(1), "{case}");
-            assert!(matches!(play.jump(870, 870).ask(), StampAndDepart(1)), "{case}");
-            assert_eq!(play.jump(1, 1).ask(), Join, "{case}");
+            assert_eq!(play.at(0).request(), Fetch);
+            assert_eq!(play.at(200).jump(mono, wall).completes("first", 1_800_000), 1, "{case}");
+            assert_eq!(play.request(), Stamp(1), "{case}");
+            assert_eq!(play.jump(899, 899).request(), Stamp(1), "{case}");
+            assert!(matches!(play.jump(870, 870).request(), StampAndFetch(1)), "{case}");
+            assert_eq!(play.jump(1, 1).request(), Join, "{case}");
         }
     }
 }
 
 // R33, R39: rule 2
 #[test]
-fn a_monotonic_clock_that_leaps_over_the_flight_costs_a_retry_and_no_rebuild() {
+fn a_monotonic_clock_that_jumps_forward_during_the_fetch_costs_one_retry() {
     for leap in [DAY, YEAR] {
-        for (draw, pause) in [(0.0, 100), (1.0, 500)] {
+        for (draw, backoff) in [(0.0, 100), (1.0, 500)] {
             let mut play = Play::new(draw);
-            assert_eq!(play.ask(), Depart);
-            let error = play.at(200).jump(leap, 0).lands_late_or_not("first", 1_800_000).unwrap_err();
+            assert_eq!(play.request(), Fetch);
+            let error = play.at(200).jump(leap, 0).completes_with("first", 1_800_000).unwrap_err();
             assert!(error.is_transient());
-            assert_eq!(next_try(&error), pause);
-            play.now = play.now.after(Duration::from_millis(pause));
-            assert_eq!(play.ask(), Depart);
-            assert_eq!(play.lands("second", 1_800_000), 2);
-            assert_eq!(play.ask(), Stamp(2));
+            assert_eq!(next_try(&error), backoff);
+            play.now = play.now.after(Duration::from_millis(backoff));
+            assert_eq!(play.request(), Fetch);
+            assert_eq!(play.completes("second", 1_800_000), 2);
+            assert_eq!(play.request(), Stamp(2));
         }
     }
 }
 
 // R33, R42: rule 2
 #[test]
-fn pauses_run_on_the_monotonic_clock_alone() {
+fn backoffs_use_the_monotonic_clock_alone() {
     for wall in [DAY, -DAY, YEAR, -YEAR] {
         let mut play = Play::new(0.0);
-        assert_eq!(play.ask(), Depart);
+        assert_eq!(play.request(), Fetch);
         assert_eq!(play.fails(wrong_secret()), 2_500);
-        assert_eq!(play.jump(0, wall).ask(), Fail(2_500), "wall {wall} s");
-        assert_eq!(play.jump(2, 0).ask(), Fail(500), "wall {wall} s");
-        assert_eq!(play.jump(1, 0).ask(), Depart, "wall {wall} s");
+        assert_eq!(play.jump(0, wall).request(), Fail(2_500), "wall {wall} s");
+        assert_eq!(play.jump(2, 0).request(), Fail(500), "wall {wall} s");
+        assert_eq!(play.jump(1, 0).request(), Fetch, "wall {wall} s");
     }
     for mono in [DAY, -DAY, YEAR, -YEAR] {
         let mut play = Play::new(1.0);
-        assert_eq!(play.ask(), Depart);
+        assert_eq!(play.request(), Fetch);
         assert_eq!(play.fails(throttled(60)), 60_000);
-        assert_eq!(play.jump(mono, 0).ask(), Depart, "mono {mono} s");
+        assert_eq!(play.jump(mono, 0).request(), Fetch, "mono {mono} s");
     }
 }
 
 // R7, R40: rule 3
 #[test]
-fn a_token_that_lands_late_serves_its_waiters_and_one_that_lands_dead_fails() {
-    // Lifetime in s, ms of the flight; late or not, or dead.
+fn a_token_that_arrives_after_usable_until_serves_its_waiters_and_an_expired_one_fails() {
+    // Lifetime in s; duration of the fetch in ms; whether the token is for its waiters only, or None if it has expired.
     let table = [
         (10, 7_499, Some(false)),
         (10, 7_500, Some(true)),
@@ -164,23 +164,23 @@ fn a_token_that_lands_late_serves_its_waiters_and_one_that_lands_dead_fails() {
         (0, 999, Some(false)),
         (0, 1_000, None),
     ];
-    for (lifetime, flight, late) in table {
-        for (draw, pause) in [(0.0, 100), (1.0, 500)] {
-            let case = format!("{lifetime} s after {flight} ms, draw {draw}");
+    for (lifetime, took, for_waiters_only) in table {
+        for (draw, backoff) in [(0.0, 100), (1.0, 500)] {
+            let case = format!("{lifetime} s after {took} ms, draw {draw}");
             let mut play = Play::new(draw);
-            assert_eq!(play.ask(), Depart);
-            let landed = play.at(flight).lands_late_or_not("first", lifetime * 1_000);
-            assert_eq!(landed.as_ref().ok().map(Token::is_late), late, "{case}");
-            let next = play.ask();
-            match late {
+            assert_eq!(play.request(), Fetch);
+            let result = play.at(took).completes_with("first", lifetime * 1_000);
+            assert_eq!(result.as_ref().ok().map(Token::is_for_waiters_only), for_waiters_only, "{case}");
+            let next = play.request();
+            match for_waiters_only {
                 Some(false) if lifetime < 2 => assert_eq!(next, Stamp(1), "{case}"),
-                Some(false) => assert_eq!(next, StampAndDepart(1), "{case}"),
-                // No one else gets it, and it is no failure.
-                Some(true) => assert_eq!(next, Depart, "{case}"),
+                Some(false) => assert_eq!(next, StampAndFetch(1), "{case}"),
+                // Only its waiters get it, and it is not a failure.
+                Some(true) => assert_eq!(next, Fetch, "{case}"),
                 None => {
-                    let error = landed.unwrap_err();
+                    let error = result.unwrap_err();
                     assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Unavailable, true), "{case}");
-                    assert_eq!(next, Fail(pause), "{case}");
+                    assert_eq!(next, Fail(backoff), "{case}");
                 }
             }
         }
@@ -189,26 +189,26 @@ fn a_token_that_lands_late_serves_its_waiters_and_one_that_lands_dead_fails() {
 
 // R38: rules 3 and 5
 #[test]
-fn a_late_or_dead_token_does_not_replace_one_that_works() {
-    // The second token lives 10 s and is in the air for so many ms.
-    for (flight, fails) in [(7_500, false), (9_999, false), (10_000, true)] {
+fn a_late_or_expired_token_does_not_replace_a_usable_one() {
+    // The second token lives 10 s, and its fetch takes so many ms.
+    for (took, fails) in [(7_500, false), (9_999, false), (10_000, true)] {
         let mut play = Play::with_token(0.0, 1_800);
-        assert_eq!(play.at(900_000).ask(), StampAndDepart(1));
-        let landed = play.at(900_000 + flight).lands_late_or_not("second", 10_000);
-        assert_eq!(landed.is_err(), fails, "{flight} ms");
-        if let Ok(token) = landed {
-            assert_eq!((token.generation(), token.is_late()), (1, false), "{flight} ms");
+        assert_eq!(play.at(900_000).request(), StampAndFetch(1));
+        let result = play.at(900_000 + took).completes_with("second", 10_000);
+        assert_eq!(result.is_err(), fails, "{took} ms");
+        if let Ok(token) = result {
+            assert_eq!((token.generation(), token.is_for_waiters_only()), (1, false), "{took} ms");
         }
-        assert_eq!(play.ask(), Stamp(1), "{flight} ms");
-        assert_eq!(play.at(1_769_999).ask(), StampAndDepart(1), "{flight} ms");
+        assert_eq!(play.request(), Stamp(1), "{took} ms");
+        assert_eq!(play.at(1_769_999).request(), StampAndFetch(1), "{took} ms");
     }
 }
 
 // R36, R52: rules 4 and 17
 #[test]
-fn an_issuer_that_repeats_its_token_is_asked_a_handful_of_times() {
-    // Lifetime in s, draw; the ms at which a request that comes every 5 ms sets off a flight. Each halves what is left
-    // of the usable life, but waits 10 s at least.
+fn an_issuer_that_returns_the_same_token_again_gets_a_handful_of_token_requests() {
+    // Lifetime in s, draw; the ms at which a request starts a fetch, with a request every 5 ms. Each backoff is half of the
+    // rest of the usable time, and at least 10 s.
     let table: [(u64, f64, &[u64]); 4] = [
         (300, 0.0, &[150_000, 210_000, 240_000, 255_000, 265_000]),
         (300, 1.0, &[165_000, 217_500, 243_750, 256_875, 266_875]),
@@ -217,27 +217,27 @@ fn an_issuer_that_repeats_its_token_is_asked_a_handful_of_times() {
     ];
     for (lifetime, draw, expected) in table {
         let mut play = Play::with_token(draw, lifetime);
-        let mut flights = Vec::new();
+        let mut fetches = Vec::new();
         for at in (0..lifetime * 1_000 - 30_000).step_by(5) {
-            match play.at(at).ask() {
+            match play.at(at).request() {
                 Stamp(1) => {}
-                StampAndDepart(1) => {
-                    flights.push(at);
-                    assert_eq!(play.lands("first", lifetime * 1_000), 1, "generation and end stay");
+                StampAndFetch(1) => {
+                    fetches.push(at);
+                    assert_eq!(play.completes("first", lifetime * 1_000), 1, "generation and expiry stay");
                 }
-                said => panic!("{said:?} at {at} ms"),
+                action => panic!("{action:?} at {at} ms"),
             }
         }
-        assert_eq!(flights, expected, "{lifetime} s, draw {draw}");
-        assert_eq!(play.at(lifetime * 1_000 - 30_000).ask(), Depart, "the end stays");
+        assert_eq!(fetches, expected, "{lifetime} s, draw {draw}");
+        assert_eq!(play.at(lifetime * 1_000 - 30_000).request(), Fetch, "usable_until stays");
     }
 }
 
 // R36: rule 4
 #[test]
-fn a_shorter_token_is_adopted_unless_it_is_hardly_usable() {
-    // Ms at which another token lands beside one that is usable until 1 770 000; ms that it lives, of which a quarter
-    // is its margin; the ms of the next try where it is not adopted.
+fn a_shorter_token_replaces_the_current_one_unless_it_is_hardly_usable() {
+    // Ms at which another token arrives, beside one that is usable until 1 770 000; its lifetime in ms, of which a quarter
+    // is its margin; the ms of the next try if it does not replace the current one.
     let table = [
         (1_000_000, 60_000, None),
         (1_000_000, 13_336, None),
@@ -252,12 +252,12 @@ fn a_shorter_token_is_adopted_unless_it_is_hardly_usable() {
         for draw in [0.0, 1.0] {
             let case = format!("a token of {lives} ms at {at} ms, draw {draw}");
             let mut play = Play::with_token(draw, 1_800);
-            assert_eq!(play.at(at).ask(), StampAndDepart(1), "{case}");
-            assert_eq!(play.lands("second", lives), if next.is_some() { 1 } else { 2 }, "{case}");
+            assert_eq!(play.at(at).request(), StampAndFetch(1), "{case}");
+            assert_eq!(play.completes("second", lives), if next.is_some() { 1 } else { 2 }, "{case}");
             if let Some(next) = next {
-                assert_eq!(play.at(next - 1).ask(), Stamp(1), "{case}");
-                let expected = if next < 1_770_000 { StampAndDepart(1) } else { Depart };
-                assert_eq!(play.at(next).ask(), expected, "{case}");
+                assert_eq!(play.at(next - 1).request(), Stamp(1), "{case}");
+                let expected = if next < 1_770_000 { StampAndFetch(1) } else { Fetch };
+                assert_eq!(play.at(next).request(), expected, "{case}");
             }
         }
     }
@@ -265,12 +265,12 @@ fn a_shorter_token_is_adopted_unless_it_is_hardly_usable() {
 
 // R36: rule 4
 #[test]
-fn a_token_that_replaces_a_repeated_one_ends_the_early_pause() {
+fn a_new_token_ends_the_backoff_after_an_early_refresh() {
     let mut play = Play::with_token(0.0, 1_800);
-    assert_eq!(play.at(900_000).ask(), StampAndDepart(1));
-    assert_eq!(play.lands("first", 1_800_000), 1);
-    assert_eq!(play.at(1_335_000).ask(), StampAndDepart(1));
-    assert_eq!(play.lands("second", 300_000), 3);
-    assert_eq!(play.at(1_484_999).ask(), Stamp(3));
-    assert_eq!(play.at(1_485_000).ask(), StampAndDepart(3));
+    assert_eq!(play.at(900_000).request(), StampAndFetch(1));
+    assert_eq!(play.completes("first", 1_800_000), 1);
+    assert_eq!(play.at(1_335_000).request(), StampAndFetch(1));
+    assert_eq!(play.completes("second", 300_000), 3);
+    assert_eq!(play.at(1_484_999).request(), Stamp(3));
+    assert_eq!(play.at(1_485_000).request(), StampAndFetch(3));
 }

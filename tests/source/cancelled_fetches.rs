@@ -1,4 +1,4 @@
-//! Flights that are lost with their runtimes, one after the other, and runtimes that no flight can be made in.
+//! Fetches that are cancelled with their runtimes, one after the other, and runtimes in which no fetch can start.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -15,18 +15,18 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Asks for a token in a runtime that ends at once, with the flight that it may have begun.
-fn one_job_one_runtime(source: &TokenSource<Issuer>) -> Option<Result<(), Error>> {
+/// Calls `token` in a runtime that ends at once, with the fetch that the call may have started.
+fn one_call_one_runtime(source: &TokenSource<Issuer>) -> Option<Result<(), Error>> {
     runtime().block_on(async {
-        let asked = source.token().now_or_never();
+        let result = source.token().now_or_never();
         settle().await;
-        asked.map(|result| result.map(drop))
+        result.map(|result| result.map(drop))
     })
 }
 
-// R2, R42: a loss in the refresh window is followed by a pause.
+// R2, R42: a cancelled fetch in the refresh window causes a backoff.
 #[test]
-fn short_runtimes_in_the_refresh_window_do_not_knock_the_issuer_over() {
+fn short_runtimes_in_the_refresh_window_do_not_overload_the_issuer() {
     let (issuer, clock) = (Issuer::new(), outside());
     issuer.lifetime(secs(20));
     issuer.latency(ms(0));
@@ -35,22 +35,22 @@ fn short_runtimes_in_the_refresh_window_do_not_knock_the_issuer_over() {
     issuer.does(Does::Hang);
     forward(&clock, secs(12));
     for _ in 0..100 {
-        one_job_one_runtime(&source).expect("a usable token is stamped").unwrap();
+        one_call_one_runtime(&source).expect("a usable token is stamped").unwrap();
         forward(&clock, ms(10));
     }
     assert!(issuer.requests() <= 3, "{} token requests in a second", issuer.requests());
     assert_reconciles(&source);
 }
 
-// R2, R39, R42: without a token the first loss keeps nobody waiting, and the next ones do.
+// R2, R39, R42: without a token the first cancelled fetch causes no backoff, and the next ones do.
 #[test]
-fn cold_and_impatient_short_runtimes_do_not_knock_the_issuer_over() {
+fn short_runtimes_without_a_token_do_not_overload_the_issuer() {
     let (issuer, clock) = (Issuer::new(), outside());
     issuer.does(Does::Hang);
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let mut failed_fast = 0;
     for _ in 0..100 {
-        if let Some(result) = one_job_one_runtime(&source) {
+        if let Some(result) = one_call_one_runtime(&source) {
             let error = result.unwrap_err();
             assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Unavailable, true), "{error}");
             assert!(error.retry_after().is_some() && error.hint().is_some(), "{error}");
@@ -67,9 +67,9 @@ fn cold_and_impatient_short_runtimes_do_not_knock_the_issuer_over() {
     runtime().block_on(source.token()).unwrap();
 }
 
-// R2: a runtime that is driven a moment at a time, every 20 s, gets its answer at the next of them.
+// R2: a runtime that is polled for a moment every 20 s gets the response at its next turn.
 #[test]
-fn a_runtime_that_is_driven_now_and_then_renews_once() {
+fn a_runtime_that_is_polled_now_and_then_refreshes_once() {
     let (issuer, clock) = (Issuer::new(), outside());
     issuer.lifetime(secs(3600));
     issuer.latency(ms(0));
@@ -81,18 +81,18 @@ fn a_runtime_that_is_driven_now_and_then_renews_once() {
     for _ in 0..40 {
         kept.block_on(async {
             source.token().await.unwrap();
-            // Long enough for the flight to ask, too short for its answer.
+            // Long enough to send the token request, too short for its response.
             tokio::task::yield_now().await;
         });
         forward(&clock, secs(20));
     }
-    assert!(issuer.requests() <= 3, "{} token requests in one life of a token", issuer.requests());
+    assert!(issuer.requests() <= 3, "{} token requests in one lifetime", issuer.requests());
     assert_reconciles(&source);
 }
 
 // R9
 #[test]
-fn a_wait_outside_of_tokio_is_refused_and_not_endless() {
+fn a_wait_outside_of_tokio_fails_at_once() {
     let issuer = Issuer::new();
     let source = TokenSource::new(issuer.clone());
     let idle = runtime();
@@ -100,20 +100,20 @@ fn a_wait_outside_of_tokio_is_refused_and_not_endless() {
         assert!(source.token().now_or_never().is_none());
         settle().await;
     });
-    let error = source.token().now_or_never().expect("no answer at once").unwrap_err();
+    let error = source.token().now_or_never().expect("a wait outside of tokio").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
     assert_reconciles(&source);
 }
 
 // R9, R39
 #[test]
-fn the_end_of_other_runtimes_is_not_blamed_on_the_one_that_waits() {
+fn a_waiter_does_not_fail_because_other_runtimes_end() {
     let (issuer, clock) = (Issuer::new(), outside());
     issuer.does(Does::Hang);
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let here = runtime();
     let begin = || {
-        // Past the pause that follows a loss.
+        // After the backoff that follows a cancelled fetch.
         forward(&clock, secs(31));
         let other = runtime();
         other.block_on(async {
@@ -136,17 +136,17 @@ fn the_end_of_other_runtimes_is_not_blamed_on_the_one_that_waits() {
     assert_reconciles(&source);
 }
 
-// R9: what a future does when it is dropped at its deadline is caught as well.
+// R9: a panic in the destructor of a future that timed out is caught too.
 #[tokio::test(start_paused = true)]
-async fn a_fetch_that_panics_when_it_is_dropped_is_a_failure_like_any_other() {
+async fn a_fetch_that_panics_when_it_is_dropped_fails_with_panicked() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
             assert!(std::thread::panicking(), "dropped");
         }
     }
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
     let source = TokenSource::builder(from_fn(move || {
         count.fetch_add(1, Ordering::SeqCst);
         async {
@@ -157,26 +157,26 @@ async fn a_fetch_that_panics_when_it_is_dropped_is_a_failure_like_any_other() {
     .fetch_timeout(secs(1))
     .build();
     let error = source.token().await.unwrap_err();
-    assert_eq!((error.kind(), asked.load(Ordering::SeqCst)), (ErrorKind::Panicked, 1));
+    assert_eq!((error.kind(), calls.load(Ordering::SeqCst)), (ErrorKind::Panicked, 1));
 }
 
-/// Rotates whenever it fetches: it has seen its secret change.
+/// Rotates in every fetch, as if its secret had just changed.
 struct Rotates {
     source: OnceLock<TokenSource<Arc<Self>>>,
-    asked: Mutex<u32>,
+    calls: Mutex<u32>,
 }
 
 impl TokenProvider for Rotates {
     type Key = ();
 
     async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
-        let asked = {
-            let mut asked = self.asked.lock().unwrap();
-            *asked += 1;
-            *asked
+        let calls = {
+            let mut calls = self.calls.lock().unwrap();
+            *calls += 1;
+            *calls
         };
-        // Bounded, so that a source that does chase itself fails the test instead of never ending it.
-        if let Some(source) = self.source.get().filter(|_| asked < 10) {
+        // Bounded, so that an endless series of fetches fails the test.
+        if let Some(source) = self.source.get().filter(|_| calls < 10) {
             source.rotate();
         }
         tokio::time::sleep(ms(10)).await;
@@ -186,17 +186,17 @@ impl TokenProvider for Rotates {
 
 // R50
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_rotates_while_it_fetches_does_not_chase_itself() {
-    let provider = Arc::new(Rotates { source: OnceLock::new(), asked: Mutex::new(0) });
+async fn a_provider_that_rotates_in_its_own_fetch_causes_no_second_fetch() {
+    let provider = Arc::new(Rotates { source: OnceLock::new(), calls: Mutex::new(0) });
     let source = TokenSource::new(Arc::clone(&provider));
     assert!(provider.source.set(source.clone()).is_ok());
     source.token().await.unwrap();
-    assert_eq!(*provider.asked.lock().unwrap(), 1);
+    assert_eq!(*provider.calls.lock().unwrap(), 1);
 }
 
-// R22, R38: where no renewal can begin, a refusal takes no token away.
+// R22, R38: if no fetch can start, a rejection removes no token.
 #[test]
-fn a_refusal_outside_of_tokio_leaves_the_token() {
+fn a_rejection_outside_of_tokio_keeps_the_token() {
     let issuer = Issuer::new();
     issuer.latency(ms(0));
     let source = TokenSource::new(issuer.clone());
@@ -204,7 +204,7 @@ fn a_refusal_outside_of_tokio_leaves_the_token() {
     source.accept(&token);
     assert!(!source.reject(&(), &token));
     assert_eq!(block_on(source.token()).unwrap().generation(), token.generation());
-    // Inside of a runtime the refusal counts.
+    // Inside a runtime the rejection counts.
     runtime().block_on(async {
         assert!(source.reject(&(), &token));
         assert_ne!(source.token().await.unwrap().generation(), token.generation());

@@ -1,4 +1,4 @@
-//! Token requests, seen from outside.
+//! Events and metrics of token requests.
 
 use std::time::Duration;
 
@@ -16,20 +16,20 @@ use crate::virtual_time::Paused;
 use crate::{equal_to_stats, eventually};
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_announced_with_its_lifetime_and_how_long_it_took() {
+async fn a_new_token_is_one_event_with_its_lifetime_and_duration() {
     let watch = Watch::start();
     let issuer = Issuer::default();
     let source = issuer.builder().build();
     source.token_for(&ANN).await.unwrap();
     assert_eq!(
         watch.lines(),
-        ["INFO token_minted environment=staging expires_in_seconds=1798 generation=1 \
-          key=FromExtension(User(\"ann\")) took_seconds=2 usable_seconds=1768"]
+        ["INFO token_minted expires_in_seconds=1798 generation=1 \
+          key=FromExtension(User(\"ann\")) provider=staging took_seconds=2 usable_seconds=1768"]
     );
-    let labels = [("environment", "staging"), ("outcome", "minted"), ("error", "none")];
+    let labels = [("provider", "staging"), ("outcome", "minted"), ("error", "none")];
     assert_eq!(watch.count("token_requests_total", &labels), 1);
     assert_eq!(watch.values("token_request_duration_seconds", &labels[..2]), [2.0]);
-    assert_eq!(watch.count("waits_total", &[("environment", "staging"), ("outcome", "served")]), 1);
+    assert_eq!(watch.count("waits_total", &[("provider", "staging"), ("outcome", "served")]), 1);
     assert_eq!(watch.values("wait_duration_seconds", &[("outcome", "served")]), [2.0]);
     equal_to_stats(&watch, &source.stats());
 
@@ -43,7 +43,7 @@ async fn a_token_is_announced_with_its_lifetime_and_how_long_it_took() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_there_is_one_identity_no_event_has_a_key() {
+async fn with_one_identity_no_event_has_a_key() {
     let watch = Watch::start();
     let (provider, _) = crate::issuer::issuer(|n| async move { token(n) });
     TokenSource::builder(provider).clock(Paused::start()).build().token().await.unwrap();
@@ -53,9 +53,9 @@ async fn where_there_is_one_identity_no_event_has_a_key() {
     assert_eq!(span.field("key"), None);
 }
 
-// R12: whoever sets a flight off, its span is nobody's child, even where its task is polled inside of a caller's span.
+// R12: the span of a fetch has no parent, even if its task is polled inside a caller's span.
 #[test]
-fn a_flight_is_in_no_callers_span() {
+fn the_span_of_a_fetch_has_no_parent() {
     let watch = Watch::start();
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let issuer = Issuer::default();
@@ -70,15 +70,15 @@ fn a_flight_is_in_no_callers_span() {
         });
     });
     let spans = watch.spans();
-    assert_eq!(spans.len(), issuer.asked());
+    assert_eq!(spans.len(), issuer.requests());
     assert_eq!(spans.len(), 2);
     for (span, (outcome, generation)) in spans.iter().zip([("minted", Some("1")), ("failed", None)]) {
         assert_eq!((span.name.as_str(), &span.inside), ("token_request", &None));
         assert_eq!((span.field("outcome"), span.field("generation")), (Some(outcome), generation));
-        assert_eq!(span.field("environment"), Some("staging"));
+        assert_eq!(span.field("provider"), Some("staging"));
     }
     assert_eq!(spans[1].field("key"), Some("FromExtension(User(\"bob\"))"));
-    // What the provider says while it fetches is in the span as well.
+    // The provider's own events are in the span too.
     let all = watch.all();
     let inside = |target: &'static str| all.iter().filter(move |seen| !seen.span && seen.target == target);
     assert_eq!(inside("provider").count(), 2);
@@ -88,7 +88,7 @@ fn a_flight_is_in_no_callers_span() {
     }
 }
 
-// R9: the storm of an issuer that is down is one line, whoever waits and whoever is turned away.
+// R9: an issuer that is down causes one line, for any number of waiters and of requests that fail fast.
 #[tokio::test(start_paused = true)]
 async fn a_failing_issuer_is_one_line_per_token_request_and_not_one_per_caller() {
     let watch = Watch::start();
@@ -106,28 +106,28 @@ async fn a_failing_issuer_is_one_line_per_token_request_and_not_one_per_caller()
     let waiting = join_all((0..1000).map(|_| source.token_for(&ANN))).await;
     let failed_fast = join_all((0..1000).map(|_| source.token_for(&ANN))).await;
     assert!(waiting.iter().chain(&failed_fast).all(Result::is_err));
-    assert_eq!(issuer.asked(), 1);
+    assert_eq!(issuer.requests(), 1);
 
     let [failed] = &watch.events()[..] else { panic!("{:?}", watch.lines()) };
     let retry = waiting[0].as_ref().unwrap_err().retry_after().unwrap().as_secs_f64();
     assert!((20.0..=22.0).contains(&retry), "{retry}");
     let expected = format!(
-        "WARN token_request_failed code=try_later environment=staging error=the issuer is down (HTTP 503, try_later): wait \
-         key=FromExtension(User(\"ann\")) kind=unavailable retry_seconds={retry} status=503 took_seconds=2 \
+        "WARN token_request_failed code=try_later error=the issuer is down (HTTP 503, try_later): wait \
+         key=FromExtension(User(\"ann\")) kind=unavailable provider=staging retry_seconds={retry} status=503 took_seconds=2 \
          transient=true usable_seconds=0"
     );
     assert_eq!(failed.line(), expected);
-    let labels = [("environment", "staging"), ("outcome", "failed"), ("error", "unavailable")];
+    let labels = [("provider", "staging"), ("outcome", "failed"), ("error", "unavailable")];
     assert_eq!(watch.count("token_requests_total", &labels), 1);
     assert_eq!(watch.count("waits_total", &[("outcome", "failed")]), 1000);
     assert_eq!(watch.values("wait_duration_seconds", &[("outcome", "failed")]), vec![2.0; 1000]);
-    assert_eq!(watch.count("turned_away_total", &[("environment", "staging"), ("error", "unavailable")]), 1000);
+    assert_eq!(watch.count("failed_fast_total", &[("provider", "staging"), ("error", "unavailable")]), 1000);
     equal_to_stats(&watch, &source.stats());
 }
 
-// R38: the line says that a token is in hand, how old it is, and how long it is good for.
+// R38: the event has the generation, the age and the usable time of the cached token.
 #[tokio::test(start_paused = true)]
-async fn a_failed_refresh_says_what_is_left_of_the_token_in_hand() {
+async fn a_failed_refresh_reports_the_rest_of_the_cached_token() {
     let watch = Watch::start();
     let issuer = Issuer::default();
     let clock = Paused::start();
@@ -136,7 +136,7 @@ async fn a_failed_refresh_says_what_is_left_of_the_token_in_hand() {
     clock.go_to(LATENCY + Duration::from_secs(1400)).await;
     issuer.next(|| Err(Error::permanent("wrong").with_kind(ErrorKind::InvalidCredentials)));
     source.token_for(&ANN).await.unwrap();
-    eventually("the refresh has begun", || issuer.asked() == 2).await;
+    eventually("the refresh has started", || issuer.requests() == 2).await;
     sleep(LATENCY).await;
     eventually("the refresh has failed", || source.stats().fetches_failed == 1).await;
     let [failed] = &watch.named("token_request_failed")[..] else { panic!("{:?}", watch.lines()) };
@@ -148,7 +148,7 @@ async fn a_failed_refresh_says_what_is_left_of_the_token_in_hand() {
 
 // R36
 #[tokio::test(start_paused = true)]
-async fn a_token_that_comes_again_is_no_new_one() {
+async fn the_same_token_again_is_not_reported_as_new() {
     let watch = Watch::start();
     let issuer = Issuer::default();
     let source = issuer.builder().build();
@@ -159,7 +159,7 @@ async fn a_token_that_comes_again_is_no_new_one() {
     sleep(2 * LATENCY).await;
     assert_eq!(
         watch.named("token_kept").iter().map(crate::observed::Seen::line).collect::<Vec<_>>(),
-        ["INFO token_kept environment=staging generation=1 key=FromExtension(User(\"ann\")) took_seconds=2 \
+        ["INFO token_kept generation=1 key=FromExtension(User(\"ann\")) provider=staging took_seconds=2 \
           usable_seconds=366"]
     );
     assert_eq!(watch.named("token_minted").len(), 1);
@@ -169,7 +169,7 @@ async fn a_token_that_comes_again_is_no_new_one() {
 }
 
 #[test]
-fn a_flight_that_ends_with_its_runtime_is_told() {
+fn a_fetch_that_is_cancelled_with_its_runtime_is_reported() {
     let watch = Watch::start();
     let runtime = || Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let first = runtime();
@@ -182,40 +182,40 @@ fn a_flight_that_ends_with_its_runtime_is_told() {
     drop(first);
     assert_eq!(
         watch.lines(),
-        ["WARN token_request_lost environment=staging key=FromExtension(User(\"ann\")) reason=runtime_ended"]
+        ["WARN token_request_cancelled key=FromExtension(User(\"ann\")) provider=staging reason=runtime_ended"]
     );
-    assert_eq!(watch.count("token_requests_total", &[("outcome", "lost"), ("error", "none")]), 1);
+    assert_eq!(watch.count("token_requests_total", &[("outcome", "cancelled"), ("error", "none")]), 1);
     assert_eq!(watch.count("waits_total", &[("outcome", "abandoned")]), 1);
     assert_eq!(watch.values("wait_duration_seconds", &[("outcome", "abandoned")]), [1.0]);
     equal_to_stats(&watch, &source.stats());
 }
 
-/// A runtime that exists and is not driven, on a clock of its own.
+/// A runtime that nothing polls, and a clock that the test moves.
 #[test]
-fn a_flight_whose_runtime_stands_still_is_told() {
+fn a_fetch_in_an_idle_runtime_is_reported_as_cancelled() {
     let watch = Watch::start();
     let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
     let (stuck, other) = (runtime(), runtime());
     let clock = crate::StoppedClock::new();
-    let (provider, asked) = crate::issuer::issuer(|n| async move { token(n) });
+    let (provider, requests) = crate::issuer::issuer(|n| async move { token(n) });
     let source = TokenSource::builder(provider).clock(clock.clone()).build();
     stuck.block_on(async {
-        // Begins the flight, and never lets its task run.
+        // Starts the fetch. Its task never runs.
         assert!(futures::poll!(Box::pin(source.token())).is_pending());
     });
     clock.advance(Duration::from_secs(60));
     other.block_on(source.token()).unwrap();
-    assert_eq!(asked.count(), 1);
-    let [lost] = &watch.named("token_request_lost")[..] else { panic!("{:?}", watch.lines()) };
-    assert_eq!(lost.field("reason"), Some("runtime_stuck"));
+    assert_eq!(requests.count(), 1);
+    let [cancelled] = &watch.named("token_request_cancelled")[..] else { panic!("{:?}", watch.lines()) };
+    assert_eq!(cancelled.field("reason"), Some("runtime_stuck"));
     drop(stuck);
-    assert_eq!(watch.count("token_requests_total", &[("outcome", "lost")]), 1);
+    assert_eq!(watch.count("token_requests_total", &[("outcome", "cancelled")]), 1);
     equal_to_stats(&watch, &source.stats());
 }
 
 // R46
 #[tokio::test(start_paused = true)]
-async fn a_day_without_requests_is_a_day_without_a_line() {
+async fn a_day_without_requests_causes_no_event() {
     let watch = Watch::start();
     let issuer = Issuer::default();
     let source = issuer.builder().build();
@@ -225,13 +225,13 @@ async fn a_day_without_requests_is_a_day_without_a_line() {
         sleep(Duration::from_secs(60)).await;
     }
     assert_eq!(watch.text(), before);
-    assert_eq!(issuer.asked(), 1);
+    assert_eq!(issuer.requests(), 1);
     source.token_for(&ANN).await.unwrap();
     assert_eq!(watch.named("token_minted").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_is_told_without_its_message() {
+async fn a_panic_is_reported_without_its_message() {
     let watch = Watch::start();
     let issuer = Issuer::default();
     let source = issuer.builder().build();

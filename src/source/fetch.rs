@@ -1,0 +1,157 @@
+//! The task that runs one fetch. No caller can stop or delay it.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::thread::panicking;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+use super::cache::Cache;
+use super::entry::Entry;
+use super::in_flight::{FetchHandle, FetchOutcome, fetching};
+use crate::clock::Now;
+use crate::error::{Error, ErrorKind};
+use crate::provider::{FetchContext, TokenProvider};
+use crate::rt;
+use crate::telemetry::{Event, KeyField, Span};
+use crate::token::IssuedToken;
+
+/// The task's side of a fetch. If it is dropped before the fetch completes, the fetch is cancelled.
+pub(super) struct Fetch<P: TokenProvider> {
+    id: u64,
+    provider: Arc<P>,
+    key: Arc<P::Key>,
+    context: FetchContext,
+    entry_address: usize,
+    // Weak, so that a fetch does not keep a cache alive that nothing else uses.
+    cache: Weak<Cache<P>>,
+    entry: Weak<Entry<P::Key>>,
+    cancelled: oneshot::Receiver<()>,
+}
+
+impl<P: TokenProvider> Fetch<P> {
+    /// Prepares a fetch and the handle for its slot. The caller starts it after it has released the slot's lock.
+    pub(super) fn new(
+        cache: &Arc<Cache<P>>,
+        entry: &Arc<Entry<P::Key>>,
+        id: u64,
+        context: FetchContext,
+    ) -> (Self, FetchHandle) {
+        let (handle, cancelled) = FetchHandle::new(cache.rotation());
+        let fetch = Self {
+            id,
+            provider: Arc::clone(&cache.provider),
+            key: Arc::clone(&entry.key),
+            context,
+            entry_address: Arc::as_ptr(entry).addr(),
+            cache: Arc::downgrade(cache),
+            entry: Arc::downgrade(entry),
+            cancelled,
+        };
+        (fetch, handle)
+    }
+
+    pub(super) fn start(self, runtime: &runtime::Handle) {
+        runtime.spawn(self.run());
+    }
+
+    async fn run(self) {
+        let Some(span) = self.cache.upgrade().map(|cache| cache.telemetry.token_request(KeyField::new(&*self.key)))
+        else {
+            return;
+        };
+        span.clone().around(self.run_in(span)).await;
+    }
+
+    async fn run_in(mut self, span: Span) {
+        let Some((clock, timeout)) = self.cache.upgrade().map(|cache| (cache.clock.clone(), cache.fetch_timeout))
+        else {
+            return;
+        };
+        let started = clock.now();
+        let (provider, key) = (Arc::clone(&self.provider), Arc::clone(&self.key));
+        let cx = std::mem::take(&mut self.context);
+        let fetch = within(timeout, fetching(self.entry_address, async move { provider.fetch(&key, &cx).await }));
+        // This also catches a panic in the destructor of the future that the timeout drops.
+        let fetch = AssertUnwindSafe(fetch).catch_unwind().map(|caught| caught.unwrap_or_else(|_| Err(panicked())));
+        let result = match select(&mut self.cancelled, pin!(fetch)).await {
+            Either::Left(_) => return,
+            Either::Right((result, _)) => result,
+        };
+        self.complete(started, result, &span);
+    }
+
+    fn complete(self, started: Now, result: Result<IssuedToken, Error>, span: &Span) {
+        let (Some(cache), Some(entry)) = (self.cache.upgrade(), self.entry.upgrade()) else {
+            return;
+        };
+        let now = cache.clock.now();
+        let mut slot = entry.lock();
+        let Some(handle) = slot.take_fetch(self.id) else {
+            return;
+        };
+        let result = result.map(|issued| issued.for_source(cache.id, handle.rotation()));
+        let generation = cache.next_generation();
+        let result = slot.complete(result, &cache.policy, started, now, generation);
+        let cached = slot.usable(now).cloned();
+        entry.publish(&slot);
+        cache.stats.record(|stats| {
+            stats.fetches_in_flight -= 1;
+            *(if result.is_ok() { &mut stats.fetches_succeeded } else { &mut stats.fetches_failed }) += 1;
+        });
+        drop(slot);
+        handle.finish(FetchOutcome::Completed(result.clone()));
+        cache.sweep(now);
+        let took = now.mono.saturating_duration_since(started.mono);
+        cache.report_fetch(&self.key, &result, generation, cached.as_ref(), took, now, span);
+    }
+}
+
+impl<P: TokenProvider> Drop for Fetch<P> {
+    fn drop(&mut self) {
+        let (Some(cache), Some(entry)) = (self.cache.upgrade(), self.entry.upgrade()) else {
+            return;
+        };
+        let now = cache.clock.now();
+        let mut slot = entry.lock();
+        let cancelled = slot.take_fetch(self.id);
+        if cancelled.is_some() {
+            slot.cancel(now);
+            drop(slot);
+            cache.stats.record(|stats| {
+                stats.fetches_in_flight -= 1;
+                stats.fetches_cancelled += 1;
+            });
+            cache.sweep(now);
+            // If a panic of a subscriber cancels the fetch, a second panic would abort the process.
+            if panicking() {
+                return;
+            }
+            cache.telemetry.emit(Event::Cancelled { key: KeyField::new(&*self.key), reason: "runtime_ended" });
+        }
+    }
+}
+
+async fn within(
+    limit: Duration,
+    fetch: impl Future<Output = Result<IssuedToken, Error>>,
+) -> Result<IssuedToken, Error> {
+    let deadline = rt::timer(limit)?;
+    match select(pin!(fetch), deadline).await {
+        Either::Left((result, _)) => result,
+        Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "the token provider did not return in time").with_hint(
+            "if it shares a concurrency limit with the requests that wait for it, give it a client of its own",
+        )),
+    }
+}
+
+fn panicked() -> Error {
+    // The message of the panic may contain anything, so it is not part of the error.
+    Error::new(ErrorKind::Panicked, "the token provider panicked").with_hint("the panic hook has its message")
+}

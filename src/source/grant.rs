@@ -1,0 +1,66 @@
+//! The results of a lookup.
+
+use std::sync::Arc;
+
+use super::entry::Entry;
+use super::in_flight::OutcomeReceiver;
+use crate::error::Error;
+use crate::token::Token;
+
+/// A token that may be stamped, and the key that it belongs to.
+pub(crate) struct Grant<K> {
+    pub(super) entry: Arc<Entry<K>>,
+    pub(super) token: Token,
+}
+
+/// The result of a lookup. `W` is what a caller without a token waits with.
+pub(crate) enum Lookup<K, W> {
+    /// There is a token.
+    Granted(Grant<K>),
+    /// A fetch is running.
+    Wait(W),
+    /// No fetch may start, or none can.
+    Failed(Error),
+}
+
+/// The budget for refreshes after rejections is empty. The token stays.
+pub(crate) struct BudgetExhausted;
+
+/// A running fetch that a caller can wait for.
+pub(super) struct JoinedFetch<K> {
+    pub(super) entry: Arc<Entry<K>>,
+    pub(super) outcome: OutcomeReceiver,
+    /// Whether the caller started the fetch, in its own runtime.
+    pub(super) started_here: bool,
+}
+
+impl<K> Grant<K> {
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
+    }
+
+    pub(crate) fn key(&self) -> &K {
+        &self.entry.key
+    }
+
+    pub(crate) fn shared_key(&self) -> Arc<K> {
+        Arc::clone(&self.entry.key)
+    }
+}
+
+impl<K> Clone for Grant<K> {
+    fn clone(&self) -> Self {
+        Self { entry: Arc::clone(&self.entry), token: self.token.clone() }
+    }
+}
+
+impl<K, W> Lookup<K, W> {
+    /// Converts what a caller waits with.
+    pub(super) fn map_wait<V>(self, convert: impl FnOnce(W) -> V) -> Lookup<K, V> {
+        match self {
+            Self::Granted(grant) => Lookup::Granted(grant),
+            Self::Wait(wait) => Lookup::Wait(convert(wait)),
+            Self::Failed(error) => Lookup::Failed(error),
+        }
+    }
+}

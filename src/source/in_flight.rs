@@ -1,0 +1,84 @@
+//! A running fetch, as its slot and its waiters hold it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt as _;
+use futures_util::future::Shared;
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+use crate::token::Token;
+
+#[derive(Clone, Debug)]
+pub(super) enum FetchOutcome {
+    Completed(Result<Token, Error>),
+    /// `rotate` or `invalidate` made the fetch stale. Look the token up again.
+    Stale,
+}
+
+/// The outcome of a fetch, for one waiter.
+#[derive(Clone)]
+pub(super) struct OutcomeReceiver(Shared<oneshot::Receiver<FetchOutcome>>);
+
+impl OutcomeReceiver {
+    /// Waits for the outcome. `None` means that the fetch was cancelled.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<FetchOutcome>> {
+        Pin::new(&mut self.0).poll(cx).map(Result::ok)
+    }
+}
+
+/// The handle of a fetch, which its slot holds. Dropping it cancels the fetch.
+pub(super) struct FetchHandle {
+    sender: oneshot::Sender<FetchOutcome>,
+    receiver: OutcomeReceiver,
+    /// How often the credentials had been rotated when the provider read them.
+    rotation: AtomicU64,
+    _alive: oneshot::Sender<()>,
+}
+
+impl FetchHandle {
+    /// A handle, and the receiver whose completion cancels the fetch.
+    pub(super) fn new(rotation: u64) -> (Self, oneshot::Receiver<()>) {
+        let (sender, receiver) = oneshot::channel();
+        let (alive, cancelled) = oneshot::channel();
+        let (receiver, rotation) = (OutcomeReceiver(receiver.shared()), AtomicU64::new(rotation));
+        (Self { sender, receiver, rotation, _alive: alive }, cancelled)
+    }
+
+    pub(super) fn receiver(&self) -> OutcomeReceiver {
+        self.receiver.clone()
+    }
+
+    pub(super) fn rotation(&self) -> u64 {
+        self.rotation.load(Ordering::Relaxed)
+    }
+
+    /// The provider rotated the credentials in its own fetch, so the fetch uses the new ones.
+    pub(super) fn set_rotation(&self, rotation: u64) {
+        self.rotation.store(rotation, Ordering::Relaxed);
+    }
+
+    pub(super) fn finish(self, outcome: FetchOutcome) {
+        // Without waiters, nothing receives the outcome.
+        let _ = self.sender.send(outcome);
+    }
+}
+
+tokio::task_local! {
+    /// The address of the entry for which the current task fetches a token.
+    static FETCHING: usize;
+}
+
+/// Whether the current task is the fetch for `entry`. It must not wait for itself.
+pub(super) fn is_fetching<E>(entry: &Arc<E>) -> bool {
+    FETCHING.try_with(|fetching| *fetching == Arc::as_ptr(entry).addr()).unwrap_or(false)
+}
+
+/// Runs `fetch` as the fetch for the entry at `address`.
+pub(super) fn fetching<F: Future>(address: usize, fetch: F) -> impl Future<Output = F::Output> {
+    FETCHING.scope(address, fetch)
+}

@@ -1,0 +1,109 @@
+//! The methods of a source that the layer calls.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use tokio::runtime;
+
+use super::grant::{BudgetExhausted, Grant, Lookup};
+use super::handle::TokenSource;
+use super::report::Refresh;
+use super::slot::is_fresh;
+use super::wait::TokenWait;
+use crate::error::ErrorKind;
+use crate::message::Rejection;
+use crate::provider::TokenProvider;
+use crate::telemetry::{Event, KeyField};
+use crate::token::Token;
+
+impl<P: TokenProvider> TokenSource<P> {
+    /// The token of `key`, if it is fresh: it is usable, and no refresh is due. This is the cached path.
+    pub(crate) fn cached(&self, key: &P::Key) -> Option<Grant<P::Key>> {
+        let now = self.cache.clock.now();
+        let entry = self.cache.map.get(key)?;
+        let token = entry.fresh(now)?;
+        entry.touch(now);
+        self.cache.stats.hit();
+        Some(Grant { entry, token })
+    }
+
+    /// The token of `key`, or what to wait for. Starts a fetch if one is due.
+    pub(crate) fn lookup(&self, key: P::Key) -> Lookup<P::Key, TokenWait<P>> {
+        match self.cache.lookup(&key) {
+            // The caller may be outside of the runtime that polls the future.
+            Lookup::Failed(_) if runtime::Handle::try_current().is_err() => Lookup::Wait(self.wait(key)),
+            result => result.map_wait(|fetch| TokenWait::joined(Arc::clone(&self.cache), fetch)),
+        }
+    }
+
+    /// The future of the token of `key`. The lookup takes place when it is first polled.
+    pub(crate) fn wait(&self, key: P::Key) -> TokenWait<P> {
+        TokenWait::for_key(Arc::clone(&self.cache), key)
+    }
+
+    /// Whether a lookup would return `token` again, for a provider with one key. It writes no shared memory apart from one counter
+    /// cell of this thread.
+    pub(crate) fn still_grants(&self, token: &Token) -> bool {
+        let Some(entry) = self.cache.map.single() else {
+            return false;
+        };
+        let same = entry.is_current(token) && is_fresh(token, self.cache.clock.now());
+        if same {
+            self.cache.stats.hit();
+        }
+        same
+    }
+
+    /// The usable token that has replaced the token of `grant`, or `grant` itself if its token may still be sent. Starts no fetch.
+    pub(crate) fn newest(&self, grant: &Grant<P::Key>) -> Option<Grant<P::Key>> {
+        let now = self.cache.clock.now();
+        if let Some(token) = self.cache.map.get(grant.key()).and_then(|entry| entry.usable(now)) {
+            return Some(Grant { entry: Arc::clone(&grant.entry), token });
+        }
+        let for_waiter = grant.token.is_for_waiters_only() && !self.cache.is_withdrawn(&grant.token);
+        (for_waiter && !now.reached(&grant.token.deadlines().expires_at)).then(|| grant.clone())
+    }
+
+    /// Whether the credentials were rotated since the fetch of the token of `grant` started.
+    pub(crate) fn was_rotated(&self, grant: &Grant<P::Key>) -> bool {
+        self.cache.is_withdrawn(&grant.token)
+    }
+
+    /// The server rejected the token of `grant`. If `wait` is false, a refresh starts, and the caller does not wait for it.
+    pub(crate) fn reject_grant(
+        &self,
+        grant: &Grant<P::Key>,
+        rejection: Rejection,
+        challenges: Vec<HeaderValue>,
+        wait: bool,
+    ) -> Result<Lookup<P::Key, TokenWait<P>>, BudgetExhausted> {
+        let result = self.cache.reject(grant, rejection, challenges)?;
+        Ok(result.map_wait(|fetch| {
+            let cache = Arc::clone(&self.cache);
+            // What is not polled is not counted as a wait.
+            if wait { TokenWait::joined(cache, fetch) } else { TokenWait::for_entry(cache, fetch.entry) }
+        }))
+    }
+
+    pub(crate) fn report_not_stamped(&self, host: &str) {
+        self.cache.stats.not_stamped();
+        self.cache.telemetry.emit(Event::NotStamped { host });
+    }
+
+    pub(crate) fn report_replay(&self) {
+        self.cache.stats.record(|stats| stats.replays += 1);
+        self.cache.telemetry.emit(Event::Replay);
+    }
+
+    /// Reports how the handling of a rejected request ended.
+    pub(crate) fn report_outcome(&self, grant: &Grant<P::Key>, outcome: &'static str, error: Option<ErrorKind>) {
+        let (key, generation) = (KeyField::new(grant.key()), grant.token().generation());
+        self.cache.telemetry.emit(Event::RequestRejected { key, generation, outcome, error });
+    }
+
+    /// The server rejected a replay too. That starts no refresh.
+    pub(crate) fn report_rejected_again(&self, grant: &Grant<P::Key>, rejection: Rejection) {
+        let (now, token) = (self.cache.clock.now(), grant.token());
+        self.cache.report_rejection(grant.key(), token, rejection, token.is_accepted(), Refresh::None, now);
+    }
+}

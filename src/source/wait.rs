@@ -1,0 +1,191 @@
+//! Waiting for a fetch.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::panicking;
+
+use tokio::time::Sleep;
+
+use super::cache::Cache;
+use super::entry::Entry;
+use super::grant::{Grant, JoinedFetch, Lookup};
+use super::in_flight::{FetchOutcome, OutcomeReceiver};
+use super::slot::is_usable;
+use crate::error::{Error, ErrorKind};
+use crate::provider::TokenProvider;
+use crate::rt;
+use crate::telemetry::Stopwatch;
+use crate::token::Token;
+
+/// A runtime that is shutting down cancels every fetch that starts in it. After so many, a waiter gives up.
+const MAX_CANCELLED: u8 = 3;
+
+/// The future of a token.
+///
+/// Dropping it does not stop the fetch that it waits for.
+#[must_use]
+pub(crate) struct TokenWait<P: TokenProvider> {
+    cache: Arc<Cache<P>>,
+    state: State<P::Key>,
+}
+
+enum State<K> {
+    /// Not polled yet.
+    Start(K),
+    /// Not polled yet; the key has an entry.
+    StartWith(Arc<Entry<K>>),
+    Waiting(Waiting<K>),
+    Done,
+}
+
+struct Waiting<K> {
+    entry: Arc<Entry<K>>,
+    outcome: OutcomeReceiver,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Whether this waiter started the fetch, in its own runtime.
+    started_here: bool,
+    /// How many fetches that this waiter started were cancelled.
+    cancelled: u8,
+    since: Stopwatch,
+}
+
+impl<P: TokenProvider> TokenWait<P> {
+    pub(super) fn for_key(cache: Arc<Cache<P>>, key: P::Key) -> Self {
+        Self { cache, state: State::Start(key) }
+    }
+
+    pub(super) fn for_entry(cache: Arc<Cache<P>>, entry: Arc<Entry<P::Key>>) -> Self {
+        Self { cache, state: State::StartWith(entry) }
+    }
+
+    /// Waits for `fetch`. From here on this counts as a wait.
+    pub(super) fn joined(cache: Arc<Cache<P>>, fetch: JoinedFetch<P::Key>) -> Self {
+        let JoinedFetch { entry, outcome, started_here } = fetch;
+        cache.stats.record(|stats| {
+            stats.waits += 1;
+            stats.waiting += 1;
+        });
+        let since = Stopwatch::start(|| cache.clock.now().mono);
+        let waiting = Waiting { entry, outcome, timer: None, started_here, cancelled: 0, since };
+        Self { cache, state: State::Waiting(waiting) }
+    }
+
+    /// Looks the token up, and joins a fetch if there is none.
+    fn start(&mut self, result: Lookup<P::Key, JoinedFetch<P::Key>>) -> Option<Result<Grant<P::Key>, Error>> {
+        let result = match result {
+            Lookup::Granted(grant) => Ok(grant),
+            Lookup::Failed(error) => Err(error),
+            Lookup::Wait(fetch) => {
+                *self = Self::joined(Arc::clone(&self.cache), fetch);
+                return None;
+            }
+        };
+        self.state = State::Done;
+        Some(result)
+    }
+
+    fn finish(&mut self, result: Result<Grant<P::Key>, Error>) -> Poll<Result<Grant<P::Key>, Error>> {
+        let state = std::mem::replace(&mut self.state, State::Done);
+        self.cache.stats.record(|stats| {
+            stats.waiting -= 1;
+            *(if result.is_ok() { &mut stats.waits_served } else { &mut stats.waits_failed }) += 1;
+        });
+        if let State::Waiting(waiting) = state {
+            self.cache.report_wait(if result.is_ok() { "served" } else { "failed" }, &waiting.since);
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl<K> Waiting<K> {
+    /// Whether this waiter may use the token that its fetch returned.
+    fn may_use<P: TokenProvider<Key = K>>(&self, token: &Token, cache: &Cache<P>) -> bool {
+        let now = cache.clock.now();
+        if cache.is_withdrawn(token) {
+            false
+        } else if token.is_for_waiters_only() {
+            !now.reached(&token.deadlines().expires_at)
+        } else {
+            is_usable(token, now) && self.entry.is_current(token)
+        }
+    }
+}
+
+// No field is pinned.
+impl<P: TokenProvider> Unpin for TokenWait<P> {}
+
+impl<P: TokenProvider> Future for TokenWait<P> {
+    type Output = Result<Grant<P::Key>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let started = match &this.state {
+            State::Start(key) => {
+                let result = this.cache.lookup(key);
+                this.start(result)
+            }
+            State::StartWith(entry) => {
+                let result = this.cache.lookup(&entry.key);
+                this.start(result)
+            }
+            State::Waiting(_) => None,
+            State::Done => panic!("the future of a token was polled after it had completed"),
+        };
+        if let Some(result) = started {
+            return Poll::Ready(result);
+        }
+        loop {
+            let State::Waiting(waiting) = &mut this.state else {
+                return Poll::Pending;
+            };
+            match waiting.outcome.poll(cx) {
+                Poll::Ready(Some(FetchOutcome::Completed(Ok(token)))) => {
+                    if waiting.may_use(&token, &this.cache) {
+                        let entry = Arc::clone(&waiting.entry);
+                        return this.finish(Ok(Grant { entry, token }));
+                    }
+                }
+                Poll::Ready(Some(FetchOutcome::Completed(Err(error)))) => return this.finish(Err(error)),
+                Poll::Ready(Some(FetchOutcome::Stale)) => {}
+                Poll::Ready(None) => waiting.cancelled += u8::from(waiting.started_here),
+                Poll::Pending => {
+                    if !rt::has_passed(&mut waiting.timer, this.cache.max_wait, cx).unwrap_or(false) {
+                        return Poll::Pending;
+                    }
+                    return this.finish(Err(Error::new(ErrorKind::Timeout, "no token arrived in time")
+                        .with_hint("the token request continues; a later call may get its token")));
+                }
+            }
+            if waiting.cancelled >= MAX_CANCELLED {
+                return this.finish(Err(Error::new(ErrorKind::NoRuntime, "the tokio runtime is shutting down")
+                    .with_hint("send the request from a runtime that keeps running")));
+            }
+            match this.cache.lookup_again(Arc::clone(&waiting.entry)) {
+                Lookup::Granted(grant) => return this.finish(Ok(grant)),
+                Lookup::Failed(error) => return this.finish(Err(error)),
+                Lookup::Wait(JoinedFetch { entry, outcome, started_here }) => {
+                    waiting.entry = entry;
+                    waiting.outcome = outcome;
+                    waiting.started_here = started_here;
+                }
+            }
+        }
+    }
+}
+
+impl<P: TokenProvider> Drop for TokenWait<P> {
+    fn drop(&mut self) {
+        if let State::Waiting(waiting) = &self.state {
+            self.cache.stats.record(|stats| {
+                stats.waiting -= 1;
+                stats.waits_abandoned += 1;
+            });
+            // If a subscriber panicked while another panic unwinds, the process would abort.
+            if !panicking() {
+                self.cache.report_wait("abandoned", &waiting.since);
+            }
+        }
+    }
+}
