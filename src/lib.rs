@@ -28,7 +28,7 @@ pub use crate::providers::aeropay::{self, Aeropay, AeropayBuilder};
 pub use crate::providers::{AccessPsp, AccessPspBuilder};
 #[cfg(feature = "client-credentials")]
 pub use crate::providers::{BasicEncoding, ClientCredentials, ClientCredentialsBuilder};
-pub use crate::providers::{FixedToken, FromFn, Secret, from_fn};
+pub use crate::providers::{FixedToken, FromFn, Secret, SecretValue, from_fn};
 #[cfg(feature = "private-key-jwt")]
 pub use crate::providers::{PrivateKeyJwt, SigningAlgorithm};
 pub use crate::refresh::RefreshPolicy;

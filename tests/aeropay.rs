@@ -1,4 +1,4 @@
-//! Aeropay: as whom a request goes, what the token call says, and what its answers and those of the API come to.
+//! Aeropay: which token a request gets, the token request, and what the responses of the issuer and of the API mean.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,10 +6,10 @@
 mod against_sandbox;
 #[path = "aeropay/fake.rs"]
 mod fake;
-#[path = "aeropay/refusals.rs"]
-mod refusals;
-#[path = "aeropay/replays.rs"]
-mod replays;
+#[path = "aeropay/idempotency.rs"]
+mod idempotency;
+#[path = "aeropay/rejections.rs"]
+mod rejections;
 #[path = "aeropay/scopes.rs"]
 mod scopes;
 #[path = "aeropay/settings.rs"]

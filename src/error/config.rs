@@ -28,9 +28,9 @@ impl ConfigError {
         Self { setting: setting.into().into(), reason: reason.into().into(), hint: None, source: None }
     }
 
-    /// Replaces the name of the setting.
-    #[cfg(feature = "token-endpoint")]
-    pub(crate) fn for_setting(mut self, setting: &str) -> Self {
+    /// Replaces the name of the setting. Use it in a builder that passes one of its settings on under another name.
+    #[must_use]
+    pub fn for_setting(mut self, setting: &str) -> Self {
         self.setting = setting.into();
         self
     }

@@ -4,40 +4,40 @@ use std::fmt;
 use std::time::Duration;
 
 use http::HeaderMap;
-use secrecy::SecretString;
 
+use super::check;
 use super::client_credentials::{ClientCredentials, ClientCredentialsBuilder};
 use super::env::{Variables, process};
+use super::secret::Secret;
 use crate::error::{ConfigError, Error, ErrorKind};
 use crate::message::{Origins, Rejection, ResponseHead};
 use crate::provider::{FetchContext, TokenProvider};
-use crate::providers::Secret;
 use crate::token::IssuedToken;
-use crate::token_endpoint::{Documented, TokenClient};
+use crate::token_endpoint::{DocumentedError, TokenClient};
 
 const PRODUCTION: &str = "production";
 const TOKEN_URL: &str = "https://accesspsp.aerahost.com/oauth/token";
 const API_ORIGINS: [&str; 2] = ["https://api.aerahost.com", "https://psp.aerahost.com"];
 const API_KEY: &str = "x-api-key";
 
-/// The page's error table.
-const DOCUMENTED: &[Documented] = &[
-    Documented {
-        status: 400,
+/// The error table of the page.
+const DOCUMENTED: &[DocumentedError] = &[
+    DocumentedError {
+        status: Some(400),
         code: "invalid_request",
         kind: ErrorKind::InvalidRequest,
-        what: "finds the token request malformed, or misses a parameter",
+        what: "rejects the token request: a parameter is missing or malformed",
         hint: "check the body fields: grant_type, client_id, client_secret, scope",
     },
-    Documented {
-        status: 401,
+    DocumentedError {
+        status: Some(401),
         code: "invalid_client",
         kind: ErrorKind::InvalidCredentials,
-        what: "does not accept the client's credentials",
+        what: "rejects the client's credentials",
         hint: "verify the client_id and client_secret, and that they belong to this environment",
     },
-    Documented {
-        status: 403,
+    DocumentedError {
+        status: Some(403),
         code: "disabled_client",
         kind: ErrorKind::InvalidCredentials,
         what: "has suspended this client's credentials",
@@ -47,8 +47,8 @@ const DOCUMENTED: &[Documented] = &[
 
 /// Tokens for Aera's APIs, from AccessPSP (<https://aera.readme.io/docs/accesspsp>).
 ///
-/// The environment is production unless the builder says otherwise: `https://accesspsp.aerahost.com/oauth/token`, for
-/// `https://api.aerahost.com` and `https://psp.aerahost.com`. Tokens live for 30 minutes.
+/// The default environment is production: the token URL `https://accesspsp.aerahost.com/oauth/token`, for the APIs at
+/// `https://api.aerahost.com` and `https://psp.aerahost.com`. A token is valid for 30 minutes.
 ///
 /// ```
 /// use tower_bearer_auth::AccessPsp;
@@ -56,7 +56,7 @@ const DOCUMENTED: &[Documented] = &[
 /// # fn main() -> Result<(), tower_bearer_auth::Error> {
 /// let production = AccessPsp::new("my-client-id", "my-client-secret")?;
 ///
-/// // Aera tells the hosts of other environments at onboarding.
+/// // Aera names the hosts of other environments during onboarding.
 /// let staging = AccessPsp::builder()
 ///     .client_id("my-client-id")
 ///     .client_secret("my-client-secret")
@@ -69,16 +69,27 @@ const DOCUMENTED: &[Documented] = &[
 /// # Ok(()) }
 /// ```
 ///
-/// Its errors are those that the page lists, each with the page's fix as its [`hint`](Error::hint): `invalid_request`
-/// (400) is [`ErrorKind::InvalidRequest`], `invalid_client` (401) [`ErrorKind::InvalidCredentials`], `disabled_client`
-/// (403) [`ErrorKind::InvalidCredentials`] too, with its [`code`](Error::code); the status decides where the body has no such code. The APIs' 401 means that the token
-/// has expired or was withdrawn, and counts as [`Rejection::InvalidToken`].
+/// # Errors
+///
+/// The page lists these errors. The fix that it gives is the error's [`hint`](Error::hint). If the body contains none
+/// of the codes, the status decides.
+///
+/// | status | [`code`](Error::code) | [`kind`](Error::kind) |
+/// | --- | --- | --- |
+/// | 400 | `invalid_request` | [`ErrorKind::InvalidRequest`] |
+/// | 401 | `invalid_client` | [`ErrorKind::InvalidCredentials`] |
+/// | 403 | `disabled_client` | [`ErrorKind::InvalidCredentials`] |
+///
+/// # Rejections
+///
+/// A 401 of Aera's APIs means that the token has expired or was revoked, so it is a [`Rejection::InvalidToken`].
+#[doc(alias = "oauth2")]
 pub struct AccessPsp {
     inner: ClientCredentials,
 }
 
 impl AccessPsp {
-    /// The production environment, without API keys.
+    /// A provider for the production environment, without API keys.
     ///
     /// # Errors
     ///
@@ -87,16 +98,16 @@ impl AccessPsp {
         Self::builder().client_id(client_id).client_secret(client_secret).build()
     }
 
-    /// Starts with the production environment; the client id and its secret have to be set.
+    /// A builder for the production environment. The client id and the client secret are required.
     pub fn builder() -> AccessPspBuilder {
         AccessPspBuilder::default()
     }
 
-    /// Reads all settings out of the environment, as [`AccessPspBuilder::from_env`] does.
+    /// Reads all settings from environment variables, as [`AccessPspBuilder::from_env`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] that names the variable, or the setting.
+    /// [`ConfigError`] with the name of the variable or of the setting.
     pub fn from_env(prefix: &str) -> Result<Self, ConfigError> {
         Self::builder().from_env(prefix)?.build()
     }
@@ -117,7 +128,8 @@ impl TokenProvider for AccessPsp {
         self.inner.origins()
     }
 
-    /// The page gives one meaning to a 401: fetch a new token. Challenges that a new one would not help stand.
+    /// According to the page, a 401 has one meaning: fetch a new token. A challenge that a new token does not solve is
+    /// not a rejection.
     fn rejection(&self, response: &ResponseHead<'_>) -> Option<Rejection> {
         Rejection::standard(response).map(|_| Rejection::InvalidToken)
     }
@@ -133,7 +145,7 @@ impl fmt::Debug for AccessPsp {
     }
 }
 
-/// Settings of an [`AccessPsp`]. They are checked in [`build`](Self::build).
+/// The settings of an [`AccessPsp`]. [`build`](Self::build) checks them.
 #[must_use]
 #[derive(Debug, Default)]
 pub struct AccessPspBuilder {
@@ -141,23 +153,25 @@ pub struct AccessPspBuilder {
 }
 
 impl AccessPspBuilder {
-    /// Sets the client's id, as Aera issued it.
+    /// Sets the client id that Aera issued.
     pub fn client_id(self, id: impl Into<String>) -> Self {
         self.map(|inner| inner.client_id(id))
     }
 
-    /// Sets the client's secret: a value, or a [`Secret`] that rotates.
+    /// Sets the client secret: a value, or a [`Secret`] that can change while the program runs.
     pub fn client_secret(self, secret: impl Into<Secret>) -> Self {
         self.map(|inner| inner.client_secret(secret))
     }
 
-    /// Sets the scope. The page: "Leave empty unless instructed by Aera".
+    /// Sets the scope. The page says: "Leave empty unless instructed by Aera".
     pub fn scope(self, scope: impl Into<String>) -> Self {
         self.map(|inner| inner.scope(scope))
     }
 
-    /// Names another environment than production. [`token_url`](Self::token_url) and [`api_origin`](Self::api_origin) go
-    /// with it.
+    /// Sets the name of the environment, for an environment other than production. Also set
+    /// [`token_url`](Self::token_url) and [`api_origin`](Self::api_origin).
+    ///
+    /// The name is the provider's [`label`](TokenProvider::label) in telemetry and `Debug` output.
     pub fn environment(self, name: impl Into<String>) -> Self {
         self.map(|inner| inner.environment(name))
     }
@@ -167,44 +181,47 @@ impl AccessPspBuilder {
         self.map(|inner| inner.token_url(url))
     }
 
-    /// Adds an API origin of another environment, as `https://host` or `https://host:port`.
+    /// Adds an API origin of another environment: `https://host` or `https://host:port`.
     pub fn api_origin(self, origin: impl Into<String>) -> Self {
         self.map(|inner| inner.api_origin(origin))
     }
 
-    /// Sends `x-api-key` with the token call. The page shows none there; Aera's gateway may want it.
+    /// Sends `x-api-key` with token requests. The page does not mention it there. Aera's gateway may require it.
     pub fn token_api_key(self, key: impl Into<Secret>) -> Self {
         self.map(|inner| inner.token_header(API_KEY, key))
     }
 
-    /// Sends `x-api-key` with the API's requests, where the token goes and nowhere else. Payments want it.
-    pub fn api_key(self, key: impl Into<SecretString>) -> Self {
+    /// Sends `x-api-key` with requests to the API, wherever the token is sent. Payments require it.
+    ///
+    /// [`build`](Self::build) reads the key once. It does not change afterwards.
+    pub fn api_key(self, key: impl Into<Secret>) -> Self {
         self.map(|inner| inner.api_header(API_KEY, key))
     }
 
-    /// Sets how long a token call may take, from its start until the answer's last byte. 10 seconds by default.
+    /// Sets how long a token request may take, from its start to the last byte of the response. The default is 10
+    /// seconds.
     pub fn timeout(self, timeout: Duration) -> Self {
         self.map(|inner| inner.timeout(timeout))
     }
 
-    /// Sets the HTTP service for the token call, as
-    /// [`TokenClient::new`](crate::token_endpoint::TokenClient::new) takes it. By default, this crate's own client.
+    /// Sets the HTTP client for token requests: an `HttpClient`, or any service in [`TokenClient::new`]. The default is
+    /// an `HttpClient` with default settings.
     pub fn http_client(self, client: impl Into<TokenClient>) -> Self {
         self.map(|inner| inner.http_client(client))
     }
 
-    /// Takes those settings that are in the environment.
+    /// Reads the settings that are set in environment variables.
     ///
     /// | variable | setting |
     /// | --- | --- |
-    /// | `PREFIX_CLIENT_ID`, `PREFIX_CLIENT_SECRET` | as named; needed where the builder has none |
-    /// | `PREFIX_TOKEN_URL`, `PREFIX_API_ORIGINS` (with commas between them) | another environment's; both or neither |
+    /// | `PREFIX_CLIENT_ID`, `PREFIX_CLIENT_SECRET` | as named; required if the builder does not have them |
+    /// | `PREFIX_TOKEN_URL`, `PREFIX_API_ORIGINS` (separated by commas) | those of another environment; set both or neither |
     /// | `PREFIX_ENVIRONMENT`, `PREFIX_SCOPE` | as named |
-    /// | `PREFIX_TOKEN_API_KEY`, `PREFIX_API_KEY` | `x-api-key` for the token call and for the API |
+    /// | `PREFIX_TOKEN_API_KEY`, `PREFIX_API_KEY` | `x-api-key` for token requests, and for requests to the API |
     ///
-    /// Each may be given as `NAME`, or as `NAME_FILE`, the path of a file that holds the value; one trailing newline is
-    /// removed. Files are read here, which blocks; those of the client secret and of the token call's key are read again
-    /// at every fetch.
+    /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is
+    /// removed. This method reads the files, which blocks. The files of the client secret and of the key for token
+    /// requests are read again for each fetch.
     ///
     /// # Errors
     ///
@@ -215,29 +232,24 @@ impl AccessPspBuilder {
         if let Some(key) = variables.secret("TOKEN_API_KEY")? {
             read = read.token_api_key(key);
         }
-        if let Some(key) = variables.secret("API_KEY")?.and_then(|key| key.known()) {
+        if let Some(key) = variables.secret("API_KEY")? {
             read = read.api_key(key);
         }
         Ok(read)
     }
 
-    /// Checks the settings and makes the provider. No I/O happens, and no runtime is needed.
+    /// Checks the settings and builds the provider. It does no I/O and needs no runtime.
     ///
     /// # Errors
     ///
-    /// As [`ClientCredentialsBuilder::build`]. The environment's name, where it is given, its token URL and its API
-    /// origins go together: a name other than `production` without them is an error too.
+    /// As [`ClientCredentialsBuilder::build`]. The environment's name, its token URL and its API origins belong
+    /// together: a name other than `production` without the other two is an error.
     pub fn build(self) -> Result<AccessPsp, ConfigError> {
         let mut settings = self.inner;
         if settings.token_url.is_none() && settings.api_origins.is_empty() {
-            match settings.environment.as_deref() {
-                None | Some(PRODUCTION) => {}
-                Some(_) => {
-                    return Err(ConfigError::new(
-                        "environment",
-                        "it is named, but its token_url and api_origin are missing",
-                    ));
-                }
+            if settings.environment.as_deref().is_some_and(|name| name != PRODUCTION) {
+                return Err(ConfigError::new("environment", "its token URL and API origins are missing")
+                    .with_hint("set token_url and api_origin"));
             }
             settings = settings.environment(PRODUCTION).token_url(TOKEN_URL);
             for origin in API_ORIGINS {
@@ -245,12 +257,14 @@ impl AccessPspBuilder {
             }
         }
         for (_, key) in &settings.token_headers {
-            if let Some(key) = key.known() {
-                super::check::header_value("token_api_key", &key)?;
+            if let Some(key) = key.peek() {
+                check::header_value("token_api_key", &key)?;
             }
         }
-        for (_, key) in &settings.api_headers {
-            super::check::header_value("api_key", key)?;
+        for (_, key) in &mut settings.api_headers {
+            let value = check::load_once("api_key", key)?;
+            check::header_value("api_key", &value)?;
+            *key = Secret::new(value);
         }
         let mut inner = settings.build()?;
         inner.documented = DOCUMENTED;

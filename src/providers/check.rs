@@ -1,15 +1,16 @@
-//! What a setting has to look like. Every error names the setting, and none repeats its value.
+//! Checks of settings. Each error names the setting, and none contains its value.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
+use super::secret::{Secret, SecretValue};
 use crate::error::ConfigError;
 #[cfg(feature = "client-credentials")]
 use crate::message::Origins;
 
-/// Headers that HTTP itself, this crate or its proxy's tunnel sets, and what would have an answer that nobody decodes.
+/// Headers that HTTP, this crate or the proxy's tunnel sets, and headers that request a response this crate cannot
+/// decode.
 const RESERVED: [&str; 15] = [
     "accept-encoding",
     "connection",
@@ -28,51 +29,81 @@ const RESERVED: [&str; 15] = [
     "upgrade",
 ];
 
-pub(super) fn text(field: &str, value: &str) -> Result<(), ConfigError> {
+pub(super) fn missing(setting: &str) -> ConfigError {
+    ConfigError::new(setting, "it is missing")
+}
+
+pub(super) fn text(setting: &str, value: &str) -> Result<(), ConfigError> {
     if value.is_empty() {
-        return Err(ConfigError::new(field, "it is empty"));
+        return Err(ConfigError::new(setting, "it is empty"));
     }
     if value.chars().any(char::is_control) {
-        return Err(ConfigError::new(field, "it has a control character"));
+        return Err(ConfigError::new(setting, "it contains a control character"));
     }
     Ok(())
 }
 
-pub(super) fn secret(field: &str, value: &SecretString) -> Result<(), ConfigError> {
-    text(field, value.expose_secret())
+/// Checks a value that was loaded.
+pub(super) fn secret_value(setting: &str, value: &SecretValue) -> Result<(), ConfigError> {
+    text(setting, value.expose_secret())
 }
 
-pub(super) fn header_name(field: &str, name: &str) -> Result<HeaderName, ConfigError> {
-    let name =
-        HeaderName::from_bytes(name.as_bytes()).map_err(|_| ConfigError::new(field, "the name is no header name"))?;
+/// Checks a secret, if its value is known before it is loaded.
+pub(super) fn secret(setting: &str, secret: &Secret) -> Result<(), ConfigError> {
+    secret.peek().map_or(Ok(()), |value| secret_value(setting, &value))
+}
+
+/// Loads a secret for a setting that is read once.
+#[cfg(feature = "client-credentials")]
+pub(super) fn load_once(setting: &str, secret: &Secret) -> Result<SecretValue, ConfigError> {
+    secret.load_once().map_err(|error| ConfigError::new(setting, "it could not be loaded").with_source(error))
+}
+
+pub(super) fn header_name(setting: &str, name: &str) -> Result<HeaderName, ConfigError> {
+    let name = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| ConfigError::new(setting, "the name is not a valid header name"))?;
     if RESERVED.contains(&name.as_str()) {
-        return Err(ConfigError::new(field, "the name is one that HTTP or this crate sets itself"));
+        return Err(ConfigError::new(setting, "the name is reserved for HTTP or for this crate"));
     }
     Ok(name)
 }
 
-/// As [`header_name`], for a header that goes beside the token.
+/// As [`header_name`], for a header that accompanies the token.
 #[cfg(feature = "client-credentials")]
-pub(super) fn api_header_name(field: &str, name: &str) -> Result<HeaderName, ConfigError> {
-    match header_name(field, name)? {
-        http::header::AUTHORIZATION => Err(ConfigError::new(field, "that header carries the token")),
+pub(super) fn api_header_name(setting: &str, name: &str) -> Result<HeaderName, ConfigError> {
+    match header_name(setting, name)? {
+        http::header::AUTHORIZATION => Err(ConfigError::new(setting, "the Authorization header carries the token")),
         name => Ok(name),
     }
 }
 
-/// A header value marked sensitive, in a buffer that is wiped.
-pub(super) fn header_value(field: &str, value: &SecretString) -> Result<HeaderValue, ConfigError> {
-    secret(field, value)?;
+/// A header value that is marked sensitive, in a buffer that is wiped.
+pub(super) fn header_value(setting: &str, value: &SecretValue) -> Result<HeaderValue, ConfigError> {
+    secret_value(setting, value)?;
     let bytes = Zeroizing::new(value.expose_secret().as_bytes().to_vec());
     let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes))
-        .map_err(|_| ConfigError::new(field, "the value does not fit into a header"))?;
+        .map_err(|_| ConfigError::new(setting, "the value is not a valid header value"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
+/// Checks the headers of a token request.
+pub(super) fn token_headers(headers: Vec<(String, Secret)>) -> Result<Vec<(HeaderName, Secret)>, ConfigError> {
+    const SETTING: &str = "token_header";
+    let mut checked = Vec::with_capacity(headers.len());
+    for (name, value) in headers {
+        let name = header_name(SETTING, &name)?;
+        if let Some(value) = value.peek() {
+            header_value(SETTING, &value)?;
+        }
+        checked.push((name, value));
+    }
+    Ok(checked)
+}
+
 #[cfg(feature = "client-credentials")]
-pub(super) fn origins(field: &str, texts: &[String]) -> Result<Origins, ConfigError> {
-    texts
-        .iter()
-        .try_fold(Origins::none(), |origins, text| origins.allow(text.trim()).map_err(|error| error.for_setting(field)))
+pub(super) fn origins(setting: &str, texts: &[String]) -> Result<Origins, ConfigError> {
+    texts.iter().try_fold(Origins::none(), |origins, text| {
+        origins.allow(text.trim()).map_err(|error| error.for_setting(setting))
+    })
 }

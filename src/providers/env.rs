@@ -1,14 +1,13 @@
-//! Settings out of the environment: `NAME`, or `NAME_FILE` for a file that holds the value.
+//! Settings from environment variables: `NAME`, or `NAME_FILE` with the path of a file that contains the value.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use secrecy::ExposeSecret as _;
-
+use super::secret::Secret;
 use crate::error::ConfigError;
-use crate::providers::Secret;
 
-/// The variables that begin with one prefix, and where to look them up.
+/// The environment variables that begin with one prefix.
 pub(super) struct Variables<'a> {
     prefix: &'a str,
     lookup: &'a dyn Fn(&str) -> Option<OsString>,
@@ -17,85 +16,85 @@ pub(super) struct Variables<'a> {
 impl<'a> Variables<'a> {
     pub(super) fn new(prefix: &'a str, lookup: &'a dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         if prefix.is_empty() || prefix.contains(['=', '\0']) {
-            return Err(ConfigError::new("prefix", "no variable's name begins like this"));
+            return Err(ConfigError::new("prefix", "no variable name can begin with it"));
         }
         Ok(Self { prefix, lookup })
     }
 
     /// The full name of a variable.
-    pub(super) fn name(&self, what: &str) -> String {
-        format!("{}_{what}", self.prefix)
+    pub(super) fn name(&self, suffix: &str) -> String {
+        format!("{}_{suffix}", self.prefix)
     }
 
-    /// A secret; one in a file is read again at every fetch.
-    pub(super) fn secret(&self, what: &str) -> Result<Option<Secret>, ConfigError> {
-        let name = self.name(what);
+    /// Reads a secret. One from a file is read again for each fetch.
+    pub(super) fn secret(&self, suffix: &str) -> Result<Option<Secret>, ConfigError> {
+        let name = self.name(suffix);
         let name_file = format!("{name}_FILE");
         match ((self.lookup)(&name), (self.lookup)(&name_file)) {
             (None, None) => Ok(None),
-            (Some(_), Some(_)) => Err(ConfigError::new(&name, &format!("{name_file} is set as well; set one of them"))),
+            (Some(_), Some(_)) => {
+                Err(ConfigError::new(name, format!("{name_file} is also set")).with_hint("set one of the two"))
+            }
             (Some(value), None) => match value.into_string() {
-                Ok(value) if value.is_empty() => Err(ConfigError::new(&name, "it is empty")),
+                Ok(value) if value.is_empty() => Err(ConfigError::new(name, "it is empty")),
                 Ok(value) => Ok(Some(Secret::from(value))),
-                Err(_) => Err(ConfigError::new(&name, "it is not UTF-8")),
+                Err(_) => Err(ConfigError::new(name, "it is not UTF-8")),
             },
-            (None, Some(path)) if path.is_empty() => Err(ConfigError::new(&name_file, "it is empty")),
+            (None, Some(path)) if path.is_empty() => Err(ConfigError::new(name_file, "it is empty")),
             (None, Some(path)) => {
                 Secret::file(PathBuf::from(path)).map(Some).map_err(|error| error.for_setting(&name_file))
             }
         }
     }
 
-    /// Whether it is there at all, usable or not.
+    /// Whether the variable is set, even if its value is invalid.
     #[cfg(feature = "client-credentials")]
-    pub(super) fn is_set(&self, what: &str) -> bool {
-        let name = self.name(what);
+    pub(super) fn is_set(&self, suffix: &str) -> bool {
+        let name = self.name(suffix);
         (self.lookup)(&name).is_some() || (self.lookup)(&format!("{name}_FILE")).is_some()
     }
 
-    /// What is no secret, and is read once.
-    pub(super) fn text(&self, what: &str) -> Result<Option<String>, ConfigError> {
-        Ok(self.secret(what)?.and_then(|value| value.known()).map(|value| value.expose_secret().to_owned()))
+    /// Reads text. It is read once.
+    pub(super) fn text(&self, suffix: &str) -> Result<Option<String>, ConfigError> {
+        Ok(self.secret(suffix)?.and_then(|value| value.peek()).map(|value| value.expose_secret().to_owned()))
     }
 
-    /// Several values, with commas between them.
+    /// Reads a value by its name.
+    pub(super) fn parse<T: FromStr<Err = ConfigError>>(&self, suffix: &str) -> Result<Option<T>, ConfigError> {
+        let Some(text) = self.text(suffix)? else {
+            return Ok(None);
+        };
+        text.parse().map(Some).map_err(|error: ConfigError| error.for_setting(&self.name(suffix)))
+    }
+
+    /// Reads a list with commas between its items.
     #[cfg(feature = "client-credentials")]
-    pub(super) fn list(&self, what: &str) -> Result<Vec<String>, ConfigError> {
-        let Some(text) = self.text(what)? else {
+    pub(super) fn list(&self, suffix: &str) -> Result<Vec<String>, ConfigError> {
+        let Some(text) = self.text(suffix)? else {
             return Ok(Vec::new());
         };
         let items: Vec<String> = text.split(',').map(|item| item.trim().to_owned()).collect();
         if items.iter().any(String::is_empty) {
-            return Err(self.refused(what, "an item in it is empty"));
+            return Err(self.error(suffix, "an item of the list is empty"));
         }
         Ok(items)
     }
 
-    /// A choice, by one of its names.
+    /// An error about a variable.
     #[cfg(feature = "client-credentials")]
-    pub(super) fn one_of<T: Copy>(&self, what: &str, choices: &[(&str, T)]) -> Result<Option<T>, ConfigError> {
-        let Some(text) = self.text(what)? else {
-            return Ok(None);
-        };
-        let found = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
-        found.map(Some).ok_or_else(|| {
-            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            self.refused(what, &format!("it is none of {}", names.join(", ")))
-        })
+    pub(super) fn error(&self, suffix: &str, reason: &str) -> ConfigError {
+        ConfigError::new(self.name(suffix), reason)
     }
 
-    #[cfg(feature = "client-credentials")]
-    pub(super) fn refused(&self, what: &str, why: &str) -> ConfigError {
-        ConfigError::new(&self.name(what), why)
-    }
-
-    pub(super) fn missing(&self, what: &str) -> ConfigError {
-        let name = self.name(what);
-        ConfigError::new(&name, &format!("neither it nor {name}_FILE is set"))
+    /// An error about a variable that is required and not set.
+    pub(super) fn missing(&self, suffix: &str) -> ConfigError {
+        let name = self.name(suffix);
+        let hint = format!("set {name} or {name}_FILE");
+        ConfigError::new(name, "it is not set").with_hint(hint)
     }
 }
 
-/// The process's own environment.
+/// Looks up a variable in the environment of the process.
 pub(super) fn process(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }

@@ -1,4 +1,11 @@
-//! The providers of this crate.
+//! The providers of this crate, and the secrets that they use.
+//!
+//! | file | contents |
+//! | --- | --- |
+//! | `access_psp`, `aeropay`, `client_credentials` | the providers for token endpoints |
+//! | `fixed_token`, `from_fn` | a token that is known in advance, and a provider made from a function |
+//! | `secret` | a secret that may change while the program runs |
+//! | `check`, `env`, `names` | helpers of the builders: checks, environment variables, names of enum values |
 
 #[cfg(feature = "access-psp")]
 mod access_psp;
@@ -12,6 +19,8 @@ mod client_credentials;
 mod env;
 mod fixed_token;
 mod from_fn;
+#[cfg(any(feature = "client-credentials", feature = "aeropay"))]
+mod names;
 mod secret;
 
 #[cfg(feature = "access-psp")]
@@ -22,14 +31,14 @@ pub use self::client_credentials::{BasicEncoding, ClientCredentials, ClientCrede
 pub use self::client_credentials::{PrivateKeyJwt, SigningAlgorithm};
 pub use self::fixed_token::FixedToken;
 pub use self::from_fn::{FromFn, from_fn};
-pub use self::secret::Secret;
+pub use self::secret::{Secret, SecretValue};
 
 #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 use crate::error::ConfigError;
 #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 use crate::token_endpoint::TokenClient;
 
-/// The client of a provider whose builder was given none.
+/// The HTTP client of a provider if its builder has none.
 #[cfg(all(any(feature = "client-credentials", feature = "aeropay"), feature = "http-client"))]
 fn default_client() -> Result<TokenClient, ConfigError> {
     crate::token_endpoint::HttpClient::new().map(TokenClient::new)
@@ -37,7 +46,8 @@ fn default_client() -> Result<TokenClient, ConfigError> {
 
 #[cfg(all(any(feature = "client-credentials", feature = "aeropay"), not(feature = "http-client")))]
 fn default_client() -> Result<TokenClient, ConfigError> {
-    Err(ConfigError::new("http_client", "it is missing, and the feature `http-client`, which provides one, is off"))
+    Err(ConfigError::new("http_client", "it is missing")
+        .with_hint("set one, or turn on the feature `http-client`, which provides one"))
 }
 
 #[cfg(all(feature = "private-key-jwt", feature = "http-client"))]

@@ -4,13 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
-
 use super::client_credentials::{BasicEncoding, ClientCredentialsBuilder, PrivateKeyJwt, SigningAlgorithm};
 use super::env::Variables;
-use crate::error::{ConfigError, ErrorKind};
+use crate::error::ConfigError;
 
-/// A directory that goes away with the test.
+/// A directory that is removed after the test.
 struct Files(PathBuf);
 
 impl Files {
@@ -31,7 +29,7 @@ impl Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        // What is left in the temporary directory is no test's failure.
+        // A file that remains in the temporary directory does not fail the test.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -44,7 +42,7 @@ fn with<T>(variables: &[(&str, OsString)], read: impl FnOnce(&Variables<'_>) -> 
 
 fn secret(variables: &[(&str, OsString)]) -> Result<Option<String>, ConfigError> {
     with(variables, |variables| variables.secret("KEY"))
-        .map(|found| found.map(|secret| secret.known().unwrap().expose_secret().to_owned()))
+        .map(|found| found.map(|secret| secret.peek().unwrap().expose_secret().to_owned()))
 }
 
 #[cfg(unix)]
@@ -58,12 +56,12 @@ fn not_utf8() -> OsString {
 }
 
 #[test]
-fn a_variable_or_its_file_is_read_and_one_newline_goes() {
+fn a_variable_or_its_file_is_read_without_a_trailing_newline() {
     let files = Files::new();
     let file = |content: &str| -> OsString { files.holding("good", content.as_bytes()).into() };
     assert_eq!(secret(&[]).unwrap(), None);
     assert_eq!(secret(&[("P_KEY", "v".into())]).unwrap().unwrap(), "v");
-    // What stands in a variable stands there as it is.
+    // A newline in a variable is kept.
     assert_eq!(secret(&[("P_KEY", "v\n".into())]).unwrap().unwrap(), "v\n");
     for (content, expected) in
         [("v", "v"), ("v\n", "v"), ("v\r\n", "v"), ("v\n\n", "v\n"), (" v \n", " v "), ("\n\n", "\n")]
@@ -74,7 +72,7 @@ fn a_variable_or_its_file_is_read_and_one_newline_goes() {
 }
 
 #[test]
-fn what_cannot_be_read_is_an_error_that_names_variable_and_path_alone() {
+fn an_unreadable_variable_is_an_error_with_its_name_and_path_only() {
     let files = Files::new();
     let file = |name: &str, content: &[u8]| -> OsString { files.holding(name, content).into() };
     let large = vec![b'x'; 64 * 1024 + 1];
@@ -100,7 +98,7 @@ fn what_cannot_be_read_is_an_error_that_names_variable_and_path_alone() {
 }
 
 #[test]
-fn a_list_has_commas_between_its_items() {
+fn the_items_of_a_list_are_separated_by_commas() {
     let list = |text: &str| with(&[("P_KEY", text.into())], |v| v.list("KEY"));
     assert_eq!(list("a").unwrap(), ["a"]);
     assert_eq!(list("a,b , c").unwrap(), ["a", "b", "c"]);
@@ -131,7 +129,7 @@ fn every_setting_has_its_variable() {
     assert_eq!(built.environment, "staging");
     assert_eq!(built.endpoint.origin(), "https://issuer.test");
     assert_eq!(format!("{:?}", built.origins), "[https://a.test, https://b.test]");
-    // What the builder had and the environment has not stays.
+    // A setting of the builder stays if its variable is not set.
     let mut some = all();
     some.retain(|(name, _)| !name.ends_with("CLIENT_ID") && !name.ends_with("SCOPE"));
     let builder = ClientCredentialsBuilder::default().client_id("mine").scope("own");
@@ -141,7 +139,7 @@ fn every_setting_has_its_variable() {
 }
 
 #[test]
-fn a_variable_that_is_needed_and_missing_is_named() {
+fn an_error_names_a_missing_variable() {
     for missing in ["P_CLIENT_ID", "P_CLIENT_SECRET"] {
         let mut some = all();
         some.retain(|(name, _)| *name != missing);
@@ -154,7 +152,7 @@ fn a_variable_that_is_needed_and_missing_is_named() {
 
 // The names are those of the registry of RFC 8414 section 2.
 #[test]
-fn the_way_of_proving_a_client_has_its_variables() {
+fn client_authentication_is_read_from_variables() {
     let built = |extra: &[(&'static str, &str)], builder: ClientCredentialsBuilder| {
         let mut variables = all();
         variables.extend(extra.iter().map(|(name, value)| (*name, OsString::from(value))));
@@ -183,13 +181,13 @@ fn the_way_of_proving_a_client_has_its_variables() {
         assert!(shown.contains(shows), "{extra:?}: {shown}");
     }
     for (extra, begins) in [
-        (vec![(METHOD, "none")], "P_CLIENT_AUTHENTICATION: it is none of client_secret_post, "),
+        (vec![(METHOD, "none")], "P_CLIENT_AUTHENTICATION: the value is unknown: use one of client_secret_post, "),
         (vec![(ENCODING, "raw")], "P_BASIC_ENCODING: "),
         (
             vec![(METHOD, "client_secret_basic"), (ENCODING, "base64")],
-            "P_BASIC_ENCODING: it is none of percent, form, raw",
+            "P_BASIC_ENCODING: the value is unknown: use one of percent, form, raw",
         ),
-        // It is in the environment, and would not be sent.
+        // The secret is set, and would not be sent.
         (vec![(METHOD, "tls_client_auth")], "client_secret: "),
     ] {
         let error = built(&extra, empty()).unwrap_err();
@@ -197,7 +195,7 @@ fn the_way_of_proving_a_client_has_its_variables() {
     }
     let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
     let signed = (METHOD, "private_key_jwt");
-    let all_of_it = [
+    let key_settings = [
         signed,
         ("P_PRIVATE_KEY", key.as_str()),
         ("P_PRIVATE_KEY_ALGORITHM", "ES256"),
@@ -210,29 +208,33 @@ fn the_way_of_proving_a_client_has_its_variables() {
         variables.extend(extra.iter().map(|(name, value)| (*name, OsString::from(value))));
         with(&variables, |v| builder.read_all(v)).and_then(ClientCredentialsBuilder::build)
     };
-    let shown = format!("{:?}", signing(&all_of_it, empty()).unwrap());
+    let shown = format!("{:?}", signing(&key_settings, empty()).unwrap());
     for part in ["Es256", "Secret(value)", r#"Some("k7")"#, r#"Some("https://issuer.test")"#] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let own = || empty().private_key_jwt(PrivateKeyJwt::new(SigningAlgorithm::Es256, key.as_str()));
-    let shown = format!("{:?}", signing(&all_of_it[3..], own()).unwrap());
+    let shown = format!("{:?}", signing(&key_settings[3..], own()).unwrap());
     assert!(shown.contains("k7"), "{shown}");
-    // A key from the environment takes its name along, and leaves what the program says of assertions.
-    let told = PrivateKeyJwt::new(SigningAlgorithm::Rs256, "another").key_id("k1");
-    let told = empty().private_key_jwt(told.audience("https://issuer.test/a").lifetime(Duration::from_secs(300)));
-    let shown = format!("{:?}", signing(&all_of_it[..3], told).unwrap());
+    // A key from the environment replaces the key id, and keeps the other settings of assertions.
+    let configured = PrivateKeyJwt::new(SigningAlgorithm::Rs256, "another").key_id("k1");
+    let configured =
+        empty().private_key_jwt(configured.audience("https://issuer.test/a").lifetime(Duration::from_secs(300)));
+    let shown = format!("{:?}", signing(&key_settings[..3], configured).unwrap());
     for part in ["Es256", "key_id: None", r#"Some("https://issuer.test/a")"#, "lifetime: 300s"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     for (extra, begins) in [
-        (&all_of_it[..1], "P_PRIVATE_KEY: "),
-        (&all_of_it[..2], "P_PRIVATE_KEY_ALGORITHM: "),
-        (&[signed, ("P_PRIVATE_KEY_ALGORITHM", "HS256")][..], "P_PRIVATE_KEY_ALGORITHM: it is none of RS256, "),
+        (&key_settings[..1], "P_PRIVATE_KEY: "),
+        (&key_settings[..2], "P_PRIVATE_KEY_ALGORITHM: "),
+        (
+            &[signed, ("P_PRIVATE_KEY_ALGORITHM", "HS256")][..],
+            "P_PRIVATE_KEY_ALGORITHM: the value is unknown: use one of RS256, ",
+        ),
     ] {
         let error = signing(extra, empty()).unwrap_err();
         assert!(error.to_string().starts_with(begins), "{error}");
     }
-    // The weaker proof would go out, and nobody would know. The key may be a file, and it is not read.
+    // Otherwise a weaker method would be used without notice. A key file is not read.
     for (name, value) in [
         ("P_PRIVATE_KEY", key.as_str()),
         ("P_PRIVATE_KEY_FILE", "/none/such"),
@@ -243,7 +245,7 @@ fn the_way_of_proving_a_client_has_its_variables() {
         let what = name.trim_end_matches("_FILE");
         for method in ["client_secret_post", "client_secret_basic", "tls_client_auth"] {
             let error = built(&[(METHOD, method), (name, value)], empty()).unwrap_err();
-            let expected = format!("{what}: it is for private_key_jwt, which is not chosen");
+            let expected = format!("{what}: it requires the method private_key_jwt, which is not set");
             assert_eq!(error.to_string(), expected, "{method}");
         }
         let error = built(&[(name, value)], empty()).unwrap_err();
@@ -257,7 +259,7 @@ fn the_way_of_proving_a_client_has_its_variables() {
         let client = read.http_client(crate::token_endpoint::HttpClient::new().unwrap());
         assert!(format!("{:?}", client.build().unwrap()).contains("MutualTls"));
     }
-    // AccessPSP documents the form alone, and none of the rest.
+    // AccessPSP documents only client_secret_post.
     let mut variables = all();
     variables.extend([(METHOD, "client_secret_basic".into()), ("P_AUDIENCE", "a".into())]);
     let psp = with(&variables, |v| empty().read(v)).unwrap().build().unwrap();
@@ -265,13 +267,63 @@ fn the_way_of_proving_a_client_has_its_variables() {
     assert!(shown.contains("Post(Secret(value))") && shown.contains("audience: None"), "{shown}");
 }
 
-// A secret that came from a file is read again, one that did not is not.
+// A secret from a file is read again for each fetch.
 #[test]
-fn a_secret_out_of_a_file_stays_one() {
+fn a_secret_from_a_file_keeps_its_path() {
     let files = Files::new();
     let path = files.holding("secret", b"old\n");
     let secret = with(&[("P_KEY_FILE", path.clone().into())], |v| v.secret("KEY"));
     let shown = format!("{:?}", secret.unwrap().unwrap());
     assert!(shown.contains(&path.display().to_string()), "{shown}");
     assert!(Path::new(&path).exists());
+}
+
+#[test]
+fn every_named_value_has_one_name_and_an_unknown_one_lists_them() {
+    fn round_trip<T>(values: &[T], setting: &str, names: &str)
+    where
+        T: std::str::FromStr<Err = ConfigError> + std::fmt::Display + std::fmt::Debug + PartialEq,
+    {
+        for value in values {
+            assert_eq!(value.to_string().parse::<T>().as_ref().ok(), Some(value));
+        }
+        let listed: Vec<String> = values.iter().map(T::to_string).collect();
+        assert_eq!(listed.join(", "), names);
+        for unknown in ["", "CANARY", &listed[0].to_uppercase().replace(|c: char| c.is_ascii_digit(), "x")] {
+            let error = unknown.parse::<T>().unwrap_err();
+            assert_eq!(error.to_string(), format!("{setting}: the value is unknown: use one of {names}"));
+        }
+    }
+    use BasicEncoding::{Form, Percent, Raw};
+    use SigningAlgorithm::{EdDsa, Es256, Ps256, Rs256};
+    round_trip(&[Percent, Form, Raw], "basic_encoding", "percent, form, raw");
+    round_trip(&[Rs256, Ps256, Es256, EdDsa], "algorithm", "RS256, PS256, ES256, EdDSA");
+    #[cfg(feature = "aeropay")]
+    {
+        use crate::aeropay::{ApiVersion, Environment, MerchantIdForm};
+        round_trip(&[Environment::Sandbox, Environment::Production], "environment", "sandbox, production");
+        round_trip(&[ApiVersion::V1, ApiVersion::V2], "api_version", "1, 2");
+        round_trip(&[MerchantIdForm::Number, MerchantIdForm::String], "merchant_id_form", "number, string");
+    }
+}
+
+// A header of API requests does not change, so its secret is loaded in `build`.
+#[test]
+fn an_api_header_from_a_function_is_loaded_once() {
+    use crate::providers::Secret;
+    use crate::{Error, TokenProvider as _};
+    let builder = |secret: Secret| {
+        ClientCredentialsBuilder::default()
+            .client_id("id")
+            .client_secret("secret")
+            .token_url("https://issuer.test/token")
+            .api_origin("https://api.test")
+            .api_header("x-api-key", secret)
+    };
+    let provider = builder(Secret::from_fn(|| Ok("the-key".into()))).build().unwrap();
+    assert_eq!(provider.api_headers()["x-api-key"], "the-key");
+    let error = builder(Secret::from_fn(|| Err(Error::transient("vault")))).build().unwrap_err();
+    assert_eq!(error.to_string(), "api_header: it could not be loaded");
+    let error = builder(Secret::from_fn(|| Ok("a\nb".into()))).build().unwrap_err();
+    assert_eq!(error.setting(), "api_header");
 }

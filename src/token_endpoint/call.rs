@@ -1,8 +1,7 @@
-//! One call: the deadline, the cap, and which answers are errors whoever the issuer is.
+//! [`TokenEndpoint::call`]: one HTTP exchange, within a deadline and a size limit.
 
 use std::error::Error as StdError;
 use std::future::Future;
-use std::io;
 use std::pin::{Pin, pin};
 
 use bytes::Bytes;
@@ -14,116 +13,120 @@ use http_body_util::BodyExt as _;
 use tokio::time::Sleep;
 use zeroize::Zeroizing;
 
-use super::endpoint::{TokenEndpoint, origin_of};
+use super::causes::{causes, timed_out};
+use super::endpoint::{TokenEndpoint, check_timeout, origin_of};
+use super::error_response;
 use super::request::TokenRequest;
 use super::response::EndpointResponse;
-use super::service::ResponseBody;
+use super::response_body::ResponseBody;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::rt;
 
-/// No token response is larger.
-const MAX_ANSWER: usize = 64 * 1024;
+/// The size limit of a response body. No token response is larger.
+const MAX_BODY: usize = 64 * 1024;
 
-/// One for each byte, and some that are empty.
-const MAX_FRAMES: usize = 2 * MAX_ANSWER;
-const FRAMES_IN_A_ROW: usize = 64;
+/// Enough for one frame per byte, and some empty frames.
+const MAX_FRAMES: usize = 2 * MAX_BODY;
 
-/// A host name has at most 253 characters (RFC 1035 section 2.3.4); scheme and port come on top.
+/// How many frames are read before the task yields.
+const FRAMES_PER_TURN: usize = 64;
+
+/// A host name has at most 253 characters (RFC 1035 section 2.3.4), and an origin also has a scheme and a port.
 const MAX_ORIGIN: usize = 270;
 
 impl TokenEndpoint {
-    /// Sends `request` as a `POST` and reads the answer.
+    /// Sends `request` as a `POST` and reads the response.
     ///
-    /// An answer with a status of 2xx or 4xx is returned for the provider to judge, but for those below.
+    /// It returns responses with a 2xx or 4xx status, apart from those listed below. The provider decides what they
+    /// mean.
     ///
     /// # Errors
     ///
-    /// Transient: [`ErrorKind::Timeout`] for a call that takes too long and for HTTP 408, [`ErrorKind::Throttled`] for 429,
-    /// [`ErrorKind::Unavailable`] for 5xx and failures of I/O, [`ErrorKind::MalformedResponse`] for a 2xx whose body is
-    /// larger than 64 KiB and for an answer that is none. Permanent: [`ErrorKind::Config`] for a redirect,
-    /// [`ErrorKind::NoRuntime`] outside of a tokio runtime and in one whose timers are off.
+    /// Transient errors:
+    ///
+    /// - [`ErrorKind::Timeout`] if the call takes too long, and for HTTP 408.
+    /// - [`ErrorKind::Throttled`] for HTTP 429.
+    /// - [`ErrorKind::Unavailable`] for HTTP 5xx and for I/O errors.
+    /// - [`ErrorKind::MalformedResponse`] for a 2xx with a body of more than 64 KiB.
+    ///
+    /// Permanent errors:
+    ///
+    /// - [`ErrorKind::Config`] for a redirect, and for a [`timeout`](Self::timeout) of zero.
+    /// - [`ErrorKind::NoRuntime`] outside of a tokio runtime, and in a runtime without timers.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the HTTP request. The issuer may have handed out a token that nobody gets to see.
+    /// Dropping the future drops the HTTP request. The issuer may have issued a token that is then never used.
     pub async fn call(&self, request: TokenRequest) -> Result<EndpointResponse, Error> {
-        self.exchange(request.into_http(self.url.clone())).await
+        self.send(request.into_http(self.url.clone())).await
     }
 
-    /// The same by `GET`: a document that the issuer keeps there.
+    /// As [`call`](Self::call), with a `GET` for a document.
     #[cfg(feature = "client-credentials")]
     pub(super) async fn get(&self) -> Result<EndpointResponse, Error> {
-        self.exchange(super::request::get(self.url.clone())).await
+        self.send(super::request::get(self.url.clone())).await
     }
 
-    async fn exchange(&self, request: Request<Bytes>) -> Result<EndpointResponse, Error> {
+    async fn send(&self, request: Request<Bytes>) -> Result<EndpointResponse, Error> {
+        check_timeout("timeout", self.timeout)?;
         let mut deadline = rt::timer(self.timeout)?;
         let response = match within(deadline.as_mut(), self.client.send(request)).await {
             Some(Ok(response)) => response,
-            Some(Err(error)) => return Err(self.broken("could not be reached", error)),
-            None => return Err(self.too_slow()),
+            Some(Err(error)) => return Err(self.io_error("could not be reached", error)),
+            None => return Err(self.timed_out()),
         };
         let (parts, body) = response.into_parts();
-        let read = within(deadline.as_mut(), read(&parts.headers, body)).await;
-        let mut answer = EndpointResponse {
+        let body = within(deadline.as_mut(), read(&parts.headers, body)).await;
+        let mut response = EndpointResponse {
             origin: self.origin.clone(),
             status: parts.status,
             headers: parts.headers,
             body: Zeroizing::default(),
         };
-        if answer.status.is_redirection() {
-            return Err(redirected(&answer));
+        let status = response.status;
+        if status.is_redirection() {
+            return Err(redirect(&response));
         }
-        // A status that is an error says more than a body that is late, torn or too long.
-        match read {
-            Some(Ok(body)) => answer.body = body,
-            _ if !answer.status.is_success() => {}
-            Some(Err(Unread::TooLong)) => {
-                return Err(answer
-                    .error(ErrorKind::MalformedResponse, "answered with more than 64 KiB")
-                    .with_status(answer.status));
+        // An error status says more than a body that is late, incomplete or too long.
+        match body {
+            Some(Ok(body)) => response.body = body,
+            _ if !status.is_success() => {}
+            Some(Err(ReadError::TooLong)) => {
+                return Err(response.error(ErrorKind::MalformedResponse, "sent a body of more than 64 KiB"));
             }
-            Some(Err(Unread::Broken(error))) => {
-                return Err(self.broken("broke off its answer", error).with_status(answer.status));
+            Some(Err(ReadError::Io(error))) => {
+                return Err(self.io_error("did not send a complete response", error).with_status(status));
             }
-            None => return Err(self.too_slow().with_status(answer.status)),
+            None => return Err(self.timed_out().with_status(status)),
         }
-        answer.transient().map_or(Ok(answer), Err)
+        error_response::transient(&response).map_or(Ok(response), Err)
     }
 
-    fn too_slow(&self) -> Error {
+    fn timed_out(&self) -> Error {
         let Self { origin, timeout, .. } = self;
-        Error::new(ErrorKind::Timeout, format!("the issuer at {origin} did not answer within {timeout:?}"))
+        Error::new(ErrorKind::Timeout, format!("the issuer at {origin} did not respond within {timeout:?}"))
     }
 
-    fn broken(&self, what: &str, error: BoxError) -> Error {
-        // A client that refuses or fails in this crate's own terms has said it all.
+    fn io_error(&self, what: &str, error: BoxError) -> Error {
+        // The client may return an error of this crate. It is already complete.
         if let Some(error) = Error::find(&*error) {
             return error.clone();
         }
         let kind = if timed_out(&*error) { ErrorKind::Timeout } else { ErrorKind::Unavailable };
         let outcome = Error::new(kind, format!("the issuer at {} {what}", self.origin));
-        if self.shows_query(&*error) {
+        if self.contains_query(&*error) {
             return outcome;
         }
         outcome.with_source(error)
     }
 
-    /// Some HTTP clients put the whole URL into their errors, and its query may hold a key.
-    fn shows_query(&self, error: &(dyn StdError + 'static)) -> bool {
+    /// Some HTTP clients put the whole URL into their errors. Its query may contain a key.
+    fn contains_query(&self, error: &(dyn StdError + 'static)) -> bool {
         let Some(query) = self.url.query().filter(|query| !query.is_empty()) else {
             return false;
         };
-        chain(error).any(|cause| format!("{cause} {cause:?}").contains(query))
+        causes(error).any(|cause| format!("{cause} {cause:?}").contains(query))
     }
-}
-
-pub(super) fn timed_out(error: &(dyn StdError + 'static)) -> bool {
-    chain(error).any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut))
-}
-
-fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
 }
 
 async fn within<F: Future>(deadline: Pin<&mut Sleep>, work: F) -> Option<F::Output> {
@@ -133,39 +136,40 @@ async fn within<F: Future>(deadline: Pin<&mut Sleep>, work: F) -> Option<F::Outp
     }
 }
 
-enum Unread {
+/// Why a body could not be read.
+enum ReadError {
     TooLong,
-    Broken(BoxError),
+    Io(BoxError),
 }
 
-async fn read(headers: &HeaderMap, mut body: ResponseBody) -> Result<Zeroizing<Vec<u8>>, Unread> {
-    if declared_length(headers).max(body.size_hint().lower()) > MAX_ANSWER as u64 {
-        return Err(Unread::TooLong);
+async fn read(headers: &HeaderMap, mut body: ResponseBody) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+    if declared_length(headers).max(body.size_hint().lower()) > MAX_BODY as u64 {
+        return Err(ReadError::TooLong);
     }
-    // Allocated once: a buffer that grows leaves unwiped copies behind.
-    let room = match usize::try_from(declared_length(headers)) {
-        Ok(declared) if (1..=MAX_ANSWER).contains(&declared) => declared,
-        _ => MAX_ANSWER,
+    // Allocated once: a buffer that grows leaves copies that are not wiped.
+    let capacity = match usize::try_from(declared_length(headers)) {
+        Ok(declared) if (1..=MAX_BODY).contains(&declared) => declared,
+        _ => MAX_BODY,
     };
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
     let mut frames = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(Unread::Broken)?;
-        // Frames may be empty, and an endless row of them keeps every timer from its turn.
+        let frame = frame.map_err(ReadError::Io)?;
+        // Frames may be empty. An endless sequence of ready frames would keep the deadline from being polled.
         frames += 1;
         if frames > MAX_FRAMES {
-            return Err(Unread::TooLong);
+            return Err(ReadError::TooLong);
         }
-        if frames % FRAMES_IN_A_ROW == 0 {
+        if frames % FRAMES_PER_TURN == 0 {
             tokio::task::yield_now().await;
         }
         if let Some(data) = frame.data_ref() {
-            if data.len() > MAX_ANSWER - bytes.len() {
-                return Err(Unread::TooLong);
+            if data.len() > MAX_BODY - bytes.len() {
+                return Err(ReadError::TooLong);
             }
-            // More than was declared, from a service that does not mind.
+            // The service returned more than `Content-Length` declares.
             if data.len() > bytes.capacity() - bytes.len() {
-                let mut larger = Zeroizing::new(Vec::with_capacity(MAX_ANSWER));
+                let mut larger = Zeroizing::new(Vec::with_capacity(MAX_BODY));
                 larger.extend_from_slice(&bytes);
                 bytes = larger;
             }
@@ -179,17 +183,17 @@ fn declared_length(headers: &HeaderMap) -> u64 {
     headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok()).unwrap_or_default()
 }
 
-/// Following a redirect would hand the client's secret to whoever is named in it (RFC 9700 section 4.11).
-fn redirected(answer: &EndpointResponse) -> Error {
-    let target = answer
+/// Following a redirect would send the client's secret to the host that it names (RFC 9700 section 4.11).
+fn redirect(response: &EndpointResponse) -> Error {
+    let target = response
         .headers
         .get(LOCATION)
         .and_then(|location| location.to_str().ok()?.parse::<Uri>().ok())
         .and_then(|location| origin_of(&location))
         .filter(|origin| origin.len() <= MAX_ORIGIN);
     let what = target.map_or_else(
-        || String::from("answered with a redirect, which is not followed"),
+        || String::from("sent a redirect, which is not followed"),
         |target| format!("redirects to {target}, which is not followed"),
     );
-    answer.error(ErrorKind::Config, &what).with_hint("set the token URL that the issuer documents")
+    response.error(ErrorKind::Config, &what).with_hint("set the token URL that the issuer documents")
 }

@@ -1,4 +1,4 @@
-//! Where the token request goes: a URL that was looked at before a secret is sent there.
+//! A token endpoint: its URL, checked before a secret is sent to it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::service::TokenClient;
+use super::token_client::TokenClient;
 use crate::error::ConfigError;
 use crate::message::{absolute_url, is_loopback};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A token endpoint and the HTTP service that reaches it. Cloning shares the service.
+/// A token endpoint, and the HTTP client that sends requests to it. Cloning shares the client.
 ///
-/// `Debug` shows the URL's origin: a path or a query may hold what is nobody's business.
+/// `Debug` prints only the origin of the URL, because the path and the query may contain secrets.
 #[derive(Clone)]
 pub struct TokenEndpoint {
     pub(super) url: Uri,
@@ -24,31 +24,26 @@ pub struct TokenEndpoint {
 }
 
 impl TokenEndpoint {
-    /// Checks `token_url` (RFC 6749 section 3.2: absolute, TLS, no fragment; a query is kept).
+    /// An endpoint at `token_url`: an absolute https URL without a fragment (RFC 6749 section 3.2). A query is kept.
+    /// http is accepted only for loopback addresses.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] that begins with `token_url`, for what is no such URL: another scheme, no host, a user name,
-    /// a fragment, a control character. [`ErrorKind::InsecureUrl`] for http to anything but loopback. Neither repeats the
-    /// URL.
-    pub fn new(token_url: &str, client: TokenClient) -> Result<Self, ConfigError> {
+    /// [`ConfigError`] about `token_url` for any other URL: another scheme, no host, a user name, a fragment, a control
+    /// character, or http to an address that is not loopback. It does not contain the URL.
+    pub fn new(token_url: &str, client: impl Into<TokenClient>) -> Result<Self, ConfigError> {
         let (url, origin) = parse(token_url)?;
-        Ok(Self { url, origin: origin.into(), client, timeout: DEFAULT_TIMEOUT })
+        Ok(Self { url, origin: origin.into(), client: client.into(), timeout: DEFAULT_TIMEOUT })
     }
 
-    /// Sets how long a call may take, from its start until the answer's last byte. 10 seconds by default.
+    /// Sets how long a call may take, from its start to the last byte of the response. The default is 10 seconds.
     ///
-    /// Keep it below the source's `fetch_timeout` (12 seconds by default), so that the error names the cause.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Config`] for zero.
-    pub fn timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
-        if timeout.is_zero() {
-            return Err(ConfigError::new("timeout", "it has to be longer than zero"));
-        }
+    /// Set it to less than the source's [`fetch_timeout`](crate::TokenSourceBuilder::fetch_timeout) (12 seconds by
+    /// default), so that the error names the issuer. [`call`](Self::call) fails if it is zero.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
-        Ok(self)
+        self
     }
 
     /// Scheme, host and port of the token URL.
@@ -58,17 +53,25 @@ impl TokenEndpoint {
     }
 }
 
+/// Checks a timeout.
+pub(crate) fn check_timeout(setting: &str, timeout: Duration) -> Result<(), ConfigError> {
+    match timeout.is_zero() {
+        true => Err(ConfigError::new(setting, "it is zero").with_hint("set a timeout that is longer than zero")),
+        false => Ok(()),
+    }
+}
+
 fn parse(text: &str) -> Result<(Uri, String), ConfigError> {
-    let (url, https) = absolute_url(text).map_err(|why| ConfigError::new("token_url", why))?;
+    let (url, https) = absolute_url(text).map_err(|reason| ConfigError::new("token_url", reason))?;
     if !https && !url.host().is_some_and(is_loopback) {
         return Err(ConfigError::new("token_url", "it would send the secret in clear text")
-            .with_hint("use https; http is for loopback alone"));
+            .with_hint("use https; http is only for loopback addresses"));
     }
     let origin = origin_of(&url).unwrap_or_default();
     Ok((url, origin))
 }
 
-/// Scheme, host and port of an absolute URL; `None` where it has none, or a user name in front of it.
+/// Scheme, host and port of an absolute URL. `None` if the URL has no host, or has a user name.
 pub(super) fn origin_of(url: &Uri) -> Option<String> {
     let (scheme, authority) = (url.scheme()?, url.authority()?);
     if authority.as_str().contains('@') {

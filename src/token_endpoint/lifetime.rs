@@ -1,21 +1,22 @@
-//! How long a token lives, in whatever form an issuer says it.
+//! The lifetime of a token, in any form that issuers use.
 
 use std::time::Duration;
 
 const LONGEST: f64 = 24.0 * 60.0 * 60.0;
 
-/// Reads seconds out of a JSON value: a number, or a string that holds one.
+/// Reads seconds from a JSON value: a number, or a string that contains a number.
 ///
-/// Less than a second is one second, more than 24 hours is 24 hours, fractions are cut off. `None` for everything else.
+/// Values below 1 second become 1 second, and values above 24 hours become 24 hours. Fractions are cut off. Returns
+/// `None` for everything else.
 pub(crate) fn lifetime(json: &str) -> Option<Duration> {
     let unquoted = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(json);
     let number = unquoted.trim();
-    // Rust reads words as well: `inf`, `nan`, `infinity`.
-    let plain = |b: u8| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E');
-    if !number.bytes().all(plain) {
+    // `f64::from_str` also accepts words: `inf`, `nan`, `infinity`.
+    let is_numeric = |b: u8| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E');
+    if !number.bytes().all(is_numeric) {
         return None;
     }
-    // Overflow is infinity here, and that is clamped as well.
+    // A number that is too large parses as infinity. `clamp` handles that too.
     let seconds: f64 = number.parse().ok()?;
     Some(Duration::from_secs(seconds.clamp(1.0, LONGEST) as u64))
 }

@@ -1,4 +1,4 @@
-//! What an issuer says of itself: its metadata document (RFC 8414), by one explicit request.
+//! The metadata of an issuer (RFC 8414).
 
 use std::time::Duration;
 
@@ -6,20 +6,21 @@ use http::Uri;
 use serde::Deserialize;
 
 use super::endpoint::TokenEndpoint;
+use super::json;
 use super::response::EndpointResponse;
-use super::service::TokenClient;
+use super::token_client::TokenClient;
 use crate::error::{ConfigError, Error, ErrorKind};
 use crate::message::{absolute_url, is_loopback};
 
-const NO_DOCUMENT: &str = "answered with what is no metadata document, or a torn one";
+const NOT_METADATA: &str = "did not send a complete metadata document";
 
-/// The part of the document that a token request needs.
+/// The part of the metadata that a token request needs.
 pub(crate) struct Metadata {
     pub(crate) token_url: String,
-    /// The token endpoint for clients that show a certificate, where it is another one (RFC 8705 section 5).
-    /// One that cannot be used is an error for those clients alone.
+    /// The token endpoint for clients that use mutual TLS, if the issuer has one (RFC 8705 section 5). An invalid URL
+    /// is an error only for these clients.
     pub(crate) mutual_tls_token_url: Option<Result<String, Error>>,
-    /// Ways in which a client may prove itself; `None` where the issuer does not say.
+    /// The client authentication methods that the issuer supports. `None` if the metadata does not list them.
     pub(crate) methods: Option<Vec<String>>,
 }
 
@@ -37,85 +38,88 @@ struct Aliases {
 }
 
 impl Metadata {
-    /// Asks for the document of `issuer`: at RFC 8414's path, and at OpenID Connect's where the first is refused or a page.
+    /// Requests the metadata of `issuer`.
+    ///
+    /// It tries the path of RFC 8414. If the response is a 4xx, or is not a JSON object, it tries the path of OpenID
+    /// Connect.
     pub(crate) async fn of(issuer: &str, client: &TokenClient, timeout: Option<Duration>) -> Result<Self, Error> {
         let url = issuer_url(issuer)?;
-        let mut last = None;
+        let mut rejected = None;
         let mut page = None;
-        for place in places(&url) {
-            let mut endpoint = TokenEndpoint::new(&place, client.clone())?;
+        for location in locations(&url) {
+            let mut endpoint = TokenEndpoint::new(&location, client.clone())?;
             if let Some(timeout) = timeout {
-                endpoint = endpoint.timeout(timeout)?;
+                endpoint = endpoint.timeout(timeout);
             }
-            let answer = endpoint.get().await?;
-            if answer.status().is_success() {
-                // Sites that know no wrong path answer with their start page: it is no document, and says nothing of one.
-                if answer.body().trim_ascii_start().first() == Some(&b'{') {
-                    return Self::read(&answer, issuer, &url).map_err(|error| error.with_status(answer.status()));
+            let response = endpoint.get().await?;
+            if response.status().is_success() {
+                // Some sites return their start page for every unknown path. Such a page is not metadata.
+                if response.body().trim_ascii_start().first() == Some(&b'{') {
+                    return Self::read(&response, issuer, &url);
                 }
-                page = Some(answer);
+                page = Some(response);
                 continue;
             }
-            last = Some(answer);
+            rejected = Some(response);
         }
-        if let Some(page) = page {
-            let error = page.error(ErrorKind::MalformedResponse, NO_DOCUMENT).with_status(page.status());
-            return Err(error.with_hint("set the token URL that the issuer documents"));
-        }
-        let none = "has no metadata, neither as RFC 8414 nor as OpenID Connect has it";
-        let error = last.map_or_else(
-            || Error::from(ConfigError::new("issuer", "it has no metadata")),
-            |a| a.error(ErrorKind::Config, none),
-        );
+        let error = match (page, rejected) {
+            (Some(page), _) => page.error(ErrorKind::MalformedResponse, NOT_METADATA),
+            (None, Some(rejected)) => {
+                rejected.error(ErrorKind::Config, "has no metadata at the paths of RFC 8414 and OpenID Connect")
+            }
+            (None, None) => ConfigError::new("issuer", "it has no metadata").into(),
+        };
         Err(error.with_hint("set the token URL that the issuer documents"))
     }
 
-    fn read(answer: &EndpointResponse, issuer: &str, url: &Uri) -> Result<Self, Error> {
-        let malformed = |what: &str| answer.error(ErrorKind::MalformedResponse, what);
-        let document: Document = super::token::object(answer.body()).ok_or_else(|| malformed(NO_DOCUMENT))?;
-        let name = document.issuer.ok_or_else(|| malformed("does not name itself in its metadata"))?;
-        // RFC 8414 section 3.3: identical, or else anybody's document would do.
-        if name != issuer {
-            let hint = match name.trim_end_matches('/') == issuer.trim_end_matches('/') {
-                true => "write the issuer as it does itself: with the slash at its end, or without",
+    fn read(response: &EndpointResponse, issuer: &str, url: &Uri) -> Result<Self, Error> {
+        let malformed = |what: &str| response.error(ErrorKind::MalformedResponse, what);
+        let document: Document = json::object(response.body()).ok_or_else(|| malformed(NOT_METADATA))?;
+        let named = document.issuer.ok_or_else(|| malformed("sent metadata without the member issuer"))?;
+        // RFC 8414 section 3.3: the two must be identical. Otherwise any issuer's document would be accepted.
+        if named != issuer {
+            let hint = match named.trim_end_matches('/') == issuer.trim_end_matches('/') {
+                true => "write the issuer with or without the trailing slash, as its metadata does",
                 false => "set the issuer's own identifier, character by character (RFC 8414 section 3.3)",
             };
-            let error = answer.error(ErrorKind::Config, "calls itself by another name in its metadata");
-            return Err(error.with_hint(hint));
+            return Err(response.error(ErrorKind::Config, "has another issuer in its metadata").with_hint(hint));
         }
-        let token_url = document.token_endpoint.ok_or_else(|| malformed("names no token endpoint"))?;
-        let safe = |named: String| {
-            let (parsed, https) =
-                absolute_url(&named).map_err(|_| malformed("names a token endpoint that is no URL"))?;
-            // What came over TLS does not lead to clear text, to this machine either.
-            let clear = url.scheme_str() == Some("http");
-            match https || (clear && parsed.host().is_some_and(is_loopback)) {
-                true => Ok(named),
-                false => Err(answer.error(ErrorKind::InsecureUrl, "names a token endpoint in clear text")),
+        let token_url =
+            document.token_endpoint.ok_or_else(|| malformed("sent metadata without the member token_endpoint"))?;
+        let check = |token_url: String| {
+            let (parsed, https) = absolute_url(&token_url)
+                .map_err(|_| malformed("sent metadata with a token_endpoint that is not a URL"))?;
+            // Metadata that came over TLS must not lead to clear text, not even to loopback.
+            let insecure_issuer = url.scheme_str() == Some("http");
+            match https || (insecure_issuer && parsed.host().is_some_and(is_loopback)) {
+                true => Ok(token_url),
+                false => {
+                    Err(response.error(ErrorKind::InsecureUrl, "sent metadata with a token_endpoint that is not https"))
+                }
             }
         };
-        let token_url = safe(token_url)?;
-        let alias = document.mtls_endpoint_aliases.and_then(|aliases| aliases.token_endpoint).map(safe);
-        let methods = document.token_endpoint_auth_methods_supported;
-        Ok(Self { token_url, mutual_tls_token_url: alias, methods })
+        let token_url = check(token_url)?;
+        let mutual_tls_token_url = document.mtls_endpoint_aliases.and_then(|aliases| aliases.token_endpoint).map(check);
+        Ok(Self { token_url, mutual_tls_token_url, methods: document.token_endpoint_auth_methods_supported })
     }
 }
 
-/// RFC 8414 section 2: https, no query and no fragment.
+/// RFC 8414 section 2: https, without a query or a fragment.
 fn issuer_url(text: &str) -> Result<Uri, ConfigError> {
-    let (url, https) = absolute_url(text).map_err(|why| ConfigError::new("issuer", why))?;
+    let (url, https) = absolute_url(text).map_err(|reason| ConfigError::new("issuer", reason))?;
     if url.query().is_some() {
         return Err(ConfigError::new("issuer", "it has a query"));
     }
     if !https && !url.host().is_some_and(is_loopback) {
-        return Err(ConfigError::new("issuer", "its metadata would come in clear text")
-            .with_hint("use https; http is for loopback alone"));
+        return Err(ConfigError::new("issuer", "its metadata would arrive in clear text")
+            .with_hint("use https; http is only for loopback addresses"));
     }
     Ok(url)
 }
 
-/// RFC 8414 section 3.1 puts the well-known part before the issuer's path, OpenID Connect Discovery section 4 behind it.
-fn places(issuer: &Uri) -> [String; 2] {
+/// RFC 8414 section 3.1 inserts the well-known part before the issuer's path. OpenID Connect Discovery section 4
+/// appends it.
+fn locations(issuer: &Uri) -> [String; 2] {
     let scheme = issuer.scheme_str().unwrap_or_default();
     let authority = issuer.authority().map_or("", |authority| authority.as_str());
     let path = issuer.path();

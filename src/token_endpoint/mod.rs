@@ -1,49 +1,73 @@
-//! The token call: how a provider speaks to its token endpoint.
+//! How a provider calls its token endpoint.
 //!
-//! A [`TokenEndpoint`] is a checked URL and an HTTP service. [`call`](TokenEndpoint::call) sends one [`TokenRequest`] and
-//! returns the [`EndpointResponse`], within limits:
+//! A [`TokenEndpoint`] is a checked URL and an HTTP client. [`call`](TokenEndpoint::call) sends one [`TokenRequest`]
+//! and returns the [`EndpointResponse`], within these limits:
 //!
 //! | limit | value |
 //! | --- | --- |
-//! | scheme | https, or http to loopback |
-//! | time, from `call` until the answer's last byte | 10 seconds, or [`timeout`](TokenEndpoint::timeout) |
-//! | size of the answer's body | 64 KiB, in at most 131 072 frames |
-//! | redirects | none is followed; one is [`ErrorKind::Config`](crate::ErrorKind::Config) that names the origin it leads to |
-//! | retries | none: when to call again is the token source's to decide |
+//! | scheme | https, or http to loopback addresses |
+//! | time from `call` to the last byte of the response | 10 seconds, or [`timeout`](TokenEndpoint::timeout) |
+//! | size of the response body | 64 KiB, in at most 131 072 frames |
+//! | redirects | not followed: an [`ErrorKind::Config`](crate::ErrorKind::Config) error names the origin of the target |
+//! | retries | none: the token source decides when the next fetch starts |
 //!
-//! HTTP 408, 429 and 5xx, and failures of I/O, are transient errors, with the answer's `Retry-After` where it has one.
-//! What the issuer wrote is never part of an error, but for the origin that a redirect leads to.
+//! HTTP 408, 429 and 5xx and I/O errors are transient errors. They carry the `Retry-After` of the response, if it has
+//! one. An error never contains text from the issuer's response, apart from the origin of a redirect.
+//!
+//! # Example
+//!
+//! A provider for an issuer with its own grant type, and its own error code. `Secret` loads the PIN for each request:
 //!
 //! ```
 //! use tower_bearer_auth::token_endpoint::{TokenClient, TokenEndpoint, TokenRequest};
-//! use tower_bearer_auth::{Error, IssuedToken, FetchContext, TokenProvider};
+//! use tower_bearer_auth::{ConfigError, Error, ErrorKind, FetchContext, IssuedToken, Secret, TokenProvider};
 //!
 //! struct Issuer {
 //!     endpoint: TokenEndpoint,
+//!     pin: Secret,
 //! }
 //!
 //! impl Issuer {
-//!     fn new(client: TokenClient) -> Result<Self, Error> {
+//!     fn new(client: impl Into<TokenClient>, pin: impl Into<Secret>) -> Result<Self, ConfigError> {
 //!         let endpoint = TokenEndpoint::new("https://issuer.example/token", client)?;
-//!         Ok(Self { endpoint })
+//!         Ok(Self { endpoint, pin: pin.into() })
 //!     }
 //! }
 //!
 //! impl TokenProvider for Issuer {
 //!     type Key = ();
 //!
-//!     async fn fetch(&self, _key: &(), _: &FetchContext) -> Result<IssuedToken, Error> {
-//!         let request = TokenRequest::form(&[("grant_type", "client_credentials")]);
-//!         self.endpoint.call(request).await?.bearer_token()
+//!     async fn fetch(&self, _key: &(), _cx: &FetchContext) -> Result<IssuedToken, Error> {
+//!         let pin = self.pin.load().await?;
+//!         let form = TokenRequest::form(&[("grant_type", "urn:example:pin"), ("pin", pin.expose_secret())]);
+//!         let response = self.endpoint.call(form).await?;
+//!         if response.error_code() == Some("pin_blocked") {
+//!             return Err(response.error(ErrorKind::InvalidCredentials, "has blocked the PIN").with_code("pin_blocked"));
+//!         }
+//!         response.bearer_token()
 //!     }
 //! }
 //! ```
+//!
+//! # Files
+//!
+//! | file | contents |
+//! | --- | --- |
+//! | `endpoint`, `call` | [`TokenEndpoint`]: the checks of its URL, and one HTTP exchange |
+//! | `request`, `response` | [`TokenRequest`] and [`EndpointResponse`] |
+//! | `token_response`, `error_response`, `lifetime`, `retry_after` | what a response means |
+//! | `metadata` | the metadata of an issuer (RFC 8414) |
+//! | `token_client`, `response_body` | [`TokenClient`]: any HTTP service |
+//! | `http_client`, `tls`, `proxy`, `no_proxy` | [`HttpClient`]: this crate's own HTTP service |
+//! | `json`, `causes` | helpers |
 
 mod call;
-#[cfg(feature = "http-client")]
-mod client;
+mod causes;
 mod endpoint;
-mod failure;
+mod error_response;
+#[cfg(feature = "http-client")]
+mod http_client;
+mod json;
 mod lifetime;
 #[cfg(feature = "client-credentials")]
 mod metadata;
@@ -53,27 +77,33 @@ mod no_proxy;
 mod proxy;
 mod request;
 mod response;
+mod response_body;
 mod retry_after;
-mod service;
 #[cfg(feature = "http-client")]
 mod tls;
-mod token;
+mod token_client;
+mod token_response;
 
-#[cfg(feature = "http-client")]
-pub use self::client::{HttpClient, HttpClientBuilder};
 pub use self::endpoint::TokenEndpoint;
+#[cfg(feature = "http-client")]
+pub use self::http_client::{HttpClient, HttpClientBuilder};
 pub use self::request::TokenRequest;
 pub use self::response::EndpointResponse;
-pub use self::service::{ResponseBody, TokenClient};
+pub use self::response_body::ResponseBody;
+pub use self::token_client::TokenClient;
 
 #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
-pub(crate) use self::failure::Documented;
+pub(crate) use self::endpoint::check_timeout;
+#[cfg(any(feature = "client-credentials", feature = "aeropay"))]
+pub(crate) use self::error_response::DocumentedError;
+#[cfg(feature = "aeropay")]
+pub(crate) use self::error_response::{by_row, by_status};
+#[cfg(feature = "aeropay")]
+pub(crate) use self::json::{object, text};
 #[cfg(feature = "aeropay")]
 pub(crate) use self::lifetime::lifetime;
 #[cfg(feature = "client-credentials")]
 pub(crate) use self::metadata::Metadata;
-#[cfg(feature = "aeropay")]
-pub(crate) use self::token::{object, text};
 
 #[cfg(test)]
 mod tests;

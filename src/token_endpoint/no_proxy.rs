@@ -1,4 +1,4 @@
-//! Which issuers are reached without the proxy.
+//! Which issuers the client connects to without the proxy.
 
 use std::net::IpAddr;
 
@@ -6,34 +6,35 @@ use http::Uri;
 
 use crate::error::ConfigError;
 
-/// The entries of one list or of several.
+/// The entries of one or more lists.
 #[derive(Default)]
 pub(super) struct NoProxy(Vec<Entry>);
 
 struct Entry {
     hosts: Hosts,
-    /// Any, where none is written.
+    /// `None` matches every port.
     port: Option<u16>,
 }
 
 enum Hosts {
     All,
-    /// This name and all that is below it; in lower case, without a dot at either end.
+    /// This name and all names below it. Lower case, without a dot at either end.
     Named(String),
-    /// The addresses that begin with as many bits as this one.
+    /// The addresses that have the first bits of this address.
     Within(IpAddr, u8),
 }
 
 impl NoProxy {
-    /// Adds a list. `field` is what its errors begin with: an entry that is not understood would be passed over otherwise,
-    /// and the request go where it must not.
-    pub(super) fn add(mut self, field: &str, list: &str) -> Result<Self, ConfigError> {
-        // No host has white space in it, and curl takes it for a comma.
+    /// Adds a list. `setting` is the name in errors.
+    ///
+    /// An invalid entry is an error. If it were ignored, requests would go to the proxy that must not go there.
+    pub(super) fn add(mut self, setting: &str, list: &str) -> Result<Self, ConfigError> {
+        // White space separates entries, as in curl.
         let entries = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
         for (at, entry) in entries.enumerate() {
             let entry = Entry::read(entry).ok_or_else(|| {
                 let reason = format!("entry {} is not a host, an address or a network", at + 1);
-                ConfigError::new(field, reason).with_hint(
+                ConfigError::new(setting, reason).with_hint(
                     "write host, .domain, host:port, 10.0.0.1 or 10.0.0.0/8; * stands alone or before .domain",
                 )
             })?;
@@ -65,7 +66,7 @@ impl Entry {
         if text == "*" {
             return Some(Self { hosts: Hosts::All, port: None });
         }
-        // An IPv6 address without brackets has colons, and none of them is before a port.
+        // An IPv6 address without brackets contains colons and cannot have a port.
         if let Some(hosts) = Hosts::numeric(text) {
             return Some(Self { hosts, port: None });
         }
@@ -85,10 +86,10 @@ impl Hosts {
             if bits > width(network) {
                 return None;
             }
-            // An address is looked at as IPv4 where it is one that is dressed as IPv6.
-            let bare = network.to_canonical();
-            let bits = if bare.is_ipv4() == network.is_ipv4() { bits } else { bits.checked_sub(96)? };
-            return Some(Self::Within(bare, bits));
+            // An IPv4-mapped IPv6 network is compared as IPv4.
+            let canonical = network.to_canonical();
+            let bits = if canonical.is_ipv4() == network.is_ipv4() { bits } else { bits.checked_sub(96)? };
+            return Some(Self::Within(canonical, bits));
         }
         address(&canonical(text)).map(|address| Self::Within(address, width(address)))
     }
@@ -96,28 +97,28 @@ impl Hosts {
     fn named(text: &str) -> Option<Self> {
         let name = canonical(text);
         let name = name.strip_prefix("*.").or_else(|| name.strip_prefix('.')).unwrap_or(&name);
-        let good = |label: &str| {
+        let is_label = |label: &str| {
             !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         };
-        // What ends in a number is an address, or is meant to be one: `10.0.` or `.0.0.1`.
-        let number = name.rsplit('.').next().is_none_or(|last| last.bytes().all(|b| b.is_ascii_digit()));
-        (name.split('.').all(good) && !number).then(|| Self::Named(name.to_owned()))
+        // Text that ends in a number is meant as an address: `10.0.` or `.0.0.1`.
+        let numeric = name.rsplit('.').next().is_none_or(|last| last.bytes().all(|b| b.is_ascii_digit()));
+        (name.split('.').all(is_label) && !numeric).then(|| Self::Named(name.to_owned()))
     }
 }
 
-/// Neither case nor the dot of a name that is complete tells two hosts apart (RFC 1034 section 3.1).
+/// Host names are compared without regard to case or a trailing dot (RFC 1034 section 3.1).
 fn canonical(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
-/// With the brackets of a URI or without; one of IPv4 that is dressed as IPv6 is itself.
+/// Parses an address, with or without the brackets of a URI. An IPv4-mapped IPv6 address becomes an IPv4 address.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let address: IpAddr = bare.unwrap_or(text).parse().ok()?;
     (bare.is_none() || address.is_ipv6()).then(|| address.to_canonical())
 }
 
-/// A sign is no part of a port or of a length.
+/// Parses digits. `FromStr` would also accept a plus sign.
 fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

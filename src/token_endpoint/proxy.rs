@@ -1,4 +1,5 @@
-//! An egress proxy: a tunnel by CONNECT (RFC 9110 section 9.3.6), through which TLS is spoken with the issuer.
+//! An egress proxy. The client opens a tunnel with CONNECT (RFC 9110 section 9.3.6) and speaks TLS with the issuer
+//! inside it.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,57 +22,62 @@ use tokio::net::TcpStream;
 use tower::{Service, ServiceExt as _};
 use zeroize::Zeroizing;
 
+use super::causes::timed_out;
 use super::no_proxy::NoProxy;
 use crate::error::{BoxError, ConfigError, Error, ErrorKind};
 
-/// No proxy says more before the tunnel is open.
+/// The size limit of the response head that opens the tunnel.
 const MAX_HEAD: usize = 8 * 1024;
 
-/// What the builder was told. It is read in `build`.
+/// The proxy settings of the builder. `build` reads them.
 #[derive(Default)]
-pub(super) struct Choice {
+pub(super) struct ProxySettings {
     pub(super) url: Option<Zeroizing<String>>,
     pub(super) from_env: bool,
-    pub(super) except: Option<String>,
+    pub(super) exceptions: Option<String>,
 }
 
-/// A proxy, and the hosts that are reached without it.
+/// A proxy, and the hosts that the client connects to without it.
 pub(super) struct Proxy {
     address: Authority,
-    /// `user:password`, in base64.
+    /// `user:password` in base64.
     credentials: Option<Zeroizing<String>>,
-    without: NoProxy,
+    no_proxy: NoProxy,
 }
 
-impl Choice {
-    /// `variable` looks up one of the process's.
+impl ProxySettings {
+    /// Makes the proxy. `variable` looks up an environment variable of the process.
     pub(super) fn into_proxy(self, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<Proxy>, ConfigError> {
-        let Self { url, from_env, except } = self;
+        let Self { url, from_env, exceptions } = self;
         match (url, from_env) {
-            (Some(_), true) => Err(ConfigError::new("proxy", "proxy_from_env is set as well; set one of the two")),
-            (Some(url), false) => {
-                let without = NoProxy::default().add("no_proxy", except.as_deref().unwrap_or_default())?;
-                Proxy::new("proxy", &url, without).map(Some)
+            (Some(_), true) => {
+                Err(ConfigError::new("proxy", "proxy_from_env is also set").with_hint("set one of the two"))
             }
-            (None, false) if except.is_some() => Err(ConfigError::new("no_proxy", "there is no proxy beside it")),
+            (Some(url), false) => {
+                let no_proxy = NoProxy::default().add("no_proxy", exceptions.as_deref().unwrap_or_default())?;
+                Proxy::new("proxy", &url, no_proxy).map(Some)
+            }
+            (None, false) if exceptions.is_some() => {
+                Err(ConfigError::new("no_proxy", "there is no proxy").with_hint("set proxy or proxy_from_env"))
+            }
             (None, false) => Ok(None),
             (None, true) => {
-                let mut without = NoProxy::default().add("no_proxy", except.as_deref().unwrap_or_default())?;
+                let mut no_proxy = NoProxy::default().add("no_proxy", exceptions.as_deref().unwrap_or_default())?;
                 let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-                let Some((name, url)) = first(&names, variable)? else {
+                let Some((name, url)) = first_set(&names, variable)? else {
                     return Ok(None);
                 };
-                if let Some((name, list)) = first(&["NO_PROXY", "no_proxy"], variable)? {
-                    without = without.add(name, &list)?;
+                if let Some((name, list)) = first_set(&["NO_PROXY", "no_proxy"], variable)? {
+                    no_proxy = no_proxy.add(name, &list)?;
                 }
-                Proxy::new(name, &url, without).map(Some)
+                Proxy::new(name, &url, no_proxy).map(Some)
             }
         }
     }
 }
 
-/// The first of these that is set. An empty one counts as none.
-fn first<'a>(
+/// The first of these variables that is set. An empty variable counts as not set.
+fn first_set<'a>(
     names: &[&'a str],
     variable: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Option<(&'a str, Zeroizing<String>)>, ConfigError> {
@@ -87,86 +93,91 @@ fn first<'a>(
 }
 
 impl Proxy {
-    /// Reads `http://host:port` or `http://user:password@host:port`. `field` is what errors begin with.
-    fn new(field: &str, url: &str, without: NoProxy) -> Result<Self, ConfigError> {
+    /// Parses `http://host:port` or `http://user:password@host:port`. `setting` is the name in errors.
+    fn new(setting: &str, url: &str, no_proxy: NoProxy) -> Result<Self, ConfigError> {
         let url = url.trim();
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         if !scheme.eq_ignore_ascii_case("http") {
-            return Err(ConfigError::new(field, "the proxy's own scheme is not http")
-                .with_hint("write it as http://host:port; the tunnel through it is encrypted all the same"));
+            return Err(ConfigError::new(setting, "the scheme of the proxy is not http")
+                .with_hint("write it as http://host:port; the tunnel through the proxy is encrypted anyway"));
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (user, address) = match rest.rsplit_once('@') {
             Some((user, address)) => (Some(user), address),
             None => (None, rest),
         };
-        let none = || ConfigError::new(field, "it is no proxy's address").with_hint("write it as http://host:port");
+        let invalid =
+            || ConfigError::new(setting, "it is not the address of a proxy").with_hint("write it as http://host:port");
         if address.contains(['/', '?', '#', '@']) {
-            return Err(none());
+            return Err(invalid());
         }
-        let address: Authority = address.parse().map_err(|_| none())?;
+        let address: Authority = address.parse().map_err(|_| invalid())?;
         if address.host().is_empty() || address.as_str() != with_port(&address, address.port_u16()) {
-            return Err(none());
+            return Err(invalid());
         }
-        let address = with_port(&address, Some(address.port_u16().unwrap_or(80))).parse().map_err(|_| none())?;
-        let credentials = user.map(|user| credentials(field, user)).transpose()?;
-        Ok(Self { address, credentials, without })
+        let address = with_port(&address, Some(address.port_u16().unwrap_or(80))).parse().map_err(|_| invalid())?;
+        let credentials = user.map(|user| credentials(setting, user)).transpose()?;
+        Ok(Self { address, credentials, no_proxy })
     }
 
-    /// Clear text is for loopback, and would be another machine's loopback behind a proxy.
-    fn serves(&self, issuer: &Uri) -> bool {
-        issuer.scheme() == Some(&Scheme::HTTPS) && !self.without.lists(issuer)
+    /// Whether requests to `issuer` use the proxy.
+    ///
+    /// Clear text is only for loopback addresses. Behind a proxy they would be another machine's.
+    fn applies_to(&self, issuer: &Uri) -> bool {
+        issuer.scheme() == Some(&Scheme::HTTPS) && !self.no_proxy.lists(issuer)
     }
 
     fn error(&self, kind: ErrorKind, issuer: &str, what: &str) -> Error {
         Error::new(kind, format!("the proxy at {} {what} {issuer}", self.address))
     }
 
-    /// Opens a tunnel to `issuer`, as `host:port`.
+    /// Opens a tunnel to `issuer`, given as `host:port`.
     async fn tunnel(&self, tcp: HttpConnector, issuer: &str) -> Result<TcpStream, Error> {
         let uri = Uri::builder().scheme(Scheme::HTTP).authority(self.address.clone()).path_and_query("/").build();
-        let uri = uri.map_err(|error| ConfigError::new("proxy", "it is no proxy's address").with_source(error))?;
+        let uri =
+            uri.map_err(|error| ConfigError::new("proxy", "it is not the address of a proxy").with_source(error))?;
         let connected = tcp.oneshot(uri).await.map_err(|error| {
-            let kind = if super::call::timed_out(&error) { ErrorKind::Timeout } else { ErrorKind::Unavailable };
-            self.error(kind, issuer, "could not be reached, on the way to").with_source(error)
+            let kind = if timed_out(&error) { ErrorKind::Timeout } else { ErrorKind::Unavailable };
+            self.error(kind, issuer, "could not be reached for a tunnel to").with_source(error)
         })?;
         let mut stream = connected.into_inner();
-        let broken =
-            |error: io::Error| self.error(ErrorKind::Unavailable, issuer, "broke off the tunnel to").with_source(error);
+        let io_error = |error: io::Error| {
+            self.error(ErrorKind::Unavailable, issuer, "closed the connection during the tunnel to").with_source(error)
+        };
         let malformed = |what| self.error(ErrorKind::MalformedResponse, issuer, what);
-        stream.write_all(&self.request(issuer)).await.map_err(broken)?;
-        let mut answer = Vec::with_capacity(MAX_HEAD);
+        stream.write_all(&self.connect_request(issuer)).await.map_err(io_error)?;
+        let mut response = Vec::with_capacity(MAX_HEAD);
         let end = loop {
-            if let Some(at) = answer.windows(4).position(|four| four == b"\r\n\r\n") {
-                // RFC 9110 section 15.2: any number of these may come before the answer. 101 is one: nothing follows it.
-                if !matches!(status(&answer), Some(100 | 102..=199)) {
+            if let Some(at) = response.windows(4).position(|four| four == b"\r\n\r\n") {
+                // RFC 9110 section 15.2: interim responses may come first. 101 is final: no response follows it.
+                if !matches!(status(&response), Some(100 | 102..=199)) {
                     break at + 4;
                 }
-                answer.drain(..at + 4);
+                response.drain(..at + 4);
                 continue;
             }
-            if answer.len() == MAX_HEAD {
-                return Err(malformed("says too much before the tunnel to"));
+            if response.len() == MAX_HEAD {
+                return Err(malformed("sent more than 8 KiB before the tunnel to"));
             }
-            let mut room = (&mut stream).take((MAX_HEAD - answer.len()) as u64);
-            if room.read_buf(&mut answer).await.map_err(broken)? == 0 {
-                return Err(self.error(ErrorKind::Unavailable, issuer, "closed the connection, on the way to"));
+            let mut limited = (&mut stream).take((MAX_HEAD - response.len()) as u64);
+            if limited.read_buf(&mut response).await.map_err(io_error)? == 0 {
+                return Err(self.error(ErrorKind::Unavailable, issuer, "closed the connection before the tunnel to"));
             }
         };
-        match status(&answer) {
-            // An issuer says nothing before it is spoken to.
-            Some(200..=299) if end < answer.len() => Err(malformed("speaks for itself in the tunnel to")),
+        match status(&response) {
+            // The issuer sends nothing before the client does, so these bytes come from the proxy.
+            Some(200..=299) if end < response.len() => Err(malformed("sent bytes of its own into the tunnel to")),
             Some(200..=299) => Ok(stream),
-            Some(status) => Err(self.rejection(status, issuer)),
-            None => Err(malformed("does not speak HTTP, on the way to")),
+            Some(status) => Err(self.rejected(status, issuer)),
+            None => Err(malformed("did not send an HTTP response for the tunnel to")),
         }
     }
 
-    /// Host and port, and the credentials that are the proxy's own: nothing else is for it to see.
-    fn request(&self, issuer: &str) -> Zeroizing<Vec<u8>> {
+    /// The CONNECT request: host and port, and the proxy's own credentials.
+    fn connect_request(&self, issuer: &str) -> Zeroizing<Vec<u8>> {
         let credentials = self.credentials.as_deref().map(String::as_str);
-        let room = 64 + 2 * issuer.len() + credentials.map_or(0, |credentials| 32 + credentials.len());
-        let mut request = Zeroizing::new(Vec::with_capacity(room));
+        let capacity = 64 + 2 * issuer.len() + credentials.map_or(0, |credentials| 32 + credentials.len());
+        let mut request = Zeroizing::new(Vec::with_capacity(capacity));
         let mut add = |parts: &[&str]| parts.iter().for_each(|part| request.extend_from_slice(part.as_bytes()));
         add(&["CONNECT ", issuer, " HTTP/1.1\r\nHost: ", issuer, "\r\n"]);
         if let Some(credentials) = credentials {
@@ -176,33 +187,34 @@ impl Proxy {
         request
     }
 
-    fn rejection(&self, status: u16, issuer: &str) -> Error {
-        let told = |kind, what: &str| self.error(kind, issuer, &format!("answered HTTP {status} and {what}"));
+    fn rejected(&self, status: u16, issuer: &str) -> Error {
+        let error =
+            |kind, what: &str| self.error(kind, issuer, &format!("returned HTTP {status} and {what} the tunnel to"));
         match status {
-            407 => told(ErrorKind::Config, "wants other credentials for the tunnel to")
-                .with_hint("set the proxy's user and password, as http://user:password@host:port"),
-            408 | 429 | 500..=599 => told(ErrorKind::Unavailable, "opens no tunnel to"),
-            _ => told(ErrorKind::Config, "refuses the tunnel to")
-                .with_hint("have the proxy allow CONNECT to this host and port"),
+            407 => error(ErrorKind::Config, "requires other credentials for")
+                .with_hint("set the user and the password of the proxy, as http://user:password@host:port"),
+            408 | 429 | 500..=599 => error(ErrorKind::Unavailable, "cannot open"),
+            _ => error(ErrorKind::Config, "rejects")
+                .with_hint("configure the proxy to allow CONNECT to this host and port"),
         }
     }
 }
 
-/// RFC 7617: `user:password`, which a URL percent-encodes.
-fn credentials(field: &str, user: &str) -> Result<Zeroizing<String>, ConfigError> {
+/// `user:password` (RFC 7617). Both are percent-encoded in a URL.
+fn credentials(setting: &str, user: &str) -> Result<Zeroizing<String>, ConfigError> {
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
     let (name, password) = (decoded(name), decoded(password));
     if name.contains(&b':') || name.iter().chain(password.iter()).any(u8::is_ascii_control) {
         return Err(ConfigError::new(
-            field,
-            "the user name or the password has a character that HTTP Basic cannot carry",
+            setting,
+            "the user or the password contains a character that HTTP Basic does not allow",
         ));
     }
     let pair = Zeroizing::new([name.as_slice(), b":", password.as_slice()].concat());
     Ok(Zeroizing::new(STANDARD.encode(pair.as_slice())))
 }
 
-/// Sized for the case that nothing is encoded: a buffer that grows leaves unwiped copies behind.
+/// Percent-decodes `text`. The buffer never grows: a buffer that grows leaves copies that are not wiped.
 pub(super) fn decoded(text: &str) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
     bytes.extend(percent_decode_str(text));
@@ -223,21 +235,21 @@ fn status(head: &[u8]) -> Option<u16> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Connects to the issuer: straight, or through the proxy.
+/// Connects to the issuer, directly or through the proxy.
 #[derive(Clone)]
-pub(super) struct Route {
+pub(super) struct Connector {
     tcp: HttpConnector,
     proxy: Option<Arc<Proxy>>,
-    patience: Duration,
+    connect_timeout: Duration,
 }
 
-impl Route {
-    pub(super) fn new(tcp: HttpConnector, proxy: Option<Proxy>, patience: Duration) -> Self {
-        Self { tcp, proxy: proxy.map(Arc::new), patience }
+impl Connector {
+    pub(super) fn new(tcp: HttpConnector, proxy: Option<Proxy>, connect_timeout: Duration) -> Self {
+        Self { tcp, proxy: proxy.map(Arc::new), connect_timeout }
     }
 }
 
-impl Service<Uri> for Route {
+impl Service<Uri> for Connector {
     type Response = TokioIo<TcpStream>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
@@ -248,22 +260,21 @@ impl Service<Uri> for Route {
 
     fn call(&mut self, issuer: Uri) -> Self::Future {
         let tcp = self.tcp.clone();
-        let Some(proxy) = self.proxy.clone().filter(|proxy| proxy.serves(&issuer)) else {
+        let Some(proxy) = self.proxy.clone().filter(|proxy| proxy.applies_to(&issuer)) else {
             return Box::pin(async move { Ok(tcp.oneshot(issuer).await?) });
         };
-        let patience = self.patience;
+        let limit = self.connect_timeout;
         let host = format!("{}:{}", issuer.host().unwrap_or_default(), issuer.port_u16().unwrap_or(443));
         Box::pin(async move {
-            let opened = tokio::time::timeout(patience, proxy.tunnel(tcp, &host)).await;
-            let opened = opened.unwrap_or_else(|_| {
-                Err(proxy.error(ErrorKind::Timeout, &host, &format!("opened no tunnel within {patience:?} to")))
+            let opened = tokio::time::timeout(limit, proxy.tunnel(tcp, &host)).await.unwrap_or_else(|_| {
+                Err(proxy.error(ErrorKind::Timeout, &host, &format!("did not open, within {limit:?}, a tunnel to")))
             });
             Ok(TokioIo::new(opened?))
         })
     }
 }
 
-impl fmt::Debug for Choice {
+impl fmt::Debug for ProxySettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match (&self.url, self.from_env) {
             (Some(_), _) => "set",

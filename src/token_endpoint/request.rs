@@ -1,4 +1,4 @@
-//! What is sent: a body in a buffer that is wiped, and headers that are marked sensitive.
+//! The token request: a body in a buffer that is wiped, and headers that are marked sensitive.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use crate::message::TokenRequestMarker;
 
-/// A token request: the body, its content type, and further headers.
+/// A token request: a body, its content type, and additional headers.
 ///
-/// The body's buffer is wiped when it is dropped. What the HTTP client copies into buffers of its own is not.
+/// The buffer of the body is wiped when it is dropped. Copies that the HTTP client makes are not wiped.
 pub struct TokenRequest {
     content_type: HeaderValue,
     headers: HeaderMap,
@@ -19,10 +19,11 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// A form (`application/x-www-form-urlencoded`) of these fields, in this order.
+    /// A form (`application/x-www-form-urlencoded`) with these fields, in this order.
     #[must_use]
     pub fn form(fields: &[(&str, &str)]) -> Self {
-        // Sized for the worst case, each byte as `%XX`: a buffer that grows leaves unwiped copies behind.
+        // Sized for the worst case, where each byte becomes `%XX`. A buffer that grows leaves copies that are not
+        // wiped.
         let worst: usize = fields.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
         let mut body = Zeroizing::new(Vec::with_capacity(worst));
         for (name, value) in fields {
@@ -36,13 +37,14 @@ impl TokenRequest {
         Self::new(HeaderValue::from_static("application/x-www-form-urlencoded"), body)
     }
 
-    /// A JSON body, already written.
+    /// A JSON body (`application/json`). `body` is the JSON text.
     #[must_use]
     pub fn json(body: Vec<u8>) -> Self {
         Self::new(HeaderValue::from_static("application/json"), Zeroizing::new(body))
     }
 
-    /// Sets a header, marked sensitive: an API key, for instance. One of the same name is replaced.
+    /// Sets a header, for example an API key. The value is marked sensitive. It replaces an earlier value of the same
+    /// name.
     #[must_use]
     pub fn header(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
         value.set_sensitive(true);
@@ -66,7 +68,7 @@ impl TokenRequest {
     }
 }
 
-/// A request for a document, with nothing in it.
+/// A `GET` request for a JSON document.
 #[cfg(feature = "client-credentials")]
 pub(super) fn get(url: Uri) -> Request<Bytes> {
     let mut request = Request::new(Bytes::new());

@@ -1,19 +1,21 @@
-//! What came back.
+//! The response of a token endpoint.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::failure::Documented;
+use super::json;
 use super::retry_after::retry_after;
-use super::{failure, token};
 use crate::error::{Error, ErrorKind};
-use crate::token::IssuedToken;
 
-/// An issuer's answer, read whole. Its body's buffer is wiped when it is dropped, and `Debug` does not show it.
+/// The complete response of a token endpoint.
+///
+/// The buffer of the body is wiped when it is dropped. `Debug` does not print the body.
 pub struct EndpointResponse {
     pub(super) origin: Arc<str>,
     pub(super) status: StatusCode,
@@ -22,7 +24,7 @@ pub struct EndpointResponse {
 }
 
 impl EndpointResponse {
-    /// The status.
+    /// The HTTP status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
@@ -34,49 +36,63 @@ impl EndpointResponse {
         &self.headers
     }
 
-    /// The body, at most 64 KiB. Empty, too, where a status that is no success came with a body that could not be read.
+    /// The body, at most 64 KiB.
+    ///
+    /// The body is empty if the status is not 2xx and the body could not be read.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// How long the issuer asks to wait: its `Retry-After`, in seconds or as a date (RFC 9110 section 10.2.3).
+    /// How long the issuer asks the client to wait: the `Retry-After` header, in seconds or as a date (RFC 9110 section
+    /// 10.2.3).
     ///
-    /// A date is counted from the answer's own `Date`, and from this machine's time of day where there is none. What is
-    /// neither form is `None`. There is no upper bound; the token source has one.
+    /// A date is relative to the `Date` of the response, or to this machine's clock if the response has no `Date`. The
+    /// result is `None` if the header is in neither form. It has no upper bound. The token source applies one.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         retry_after(&self.headers)
     }
 
-    /// Reads the answer as RFC 6749 section 5 has it: a bearer token and its lifetime, or an error with its code.
+    /// The error code of RFC 6749 section 5.2: the member `error` of a JSON object, if it is a string.
     ///
-    /// The content type is not looked at. A missing `token_type` counts as `Bearer`. `expires_in` may be a number or a
-    /// number in a string; what is neither is held to be absent. A repeated parameter makes the answer malformed.
+    /// Compare it with the codes that the issuer documents. Do not print it: an issuer can put any text here, for
+    /// example what it received.
     ///
-    /// # Errors
+    /// ```
+    /// use tower_bearer_auth::token_endpoint::EndpointResponse;
+    /// use tower_bearer_auth::{Error, ErrorKind, IssuedToken};
     ///
-    /// [`ErrorKind::MalformedResponse`], transient, for a 2xx without a usable token in it.
-    /// [`ErrorKind::UnsupportedTokenType`] for a token that is not a bearer token. Else the error code decides, where it
-    /// is one of RFC 6749 section 5.2, and where it is not, the status: 400 is [`ErrorKind::InvalidRequest`], 401 and 403
-    /// are [`ErrorKind::InvalidCredentials`], 404, 405 and 410 are [`ErrorKind::Config`].
-    pub fn bearer_token(&self) -> Result<IssuedToken, Error> {
-        self.bearer_token_or(&[])
+    /// fn token(response: &EndpointResponse) -> Result<IssuedToken, Error> {
+    ///     if response.error_code() == Some("disabled_client") {
+    ///         return Err(response
+    ///             .error(ErrorKind::InvalidCredentials, "has suspended this client")
+    ///             .with_code("disabled_client")
+    ///             .with_hint("contact the issuer's support"));
+    ///     }
+    ///     response.bearer_token()
+    /// }
+    /// ```
+    #[must_use]
+    pub fn error_code(&self) -> Option<&str> {
+        let document: ErrorDocument<'_> = json::object(&self.body)?;
+        // A code that contains an escape does not borrow from the body. No issuer documents such a code.
+        serde_json::from_str(document.error?.get()).ok()
     }
 
-    /// The same, with the errors that a provider documents in front of the standard's.
-    pub(crate) fn bearer_token_or(&self, documented: &[Documented]) -> Result<IssuedToken, Error> {
-        if !self.status.is_success() {
-            return Err(failure::of(self, documented));
-        }
-        token::parse(self)
-            .map_err(|error| failure::by_code(self, documented).unwrap_or(error))
-            .map_err(|error| error.with_status(self.status))
-    }
-
-    pub(crate) fn error(&self, kind: ErrorKind, what: &str) -> Error {
+    /// An error about this response, with its HTTP status.
+    ///
+    /// The message is `the issuer at <origin> <what>`. Do not put a part of the body into `what`.
+    #[must_use]
+    pub fn error(&self, kind: ErrorKind, what: &str) -> Error {
         Error::new(kind, format!("the issuer at {} {what}", self.origin)).with_status(self.status)
     }
+}
+
+#[derive(Deserialize)]
+struct ErrorDocument<'a> {
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
 }
 
 impl fmt::Debug for EndpointResponse {

@@ -9,9 +9,9 @@ use super::no_proxy::NoProxy;
 use super::proxy::decoded;
 use super::retry_after::retry_after;
 
-// R32, row for row.
+// R32, row by row.
 #[test]
-fn a_lifetime_is_read_in_every_form_that_issuers_write() {
+fn a_lifetime_is_read_in_every_form_that_issuers_use() {
     let day = 24 * 60 * 60;
     for (json, seconds) in [
         ("1", Some(1)),
@@ -27,7 +27,7 @@ fn a_lifetime_is_read_in_every_form_that_issuers_write() {
         ("-1", Some(1)),
         ("1e18", Some(day)),
         ("18446744073709551615", Some(day)),
-        // Beyond the table.
+        // More values than the requirement lists.
         ("18446744073709551616", Some(day)),
         ("1e999", Some(day)),
         ("-1e999", Some(1)),
@@ -53,7 +53,7 @@ fn a_lifetime_is_read_in_every_form_that_issuers_write() {
 }
 
 #[test]
-fn retry_after_counts_a_date_from_the_answer_s_own_date() {
+fn a_retry_after_date_is_relative_to_the_date_of_the_response() {
     let noon = "Sun, 06 Nov 1994 12:00:00 GMT";
     for (value, date, seconds) in [
         ("0", None, Some(0)),
@@ -64,7 +64,7 @@ fn retry_after_counts_a_date_from_the_answer_s_own_date() {
         ("Sunday, 06-Nov-94 12:01:30 GMT", Some(noon), Some(90)),
         ("Sun Nov  6 12:01:30 1994", Some(noon), Some(90)),
         ("Sun, 06 Nov 1994 11:59:00 GMT", Some(noon), Some(0)),
-        // No date to count from: this machine's clock, long after.
+        // Without a `Date`, the date is relative to this machine's clock, which is much later.
         ("Sun, 06 Nov 1994 12:01:30 GMT", None, Some(0)),
         ("Sun, 06 Nov 1994 12:01:30 GMT", Some("garbage"), Some(0)),
         ("", None, None),
@@ -87,7 +87,7 @@ fn retry_after_counts_a_date_from_the_answer_s_own_date() {
 
 #[cfg(feature = "http-client")]
 #[test]
-fn who_goes_around_the_proxy_is_what_the_list_says() {
+fn only_the_listed_hosts_bypass_the_proxy() {
     let (names, below) = ("https://issuer.test/t", "https://a.b.issuer.test/t");
     let (own_port, v4, v6) = ("https://issuer.test:8443/t", "https://10.1.2.3/t", "https://[fd00::1]:8443/t");
     for (list, urls) in [
@@ -123,29 +123,29 @@ fn who_goes_around_the_proxy_is_what_the_list_says() {
         ("[fd00::1]:443", vec![]),
         ("other.test 10.0.0.0/8\tb.issuer.test,fd00::/16", vec![below, v4, v6]),
     ] {
-        let without = NoProxy::default().add("no_proxy", list).unwrap();
+        let no_proxy = NoProxy::default().add("no_proxy", list).unwrap();
         for url in [names, below, own_port, v4, v6] {
             for url in [url.to_owned(), url.replace("issuer.test", "Issuer.TEST."), url.to_uppercase()] {
                 let expected = urls.iter().any(|listed| {
                     listed.eq_ignore_ascii_case(&url) || listed.eq_ignore_ascii_case(&url.replace("TEST.", "test"))
                 });
-                assert_eq!(without.lists(&url.parse().unwrap()), expected, "{list}: {url}");
+                assert_eq!(no_proxy.lists(&url.parse().unwrap()), expected, "{list}: {url}");
             }
         }
     }
-    let dressed = NoProxy::default().add("no_proxy", "10.0.0.0/8").unwrap();
-    assert!(dressed.lists(&"https://[::ffff:10.1.2.3]/".parse().unwrap()));
+    let mapped = NoProxy::default().add("no_proxy", "10.0.0.0/8").unwrap();
+    assert!(mapped.lists(&"https://[::ffff:10.1.2.3]/".parse().unwrap()));
 }
 
 #[cfg(feature = "http-client")]
 #[test]
-fn a_proxy_s_password_is_decoded_without_leaving_pieces_behind() {
+fn decoding_a_proxy_password_leaves_no_copies() {
     for (text, bytes) in
         [("", ""), ("plain-and-long-enough-to-grow", "plain-and-long-enough-to-grow"), ("a%3Ab%20c", "a:b c")]
     {
         let decoded = decoded(text);
         assert_eq!(decoded.as_slice(), bytes.as_bytes());
-        // Never more than the buffer that it began with.
+        // The buffer did not grow.
         assert_eq!(decoded.capacity(), text.len());
     }
 }

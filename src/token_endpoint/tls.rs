@@ -1,4 +1,4 @@
-//! Whom to trust and who to be: a rustls configuration out of the builder's choices.
+//! The rustls configuration, made from the builder's settings.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +12,10 @@ use zeroize::Zeroizing;
 use crate::error::ConfigError;
 
 #[derive(Default)]
-pub(super) struct Tls {
+pub(super) struct TlsSettings {
     roots: Roots,
     identity: Option<Identity>,
-    cryptography: Option<fn() -> CryptoProvider>,
-    whole: Option<ClientConfig>,
+    config: Option<ClientConfig>,
 }
 
 #[derive(Default)]
@@ -28,20 +27,35 @@ enum Roots {
     Native,
 }
 
-/// What the builder takes unless it is told otherwise: ring where it is there, so that aws-lc-rs beside it changes nothing.
-#[cfg(feature = "ring")]
-const UNASKED: Option<fn() -> CryptoProvider> = Some(rustls::crypto::aws_lc_rs::default_provider);
-#[cfg(all(feature = "aws-lc-rs", not(feature = "ring")))]
-const UNASKED: Option<fn() -> CryptoProvider> = Some(rustls::crypto::aws_lc_rs::default_provider);
-#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
-const UNASKED: Option<fn() -> CryptoProvider> = None;
-
 struct Identity {
     chain: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
 }
 
-impl Tls {
+/// The process's default, else aws-lc-rs, else ring.
+///
+/// The functions of rustls that choose a provider themselves panic if two providers are compiled in and there is no
+/// default.
+fn crypto_provider() -> Option<Arc<CryptoProvider>> {
+    CryptoProvider::get_default().cloned().or_else(compiled_in)
+}
+
+#[cfg(feature = "aws-lc-rs")]
+fn compiled_in() -> Option<Arc<CryptoProvider>> {
+    Some(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+}
+
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+fn compiled_in() -> Option<Arc<CryptoProvider>> {
+    Some(Arc::new(rustls::crypto::ring::default_provider()))
+}
+
+#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+fn compiled_in() -> Option<Arc<CryptoProvider>> {
+    None
+}
+
+impl TlsSettings {
     pub(super) fn add_roots_pem(&mut self, pem: &[u8]) {
         let mut all = match std::mem::take(&mut self.roots) {
             Roots::Pem(earlier) => earlier,
@@ -61,43 +75,42 @@ impl Tls {
         self.identity = Some(Identity { chain: chain.to_vec(), key: Zeroizing::new(key.to_vec()) });
     }
 
-    #[cfg(feature = "aws-lc-rs")]
-    pub(super) fn use_aws_lc_rs(&mut self) {
-        self.cryptography = Some(rustls::crypto::aws_lc_rs::default_provider);
-    }
-
     pub(super) fn set_config(&mut self, config: ClientConfig) {
-        self.whole = Some(config);
+        self.config = Some(config);
     }
 
     pub(super) fn into_config(self) -> Result<ClientConfig, ConfigError> {
-        let Self { roots, identity, cryptography, whole } = self;
-        if let Some(mut config) = whole {
-            let alone = matches!((&roots, &identity, &cryptography), (Roots::Bundled, None, None));
-            if !alone {
+        let Self { roots, identity, config } = self;
+        if let Some(mut config) = config {
+            if !matches!((&roots, &identity), (Roots::Bundled, None)) {
                 return Err(ConfigError::new(
                     "rustls_config",
-                    "it replaces roots, identity and cryptography; set either it or them",
-                ));
+                    "root certificates or a client certificate are also set",
+                )
+                .with_hint("put them into the rustls configuration"));
             }
-            // hyper-rustls wants to fill it in itself, and panics otherwise.
+            // hyper-rustls sets the ALPN list itself, and panics if it is not empty.
             config.alpn_protocols.clear();
             return Ok(config);
         }
-        let Some(provider) = cryptography.or(UNASKED) else {
-            return Err(ConfigError::new("cryptography", "none is compiled in")
-                .with_hint("switch on the feature `ring` or `aws-lc-rs`, or give `rustls_config`"));
-        };
-        let builder = ClientConfig::builder_with_provider(Arc::new(provider()))
+        let provider = crypto_provider().ok_or_else(|| {
+            ConfigError::new("http_client", "there is no cryptography for TLS").with_hint(
+                "turn on the feature `aws-lc-rs` or `ring`, install a default `CryptoProvider` of rustls, or set \
+                 `rustls_config`",
+            )
+        })?;
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| ConfigError::new("tls", "the cryptography offers no TLS version").with_source(error))?
+            .map_err(|error| {
+                ConfigError::new("http_client", "the `CryptoProvider` supports no TLS version").with_source(error)
+            })?
             .with_root_certificates(roots.store()?);
         let Some(identity) = identity else {
             return Ok(builder.with_no_client_auth());
         };
         let (chain, key) = identity.parse()?;
         builder.with_client_auth_cert(chain, key).map_err(|error| {
-            ConfigError::new("identity_pem", "the key does not go with the certificate, or is of no known kind")
+            ConfigError::new("identity_pem", "the key does not match the certificate, or its type is not supported")
                 .with_source(error)
         })
     }
@@ -111,7 +124,8 @@ impl Roots {
                 let mut store = RootCertStore::empty();
                 for certificate in certificates("roots_pem", &pem)? {
                     store.add(certificate).map_err(|error| {
-                        ConfigError::new("roots_pem", "a certificate in it is no trust anchor").with_source(error)
+                        ConfigError::new("roots_pem", "it contains a certificate that cannot be a root certificate")
+                            .with_source(error)
                     })?;
                 }
                 Ok(store)
@@ -122,7 +136,7 @@ impl Roots {
                 let mut store = RootCertStore::empty();
                 store.add_parsable_certificates(found.certs);
                 if store.is_empty() {
-                    return Err(ConfigError::new("native_roots", "the platform's store has no usable certificate"));
+                    return Err(ConfigError::new("native_roots", "the platform has no usable root certificate"));
                 }
                 Ok(store)
             }
@@ -133,32 +147,35 @@ impl Roots {
 impl Identity {
     fn parse(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ConfigError> {
         let chain = certificates("identity_pem", &self.chain)?;
-        // The parser's error may show a piece of what it read, which is the key.
+        // The parser's error may quote the key, so it does not become the source.
         let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|_| ConfigError::new("identity_pem", "there is no private key in it that can be read"))?;
+            .map_err(|_| ConfigError::new("identity_pem", "it does not contain a readable private key"))?;
         Ok((chain, key))
     }
 }
 
-fn certificates(field: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+fn certificates(setting: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(ConfigError::new(field, "there is no certificate in it")),
-        // As above: somebody may have passed the key here.
-        Err(_) => Err(ConfigError::new(field, "it is not PEM")),
+        Ok(_) => Err(ConfigError::new(setting, "it does not contain a certificate")),
+        // The caller may have passed the key by mistake, so the parser's error does not become the source here either.
+        Err(_) => Err(ConfigError::new(setting, "it is not PEM")),
     }
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for TlsSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let roots = match (&self.whole, &self.roots) {
-            (Some(_), _) => "a whole rustls configuration",
+        let roots = match (&self.config, &self.roots) {
+            (Some(_), _) => "rustls_config",
             (None, Roots::Bundled) => "bundled",
-            (None, Roots::Pem(_)) => "own",
+            (None, Roots::Pem(_)) => "pem",
             #[cfg(feature = "native-roots")]
             (None, Roots::Native) => "native",
         };
-        f.debug_struct("Tls").field("roots", &roots).field("identity", &self.identity.is_some()).finish_non_exhaustive()
+        f.debug_struct("TlsSettings")
+            .field("roots", &roots)
+            .field("identity", &self.identity.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! An Aeropay without sockets: one function that answers token calls, and keeps what it was asked.
+//! An Aeropay issuer without sockets. It records the token requests.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -7,15 +7,16 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
 use parking_lot::Mutex;
 use tower::Service;
 use tower_bearer_auth::aeropay::{ApiVersion, Environment};
+use tower_bearer_auth::token_endpoint::TokenClient;
 use tower_bearer_auth::{Aeropay, AeropayBuilder};
 
 pub(crate) const SECRET: &str = "S3cret-CANARY \"quoted\" \\ \u{fc}";
 
-/// What one token call looked like.
+/// One token request.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) method: http::Method,
@@ -24,7 +25,7 @@ pub(crate) struct Call {
     pub(crate) body: String,
 }
 
-/// Gives the same answer to every token call.
+/// Sends the same response to every token request.
 #[derive(Clone)]
 pub(crate) struct Issuer {
     pub(crate) calls: Arc<Mutex<Vec<Call>>>,
@@ -33,7 +34,7 @@ pub(crate) struct Issuer {
 }
 
 impl Issuer {
-    pub(crate) fn answering(status: u16, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn responding(status: u16, body: impl Into<Bytes>) -> Self {
         Self { calls: Arc::default(), status, body: body.into() }
     }
 
@@ -42,7 +43,7 @@ impl Issuer {
     }
 }
 
-impl Service<Request<Full<Bytes>>> for Issuer {
+impl Service<Request<Bytes>> for Issuer {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
@@ -51,11 +52,11 @@ impl Service<Request<Full<Bytes>>> for Issuer {
         std::task::Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let this = self.clone();
         async move {
             let (head, body) = request.into_parts();
-            let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+            let body = String::from_utf8(body.to_vec()).unwrap();
             this.calls.lock().push(Call {
                 method: head.method,
                 url: head.uri.to_string(),
@@ -70,7 +71,13 @@ impl Service<Request<Full<Bytes>>> for Issuer {
     }
 }
 
-/// A merchant in the sandbox environment.
+impl From<Issuer> for TokenClient {
+    fn from(issuer: Issuer) -> Self {
+        Self::new(issuer)
+    }
+}
+
+/// The settings for a merchant in the sandbox environment.
 pub(crate) fn settings(version: ApiVersion, issuer: Issuer) -> AeropayBuilder {
     Aeropay::builder()
         .api_version(version)
@@ -82,6 +89,6 @@ pub(crate) fn settings(version: ApiVersion, issuer: Issuer) -> AeropayBuilder {
 }
 
 pub(crate) fn provider(version: ApiVersion) -> Aeropay {
-    let never_asked = Issuer::answering(500, "");
-    settings(version, never_asked).build().unwrap()
+    let unused = Issuer::responding(500, "");
+    settings(version, unused).build().unwrap()
 }

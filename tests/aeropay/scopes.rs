@@ -1,4 +1,5 @@
-//! As whom each endpoint is called: Aeropay's lists of endpoints and scopes, row for row, and everything that is not in them.
+//! Which token each endpoint gets: Aeropay's lists of endpoints and scopes, row by row, and everything that is not in
+//! them.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +9,21 @@ use tower_bearer_auth::{Aeropay, Error, ErrorKind, RequestHead, RequestKey as _,
 
 use crate::fake::{Issuer, provider, settings};
 
-/// What a row says.
+/// The documented scope of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Says {
-    Nobody,
+pub(crate) enum Documented {
+    None,
     Merchant,
     User,
 }
-use Says::{Merchant, Nobody, User};
+use Documented::{Merchant, User};
 
-/// Method, path as the page writes it, path as it is asked for, scope.
-pub(crate) type Row = (&'static str, &'static str, &'static str, Says);
+/// The method, the path on the page, a path that matches it, and the scope.
+pub(crate) type Row = (&'static str, &'static str, &'static str, Documented);
 
-/// 2.12: all 32 operations of version 2, each with a path as it would be asked for.
+/// 2.12: all 32 operations of version 2.
 pub(crate) const V2: [Row; 32] = [
-    ("POST", "/v2/token", "/v2/token", Nobody),
+    ("POST", "/v2/token", "/v2/token", Documented::None),
     ("POST", "/v2/user", "/v2/user", Merchant),
     ("GET", "/v2/user", "/v2/user", User),
     ("POST", "/v2/confirmUser", "/v2/confirmUser", Merchant),
@@ -56,9 +57,9 @@ pub(crate) const V2: [Row; 32] = [
     ("GET", "/v2/merchant/tipConfiguration", "/v2/merchant/tipConfiguration", Merchant),
 ];
 
-/// 2.13: the operations of version 1 whose scope is known.
+/// 2.13: the operations of version 1 with a known scope.
 pub(crate) const V1: [Row; 20] = [
-    ("POST", "/token", "/token", Nobody),
+    ("POST", "/token", "/token", Documented::None),
     ("POST", "/user", "/user", Merchant),
     ("GET", "/user", "/user", User),
     ("POST", "/confirmUser", "/confirmUser", Merchant),
@@ -80,7 +81,7 @@ pub(crate) const V1: [Row; 20] = [
     ("POST", "/subscriptionEnrollment", "/subscriptionEnrollment", User),
 ];
 
-/// 2.13: the operations of version 1 whose scope is "not found".
+/// 2.13: the operations of version 1 with the scope "not found".
 const V1_NOT_FOUND: [(&str, &str); 19] = [
     ("PATCH", "/user"),
     ("GET", "/merchantReputation"),
@@ -99,7 +100,7 @@ const V1_NOT_FOUND: [(&str, &str); 19] = [
     ("DELETE", "/subscriptionEnrollment"),
     ("GET", "/subscriptionPayments"),
     ("GET", "/subscription"),
-    // And what belongs to version 2 alone.
+    // Endpoints of version 2 only.
     ("GET", "/v2/user"),
     ("GET", "/bankAccounts"),
 ];
@@ -124,9 +125,9 @@ fn with_user(method: &str, path: &str) -> Request<()> {
 }
 
 #[track_caller]
-fn expect(provider: &Aeropay, method: &str, path: &str, says: Says) {
+fn expect(provider: &Aeropay, method: &str, path: &str, documented: Documented) {
     let (alone, with_user) = (key(provider, &request(method, path)), key(provider, &with_user(method, path)));
-    match says {
+    match documented {
         Merchant => {
             assert_eq!(alone.unwrap(), Identity::merchant(), "{method} {path}");
             assert_eq!(with_user.unwrap(), Identity::merchant(), "{method} {path}");
@@ -137,7 +138,7 @@ fn expect(provider: &Aeropay, method: &str, path: &str, says: Says) {
             assert!(error.hint().unwrap().contains("UserId"), "{error}");
             assert_eq!(with_user.unwrap(), Identity::user(user()), "{method} {path}");
         }
-        Nobody => {
+        Documented::None => {
             for outcome in [alone, with_user] {
                 assert_eq!(outcome.unwrap_err().kind(), ErrorKind::MissingKey, "{method} {path}");
             }
@@ -152,46 +153,48 @@ fn expect_unknown(provider: &Aeropay, method: &str, path: &str) {
     assert!(error.hint().unwrap().contains("Scope"), "{error}");
 }
 
-/// The provider's table, as rows that can be compared.
+/// The table of the provider, for a comparison.
 fn table(provider: &Aeropay) -> BTreeSet<(String, String, Option<&'static str>)> {
     let rows = provider.endpoints().iter();
     rows.map(|row| (row.method().to_string(), row.template().to_owned(), row.scope().map(TokenScope::as_str))).collect()
 }
 
-fn written(rows: &[Row]) -> BTreeSet<(String, String, Option<&'static str>)> {
-    let scope = |says| match says {
-        Nobody => None,
+fn expected(rows: &[Row]) -> BTreeSet<(String, String, Option<&'static str>)> {
+    let scope = |documented| match documented {
+        Documented::None => None,
         Merchant => Some("merchant"),
         User => Some("userForMerchant"),
     };
-    rows.iter().map(|(method, path, _, says)| ((*method).to_owned(), (*path).to_owned(), scope(*says))).collect()
+    rows.iter()
+        .map(|(method, path, _, documented)| ((*method).to_owned(), (*path).to_owned(), scope(*documented)))
+        .collect()
 }
 
 // R29
 #[test]
-fn every_row_of_version_2_goes_as_its_page_says() {
+fn every_endpoint_of_version_2_gets_the_documented_scope() {
     let provider = provider(ApiVersion::V2);
-    for (method, _, path, says) in V2 {
-        expect(&provider, method, path, says);
+    for (method, _, path, documented) in V2 {
+        expect(&provider, method, path, documented);
     }
-    assert_eq!(table(&provider), written(&V2));
+    assert_eq!(table(&provider), expected(&V2));
     assert_eq!(provider.endpoints().len(), V2.len());
 }
 
 // R29
 #[test]
-fn every_row_of_version_1_goes_as_its_pages_say() {
+fn every_endpoint_of_version_1_gets_the_documented_scope() {
     let provider = provider(ApiVersion::V1);
-    for (method, _, path, says) in V1 {
-        expect(&provider, method, path, says);
+    for (method, _, path, documented) in V1 {
+        expect(&provider, method, path, documented);
     }
-    assert_eq!(table(&provider), written(&V1));
+    assert_eq!(table(&provider), expected(&V1));
     assert_eq!(provider.endpoints().len(), V1.len());
 }
 
 // R29
 #[test]
-fn what_no_page_says_is_not_guessed() {
+fn an_undocumented_scope_is_not_guessed() {
     let v1 = provider(ApiVersion::V1);
     for (method, path) in V1_NOT_FOUND {
         expect_unknown(&v1, method, path);
@@ -219,11 +222,11 @@ fn what_no_page_says_is_not_guessed() {
     }
 }
 
-// R29: another spelling is the same endpoint, or none; never a third one.
+// R29: another spelling of a path is the same endpoint or no endpoint.
 #[test]
-fn spellings_of_a_path_do_not_change_as_whom_it_goes() {
+fn the_spelling_of_a_path_does_not_change_its_scope() {
     let v2 = provider(ApiVersion::V2);
-    for (method, path, says) in [
+    for (method, path, documented) in [
         ("GET", "/v2/user/", User),
         ("GET", "/v2/user?page=2", User),
         ("GET", "/v2/user/?page=/v2/transactionSearch", User),
@@ -238,11 +241,11 @@ fn spellings_of_a_path_do_not_change_as_whom_it_goes() {
         ("GET", "/v2/transaction/a/refunds", User),
         ("GET", "/v2/transaction/%61/%72efunds/", User),
         ("GET", "/v2/transaction/%zz", Merchant),
-        // Plain text beats a name, from the left.
+        // Plain text takes precedence over a parameter. Segments on the left count more.
         ("GET", "/v2/transaction/idempotency/refunds", Merchant),
         ("GET", "/v2/transaction/idempotency", Merchant),
     ] {
-        expect(&v2, method, path, says);
+        expect(&v2, method, path, documented);
     }
     for path in [
         "//v2/user",
@@ -262,58 +265,58 @@ fn spellings_of_a_path_do_not_change_as_whom_it_goes() {
 #[test]
 fn a_scope_in_the_extensions_overrides_the_table() {
     let provider = provider(ApiVersion::V1);
-    let ask = |method, path, scope: Scope| {
+    let read = |method, path, scope: Scope| {
         let mut request = with_user(method, path);
         request.extensions_mut().insert(scope);
         key(&provider, &request)
     };
     let other = UserId::from("another");
     for (method, path) in [("POST", "/user"), ("GET", "/user"), ("GET", "/subscription"), ("GET", "/anything")] {
-        assert_eq!(ask(method, path, Scope::Merchant).unwrap(), Identity::merchant());
-        assert_eq!(ask(method, path, Scope::User(other.clone())).unwrap(), Identity::user(other.clone()));
+        assert_eq!(read(method, path, Scope::Merchant).unwrap(), Identity::merchant());
+        assert_eq!(read(method, path, Scope::User(other.clone())).unwrap(), Identity::user(other.clone()));
     }
 }
 
 // R29
 #[test]
-fn a_blank_user_is_no_user() {
+fn a_blank_user_id_is_a_missing_user() {
     let provider = provider(ApiVersion::V1);
     for blank in ["", " ", "\t"] {
-        let mut asked = request("GET", "/user");
-        asked.extensions_mut().insert(UserId::from(blank));
-        assert_eq!(key(&provider, &asked).unwrap_err().kind(), ErrorKind::MissingKey);
-        asked.extensions_mut().insert(Scope::User(UserId::from(blank)));
-        assert_eq!(key(&provider, &asked).unwrap_err().kind(), ErrorKind::MissingKey);
+        let mut request = self::request("GET", "/user");
+        request.extensions_mut().insert(UserId::from(blank));
+        assert_eq!(key(&provider, &request).unwrap_err().kind(), ErrorKind::MissingKey);
+        request.extensions_mut().insert(Scope::User(UserId::from(blank)));
+        assert_eq!(key(&provider, &request).unwrap_err().kind(), ErrorKind::MissingKey);
     }
 }
 
 #[test]
-fn an_own_endpoint_is_added_and_replaces_one_of_the_same_path() {
-    let own = |method: Method, path: &str, scope| {
-        let settings = settings(ApiVersion::V2, Issuer::answering(500, ""));
+fn an_added_endpoint_replaces_one_with_the_same_path() {
+    let with_endpoint = |method: Method, path: &str, scope| {
+        let settings = settings(ApiVersion::V2, Issuer::responding(500, ""));
         settings.endpoint(method, path, scope).build()
     };
-    let provider = own(Method::GET, "/v2/reports/{kind}", TokenScope::Merchant).unwrap();
+    let provider = with_endpoint(Method::GET, "/v2/reports/{kind}", TokenScope::Merchant).unwrap();
     expect(&provider, "GET", "/v2/reports/daily", Merchant);
     expect(&provider, "GET", "/v2/reports/transactions/CSV", Merchant);
     assert_eq!(provider.endpoints().len(), 33);
-    let provider = own(Method::GET, "/v2/transaction/{uuid}/refunds", TokenScope::Merchant).unwrap();
+    let provider = with_endpoint(Method::GET, "/v2/transaction/{uuid}/refunds", TokenScope::Merchant).unwrap();
     expect(&provider, "GET", "/v2/transaction/1/refunds", Merchant);
     assert_eq!(provider.endpoints().len(), 32);
-    // A wider one does not take over what the table knows.
-    let provider = own(Method::GET, "/v2/{any}", TokenScope::Merchant).unwrap();
+    // A more general endpoint does not replace a row of the table.
+    let provider = with_endpoint(Method::GET, "/v2/{any}", TokenScope::Merchant).unwrap();
     expect(&provider, "GET", "/v2/user", User);
     expect(&provider, "GET", "/v2/users", Merchant);
     for bad in ["", "v2/user", "/v2//user", "/", "/v2/user/", "/v2/{}", "/v2/{id", "/v2/id}", "/v2/a%20", "/a?b", "/.."]
     {
-        let error = own(Method::GET, bad, TokenScope::Merchant).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config, "{bad}");
+        let error = with_endpoint(Method::GET, bad, TokenScope::Merchant).unwrap_err();
+        assert_eq!(error.setting(), "endpoint", "{bad}");
         assert!(error.to_string().starts_with("endpoint: "), "{error}");
     }
 }
 
 #[test]
-fn paths_lie_below_the_path_of_an_own_base_url() {
+fn paths_are_below_the_path_of_the_base_url() {
     let at = |url: &str| {
         let settings = tower_bearer_auth::Aeropay::builder()
             .api_version(ApiVersion::V2)
@@ -321,7 +324,7 @@ fn paths_lie_below_the_path_of_an_own_base_url() {
             .api_key("key")
             .api_secret("secret")
             .merchant_id(1)
-            .http_client(Issuer::answering(500, ""));
+            .http_client(Issuer::responding(500, ""));
         settings.build().unwrap()
     };
     for url in ["https://proxy.test/aeropay", "https://proxy.test/aeropay/", "https://proxy.test/aeropay/v2"] {
@@ -335,7 +338,7 @@ fn paths_lie_below_the_path_of_an_own_base_url() {
     }
 }
 
-// R29, R30: an identity names merchant, scope and user; no two of these are one.
+// R29, R30: an identity is a merchant, a scope and a user.
 #[test]
 fn identities_differ_in_merchant_scope_and_user() {
     let all = [
@@ -355,34 +358,34 @@ fn identities_differ_in_merchant_scope_and_user() {
 
 #[test]
 fn a_merchant_in_the_extensions_needs_credentials() {
-    let mut asked = request("POST", "/user");
-    asked.extensions_mut().insert(MerchantId::from("99"));
+    let mut request = self::request("POST", "/user");
+    request.extensions_mut().insert(MerchantId::from("99"));
     let own_only = provider(ApiVersion::V1);
-    assert_eq!(key(&own_only, &asked).unwrap_err().kind(), ErrorKind::Config);
-    // The provider's own merchant, named, is the same identity.
-    let mut own = request("POST", "/user");
+    assert_eq!(key(&own_only, &request).unwrap_err().kind(), ErrorKind::Config);
+    // A request that names the provider's own merchant has the same identity.
+    let mut own = self::request("POST", "/user");
     own.extensions_mut().insert(MerchantId::from(1057));
     assert_eq!(key(&own_only, &own).unwrap(), Identity::merchant());
 
     let platform = Aeropay::builder()
         .environment(tower_bearer_auth::aeropay::Environment::Sandbox)
-        .credentials_for(|_| Err(Error::permanent("nobody is known")))
-        .http_client(Issuer::answering(500, ""))
+        .credentials_for(|_| Err(Error::permanent("unknown merchant")))
+        .http_client(Issuer::responding(500, ""))
         .build()
         .unwrap();
-    assert_eq!(key(&platform, &asked).unwrap(), Identity::merchant().at("99"));
-    assert_eq!(key(&platform, &request("POST", "/user")).unwrap_err().kind(), ErrorKind::MissingKey);
-    asked.extensions_mut().insert(MerchantId::from(" "));
-    assert_eq!(key(&platform, &asked).unwrap_err().kind(), ErrorKind::MissingKey);
+    assert_eq!(key(&platform, &request).unwrap(), Identity::merchant().at("99"));
+    assert_eq!(key(&platform, &self::request("POST", "/user")).unwrap_err().kind(), ErrorKind::MissingKey);
+    request.extensions_mut().insert(MerchantId::from(" "));
+    assert_eq!(key(&platform, &request).unwrap_err().kind(), ErrorKind::MissingKey);
 }
 
-// R29: without the provider's table, nothing makes a request the merchant's but saying so.
+// R29: without the provider's table, only an explicit scope gives a request the merchant's token.
 #[test]
-fn an_identity_by_itself_is_never_the_merchant_s_by_default() {
+fn an_identity_is_never_the_merchant_by_default() {
     let read = |request: &Request<()>| Identity::from_request(&RequestHead::of(request));
     assert_eq!(read(&request("POST", "/user")).unwrap_err().kind(), ErrorKind::MissingKey);
     assert_eq!(read(&with_user("POST", "/user")).unwrap(), Identity::user(user()));
-    let mut asked = request("GET", "/user");
-    asked.extensions_mut().insert(Scope::Merchant);
-    assert_eq!(read(&asked).unwrap(), Identity::merchant());
+    let mut request = self::request("GET", "/user");
+    request.extensions_mut().insert(Scope::Merchant);
+    assert_eq!(read(&request).unwrap(), Identity::merchant());
 }

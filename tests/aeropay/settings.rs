@@ -1,20 +1,20 @@
-//! What the builder takes, and what it says of what it does not take.
+//! Which settings the builder accepts, and its errors.
 
 use tower_bearer_auth::aeropay::{ApiVersion, Credentials, Environment, MerchantIdForm};
-use tower_bearer_auth::{Aeropay, AeropayBuilder, Error, ErrorKind, TokenProvider as _};
+use tower_bearer_auth::{Aeropay, AeropayBuilder, ConfigError, Error, ErrorKind, TokenProvider as _};
 
 use crate::fake::{Issuer, SECRET, provider, settings};
 
-fn own(url: &str) -> AeropayBuilder {
-    Aeropay::builder().base_url(url).api_key("key").api_secret(SECRET).merchant_id(1).http_client(nobody())
+fn at(url: &str) -> AeropayBuilder {
+    Aeropay::builder().base_url(url).api_key("key").api_secret(SECRET).merchant_id(1).http_client(unused())
 }
 
-fn nobody() -> Issuer {
-    Issuer::answering(500, "")
+fn unused() -> Issuer {
+    Issuer::responding(500, "")
 }
 
 #[test]
-fn token_url_and_origins_are_set_together_and_debug_names_the_environment() {
+fn an_environment_sets_the_token_url_and_the_origins_and_debug_names_it() {
     for (environment, name, origin) in [
         (Environment::Sandbox, "sandbox", "https://api.sandbox-pay.aero.inc"),
         (Environment::Production, "production", "https://api.aeropay.com"),
@@ -24,7 +24,7 @@ fn token_url_and_origins_are_set_together_and_debug_names_the_environment() {
             .api_key("the-key")
             .api_secret(SECRET)
             .merchant_id(1057)
-            .http_client(nobody())
+            .http_client(unused())
             .build()
             .unwrap();
         assert_eq!(provider.label(), name);
@@ -33,7 +33,7 @@ fn token_url_and_origins_are_set_together_and_debug_names_the_environment() {
         assert!(shown.contains(name) && shown.contains(origin) && shown.contains("1057"), "{shown}");
         assert!(!shown.contains("CANARY") && !shown.contains("the-key"), "{shown}");
     }
-    let provider = own("https://aeropay.test:8443/base").build().unwrap();
+    let provider = at("https://aeropay.test:8443/base").build().unwrap();
     assert_eq!(provider.label(), "https://aeropay.test:8443");
     assert_eq!(format!("{:?}", provider.origins()), "[https://aeropay.test:8443]");
 }
@@ -48,7 +48,7 @@ fn each_version_has_its_header() {
             .api_key("k")
             .api_secret("s")
             .merchant_id(1)
-            .http_client(nobody())
+            .http_client(unused())
             .build()
             .unwrap()
             .version(),
@@ -57,32 +57,34 @@ fn each_version_has_its_header() {
 }
 
 #[track_caller]
-fn refused(built: Result<Aeropay, Error>, kind: ErrorKind, begins: &str) {
+fn rejected(built: Result<Aeropay, ConfigError>, setting: &str, reason: &str) {
     let error = built.unwrap_err();
-    assert_eq!(error.kind(), kind, "{error}");
-    assert!(error.to_string().starts_with(begins), "{error}");
+    assert_eq!(error.setting(), setting, "{error}");
+    assert!(error.to_string().starts_with(&format!("{setting}: ")), "{error}");
+    assert!(error.to_string().contains(reason), "{reason}: {error}");
+    let error = Error::from(error);
+    assert_eq!(error.kind(), ErrorKind::Config);
     assert!(!error.is_transient());
     let shown = format!("{error} {error:?}");
     assert!(!shown.contains("CANARY"), "{shown}");
 }
 
 #[test]
-fn what_is_missing_or_wrong_is_named() {
-    use ErrorKind::{Config, InsecureUrl};
-    let whole = || settings(ApiVersion::V1, nobody());
-    let none = || Aeropay::builder().environment(Environment::Sandbox).http_client(nobody());
-    refused(none().build(), Config, "merchant_id: ");
-    refused(none().merchant_id(1).build(), Config, "api_key: ");
-    refused(none().merchant_id(1).api_key("k").build(), Config, "api_secret: ");
-    refused(none().api_key("k").api_secret("s").build(), Config, "merchant_id: ");
-    refused(Aeropay::builder().api_key("k").api_secret("s").merchant_id(1).build(), Config, "environment: ");
-    refused(whole().base_url("https://aeropay.test").build(), Config, "base_url: ");
-    refused(whole().api_key("").build(), Config, "api_key: ");
-    refused(whole().api_secret("CANARY\n").build(), Config, "api_secret: ");
-    refused(whole().merchant_id("").build(), Config, "merchant_id: ");
-    refused(whole().token_header("content-type", "x").build(), Config, "token_header: ");
-    refused(whole().token_header("x-api-version", "1\n1").build(), Config, "token_header: ");
-    refused(whole().timeout(std::time::Duration::ZERO).build(), Config, "timeout: ");
+fn an_error_names_the_missing_or_invalid_setting() {
+    let complete = || settings(ApiVersion::V1, unused());
+    let without_credentials = || Aeropay::builder().environment(Environment::Sandbox).http_client(unused());
+    rejected(without_credentials().build(), "merchant_id", "");
+    rejected(without_credentials().merchant_id(1).build(), "api_key", "");
+    rejected(without_credentials().merchant_id(1).api_key("k").build(), "api_secret", "");
+    rejected(without_credentials().api_key("k").api_secret("s").build(), "merchant_id", "");
+    rejected(Aeropay::builder().api_key("k").api_secret("s").merchant_id(1).build(), "environment", "");
+    rejected(complete().base_url("https://aeropay.test").build(), "base_url", "");
+    rejected(complete().api_key("").build(), "api_key", "");
+    rejected(complete().api_secret("CANARY\n").build(), "api_secret", "");
+    rejected(complete().merchant_id("").build(), "merchant_id", "");
+    rejected(complete().token_header("content-type", "x").build(), "token_header", "");
+    rejected(complete().token_header("x-api-version", "1\n1").build(), "token_header", "");
+    rejected(complete().timeout(std::time::Duration::ZERO).build(), "timeout", "");
     for url in [
         "",
         "aeropay",
@@ -91,40 +93,40 @@ fn what_is_missing_or_wrong_is_named() {
         "https://a.test?CANARY",
         "https://a.test/#CANARY",
     ] {
-        refused(own(url).build(), Config, "base_url: ");
+        rejected(at(url).build(), "base_url", "");
     }
-    refused(own("http://aeropay.test").build(), InsecureUrl, "base_url: ");
-    own("http://127.0.0.1:9").build().unwrap();
+    rejected(at("http://aeropay.test").build(), "base_url", "clear text");
+    at("http://127.0.0.1:9").build().unwrap();
 }
 
 #[test]
 fn a_merchant_s_id_is_sent_as_a_number_only_if_it_is_one() {
-    let with = |id: &str, form| settings(ApiVersion::V1, nobody()).merchant_id(id).merchant_id_form(form).build();
-    for odd in ["x", "007", "-1", "1.5", " 1", "1 ", "+1", "99999999999999999999999"] {
-        refused(with(odd, MerchantIdForm::Number), ErrorKind::Config, "merchant_id: ");
-        with(odd, MerchantIdForm::String).unwrap();
+    let with = |id: &str, form| settings(ApiVersion::V1, unused()).merchant_id(id).merchant_id_form(form).build();
+    for invalid in ["x", "007", "-1", "1.5", " 1", "1 ", "+1", "99999999999999999999999"] {
+        rejected(with(invalid, MerchantIdForm::Number), "merchant_id", "");
+        with(invalid, MerchantIdForm::String).unwrap();
     }
     for number in ["0", "1057", "18446744073709551615"] {
         with(number, MerchantIdForm::Number).unwrap();
     }
-    let v2 = settings(ApiVersion::V2, nobody()).merchant_id("not-a-number").build();
-    refused(v2, ErrorKind::Config, "merchant_id: ");
+    let v2 = settings(ApiVersion::V2, unused()).merchant_id("not-a-number").build();
+    rejected(v2, "merchant_id", "");
 }
 
 #[test]
 fn a_platform_needs_no_merchant_of_its_own() {
     let lookup = |_: &_| Ok(Credentials::new("key", "secret"));
     let platform =
-        || Aeropay::builder().environment(Environment::Sandbox).http_client(nobody()).credentials_for(lookup);
+        || Aeropay::builder().environment(Environment::Sandbox).http_client(unused()).credentials_for(lookup);
     platform().build().unwrap();
-    refused(platform().merchant_id(1).build(), ErrorKind::Config, "api_key: ");
+    rejected(platform().merchant_id(1).build(), "api_key", "");
     platform().merchant_id(1).api_key("k").api_secret("s").build().unwrap();
 }
 
 #[test]
-fn nothing_shown_has_a_secret_in_it() {
+fn no_secret_is_printed() {
     let lookup = |_: &_| Ok(Credentials::new("CANARY-key", SECRET));
-    let builder = settings(ApiVersion::V1, nobody()).credentials_for(lookup).token_header("x-canary", "CANARY");
+    let builder = settings(ApiVersion::V1, unused()).credentials_for(lookup).token_header("x-canary", "CANARY");
     let shown = format!("{builder:?} {:?} {:?}", Credentials::new("CANARY", SECRET), builder);
     assert!(!shown.contains("CANARY"), "{shown}");
     let provider = builder.build().unwrap();

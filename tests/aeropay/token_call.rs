@@ -1,9 +1,10 @@
-//! The token call in both versions: what goes out, and what every documented answer becomes, as Aeropay's pages have it.
+//! The token request in both versions: what is sent, and what each documented response becomes, according to Aeropay's
+//! pages.
 
 use std::time::Duration;
 
 use tower_bearer_auth::aeropay::{ApiVersion, Credentials, Environment, Identity, MerchantIdForm};
-use tower_bearer_auth::{Aeropay, Error, ErrorKind, IssuedToken, TokenProvider as _, TokenSource};
+use tower_bearer_auth::{Aeropay, Error, ErrorKind, FetchContext, IssuedToken, TokenProvider as _, TokenSource};
 
 use crate::fake::{Issuer, SECRET, settings};
 
@@ -15,12 +16,12 @@ fn user() -> Identity {
 }
 
 async fn sent(version: ApiVersion, form: Option<MerchantIdForm>, key: &Identity) -> String {
-    let issuer = Issuer::answering(200, GOOD);
+    let issuer = Issuer::responding(200, GOOD);
     let mut builder = settings(version, issuer.clone());
     if let Some(form) = form {
         builder = builder.merchant_id_form(form);
     }
-    builder.build().unwrap().fetch(key).await.unwrap();
+    builder.build().unwrap().fetch(key, &FetchContext::default()).await.unwrap();
     let call = issuer.calls.lock().remove(0);
     assert_eq!(call.method, "POST");
     let path = if version == ApiVersion::V1 { "/token" } else { "/v2/token" };
@@ -31,9 +32,9 @@ async fn sent(version: ApiVersion, form: Option<MerchantIdForm>, key: &Identity)
     call.body
 }
 
-// Aeropay's page of the token call: the body's fields.
+// Aeropay's page on the token request: the fields of the body.
 #[tokio::test]
-async fn each_version_spells_the_token_call_in_its_own_way() {
+async fn each_version_has_its_own_token_request() {
     let secret = serde_json::to_string(SECRET).unwrap();
     let v1 = |id: &str, scope: &str, user: &str| {
         format!(r#"{{"scope":"{scope}","api_key":"the-key","api_secret":{secret},"id":{id}{user}}}"#)
@@ -53,10 +54,10 @@ async fn each_version_spells_the_token_call_in_its_own_way() {
 }
 
 #[tokio::test]
-async fn a_header_for_the_token_call_goes_there() {
-    let issuer = Issuer::answering(200, GOOD);
+async fn a_token_header_is_sent_with_token_requests_only() {
+    let issuer = Issuer::responding(200, GOOD);
     let provider = settings(ApiVersion::V1, issuer.clone()).token_header("X-API-Version", "1.1").build().unwrap();
-    provider.fetch(&Identity::merchant()).await.unwrap();
+    provider.fetch(&Identity::merchant(), &FetchContext::default()).await.unwrap();
     assert_eq!(issuer.calls.lock()[0].headers["x-api-version"], "1.1");
     assert!(provider.api_headers().is_empty());
 }
@@ -64,9 +65,15 @@ async fn a_header_for_the_token_call_goes_there() {
 async fn outcome(status: u16, body: &str, key: &Identity) -> Result<IssuedToken, Error> {
     let mut outcomes = Vec::new();
     for version in BOTH {
-        outcomes.push(settings(version, Issuer::answering(status, body.to_owned())).build().unwrap().fetch(key).await);
+        outcomes.push(
+            settings(version, Issuer::responding(status, body.to_owned()))
+                .build()
+                .unwrap()
+                .fetch(key, &FetchContext::default())
+                .await,
+        );
     }
-    // Both versions read all shapes: which one answers in which is where Aeropay's pages disagree.
+    // Both versions read all forms, because Aeropay's pages disagree about which version sends which.
     let shown: Vec<_> = outcomes.iter().map(|outcome| format!("{outcome:?}")).collect();
     assert_eq!(shown[0], shown[1], "{status} {body}");
     outcomes.remove(0)
@@ -80,8 +87,8 @@ async fn failure(status: u16, body: &str, key: &Identity) -> Error {
     error
 }
 
-/// The code in every shape that Aeropay documents (2.6), with texts that lie.
-fn shapes(code: &str) -> Vec<String> {
+/// The code in every form that Aeropay documents (2.6), with misleading texts.
+fn forms(code: &str) -> Vec<String> {
     vec![
         // E1, E1'
         format!(r#"{{"success": false, "code": "{code}", "error": "CANARY AP007 token expired"}}"#),
@@ -94,14 +101,14 @@ fn shapes(code: &str) -> Vec<String> {
         format!(r#"{{"error": {{"code": "{code}"}}}}"#),
         // E4
         format!(r#"{{"success": false, "code": "{code}", "error": "CANARY. We are having issues"}}"#),
-        // A token beside an error is none.
+        // A token next to an error is ignored.
         format!(r#"{{"success": false, "code": "{code}", "error": "x", "token": "CANARY", "TTL": 1800}}"#),
-        // The one inside is the newer form.
+        // The code in `error` takes precedence. It is the newer form.
         format!(r#"{{"success": false, "code": "AP999", "error": {{"code": "{code}"}}}}"#),
     ]
 }
 
-/// 2.7, each with the statuses of its documented variants: 200 as version 1 has it, and those of version 2.
+/// 2.7, with the documented statuses: 200 in version 1, and those of version 2.
 const CODES: [(&str, &[u16], ErrorKind, &str); 16] = [
     ("AP001", &[200, 400, 401], ErrorKind::InvalidCredentials, "check the API key and secret"),
     ("AP002", &[200, 400, 401], ErrorKind::InvalidCredentials, "belong to this environment"),
@@ -122,22 +129,22 @@ const CODES: [(&str, &[u16], ErrorKind, &str); 16] = [
 ];
 
 #[tokio::test]
-async fn the_code_decides_in_every_shape_and_with_every_status() {
+async fn the_code_decides_in_every_form_and_with_every_status() {
     for (code, statuses, kind, hint) in CODES {
         for status in statuses.iter().copied() {
-            for body in shapes(code) {
+            for body in forms(code) {
                 let error = failure(status, &body, &Identity::merchant()).await;
                 assert_eq!(error.kind(), kind, "{status} {body}");
                 assert_eq!(error.code(), Some(code), "{status} {body}");
                 assert!(error.hint().unwrap().contains(hint), "{error}");
-                let passes = matches!(kind, ErrorKind::Unavailable | ErrorKind::Throttled);
-                assert_eq!(error.is_transient(), passes, "{status} {body}");
+                let is_transient = matches!(kind, ErrorKind::Unavailable | ErrorKind::Throttled);
+                assert_eq!(error.is_transient(), is_transient, "{status} {body}");
             }
         }
     }
 }
 
-// E5, E6, E7, E8, and bodies without a code that anyone knows: the status decides, and in a 200 nothing does.
+// E5, E6, E7, E8, and bodies without a known code: the status decides. With a 200, the error is unknown.
 #[tokio::test]
 async fn without_a_known_code_the_status_decides_and_never_the_text() {
     use ErrorKind::{Config, InvalidCredentials, InvalidRequest, Other};
@@ -181,9 +188,9 @@ async fn without_a_known_code_the_status_decides_and_never_the_text() {
     }
 }
 
-// 2.7: AP002 has two meanings under a user's scope, and one under the merchant's.
+// 2.7: AP002 has two meanings for a user's token, and one for the merchant's.
 #[tokio::test]
-async fn ap002_says_what_to_do_for_a_user_and_for_the_merchant() {
+async fn the_hint_of_ap002_differs_for_a_user_and_for_the_merchant() {
     for text in ["Invalid API key or secret key", "User ID doesn't exist or hasn't been associated with this merchant."]
     {
         for (status, body) in [
@@ -203,9 +210,9 @@ async fn ap002_says_what_to_do_for_a_user_and_for_the_merchant() {
     }
 }
 
-// 2.4 and 2.6: what looks like an error, and is none.
+// 2.4 and 2.6: responses that look like an error and are a success.
 #[tokio::test]
-async fn an_error_that_is_null_is_no_error() {
+async fn an_error_that_is_null_is_ignored() {
     for body in [
         GOOD,
         r#"{"success": true, "error": null, "TTL": 1800, "token": "abc"}"#,
@@ -219,7 +226,7 @@ async fn an_error_that_is_null_is_no_error() {
 
 // R41
 #[tokio::test]
-async fn a_success_that_is_none_is_transient_and_repeats_nothing() {
+async fn a_2xx_without_a_token_is_a_transient_error_that_quotes_nothing() {
     let large = format!(r#"{{"token": "abc", "pad": "{}"}}"#, "CANARY".repeat(20_000));
     for body in [
         "",
@@ -236,7 +243,7 @@ async fn a_success_that_is_none_is_transient_and_repeats_nothing() {
         r#"{"TTL": 1800, "access_token": "CANARY"}"#,
         r#"["token", "CANARY"]"#,
         r#"{"token": "CANARY", "token": "abc"}"#,
-        // What another endpoint answers.
+        // The response of another endpoint.
         r#"{"success": true, "user": {"token": "None"}}"#,
         &large,
     ] {
@@ -248,7 +255,7 @@ async fn a_success_that_is_none_is_transient_and_repeats_nothing() {
 
 // R32, for TTL
 #[tokio::test(start_paused = true)]
-async fn ttl_has_the_same_table_as_expires_in() {
+async fn ttl_is_read_like_expires_in() {
     const HOUR: u64 = 3600;
     for (ttl, seconds) in [
         (Some("1800"), 1800),
@@ -268,7 +275,7 @@ async fn ttl_has_the_same_table_as_expires_in() {
         (None, 300),
     ] {
         let ttl = ttl.map(|ttl| format!(r#""TTL": {ttl}, "#)).unwrap_or_default();
-        let issuer = Issuer::answering(200, format!(r#"{{{ttl}"token": "abc"}}"#));
+        let issuer = Issuer::responding(200, format!(r#"{{{ttl}"token": "abc"}}"#));
         let source = TokenSource::new(settings(ApiVersion::V1, issuer).build().unwrap());
         #[expect(clippy::disallowed_methods, reason = "expires_at is a time of day")]
         let now = std::time::SystemTime::now();
@@ -284,10 +291,10 @@ async fn ttl_has_the_same_table_as_expires_in() {
     assert_eq!(error.kind(), ErrorKind::MalformedResponse);
 }
 
-// R30: a merchant's credentials are found by its id, and wrong ones are its own affair.
+// R30: the credentials of a merchant are found by its id. Wrong ones affect only that merchant.
 #[tokio::test]
 async fn each_merchant_has_its_own_credentials_and_its_own_failures() {
-    let issuer = Issuer::answering(200, GOOD);
+    let issuer = Issuer::responding(200, GOOD);
     let provider = Aeropay::builder()
         .environment(Environment::Sandbox)
         .http_client(issuer.clone())
@@ -317,9 +324,9 @@ async fn each_merchant_has_its_own_credentials_and_its_own_failures() {
     assert_eq!(error.kind(), ErrorKind::Config);
 }
 
-// R50: both halves of the credentials are asked anew at every fetch.
+// R50: key and secret are loaded for each fetch.
 #[tokio::test]
-async fn a_rotated_key_and_secret_go_out_with_the_next_token_call() {
+async fn a_rotated_key_and_secret_are_used_by_the_next_token_request() {
     let turn = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let of = |name: &'static str| {
         let turn = std::sync::Arc::clone(&turn);
@@ -327,7 +334,7 @@ async fn a_rotated_key_and_secret_go_out_with_the_next_token_call() {
             Ok(format!("{name}-{}", turn.load(std::sync::atomic::Ordering::SeqCst)).into())
         })
     };
-    let issuer = Issuer::answering(200, GOOD);
+    let issuer = Issuer::responding(200, GOOD);
     let builder = settings(ApiVersion::V1, issuer.clone()).api_key(of("key")).api_secret(of("secret"));
     let source = TokenSource::new(builder.build().unwrap());
     source.token_for(&Identity::merchant()).await.unwrap();

@@ -1,13 +1,13 @@
-//! Finds a secret in a text, in each form in which one leaks.
+//! Finds a secret in a text, in every form in which it can leak.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-/// How many characters in a row give a secret away.
+/// The length of a fragment that counts as a leak.
 const FRAGMENT: usize = 8;
 
-/// The first form of one of `secrets` that `text` shows, if any: plain, percent-encoded, base64, escaped as in JSON, as an
-/// array of bytes, or a fragment of 8 characters that has a digit in it, which no ordinary word has.
+/// The first form of one of `secrets` in `text`: plain, percent-encoded, base64, JSON-escaped, an array of bytes, or a
+/// fragment of 8 characters with a digit, which ordinary words do not have.
 pub(crate) fn shown_in(text: &str, secrets: &[&str]) -> Option<String> {
     let text = text.to_ascii_lowercase();
     secrets.iter().flat_map(|secret| forms(secret)).find(|form| text.contains(&form.to_ascii_lowercase()))
@@ -28,7 +28,7 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_detector_fires_at_every_form() {
+fn the_detector_finds_every_form() {
     const SECRET: &str = "xQ8w/Zt4-canary+7";
     struct Leaks;
     impl std::fmt::Debug for Leaks {
@@ -49,5 +49,5 @@ fn the_detector_fires_at_every_form() {
     ] {
         assert!(shown_in(&leak, &[SECRET]).is_some(), "{leak}");
     }
-    assert_eq!(shown_in("the issuer does not accept the client's credentials (HTTP 401)", &[SECRET]), None);
+    assert_eq!(shown_in("the issuer rejects the client's credentials (HTTP 401)", &[SECRET]), None);
 }

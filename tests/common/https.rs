@@ -1,4 +1,4 @@
-//! A pooled client of hyper's over TLS, as a user stacks it below the layer, and a provider for a sandbox.
+//! hyper-util's pooled client over TLS, as a user puts it below the layer, and a provider for a sandbox.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(crate) enum Http {
     Two,
 }
 
-/// A client that trusts the sandbox's authority, over TLS or in clear text as the URI says.
+/// A client that trusts the sandbox's certificates. The URI decides between TLS and clear text.
 pub(crate) fn client<B>(sandbox: &AccessPspSandbox, version: Http) -> Client<HttpsConnector<HttpConnector>, B>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -45,7 +45,7 @@ where
     }
 }
 
-/// The provider that the sandbox stands in for.
+/// A provider for the sandbox.
 pub(crate) fn provider(sandbox: &AccessPspSandbox) -> AccessPspBuilder {
     AccessPsp::builder()
         .client_id(sandbox.client_id())

@@ -1,6 +1,7 @@
-//! A token endpoint of plain hyper that takes nothing on trust: the request as RFC 6749 sections 3.2 and 4.4.2 have it, and
-//! the client's proof as the test says. It echoes what it was sent into every refusal, as a hostile one would.
-#![allow(dead_code, reason = "not every test asks for all of it")]
+//! A strict token endpoint with plain hyper. It checks the request against RFC 6749 sections 3.2 and 4.4.2, and the
+//! test checks the client authentication. It echoes each rejected request in its error response, as a hostile issuer
+//! would.
+#![allow(dead_code, reason = "not every test uses every item")]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
-/// One token request, as it arrived.
+/// One token request.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) authorization: Vec<String>,
@@ -26,12 +27,12 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// All values of a field, in the order in which they came.
+    /// All values of a field, in order.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         self.fields.iter().filter(|(field, _)| field == name).map(|(_, value)| value.as_str()).collect()
     }
 
-    /// The value of a field that is there once.
+    /// The value of a field that occurs exactly once.
     pub(crate) fn one(&self, name: &str) -> Option<&str> {
         match self.all(name).as_slice() {
             [value] => Some(value),
@@ -40,7 +41,7 @@ impl Seen {
     }
 }
 
-type Judge = dyn Fn(&Seen) -> bool + Send + Sync;
+type Check = dyn Fn(&Seen) -> bool + Send + Sync;
 
 pub(crate) struct StrictIssuer {
     address: SocketAddr,
@@ -48,16 +49,16 @@ pub(crate) struct StrictIssuer {
 }
 
 impl StrictIssuer {
-    /// An issuer that knows a client by `proves`.
-    pub(crate) async fn start(proves: impl Fn(&Seen) -> bool + Send + Sync + 'static) -> Self {
+    /// Starts an issuer. `accepts` checks the client authentication.
+    pub(crate) async fn start(accepts: impl Fn(&Seen) -> bool + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (keep, judge): (_, Arc<Judge>) = (Arc::clone(&seen), Arc::new(proves));
+        let (keep, check): (_, Arc<Check>) = (Arc::clone(&seen), Arc::new(accepts));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (keep, judge) = (Arc::clone(&keep), Arc::clone(&judge));
-                let service = service_fn(move |request| answer(request, Arc::clone(&keep), Arc::clone(&judge)));
+                let (keep, check) = (Arc::clone(&keep), Arc::clone(&check));
+                let service = service_fn(move |request| respond(request, Arc::clone(&keep), Arc::clone(&check)));
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
@@ -73,10 +74,10 @@ impl StrictIssuer {
     }
 }
 
-async fn answer(
+async fn respond(
     request: Request<Incoming>,
     keep: Arc<Mutex<Vec<Seen>>>,
-    judge: Arc<Judge>,
+    check: Arc<Check>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
@@ -87,28 +88,28 @@ async fn answer(
         body,
         accepted: false,
     };
-    // No parameter twice (RFC 6749 section 3.2) but `resource` (RFC 8707 section 2), and none without a value.
+    // Only `resource` may be repeated (RFC 8707 section 2, RFC 6749 section 3.2), and no value may be empty.
     let once = |name: &str| name == "resource" || seen.one(name).is_some();
-    let in_order = head.method == Method::POST
+    let is_valid = head.method == Method::POST
         && head.uri.path() == "/oauth/token"
         && head.uri.query().is_none()
         && head.headers.get("content-type").is_some_and(|value| value == "application/x-www-form-urlencoded")
         && seen.one("grant_type") == Some("client_credentials")
         && seen.fields.iter().all(|(name, value)| !value.is_empty() && once(name));
-    seen.accepted = in_order && judge(&seen);
+    seen.accepted = is_valid && check(&seen);
     let echo = serde_json::json!({
-        "error": if in_order { "invalid_client" } else { "invalid_request" },
+        "error": if is_valid { "invalid_client" } else { "invalid_request" },
         "error_description": format!("{seen:?}"),
     });
-    let answer = if seen.accepted {
+    let response = if seen.accepted {
         let body = r#"{"access_token":"gT5fV3sE-token","token_type":"Bearer","expires_in":60}"#;
         Response::builder().status(200).body(Full::from(body))
     } else {
         Response::builder()
-            .status(if in_order { 401 } else { 400 })
+            .status(if is_valid { 401 } else { 400 })
             .header("www-authenticate", format!("Basic realm=\"{}\"", seen.authorization.join(" ")))
             .body(Full::from(echo.to_string()))
     };
     keep.lock().push(seen);
-    Ok(answer.unwrap())
+    Ok(response.unwrap())
 }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 
 use futures::FutureExt as _;
 use futures::future::join_all;
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{interval, sleep};
 use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::{Error, ErrorKind, FromExtension, IssuedToken, Secret, TokenProvider, TokenSource, from_fn};
@@ -397,7 +396,7 @@ async fn the_function_of_a_secret_is_called_in_every_fetch() {
     let value = Arc::new(Mutex::new(Ok("secret-1")));
     let current = Arc::clone(&value);
     let secret = Secret::from_fn(move || match &*current.lock().unwrap() {
-        Ok(value) => Ok(SecretString::from(*value)),
+        Ok(value) => Ok((*value).into()),
         Err(()) => Err(Error::transient("the vault is sealed")),
     });
     let source = source_of(&secret);

@@ -1,26 +1,29 @@
-//! The settings of an [`Aeropay`].
+//! The settings of [`Aeropay`].
 
 use std::fmt;
 use std::time::Duration;
 
 use http::{Method, Uri};
 
-use super::Aeropay;
 use super::credentials::{Credentials, Directory};
 use super::endpoint::Endpoint;
 use super::key::{MerchantId, TokenScope};
-use super::token::is_number;
+use super::provider::{Aeropay, not_a_number};
+use super::token_call::is_number;
 use super::version::{ApiVersion, MerchantIdForm};
 use crate::error::{ConfigError, Error};
 use crate::message::Origins;
-use crate::providers::Secret;
 use crate::providers::check;
 use crate::providers::env::{Variables, process};
-use crate::token_endpoint::{TokenClient, TokenEndpoint};
+use crate::providers::names::named;
+use crate::providers::secret::Secret;
+use crate::token_endpoint::{TokenClient, TokenEndpoint, check_timeout};
 
-/// One of Aeropay's own environments: a token endpoint, and the API that its tokens are for.
+/// One of Aeropay's environments: a token endpoint, and the API that accepts its tokens.
 ///
-/// Credentials belong to one of them; in the other they are `AP002`.
+/// Credentials belong to one environment. In the other one, they are rejected with `AP002`.
+///
+/// The names in configuration files are `sandbox` and `production`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Environment {
@@ -30,16 +33,9 @@ pub enum Environment {
     Production,
 }
 
-impl Environment {
-    /// The name, as `Debug` output and events show it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Sandbox => "sandbox",
-            Self::Production => "production",
-        }
-    }
+named!(Environment, "environment": Sandbox = "sandbox", Production = "production");
 
+impl Environment {
     /// Scheme and host.
     #[must_use]
     pub fn base_url(self) -> &'static str {
@@ -50,7 +46,24 @@ impl Environment {
     }
 }
 
-/// Settings of an [`Aeropay`]. They are checked in [`build`](Self::build).
+impl Aeropay {
+    /// A builder for version 1 of the API. An environment, the merchant's id, its API key and its API secret are
+    /// required.
+    pub fn builder() -> AeropayBuilder {
+        AeropayBuilder::default()
+    }
+
+    /// Reads all settings from environment variables, as [`AeropayBuilder::from_env`].
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with the name of the variable or of the setting.
+    pub fn from_env(prefix: &str) -> Result<Self, ConfigError> {
+        Self::builder().from_env(prefix)?.build()
+    }
+}
+
+/// The settings of an [`Aeropay`]. [`build`](Self::build) checks them.
 #[must_use]
 #[derive(Default)]
 pub struct AeropayBuilder {
@@ -69,21 +82,21 @@ pub struct AeropayBuilder {
 }
 
 impl AeropayBuilder {
-    /// Sets the version of the API; 1 by default.
+    /// Sets the version of the API. The default is version 1.
     pub fn api_version(mut self, version: ApiVersion) -> Self {
         self.version = version;
         self
     }
 
-    /// Sets the environment. It has no default: credentials of one are wrong in the other.
+    /// Sets the environment. There is no default, because the credentials of one are wrong in the other.
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = Some(environment);
         self
     }
 
-    /// Sets a base URL of your own in place of an environment: the token endpoint and the API lie below it.
+    /// Sets another base URL instead of an environment. The token endpoint and the API are below it.
     ///
-    /// https, or http to loopback. For version 2 it may end with `/v2`, or not.
+    /// It is https, or http to loopback addresses. For version 2, the trailing `/v2` is optional.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into());
         self
@@ -95,7 +108,7 @@ impl AeropayBuilder {
         self
     }
 
-    /// Sets the merchant's API secret: a value, or a [`Secret`] that rotates.
+    /// Sets the merchant's API secret: a value, or a [`Secret`] that can change while the program runs.
     pub fn api_secret(mut self, secret: impl Into<Secret>) -> Self {
         self.api_secret = Some(secret.into());
         self
@@ -107,17 +120,18 @@ impl AeropayBuilder {
         self
     }
 
-    /// Sets whether merchants' ids are sent as JSON numbers or strings. By default strings in version 1, numbers in 2.
+    /// Sets whether merchant ids are sent as JSON numbers or strings. The default is a string in version 1 and a number
+    /// in version 2.
     pub fn merchant_id_form(mut self, form: MerchantIdForm) -> Self {
         self.id_form = Some(form);
         self
     }
 
-    /// Serves other merchants as well: each request may name one with a [`MerchantId`] in its extensions, and `lookup`
-    /// knows its credentials.
+    /// Adds other merchants: a request names one with a [`MerchantId`] in its extensions, and `lookup` returns the
+    /// credentials.
     ///
-    /// It is asked at every fetch, and must not block. Its error is that of this merchant's requests alone. With it, the
-    /// provider needs no merchant of its own.
+    /// `lookup` is called for each fetch and must not block. Its error affects only the requests of that merchant. With
+    /// this setting, the provider needs no merchant of its own.
     pub fn credentials_for<F>(mut self, lookup: F) -> Self
     where
         F: Fn(&MerchantId) -> Result<Credentials, Error> + Send + Sync + 'static,
@@ -126,10 +140,10 @@ impl AeropayBuilder {
         self
     }
 
-    /// Adds an endpoint to the table, or replaces the one of the same method and path.
+    /// Adds an endpoint to the table, or replaces the one with the same method and path.
     ///
-    /// The path begins at the host's root, below the path of an own base URL; `{name}` stands for any one segment. Where
-    /// several fit, plain text beats `{name}`, from the left.
+    /// The path begins at the root of the host, or at the path of the base URL. `{name}` matches any one segment. If
+    /// several endpoints match, plain text takes precedence over `{name}`, and segments on the left count more.
     ///
     /// ```
     /// # use tower_bearer_auth::{Aeropay, aeropay::{Environment, TokenScope}};
@@ -142,43 +156,46 @@ impl AeropayBuilder {
         self
     }
 
-    /// Adds a header to the token call, marked sensitive: `X-API-Version`, for instance. Those of API calls are the
-    /// caller's to set.
+    /// Adds a header to token requests, for example `X-API-Version`. It is marked sensitive. The caller sets the
+    /// headers of API requests.
     pub fn token_header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.token_headers.push((name.into(), value.into()));
         self
     }
 
-    /// Sets how long a token call may take, from its start until the answer's last byte. 10 seconds by default.
+    /// Sets how long a token request may take, from its start to the last byte of the response. The default is 10
+    /// seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Sets the HTTP service for the token call, as [`TokenClient::new`] takes it. By default, this crate's own client.
+    /// Sets the HTTP client for token requests: an `HttpClient`, or any service in [`TokenClient::new`]. The default is
+    /// an `HttpClient` with default settings.
     pub fn http_client(mut self, client: impl Into<TokenClient>) -> Self {
         self.client = Some(client.into());
         self
     }
 
-    /// Takes those settings that are in the environment.
+    /// Reads the settings that are set in environment variables.
     ///
     /// | variable | setting |
     /// | --- | --- |
-    /// | `PREFIX_API_KEY`, `PREFIX_API_SECRET`, `PREFIX_MERCHANT_ID` | as named; needed where the builder has none |
+    /// | `PREFIX_API_KEY`, `PREFIX_API_SECRET`, `PREFIX_MERCHANT_ID` | as named; required if the builder does not have them |
     /// | `PREFIX_ENVIRONMENT` | `sandbox` or `production` |
-    /// | `PREFIX_BASE_URL` | a base URL of one's own, in place of the environment |
+    /// | `PREFIX_BASE_URL` | another base URL instead of the environment |
     /// | `PREFIX_API_VERSION` | `1` or `2` |
     /// | `PREFIX_MERCHANT_ID_FORM` | `number` or `string` |
     ///
-    /// Each may be given as `NAME`, or as `NAME_FILE`, the path of a file that holds the value; one trailing newline is
-    /// removed. Files are read here, which blocks; those of the key and the secret are read again at every fetch.
+    /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is
+    /// removed. This method reads the files, which blocks. The files of the key and the secret are read again for each
+    /// fetch.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) that names the variable, and the path where there is one, and never
-    /// the content: `NAME` beside `NAME_FILE`, a value that is empty, not UTF-8 or not one of those above, a file that
-    /// cannot be read, a variable that is missing.
+    /// [`ConfigError`] with the name of the variable, and the path if there is one. It does not contain the value. It
+    /// is returned if both `NAME` and `NAME_FILE` are set, if a value is empty, not UTF-8 or unknown, if a file cannot
+    /// be read, and if a required variable is missing.
     pub fn from_env(self, prefix: &str) -> Result<Self, ConfigError> {
         self.read(&Variables::new(prefix, &process)?)
     }
@@ -192,42 +209,24 @@ impl AeropayBuilder {
             ("API_SECRET", self.api_secret.is_some()),
             ("MERCHANT_ID", self.merchant.is_some()),
         ];
-        // A platform has its credentials elsewhere.
-        let own = self.directory.is_none() || read.iter().any(|(_, is_set)| *is_set);
-        if let Some((missing, _)) = read.iter().find(|(_, is_set)| own && !is_set) {
+        // A platform needs no credentials in its environment.
+        let required = self.directory.is_none() || read.iter().any(|(_, is_set)| *is_set);
+        if let Some((missing, _)) = read.iter().find(|(_, is_set)| required && !is_set) {
             return Err(variables.missing(missing));
         }
-        let one_of =
-            |what: &str, choices: &str| ConfigError::new(&variables.name(what), &format!("it is neither {choices}"));
-        if let Some(name) = variables.text("ENVIRONMENT")? {
-            let known = [Environment::Sandbox, Environment::Production].into_iter().find(|e| e.as_str() == name);
-            self.environment = Some(known.ok_or_else(|| one_of("ENVIRONMENT", "sandbox nor production"))?);
-        }
-        if let Some(url) = variables.text("BASE_URL")? {
-            self.base_url = Some(url);
-        }
-        self.version = match variables.text("API_VERSION")?.as_deref() {
-            None => self.version,
-            Some("1") => ApiVersion::V1,
-            Some("2") => ApiVersion::V2,
-            Some(_) => return Err(one_of("API_VERSION", "1 nor 2")),
-        };
-        self.id_form = match variables.text("MERCHANT_ID_FORM")?.as_deref() {
-            None => self.id_form,
-            Some("number") => Some(MerchantIdForm::Number),
-            Some("string") => Some(MerchantIdForm::String),
-            Some(_) => return Err(one_of("MERCHANT_ID_FORM", "number nor string")),
-        };
+        self.environment = variables.parse("ENVIRONMENT")?.or(self.environment);
+        self.base_url = variables.text("BASE_URL")?.or(self.base_url);
+        self.version = variables.parse("API_VERSION")?.unwrap_or(self.version);
+        self.id_form = variables.parse("MERCHANT_ID_FORM")?.or(self.id_form);
         Ok(self)
     }
 
-    /// Checks the settings and makes the provider. No I/O happens, and no runtime is needed.
+    /// Checks the settings and builds the provider. It does no I/O and needs no runtime.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), or [`ErrorKind::InsecureUrl`](crate::ErrorKind::InsecureUrl) for
-    /// http to anything but loopback. The message begins with the setting's name and does not repeat its value. An
-    /// environment beside a base URL is an error, and so is neither.
+    /// [`ConfigError`] with the name of the setting. It does not contain the value. Set either an environment or a base
+    /// URL: both together are an error, and so is neither.
     pub fn build(self) -> Result<Aeropay, ConfigError> {
         let wire = self.version.wire();
         let id_form = self.id_form.unwrap_or(wire.id_form);
@@ -235,17 +234,16 @@ impl AeropayBuilder {
         if let Some((id, _)) = &merchant {
             check::text("merchant_id", id.as_str())?;
             if id_form == MerchantIdForm::Number && !is_number(id) {
-                return Err(ConfigError::new("merchant_id", "it cannot be sent as a JSON number")
-                    .with_hint("set merchant_id_form to MerchantIdForm::String"));
+                return Err(not_a_number());
             }
         }
         let base_url = match (self.environment, &self.base_url) {
             (Some(environment), None) => environment.base_url(),
             (None, Some(url)) => url.trim_end_matches('/'),
             (Some(_), Some(_)) => {
-                return Err(ConfigError::new("base_url", "an environment is set as well; set one of them"));
+                return Err(ConfigError::new("base_url", "an environment is also set").with_hint("set one of the two"));
             }
-            (None, None) => return Err(ConfigError::new("environment", "it is missing, and so is a base_url")),
+            (None, None) => return Err(check::missing("environment").with_hint("set it, or set base_url")),
         };
         let base_url = base_url.strip_suffix(wire.prefix).unwrap_or(base_url);
         if base_url.contains('?') {
@@ -255,23 +253,16 @@ impl AeropayBuilder {
         let mut endpoint = TokenEndpoint::new(&format!("{base_url}{}{}", wire.prefix, wire.token_path), client)
             .map_err(|error| error.for_setting("base_url"))?;
         if let Some(timeout) = self.timeout {
-            endpoint = endpoint.timeout(timeout)?;
+            check_timeout("timeout", timeout)?;
+            endpoint = endpoint.timeout(timeout);
         }
         let origins = Origins::none().allow(endpoint.origin()).map_err(|error| error.for_setting("base_url"))?;
         let base_path = base_url.parse::<Uri>().map(|url| url.path().trim_end_matches('/').to_owned());
         let mut endpoints: Vec<Endpoint> = wire.endpoints.iter().map(Endpoint::of_row).collect();
         for (method, path, scope) in self.endpoints {
-            let own = Endpoint::own(method, path, scope)?;
-            endpoints.retain(|known| !known.is_same(&own));
-            endpoints.push(own);
-        }
-        let mut token_headers = Vec::with_capacity(self.token_headers.len());
-        for (name, value) in self.token_headers {
-            let name = check::header_name("token_header", &name)?;
-            if let Some(known) = value.known() {
-                check::header_value("token_header", &known)?;
-            }
-            token_headers.push((name, value));
+            let custom = Endpoint::custom(method, path, scope)?;
+            endpoints.retain(|known| !known.is_same(&custom));
+            endpoints.push(custom);
         }
         Ok(Aeropay {
             version: self.version,
@@ -283,24 +274,24 @@ impl AeropayBuilder {
             directory: self.directory,
             id_form,
             endpoints,
-            token_headers,
+            token_headers: check::token_headers(self.token_headers)?,
         })
     }
 }
 
+/// The provider's own merchant. A provider with other merchants need not have one.
 fn own_merchant(
     id: Option<MerchantId>,
     api_key: Option<Secret>,
     api_secret: Option<Secret>,
-    others: bool,
+    has_others: bool,
 ) -> Result<Option<(MerchantId, Credentials)>, ConfigError> {
-    if others && id.is_none() && api_key.is_none() && api_secret.is_none() {
+    if has_others && id.is_none() && api_key.is_none() && api_secret.is_none() {
         return Ok(None);
     }
-    let missing = |field| ConfigError::new(field, "it is missing");
-    let id = id.ok_or_else(|| missing("merchant_id"))?;
-    let api_key = api_key.ok_or_else(|| missing("api_key"))?;
-    let api_secret = api_secret.ok_or_else(|| missing("api_secret"))?;
+    let id = id.ok_or_else(|| check::missing("merchant_id"))?;
+    let api_key = api_key.ok_or_else(|| check::missing("api_key"))?;
+    let api_secret = api_secret.ok_or_else(|| check::missing("api_secret"))?;
     let credentials = Credentials { api_key, api_secret };
     credentials.check()?;
     Ok(Some((id, credentials)))

@@ -1,14 +1,14 @@
-//! With what a merchant proves who it is.
+//! The credentials of a merchant.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::key::MerchantId;
 use crate::error::{ConfigError, Error};
-use crate::providers::Secret;
 use crate::providers::check;
+use crate::providers::secret::Secret;
 
-/// A merchant's API key and secret. Both may be a value, a function or a file, asked anew at every fetch.
+/// A merchant's API key and secret. Each is a value, a function or a file, and is loaded for each fetch.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     pub(super) api_key: Secret,
@@ -16,24 +16,20 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// The key and the secret of one merchant.
+    /// The API key and secret of one merchant.
     pub fn new(api_key: impl Into<Secret>, api_secret: impl Into<Secret>) -> Self {
         Self { api_key: api_key.into(), api_secret: api_secret.into() }
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        for (field, secret) in [("api_key", &self.api_key), ("api_secret", &self.api_secret)] {
-            if let Some(known) = secret.known() {
-                check::secret(field, &known)?;
-            }
-        }
-        Ok(())
+        check::secret("api_key", &self.api_key)?;
+        check::secret("api_secret", &self.api_secret)
     }
 }
 
 type Lookup = dyn Fn(&MerchantId) -> Result<Credentials, Error> + Send + Sync;
 
-/// Where other merchants' credentials come from.
+/// The function that finds the credentials of other merchants.
 #[derive(Clone)]
 pub(super) struct Directory(Arc<Lookup>);
 

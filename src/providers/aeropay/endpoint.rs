@@ -1,4 +1,4 @@
-//! From a method and a path to the scope that the endpoint needs.
+//! Finds the endpoint, and so the scope, for a method and a path.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -11,7 +11,7 @@ use crate::error::ConfigError;
 /// One row of a version's table.
 pub(super) type Row = (Method, &'static str, Option<TokenScope>);
 
-/// One endpoint of Aeropay's API, and the scope of the tokens that it takes.
+/// An endpoint of Aeropay's API, and the scope that it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     method: Method,
@@ -26,13 +26,13 @@ impl Endpoint {
         &self.method
     }
 
-    /// The path from the host's root on, with `{name}` for a segment that may be anything.
+    /// The path from the root of the host. `{name}` stands for any one segment.
     #[must_use]
     pub fn template(&self) -> &str {
         &self.template
     }
 
-    /// The scope; `None` for the token endpoint, which takes no token.
+    /// The scope. `None` for the token endpoint, which needs no token.
     #[must_use]
     pub fn scope(&self) -> Option<TokenScope> {
         self.scope
@@ -42,23 +42,23 @@ impl Endpoint {
         Self { method: method.clone(), template: Cow::Borrowed(template), scope: *scope }
     }
 
-    /// A row of the user's own.
-    pub(super) fn own(method: Method, template: String, scope: TokenScope) -> Result<Self, ConfigError> {
+    /// An endpoint that the user adds.
+    pub(super) fn custom(method: Method, template: String, scope: TokenScope) -> Result<Self, ConfigError> {
         let Some(path) = template.strip_prefix('/') else {
             return Err(ConfigError::new("endpoint", "the path does not begin with a slash"));
         };
-        let odd = |segment: &str| {
+        let is_invalid = |segment: &str| {
             let inner = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
             let text = inner.unwrap_or(segment);
             text.is_empty() || matches!(text, "." | "..") || text.contains(['{', '}', '%', '?', '#', ' '])
         };
-        if path.split('/').any(odd) {
-            return Err(ConfigError::new("endpoint", "the path has a segment that is neither plain text nor {name}"));
+        if path.split('/').any(is_invalid) {
+            return Err(ConfigError::new("endpoint", "a segment of the path is neither plain text nor {name}"));
         }
         Ok(Self { method, template: Cow::Owned(template), scope: Some(scope) })
     }
 
-    /// Whether both stand for the same requests.
+    /// Whether both match the same requests.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let shape = |endpoint: &Self| -> Vec<Option<String>> {
             segments(&endpoint.template).map(|s| (!is_parameter(s)).then(|| s.to_owned())).collect()
@@ -66,41 +66,41 @@ impl Endpoint {
         self.method == other.method && shape(self) == shape(other)
     }
 
-    /// How exact a row is, the most exact first: plain text beats a parameter, from the left.
-    fn looseness(&self) -> u64 {
+    /// How general a template is. Plain text is more specific than a parameter, and segments on the left count more.
+    fn generality(&self) -> u64 {
         segments(&self.template).fold(1, |so_far, segment| so_far << 1 | u64::from(is_parameter(segment)))
     }
 }
 
-/// The most exact row that fits; a later row beats an earlier one of the same exactness.
+/// The most specific endpoint that matches. Of two that are equally specific, the later one.
 pub(super) fn find<'a>(endpoints: &'a [Endpoint], method: &Method, path: &str) -> Option<&'a Endpoint> {
     if !is_plain(path) {
         return None;
     }
-    let fitting = endpoints.iter().filter(|endpoint| endpoint.method == *method && fits(&endpoint.template, path));
-    fitting.max_by_key(|endpoint| Reverse(endpoint.looseness()))
+    let matching = endpoints.iter().filter(|endpoint| endpoint.method == *method && matches(&endpoint.template, path));
+    matching.max_by_key(|endpoint| Reverse(endpoint.generality()))
 }
 
-/// Whether a path is one that the template stands for.
-pub(super) fn fits(template: &str, path: &str) -> bool {
-    let mut wanted = segments(template);
+/// Whether a path matches a template.
+pub(super) fn matches(template: &str, path: &str) -> bool {
+    let mut expected = segments(template);
     let mut given = segments(path);
     loop {
-        match (wanted.next(), given.next()) {
+        match (expected.next(), given.next()) {
             (None, None) => return true,
-            (Some(wanted), Some(given)) if is_parameter(wanted) || decodes_to(given, wanted) => {}
+            (Some(expected), Some(given)) if is_parameter(expected) || decodes_to(given, expected) => {}
             _ => return false,
         }
     }
 }
 
-/// Whether no server could read the path as another one: no empty segment inside, no `.` and no `..`.
+/// Whether every server reads the path the same way: it has no empty segment, no `.` and no `..`.
 fn is_plain(path: &str) -> bool {
     path.starts_with('/')
         && segments(path).all(|s| !s.is_empty() && !decodes_to(s, ".") && !decodes_to(s, "..") && !s.contains('\\'))
 }
 
-/// The segments of a path; one slash at the end is none.
+/// The segments of a path. One trailing slash is ignored.
 pub(super) fn segments(path: &str) -> impl Iterator<Item = &str> {
     let inside = path.strip_prefix('/').unwrap_or(path);
     inside.strip_suffix('/').unwrap_or(inside).split('/')
@@ -110,7 +110,7 @@ fn is_parameter(segment: &str) -> bool {
     segment.starts_with('{')
 }
 
-/// Whether a percent-encoded segment means this text. Allocates nothing.
+/// Whether a percent-encoded segment decodes to this text. It does not allocate.
 fn decodes_to(segment: &str, text: &str) -> bool {
     decoded(segment).eq(text.bytes())
 }

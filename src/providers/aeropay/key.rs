@@ -1,4 +1,4 @@
-//! Whose token it is.
+//! The key of a token: the merchant, the scope and the user.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind};
 use crate::message::{RequestHead, RequestKey};
 
-/// The id of one user, as Aeropay gave it. Cloning shares it.
+/// The id of a user, as Aeropay issued it. Cloning shares it.
 ///
-/// Put it into the extensions of a request that a user makes. It is an identity and no secret: `Debug` shows it.
+/// Put it into the extensions of each request on behalf of the user. It is not a secret: `Debug` prints it.
 ///
 /// ```
 /// use tower_bearer_auth::aeropay::UserId;
@@ -19,9 +19,9 @@ use crate::message::{RequestHead, RequestKey};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(Arc<str>);
 
-/// The id of one merchant, as Aeropay gave it. Cloning shares it.
+/// The id of a merchant, as Aeropay issued it. Cloning shares it.
 ///
-/// A platform that serves several merchants puts it into the request's extensions, and gives the provider
+/// A platform with several merchants puts it into the extensions of each request, and gives the provider
 /// [`credentials_for`](super::AeropayBuilder::credentials_for).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MerchantId(Arc<str>);
@@ -29,7 +29,7 @@ pub struct MerchantId(Arc<str>);
 macro_rules! id {
     ($name:ident) => {
         impl $name {
-            /// Takes an id as it stands.
+            /// An id with this text.
             #[must_use]
             pub fn new(id: impl Into<Arc<str>>) -> Self {
                 Self(id.into())
@@ -41,7 +41,7 @@ macro_rules! id {
                 &self.0
             }
 
-            /// An id that names nobody.
+            /// Whether the id is empty or white space.
             pub(super) fn is_blank(&self) -> bool {
                 self.0.trim().is_empty()
             }
@@ -82,18 +82,18 @@ macro_rules! id {
 id!(UserId);
 id!(MerchantId);
 
-/// What a token allows, without saying whose it is: the two scopes that a merchant can ask for.
+/// The scope of a token, without the user: the two scopes that a merchant can request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenScope {
-    /// The merchant's organisation acts.
+    /// The merchant acts for itself.
     Merchant,
     /// The merchant acts on behalf of one user.
     UserForMerchant,
 }
 
 impl TokenScope {
-    /// The scope as the token call spells it.
+    /// The name of the scope in a token request.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -103,13 +103,13 @@ impl TokenScope {
     }
 }
 
-/// As whom a request goes. In a request's extensions it overrides the table of endpoints.
+/// The scope of the token that a request needs. In the extensions of a request, it overrides the table of endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scope {
-    /// As the merchant: `merchant`.
+    /// The merchant's token: `merchant`.
     Merchant,
-    /// On behalf of one user: `userForMerchant`.
+    /// The token for one user: `userForMerchant`.
     User(UserId),
 }
 
@@ -124,7 +124,7 @@ impl Scope {
     }
 }
 
-/// The key of a token: the merchant, and as whom it acts. The environment is the provider's.
+/// The key of a token: the merchant and the scope.
 ///
 /// ```
 /// use tower_bearer_auth::aeropay::Identity;
@@ -136,7 +136,7 @@ impl Scope {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
-    // None is the provider's own: the count of one shared id would be written by every request.
+    // `None` is the provider's own merchant. A shared id would make every request write to its reference count.
     merchant: Option<MerchantId>,
     scope: Scope,
 }
@@ -154,19 +154,19 @@ impl Identity {
         Self::new(None, Scope::User(id.into()))
     }
 
-    /// The same at another merchant. The provider's own is not named: its tokens would be kept twice.
+    /// The same scope at another merchant. Do not pass the provider's own merchant: its tokens would be cached twice.
     #[must_use]
     pub fn at(self, merchant: impl Into<MerchantId>) -> Self {
         Self { merchant: Some(merchant.into()), ..self }
     }
 
-    /// The merchant, where it is not the provider's own.
+    /// The merchant. `None` is the provider's own merchant.
     #[must_use]
     pub fn merchant_id(&self) -> Option<&MerchantId> {
         self.merchant.as_ref()
     }
 
-    /// As whom.
+    /// The scope.
     #[must_use]
     pub fn scope(&self) -> &Scope {
         &self.scope
@@ -178,8 +178,8 @@ impl Identity {
 }
 
 impl RequestKey for Identity {
-    /// Reads a [`Scope`] or a [`UserId`] out of the extensions, and never makes a request the merchant's by itself.
-    /// [`Aeropay`](super::Aeropay) looks at its table of endpoints instead.
+    /// Reads a [`Scope`] or a [`UserId`] from the extensions. A request without either is an error. It never gets the
+    /// merchant's token by default. [`Aeropay`](super::Aeropay) uses its table of endpoints instead.
     fn from_request(request: &RequestHead<'_>) -> Result<Self, Error> {
         let merchant = request.extensions().get::<MerchantId>().cloned();
         if let Some(scope) = request.extensions().get::<Scope>() {
@@ -189,10 +189,10 @@ impl RequestKey for Identity {
     }
 }
 
-/// The user that a request says it goes for.
+/// The user in the extensions of a request.
 pub(super) fn user_of(request: &RequestHead<'_>) -> Result<UserId, Error> {
     request.extensions().get::<UserId>().filter(|id| !id.is_blank()).cloned().ok_or_else(|| {
-        Error::new(ErrorKind::MissingKey, "the endpoint needs a user, and the request names none")
-            .with_hint("put an aeropay::UserId into the request's extensions")
+        Error::new(ErrorKind::MissingKey, "the endpoint needs a user's token, and the request names no user")
+            .with_hint("insert an aeropay::UserId into the extensions of the request")
     })
 }

@@ -1,8 +1,9 @@
 //! Aeropay: one token for the merchant, and one for each user that the merchant acts for.
 //!
-//! Aeropay hands out tokens of two scopes (<https://dev.aero.inc/docs/understanding-token-scopes>): `merchant`, and
-//! `userForMerchant` for one user. Each lives for 30 minutes. [`Aeropay`] keeps one for each (merchant, scope, user), and
-//! decides by method and path which of them a request needs: `POST /user` goes as the merchant, `GET /user` as the user.
+//! Aeropay issues tokens with two scopes (<https://dev.aero.inc/docs/understanding-token-scopes>): `merchant`, and
+//! `userForMerchant` for one user. A token is valid for 30 minutes. [`Aeropay`] keeps one token for each combination of
+//! merchant, scope and user. The method and the path of a request decide which one it needs: `POST /user` needs the
+//! merchant's token, and `GET /user` needs the user's.
 //!
 //! ```no_run
 //! use http::Request;
@@ -26,54 +27,56 @@
 //!
 //! let mut request = Request::get("https://api.aeropay.com/user").body(Full::<bytes::Bytes>::default())?;
 //! request.extensions_mut().insert(UserId::from("27bccca2-d345-4620-9987-3f3854abcd51"));
-//! let answer = client.ready().await?.call(request).await?;
-//! # drop(answer);
+//! let response = client.ready().await?.call(request).await?;
+//! # drop(response);
 //! # Ok(()) }
 //! ```
 //!
-//! # As whom a request goes
+//! # Which token a request gets
 //!
-//! | in the request's extensions | endpoint | goes as |
+//! | extensions of the request | endpoint | token |
 //! | --- | --- | --- |
-//! | a [`Scope`] | any | what it says |
-//! | a [`UserId`], or none | takes `merchant` | the merchant |
-//! | a [`UserId`] | takes `userForMerchant` | that user |
-//! | none | takes `userForMerchant` | [`MissingKey`](crate::ErrorKind::MissingKey), before any I/O |
-//! | no `Scope` | is not in the table | [`UnknownEndpoint`](crate::ErrorKind::MissingKey), before any I/O |
+//! | a [`Scope`] | any | of that scope |
+//! | with or without a [`UserId`] | needs `merchant` | the merchant's |
+//! | a [`UserId`] | needs `userForMerchant` | that user's |
+//! | no [`UserId`] | needs `userForMerchant` | none: [`MissingKey`](crate::ErrorKind::MissingKey), and the request is not sent |
+//! | no [`Scope`] | is not in the table | none: [`MissingKey`](crate::ErrorKind::MissingKey), and the request is not sent |
 //!
-//! The table holds what Aeropay's pages say of each version, and nothing that was guessed: see
-//! [`Aeropay::endpoints`], and add to it with [`AeropayBuilder::endpoint`].
+//! The table of endpoints contains only what Aeropay's pages document for each version. [`Aeropay::endpoints`] returns
+//! it, and [`AeropayBuilder::endpoint`] adds to it.
 //!
-//! A platform names the merchant with a [`MerchantId`] in the extensions, and gives the provider
-//! [`credentials_for`](AeropayBuilder::credentials_for). A merchant whose credentials are wrong stops its own requests and
-//! nobody else's.
+//! A platform puts a [`MerchantId`] into the extensions of each request, and gives the provider
+//! [`credentials_for`](AeropayBuilder::credentials_for). Wrong credentials of one merchant affect only the requests of
+//! that merchant.
 //!
 //! # Errors
 //!
-//! Aeropay reports errors inside of an HTTP 200 too. The code in the body decides, where it is in the glossary and
-//! concerns tokens; then the status; the text never. `AP001`, `AP002`, `AP003`, `AP700` and `AP701` are permanent, each with
-//! the documented fix as its [`hint`](crate::Error::hint). HTTP 408, 429 and 5xx are transient whatever the body says.
+//! Aeropay also reports errors in responses with the status 200. The code in the body decides, if it is in Aeropay's
+//! glossary and concerns tokens. Otherwise the status decides. The text never does. `AP001`, `AP002`, `AP003`, `AP700`
+//! and `AP701` are permanent, and the documented fix is their [`hint`](crate::Error::hint). HTTP 408, 429 and 5xx are
+//! transient, whatever the body contains.
 //!
-//! `AP002` under a user's scope means either that the user is not confirmed at this merchant or that the credentials are
-//! wrong, and only its text would tell; so it concerns that user's requests alone. If the credentials are wrong, every
-//! user who acts learns it by a token call of their own, one in 2.5 to 5 seconds each at most. After `confirmUser`, call
-//! [`invalidate_for`](crate::TokenSource::invalidate_for) so that the next request does not meet the remembered error.
+//! `AP002` for a user's token has two meanings: the user is not confirmed at this merchant, or the credentials are
+//! wrong. Only the text tells them apart, so the error affects only this user's requests. If the credentials are wrong,
+//! each active user causes at most one token request every 2.5 to 5 seconds. After a call of `confirmUser`, call
+//! [`invalidate_for`](crate::TokenSource::invalidate_for), so that the next request does not fail with the earlier
+//! error.
 //!
 //! # Rejections
 //!
-//! Version 1 refuses a token inside of an HTTP 200. The layer that stamps does not read bodies; [`RejectionLayer`] does, and
-//! [`layer()`] stacks both.
+//! Version 1 rejects tokens in responses with the status 200. [`BearerAuthLayer`](crate::BearerAuthLayer) does not read
+//! bodies, so [`RejectionLayer`] reads them below it. [`layer()`] combines the two.
 
 mod builder;
-mod codes;
 mod credentials;
 mod endpoint;
+mod endpoint_tables;
+mod error_codes;
 mod key;
 mod provider;
-mod rejection;
 mod rejection_body;
-mod tables;
-mod token;
+mod rejection_layer;
+mod token_call;
 mod version;
 
 pub use self::builder::{AeropayBuilder, Environment};
@@ -81,8 +84,8 @@ pub use self::credentials::Credentials;
 pub use self::endpoint::Endpoint;
 pub use self::key::{Identity, MerchantId, Scope, TokenScope, UserId};
 pub use self::provider::Aeropay;
-pub use self::rejection::{RejectionFuture, RejectionLayer, RejectionService, layer};
 pub use self::rejection_body::RejectionBody;
+pub use self::rejection_layer::{RejectionFuture, RejectionLayer, RejectionService, layer};
 pub use self::version::{ApiVersion, MerchantIdForm};
 
 #[cfg(test)]

@@ -1,26 +1,27 @@
-//! The provider: from a request to its identity, and from that to a token.
+//! The provider: from a request to its key, and from a key to a token.
 
 use std::fmt;
 
 use http::HeaderName;
 
-use super::AeropayBuilder;
 use super::credentials::{Credentials, Directory};
 use super::endpoint::{self, Endpoint};
 use super::key::{Identity, MerchantId, Scope, TokenScope, user_of};
-use super::token::{self, Ask, is_number};
+use super::token_call::{self, TokenCall, is_number};
 use super::version::{ApiVersion, MerchantIdForm};
 use crate::error::{ConfigError, Error, ErrorKind};
 use crate::message::{Origins, RequestHead};
 use crate::provider::{FetchContext, TokenProvider};
-use crate::providers::Secret;
 use crate::providers::check;
+use crate::providers::secret::Secret;
 use crate::token::IssuedToken;
 use crate::token_endpoint::{TokenEndpoint, TokenRequest};
 
-/// Tokens for Aeropay's API: one for the merchant, and one for each user it acts for.
+const MERCHANT_HINT: &str = "insert an aeropay::MerchantId into the extensions of the request";
+
+/// Tokens for Aeropay's API: one for the merchant, and one for each user that the merchant acts for.
 ///
-/// The [module's page](super) says which request goes as whom, and what errors mean.
+/// The [module page](super) explains which token a request gets, and what errors mean.
 ///
 /// ```
 /// use tower_bearer_auth::{Aeropay, aeropay::Environment};
@@ -36,13 +37,13 @@ use crate::token_endpoint::{TokenEndpoint, TokenRequest};
 /// # Ok(()) }
 /// ```
 ///
-/// `Debug` shows the environment, the version and the merchant.
+/// `Debug` prints the environment, the version and the merchant.
 pub struct Aeropay {
     pub(super) version: ApiVersion,
     pub(super) endpoint: TokenEndpoint,
     pub(super) environment: String,
     pub(super) origins: Origins,
-    /// The path of an own base URL, without a slash at its end.
+    /// The path of the base URL, without a trailing slash.
     pub(super) base_path: String,
     pub(super) merchant: Option<(MerchantId, Credentials)>,
     pub(super) directory: Option<Directory>,
@@ -52,27 +53,13 @@ pub struct Aeropay {
 }
 
 impl Aeropay {
-    /// Starts with version 1 and nothing else set; an environment, the merchant's id, its API key and its secret have to be.
-    pub fn builder() -> AeropayBuilder {
-        AeropayBuilder::default()
-    }
-
-    /// Reads all settings out of the environment, as [`AeropayBuilder::from_env`] does.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Config`] that names the variable, or the setting.
-    pub fn from_env(prefix: &str) -> Result<Self, ConfigError> {
-        Self::builder().from_env(prefix)?.build()
-    }
-
-    /// Every endpoint that the provider knows, with the scope that it takes: its version's, and those that were added.
+    /// The table of endpoints, with the scope that each needs: those of the API version, and those that were added.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }
 
-    /// The version that it speaks.
+    /// The version of the API.
     #[must_use]
     pub fn version(&self) -> ApiVersion {
         self.version
@@ -85,48 +72,50 @@ impl Aeropay {
     fn scope(&self, request: &RequestHead<'_>) -> Result<Scope, Error> {
         match request.extensions().get::<Scope>() {
             Some(Scope::User(id)) if id.is_blank() => {
-                return Err(Error::new(ErrorKind::MissingKey, "the user's id in the request's extensions is blank"));
+                return Err(Error::new(
+                    ErrorKind::MissingKey,
+                    "the aeropay::Scope of the request has an empty user id",
+                ));
             }
             Some(scope) => return Ok(scope.clone()),
             None => {}
         }
         let path = self.path(request).unwrap_or_default();
         let Some(endpoint) = endpoint::find(&self.endpoints, request.method(), path) else {
-            return Err(Error::new(ErrorKind::MissingKey, "Aeropay's pages name no scope for this method and path")
+            return Err(Error::new(ErrorKind::MissingKey, "Aeropay documents no scope for this method and path")
                 .with_hint(
-                    "put an aeropay::Scope into the request's extensions, or add the endpoint to the provider",
+                    "insert an aeropay::Scope into the extensions of the request, or add the endpoint to the provider",
                 ));
         };
         match endpoint.scope() {
             Some(TokenScope::Merchant) => Ok(Scope::Merchant),
             Some(TokenScope::UserForMerchant) => user_of(request).map(Scope::User),
-            None => Err(Error::new(ErrorKind::MissingKey, "the token endpoint takes no token").with_hint(
-                "this provider makes the token call by itself; put an aeropay::Scope into the request's \
-                            extensions to go there all the same",
+            None => Err(Error::new(ErrorKind::MissingKey, "the token endpoint needs no token").with_hint(
+                "the provider sends token requests itself; to send one anyway, insert an aeropay::Scope into the \
+                 extensions of the request",
             )),
         }
     }
 
-    /// The merchant of a request; `None` for the provider's own.
+    /// The merchant of a request. `None` is the provider's own merchant.
     fn merchant(&self, request: &RequestHead<'_>) -> Result<Option<MerchantId>, Error> {
         let own = self.merchant.as_ref().map(|(id, _)| id);
         match (request.extensions().get::<MerchantId>(), own) {
             (Some(named), own) if own == Some(named) => Ok(None),
             (Some(named), _) if named.is_blank() => {
-                Err(Error::new(ErrorKind::MissingKey, "the merchant's id in the request's extensions is blank"))
+                Err(Error::new(ErrorKind::MissingKey, "the aeropay::MerchantId of the request is empty"))
             }
-            (Some(_), _) if self.directory.is_none() => Err(Error::new(
-                ErrorKind::Config,
-                "the request names a merchant that this provider has no credentials for",
-            )
-            .with_hint("build the provider with credentials_for")),
+            (Some(_), _) if self.directory.is_none() => {
+                Err(Error::new(ErrorKind::Config, "the provider has no credentials for the merchant of the request")
+                    .with_hint("build the provider with credentials_for"))
+            }
             (Some(named), _) => Ok(Some(named.clone())),
             (None, Some(_)) => Ok(None),
             (None, None) => Err(Error::new(
                 ErrorKind::MissingKey,
                 "the request names no merchant, and the provider has none of its own",
             )
-            .with_hint("put an aeropay::MerchantId into the request's extensions")),
+            .with_hint(MERCHANT_HINT)),
         }
     }
 
@@ -136,8 +125,8 @@ impl Aeropay {
             (Some(named), Some(own), _) if own.0 == *named => Ok(own.clone()),
             (Some(named), _, Some(directory)) => Ok((named.clone(), directory.find(named)?)),
             (Some(_), _, None) | (None, None, _) => {
-                Err(Error::new(ErrorKind::Config, "there are no credentials for the merchant")
-                    .with_hint("build the provider with merchant_id, or with credentials_for"))
+                Err(Error::new(ErrorKind::Config, "the provider has no credentials for the merchant")
+                    .with_hint("build the provider with merchant_id or with credentials_for"))
             }
         }
     }
@@ -145,15 +134,13 @@ impl Aeropay {
     async fn request(&self, identity: &Identity) -> Result<TokenRequest, Error> {
         let (merchant, credentials) = self.credentials(identity)?;
         if self.id_form == MerchantIdForm::Number && !is_number(&merchant) {
-            return Err(ConfigError::new("merchant_id", "it cannot be sent as a JSON number")
-                .with_hint("set merchant_id_form to MerchantIdForm::String")
-                .into());
+            return Err(not_a_number().into());
         }
         let api_key = credentials.api_key.load().await?;
-        check::secret("api_key", &api_key)?;
+        check::secret_value("api_key", &api_key)?;
         let api_secret = credentials.api_secret.load().await?;
-        check::secret("api_secret", &api_secret)?;
-        let ask = Ask {
+        check::secret_value("api_secret", &api_secret)?;
+        let call = TokenCall {
             wire: self.version.wire(),
             api_key: &api_key,
             api_secret: &api_secret,
@@ -161,8 +148,9 @@ impl Aeropay {
             form: self.id_form,
             scope: identity.scope(),
         };
-        let mut request =
-            ask.request().ok_or_else(|| ConfigError::new("token request", "it cannot be written as JSON"))?;
+        let mut request = call
+            .request()
+            .ok_or_else(|| Error::new(ErrorKind::Config, "the token request cannot be written as JSON"))?;
         for (name, value) in &self.token_headers {
             let value = check::header_value("token_header", &value.load().await?)?;
             request = request.header(name.clone(), value);
@@ -171,22 +159,28 @@ impl Aeropay {
     }
 }
 
+/// The error for a merchant id that has to be sent as a number.
+pub(super) fn not_a_number() -> ConfigError {
+    ConfigError::new("merchant_id", "it cannot be sent as a JSON number")
+        .with_hint("set merchant_id_form to MerchantIdForm::String")
+}
+
 impl TokenProvider for Aeropay {
     type Key = Identity;
 
     async fn fetch(&self, key: &Identity, _: &FetchContext) -> Result<IssuedToken, Error> {
-        // Before the secrets are loaded: reading a file needs the runtime as well.
+        // Checked before the secrets are loaded, because reading a file also needs the runtime.
         crate::rt::current()?;
         let request = self.request(key).await?;
-        token::issued(&self.endpoint.call(request).await?, key.scope())
+        token_call::issued(&self.endpoint.call(request).await?, key.scope())
     }
 
-    /// By the [`Scope`] in the request's extensions, else by the table of endpoints.
+    /// Uses the [`Scope`] in the extensions of the request, or else the table of endpoints.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::MissingKey`] for an endpoint outside of the table; [`ErrorKind::MissingKey`] where the endpoint
-    /// needs a user or a merchant and the request names none. Never the merchant's token instead.
+    /// [`ErrorKind::MissingKey`] if the endpoint is not in the table, or if it needs a user or a merchant and the
+    /// request names none. Such a request never gets the merchant's token instead.
     fn key(&self, request: &RequestHead<'_>) -> Result<Identity, Error> {
         let scope = self.scope(request)?;
         Ok(Identity::new(self.merchant(request)?, scope))
@@ -200,12 +194,12 @@ impl TokenProvider for Aeropay {
         self.origins.clone()
     }
 
-    /// By the method, but for paths that move money with a `GET`; and by an `Idempotency-Key` on those operations that
-    /// look at it.
+    /// Uses the method, except for paths that move money with a `GET`. An `Idempotency-Key` counts only for the
+    /// operations that use it.
     fn is_idempotent(&self, request: &RequestHead<'_>) -> bool {
         let wire = self.version.wire();
         let path = self.path(request).unwrap_or_else(|| request.uri().path());
-        // Any spelling that a lenient server might take for it.
+        // Matches any spelling that a lenient server might accept.
         let moves_money = |segment: &str| {
             wire.never_idempotent.iter().any(|name| {
                 endpoint::decoded(segment)
@@ -216,8 +210,9 @@ impl TokenProvider for Aeropay {
         if request.uri().path().split('/').any(moves_money) {
             return false;
         }
-        let keyed = wire.keyed.iter().any(|(method, known)| method == request.method() && endpoint::fits(known, path));
-        request.method().is_idempotent() || keyed && request.is_idempotent()
+        let uses_key =
+            wire.keyed.iter().any(|(method, known)| method == request.method() && endpoint::matches(known, path));
+        request.method().is_idempotent() || uses_key && request.is_idempotent()
     }
 
     fn label(&self) -> &str {

@@ -1,4 +1,4 @@
-//! A body that was looked at and passes on as if it had not been.
+//! A response body that may have been read ahead.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,12 +10,12 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use zeroize::Zeroizing;
 
-/// A body in more pieces is passed on unread: frames without data would come to no end.
-const MOST_FRAMES: usize = 1024;
+/// A body with more frames is passed on. Without a limit, a body of empty frames would never end.
+const MAX_FRAMES: usize = 1024;
 
 pin_project! {
-    /// The body of an answer that went through a [`RejectionLayer`](super::RejectionLayer): the inner body's own frames, in
-    /// their order, and its error and trailers, whether it was read ahead or not.
+    /// The response body of a [`RejectionService`](super::RejectionService): the frames, the trailers and the error of
+    /// the inner body, without a change.
     pub struct RejectionBody<B>
     where
         B: Body,
@@ -31,27 +31,27 @@ pin_project! {
     where
         B: Body,
     {
-        Untouched { #[pin] body: B },
-        ReadAhead { ahead: Ahead<B> },
+        Unread { #[pin] body: B },
+        Buffered { buffer: Buffer<B> },
     }
 }
 
-/// What has been read, and the rest.
-struct Ahead<B: Body> {
+/// The frames that were read ahead, and the rest of the body.
+struct Buffer<B: Body> {
     frames: VecDeque<Frame<B::Data>>,
     error: Option<B::Error>,
-    /// None where the body has ended.
+    /// `None` after the end of the body.
     rest: Option<Pin<Box<B>>>,
 }
 
 impl<B: Body> RejectionBody<B> {
-    pub(super) fn untouched(body: B) -> Self {
-        Self { state: State::Untouched { body } }
+    pub(super) fn unread(body: B) -> Self {
+        Self { state: State::Unread { body } }
     }
 }
 
-impl<B: Body> Ahead<B> {
-    fn left(&self) -> u64 {
+impl<B: Body> Buffer<B> {
+    fn remaining(&self) -> u64 {
         self.frames.iter().filter_map(|frame| frame.data_ref()).map(|data| data.remaining() as u64).sum()
     }
 }
@@ -61,17 +61,17 @@ impl<B: Body> Body for RejectionBody<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let ahead = match self.project().state.project() {
-            StateProj::Untouched { body } => return body.poll_frame(cx),
-            StateProj::ReadAhead { ahead } => ahead,
+        let buffer = match self.project().state.project() {
+            StateProj::Unread { body } => return body.poll_frame(cx),
+            StateProj::Buffered { buffer } => buffer,
         };
-        if let Some(frame) = ahead.frames.pop_front() {
+        if let Some(frame) = buffer.frames.pop_front() {
             return Poll::Ready(Some(Ok(frame)));
         }
-        if let Some(error) = ahead.error.take() {
+        if let Some(error) = buffer.error.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        match &mut ahead.rest {
+        match &mut buffer.rest {
             Some(rest) => rest.as_mut().poll_frame(cx),
             None => Poll::Ready(None),
         }
@@ -79,27 +79,27 @@ impl<B: Body> Body for RejectionBody<B> {
 
     fn is_end_stream(&self) -> bool {
         match &self.state {
-            State::Untouched { body } => body.is_end_stream(),
-            State::ReadAhead { ahead } => {
-                ahead.frames.is_empty()
-                    && ahead.error.is_none()
-                    && ahead.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
+            State::Unread { body } => body.is_end_stream(),
+            State::Buffered { buffer } => {
+                buffer.frames.is_empty()
+                    && buffer.error.is_none()
+                    && buffer.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
             }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead = match &self.state {
-            State::Untouched { body } => return body.size_hint(),
-            State::ReadAhead { ahead } => ahead,
+        let buffer = match &self.state {
+            State::Unread { body } => return body.size_hint(),
+            State::Buffered { buffer } => buffer,
         };
-        let rest = ahead.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), |rest| rest.size_hint());
-        let left = ahead.left();
+        let rest = buffer.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), |rest| rest.size_hint());
+        let buffered = buffer.remaining();
         let mut hint = SizeHint::new();
         if let Some(upper) = rest.upper() {
-            hint.set_upper(upper.saturating_add(left));
+            hint.set_upper(upper.saturating_add(buffered));
         }
-        hint.set_lower(rest.lower().saturating_add(left));
+        hint.set_lower(rest.lower().saturating_add(buffered));
         hint
     }
 }
@@ -111,34 +111,34 @@ impl<B: Body> fmt::Debug for RejectionBody<B> {
 }
 
 /// Reads a body ahead, up to the length that its head declares, and keeps every frame.
-pub(super) struct Peek<B: Body> {
-    ahead: Ahead<B>,
-    // What the body says is the caller's: this copy of it is wiped.
+pub(super) struct ReadAhead<B: Body> {
+    buffer: Buffer<B>,
+    // The body may contain secrets of the caller, so this copy of it is wiped.
     json: Zeroizing<Vec<u8>>,
     length: usize,
-    /// What is there cannot be read without taking it apart, or is not what was declared.
+    /// The body cannot be read without splitting a frame, or does not have the declared length.
     unreadable: bool,
 }
 
-impl<B: Body> Peek<B> {
+impl<B: Body> ReadAhead<B> {
     pub(super) fn new(body: B, length: usize) -> Self {
-        let ahead = Ahead { frames: VecDeque::new(), error: None, rest: Some(Box::pin(body)) };
-        Self { ahead, json: Zeroizing::new(Vec::with_capacity(length)), length, unreadable: false }
+        let buffer = Buffer { frames: VecDeque::new(), error: None, rest: Some(Box::pin(body)) };
+        Self { buffer, json: Zeroizing::new(Vec::with_capacity(length)), length, unreadable: false }
     }
 
-    /// Ready when there is nothing more to read ahead: the declared length, the end, an error.
+    /// Ready when reading ahead is complete: at the declared length, at the end of the body, or at an error.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.json.len() < self.length && !self.unreadable {
-            let Some(rest) = &mut self.ahead.rest else {
+            let Some(rest) = &mut self.buffer.rest else {
                 return Poll::Ready(());
             };
             match ready!(rest.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => self.keep(frame),
                 Some(Err(error)) => {
-                    self.ahead.error = Some(error);
+                    self.buffer.error = Some(error);
                     return Poll::Ready(());
                 }
-                None => self.ahead.rest = None,
+                None => self.buffer.rest = None,
             }
         }
         Poll::Ready(())
@@ -152,16 +152,16 @@ impl<B: Body> Peek<B> {
                 self.json.extend_from_slice(bytes);
             }
         }
-        self.ahead.frames.push_back(frame);
-        self.unreadable |= self.ahead.frames.len() > MOST_FRAMES;
+        self.buffer.frames.push_back(frame);
+        self.unreadable |= self.buffer.frames.len() > MAX_FRAMES;
     }
 
-    /// The body, if all of it is there.
-    pub(super) fn whole(&self) -> Option<&[u8]> {
+    /// The body, if all of it was read.
+    pub(super) fn complete(&self) -> Option<&[u8]> {
         (!self.unreadable && self.json.len() == self.length).then_some(self.json.as_slice())
     }
 
     pub(super) fn into_body(self) -> RejectionBody<B> {
-        RejectionBody { state: State::ReadAhead { ahead: self.ahead } }
+        RejectionBody { state: State::Buffered { buffer: self.buffer } }
     }
 }

@@ -1,7 +1,5 @@
 use std::ffi::OsString;
 
-use secrecy::ExposeSecret as _;
-
 use super::{Aeropay, AeropayBuilder, ApiVersion, Credentials, Environment, MerchantIdForm};
 use crate::error::ConfigError;
 use crate::providers::env::Variables;
@@ -10,8 +8,8 @@ use crate::token_endpoint::TokenClient;
 fn read(builder: AeropayBuilder, variables: &[(&str, &str)]) -> Result<Aeropay, ConfigError> {
     let lookup =
         |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
-    let client = tower::service_fn(|_: http::Request<http_body_util::Full<bytes::Bytes>>| async {
-        Err::<http::Response<http_body_util::Full<bytes::Bytes>>, _>(std::io::Error::other("nobody is asked here"))
+    let client = tower::service_fn(|_: http::Request<bytes::Bytes>| async {
+        Err::<http::Response<http_body_util::Full<bytes::Bytes>>, _>(std::io::Error::other("no request is sent"))
     });
     builder.read(&Variables::new("P", &lookup)?)?.http_client(TokenClient::new(client)).build()
 }
@@ -31,8 +29,8 @@ fn every_setting_has_its_variable() {
     );
     let (id, credentials) = built.merchant.as_ref().unwrap();
     assert_eq!(id.as_str(), "1057");
-    assert_eq!(credentials.api_key.known().unwrap().expose_secret(), "key");
-    assert_eq!(credentials.api_secret.known().unwrap().expose_secret(), "CANARY");
+    assert_eq!(credentials.api_key.peek().unwrap().expose_secret(), "key");
+    assert_eq!(credentials.api_secret.peek().unwrap().expose_secret(), "CANARY");
     let more = [("P_BASE_URL", "https://aeropay.test/x"), ("P_API_VERSION", "2"), ("P_MERCHANT_ID_FORM", "string")];
     let built = read(Aeropay::builder(), &with(&more)).unwrap();
     assert_eq!(
@@ -40,7 +38,7 @@ fn every_setting_has_its_variable() {
         ("https://aeropay.test", ApiVersion::V2, MerchantIdForm::String)
     );
     assert_eq!(built.base_path, "/x");
-    // What the builder has and the environment has not stays.
+    // A setting of the builder stays if its variable is not set.
     let builder = Aeropay::builder().environment(Environment::Sandbox).api_version(ApiVersion::V2);
     let built = read(builder, &NEEDED).unwrap();
     assert_eq!(
@@ -50,22 +48,22 @@ fn every_setting_has_its_variable() {
 }
 
 #[test]
-fn a_variable_that_is_missing_or_odd_is_named_and_not_repeated() {
+fn an_error_names_a_missing_or_invalid_variable_without_its_value() {
     for (missing, _) in NEEDED {
         let mut some = with(&[("P_ENVIRONMENT", "sandbox")]);
         some.retain(|(name, _)| *name != missing);
         let error = read(Aeropay::builder(), &some).unwrap_err();
         assert!(error.to_string().starts_with(&format!("{missing}: ")), "{error}");
     }
-    for odd in [
+    for invalid in [
         ("P_ENVIRONMENT", "CANARY"),
         ("P_ENVIRONMENT", "Sandbox"),
         ("P_API_VERSION", "CANARY"),
         ("P_API_VERSION", "v2"),
         ("P_MERCHANT_ID_FORM", "CANARY"),
     ] {
-        let error = read(Aeropay::builder().environment(Environment::Sandbox), &with(&[odd])).unwrap_err();
-        assert!(error.to_string().starts_with(&format!("{}: ", odd.0)), "{error}");
+        let error = read(Aeropay::builder().environment(Environment::Sandbox), &with(&[invalid])).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("{}: ", invalid.0)), "{error}");
         assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
     }
     let both = with(&[("P_ENVIRONMENT", "sandbox"), ("P_BASE_URL", "https://aeropay.test")]);

@@ -1,44 +1,53 @@
-//! What sets the two versions of Aeropay's API apart, and nothing else does.
+//! The differences between the two versions of Aeropay's API.
 
 use http::Method;
 
 use super::endpoint::Row;
-use super::tables;
+use super::endpoint_tables;
+use crate::providers::names::named;
 
-/// Which version of Aeropay's API a provider speaks. The same credentials work for both
+/// The version of Aeropay's API. The same credentials are valid for both
 /// (<https://dev.aero.inc/docs/v1-v2-api-migration-guide>).
 ///
 /// | | version 1 | version 2 |
 /// | --- | --- | --- |
 /// | token call | `POST /token`, `api_key`, `api_secret` | `POST /v2/token`, `apiKey`, `apiSecret` |
-/// | merchant id, unless chosen | JSON string | JSON number |
-/// | token | `authorizationToken: Bearer ..` | `authorization: Bearer ..` |
-/// | `Idempotency-Key` | none | four operations |
-/// | money moves with a `GET` | `/reverseTransaction` | never |
+/// | merchant id, by default | JSON string | JSON number |
+/// | token header | `authorizationToken: Bearer ..` | `authorization: Bearer ..` |
+/// | `Idempotency-Key` | ignored | used by four operations |
+/// | `GET` that moves money | `/reverseTransaction` | none |
+///
+/// The names in configuration files are `1` and `2`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ApiVersion {
-    /// The first one: <https://dev.aero.inc/docs/understanding-token-scopes>. The default.
+    /// Version 1: <https://dev.aero.inc/docs/understanding-token-scopes>. The default.
     #[default]
     V1,
-    /// The second one, under `/v2`: <https://dev.aero.inc/docs/token-scopes>.
+    /// Version 2, under `/v2`: <https://dev.aero.inc/docs/token-scopes>.
     V2,
 }
 
-/// How a merchant's id is written into the token request. Aeropay's pages show both.
+/// How a merchant's id is written in the token request. Aeropay's pages show both forms.
+///
+/// The names in configuration files are `number` and `string`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MerchantIdForm {
-    /// `"id": 1057`: the OpenAPI description of version 2.
+    /// `"id": 1057`, as in the OpenAPI description of version 2.
     Number,
-    /// `"id": "1057"`: the guides.
+    /// `"id": "1057"`, as in the guides.
     String,
 }
 
+named!(ApiVersion, "api_version": V1 = "1", V2 = "2");
+named!(MerchantIdForm, "merchant_id_form": Number = "number", String = "string");
+
+/// What a version sends.
 pub(super) struct Wire {
-    /// What stands in front of every path.
+    /// The prefix of every path.
     pub(super) prefix: &'static str,
-    /// Below the prefix.
+    /// The path after the prefix.
     pub(super) token_path: &'static str,
     pub(super) token_header: &'static str,
     pub(super) api_key: &'static str,
@@ -48,9 +57,9 @@ pub(super) struct Wire {
     pub(super) user_id: &'static str,
     pub(super) id_form: MerchantIdForm,
     pub(super) endpoints: &'static [Row],
-    /// The operations that look at an `Idempotency-Key`.
+    /// The operations that use an `Idempotency-Key`.
     pub(super) keyed: &'static [(Method, &'static str)],
-    /// The last segments of paths that move money whatever the method.
+    /// Path segments of operations that move money with any method.
     pub(super) never_idempotent: &'static [&'static str],
 }
 
@@ -64,7 +73,7 @@ static V1: Wire = Wire {
     merchant_id: "id",
     user_id: "userId",
     id_form: MerchantIdForm::String,
-    endpoints: &tables::V1,
+    endpoints: &endpoint_tables::V1,
     keyed: &[],
     never_idempotent: &["reverseTransaction"],
 };
@@ -79,7 +88,7 @@ static V2: Wire = Wire {
     merchant_id: "id",
     user_id: "userId",
     id_form: MerchantIdForm::Number,
-    endpoints: &tables::V2,
+    endpoints: &endpoint_tables::V2,
     keyed: &[
         (Method::POST, "/v2/transaction"),
         (Method::POST, "/v2/preauthTransaction"),

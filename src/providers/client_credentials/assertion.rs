@@ -1,4 +1,5 @@
-//! `private_key_jwt`: a client that proves itself by a signature (RFC 7521 section 4.2, RFC 7523 sections 2.2 and 3).
+//! `private_key_jwt`: client authentication with a signed assertion (RFC 7521 section 4.2, RFC 7523 sections 2.2 and
+//! 3).
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{ConfigError, Error};
-use crate::providers::Secret;
 use crate::providers::check;
+use crate::providers::names::named;
+use crate::providers::secret::{Secret, SecretValue};
 
 /// The value of `client_assertion_type` (RFC 7523 section 2.2).
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -21,36 +22,46 @@ const LIFETIME: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_secs(15);
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// How far an assertion is dated back: an issuer whose clock is behind refuses one that comes out of the future.
-const DATED_BACK: Duration = Duration::from_secs(10);
+/// How far `iat` is in the past. An issuer with a slow clock rejects an assertion from the future.
+const BACKDATED_BY: Duration = Duration::from_secs(10);
 
-/// The algorithm that a [`PrivateKeyJwt`] is signed with (RFC 7518 section 3.1, RFC 8037 section 3.1).
+/// The signature algorithm of a [`PrivateKeyJwt`] (RFC 7518 section 3.1, RFC 8037 section 3.1).
+///
+/// The names in configuration files are `RS256`, `PS256`, `ES256` and `EdDSA`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SigningAlgorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256; an RSA key of 2 048 bits and more.
+    /// RSASSA-PKCS1-v1_5 with SHA-256, with an RSA key of at least 2048 bits.
     Rs256,
-    /// RSASSA-PSS with SHA-256; an RSA key of 2 048 bits and more.
+    /// RSASSA-PSS with SHA-256, with an RSA key of at least 2048 bits.
     Ps256,
-    /// ECDSA with SHA-256; a key on the curve P-256.
+    /// ECDSA with SHA-256, with a key on the curve P-256.
     Es256,
-    /// EdDSA; an Ed25519 key.
+    /// EdDSA with an Ed25519 key.
     EdDsa,
 }
 
-/// Proves a client by a JWT that it signs (`private_key_jwt`; RFC 7523 section 2.2). The key stays here, and the issuer
-/// knows its public half.
+named!(SigningAlgorithm, "algorithm": Rs256 = "RS256", Ps256 = "PS256", Es256 = "ES256", EdDsa = "EdDSA");
+
+/// Client authentication with a JWT that the client signs (`private_key_jwt`, RFC 7523 section 2.2). The private key
+/// stays with the client. The issuer has the public key.
 ///
-/// Each token request carries an assertion of its own, with a `jti` that was never used before: issuers refuse one that they
-/// have seen (RFC 7523 section 3). `iss` and `sub` are the client's id, `aud` is the token URL unless
-/// [`audience`](Self::audience) says otherwise, and the assertion may be used for [`lifetime`](Self::lifetime), 60 seconds
-/// by default. It is dated 10 seconds back, so that an issuer whose clock is behind by so much does not find it to come
-/// out of the future; one whose clock is ahead has what is left of its lifetime.
+/// Each token request carries its own assertion:
 ///
-/// The key is PEM, read anew for each assertion, so that a [`Secret`] that rotates is followed: PKCS#8 (`BEGIN PRIVATE
-/// KEY`) for each algorithm, and PKCS#1 (`BEGIN RSA PRIVATE KEY`) for RSA. It is not encrypted. An EC key in SEC1's form
-/// (`BEGIN EC PRIVATE KEY`) becomes PKCS#8 by `openssl pkcs8 -topk8 -nocrypt`. The copies that the signing library makes of
-/// it are not wiped.
+/// | claim | value |
+/// | --- | --- |
+/// | `iss`, `sub` | the client id |
+/// | `aud` | the token URL, or [`audience`](Self::audience) |
+/// | `jti` | unique for each assertion: an issuer rejects one that it has seen before (RFC 7523 section 3) |
+/// | `iat` | 10 seconds before now, so that an issuer with a slow clock accepts the assertion |
+/// | `exp` | `iat` and [`lifetime`](Self::lifetime), 60 seconds by default |
+///
+/// # The key
+///
+/// The key is PEM and is not encrypted: PKCS#8 (`BEGIN PRIVATE KEY`) for all algorithms, or PKCS#1 (`BEGIN RSA PRIVATE
+/// KEY`) for RSA. Convert an EC key in SEC1 form (`BEGIN EC PRIVATE KEY`) with `openssl pkcs8 -topk8 -nocrypt`. The key
+/// is loaded for each assertion, so a [`Secret`] can change while the program runs. The signing library makes copies of
+/// the key that are not wiped from memory.
 ///
 /// ```no_run
 /// use tower_bearer_auth::{ClientCredentials, PrivateKeyJwt, Secret, SigningAlgorithm};
@@ -67,7 +78,7 @@ pub enum SigningAlgorithm {
 /// # Ok(()) }
 /// ```
 ///
-/// `Debug` shows the algorithm, the key's id, and where the key comes from.
+/// `Debug` prints the algorithm, the key id, and whether the key is a value, a function or a file.
 #[derive(Clone)]
 #[must_use]
 pub struct PrivateKeyJwt {
@@ -75,14 +86,14 @@ pub struct PrivateKeyJwt {
     key: Secret,
     key_id: Option<String>,
     audience: Option<String>,
-    /// Whom it is for where nobody else is named.
+    /// The default audience.
     token_url: String,
     lifetime: Duration,
     clock: Arc<dyn Clock>,
 }
 
 impl PrivateKeyJwt {
-    /// Signs with this key, PEM.
+    /// Signs with this key, which is PEM.
     pub fn new(algorithm: SigningAlgorithm, key: impl Into<Secret>) -> Self {
         Self {
             algorithm,
@@ -95,38 +106,39 @@ impl PrivateKeyJwt {
         }
     }
 
-    /// The same with another key, which has a name of its own or none.
+    /// The same settings with another key. The key id belongs to the old key, so it is removed.
     pub(super) fn with_key(self, algorithm: SigningAlgorithm, key: Secret) -> Self {
         Self { algorithm, key, key_id: None, ..self }
     }
 
-    /// Names the key in the assertion's header (`kid`, RFC 7515 section 4.1.4), for issuers that know several.
+    /// Sets the key id in the assertion's header (`kid`, RFC 7515 section 4.1.4). Issuers with several keys for a
+    /// client need it.
     pub fn key_id(mut self, id: impl Into<String>) -> Self {
         self.key_id = Some(id.into());
         self
     }
 
-    /// Sets whom the assertion is for (`aud`). By default the token URL, as RFC 7523 section 3 suggests; its successor
-    /// (`draft-ietf-oauth-rfc7523bis`) and many issuers want the issuer's identifier instead.
+    /// Sets the audience of the assertion (`aud`). The default is the token URL, as RFC 7523 section 3 suggests. Its
+    /// successor (`draft-ietf-oauth-rfc7523bis`) and many issuers require the issuer's identifier instead.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = Some(audience.into());
         self
     }
 
-    /// Sets the time from `iat` to `exp`, in whole seconds: 15 seconds to 1 hour, 60 seconds by default. Ten of them have
-    /// passed when the assertion is sent. Many issuers refuse more than a few minutes.
+    /// Sets the time from `iat` to `exp`, in whole seconds: 15 seconds to 1 hour. The default is 60 seconds. 10 seconds
+    /// of it have passed when the assertion is sent. Many issuers reject more than a few minutes.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Sets where the time of day comes from. By default the operating system's clock.
+    /// Sets the clock for `iat` and `exp`. The default is the clock of the operating system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Looks at everything that is known already; a key that comes out of a function is not.
+    /// Checks the settings. A key from a function is not known before it is loaded.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if let Some(id) = &self.key_id {
             check::text("key_id", id)?;
@@ -135,33 +147,33 @@ impl PrivateKeyJwt {
             check::text("audience", audience)?;
         }
         if !(SHORTEST..=LONGEST).contains(&self.lifetime) {
-            return Err(ConfigError::new("lifetime", "an assertion lives for 15 seconds to 1 hour"));
+            return Err(ConfigError::new("lifetime", "it is out of range").with_hint("set 15 seconds to 1 hour"));
         }
-        match self.key.known() {
-            // A signature is the one thing that shows that the key goes with the algorithm.
+        match self.key.peek() {
+            // Only a signature shows that the key matches the algorithm.
             Some(key) => self.algorithm.sign(&Header::new(self.algorithm.jose()), &(), &key).map(drop),
             None => Ok(()),
         }
     }
 
-    /// Says what the token URL is, as it was set, character by character.
+    /// Sets the default audience: the token URL exactly as it was set.
     pub(super) fn addressed_to(mut self, token_url: &str) -> Self {
         token_url.clone_into(&mut self.token_url);
         self
     }
 
-    /// A new assertion, for one attempt.
-    pub(super) async fn assertion(&self, client_id: &str) -> Result<SecretString, Error> {
+    /// A new assertion for one token request.
+    pub(super) async fn assertion(&self, client_id: &str) -> Result<SecretValue, Error> {
         let key = self.key.load().await?;
         let now = self.clock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let issued = now.saturating_sub(DATED_BACK).as_secs();
+        let issued = now.saturating_sub(BACKDATED_BY).as_secs();
         let mut header = Header::new(self.algorithm.jose());
         header.kid.clone_from(&self.key_id);
         let claims = Claims {
             iss: client_id,
             sub: client_id,
             aud: self.audience.as_deref().unwrap_or(&self.token_url),
-            jti: never_used(now),
+            jti: unique_id(now),
             iat: issued,
             exp: issued.saturating_add(self.lifetime.as_secs()),
         };
@@ -179,9 +191,10 @@ struct Claims<'a> {
     exp: u64,
 }
 
-/// The count tells the attempts of this process apart, chance those of others, and the time those of its copies: a machine
-/// that is restored twice from one image goes on with the same count and the same chance.
-fn never_used(now: Duration) -> String {
+/// The count distinguishes the assertions of this process, and the random part distinguishes processes. The time
+/// distinguishes virtual machines that were restored from one snapshot: they continue with the same count and the same
+/// random state.
+fn unique_id(now: Duration) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("{:x}-{count:x}-{:032x}", now.as_nanos(), fastrand::u128(..))
@@ -197,45 +210,45 @@ impl SigningAlgorithm {
         }
     }
 
-    /// The library's errors are not kept as a source: what it stumbles over is the key.
-    fn sign(self, header: &Header, claims: &impl Serialize, pem: &SecretString) -> Result<SecretString, ConfigError> {
+    /// The library's errors may quote the key, so none of them becomes a source.
+    fn sign(self, header: &Header, claims: &impl Serialize, pem: &SecretValue) -> Result<SecretValue, ConfigError> {
         let pem = pem.expose_secret();
         let key = match self {
             Self::Rs256 | Self::Ps256 => EncodingKey::from_rsa_pem(pem.as_bytes()),
             Self::Es256 => EncodingKey::from_ec_pem(pem.as_bytes()),
             Self::EdDsa => EncodingKey::from_ed_pem(pem.as_bytes()),
         };
-        let key = key.map_err(|_| unusable(pem, self.wants()))?;
-        let assertion = jsonwebtoken::encode(header, claims, &key).map_err(|_| unusable(pem, self.wants()))?;
-        Ok(SecretString::from(assertion))
+        let key = key.map_err(|_| unusable(pem, self.required_key()))?;
+        let assertion = jsonwebtoken::encode(header, claims, &key).map_err(|_| unusable(pem, self.required_key()))?;
+        Ok(SecretValue::from(assertion))
     }
 
-    fn wants(self) -> &'static str {
+    fn required_key(self) -> &'static str {
         match self {
-            Self::Rs256 => "RS256 needs an RSA key of 2048 bits or more, as PKCS#8 or PKCS#1",
-            Self::Ps256 => "PS256 needs an RSA key of 2048 bits or more, as PKCS#8 or PKCS#1",
-            Self::Es256 => "ES256 needs a key on the curve P-256, as PKCS#8",
-            Self::EdDsa => "EdDSA needs an Ed25519 key, as PKCS#8",
+            Self::Rs256 => "RS256 needs an RSA key of at least 2048 bits, in PKCS#8 or PKCS#1 form",
+            Self::Ps256 => "PS256 needs an RSA key of at least 2048 bits, in PKCS#8 or PKCS#1 form",
+            Self::Es256 => "ES256 needs a key on the curve P-256, in PKCS#8 form",
+            Self::EdDsa => "EdDSA needs an Ed25519 key, in PKCS#8 form",
         }
     }
 }
 
-/// Says what is wrong by the first line alone, which names the form of the key.
-fn unusable(pem: &str, wants: &'static str) -> ConfigError {
-    let (why, hint) = if pem.contains("-----BEGIN EC PRIVATE KEY-----") {
-        ("it is in SEC1's form", "write it as PKCS#8: openssl pkcs8 -topk8 -nocrypt -in old.pem -out new.pem")
+/// Explains why the key cannot be used. Only its PEM label is examined.
+fn unusable(pem: &str, required: &'static str) -> ConfigError {
+    let (reason, hint) = if pem.contains("-----BEGIN EC PRIVATE KEY-----") {
+        ("it is in SEC1 form", "convert it to PKCS#8: openssl pkcs8 -topk8 -nocrypt -in old.pem -out new.pem")
     } else if pem.contains("ENCRYPTED") {
-        ("it is encrypted", "decrypt it: openssl pkcs8 -in old.pem -out new.pem, and guard the file instead")
+        ("it is encrypted", "decrypt it and protect the file instead: openssl pkcs8 -in old.pem -out new.pem")
     } else if pem.contains("-----BEGIN OPENSSH PRIVATE KEY-----") {
-        ("it is in OpenSSH's form", "write it as PKCS#8: ssh-keygen -p -m PKCS8 -f key")
+        ("it is in OpenSSH form", "convert it to PKCS#8: ssh-keygen -p -m PKCS8 -f key")
     } else if pem.contains("-----BEGIN PUBLIC KEY-----") || pem.contains("-----BEGIN CERTIFICATE-----") {
-        ("it is a public half", "set the private key; the issuer gets the public one")
+        ("it is a public key", "set the private key; the issuer has the public key")
     } else if pem.contains("PRIVATE KEY-----") && pem.trim().lines().count() > 2 {
-        ("it does not go with the algorithm, or it is damaged", wants)
+        ("it does not match the algorithm, or it is damaged", required)
     } else {
-        ("it is not PEM", "set the text that begins with -----BEGIN PRIVATE KEY-----, with its line breaks")
+        ("it is not PEM", "set the text that begins with -----BEGIN PRIVATE KEY-----, including its line breaks")
     };
-    ConfigError::new("private_key", why).with_hint(hint)
+    ConfigError::new("private_key", reason).with_hint(hint)
 }
 
 impl fmt::Debug for PrivateKeyJwt {

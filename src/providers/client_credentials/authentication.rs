@@ -1,39 +1,38 @@
-//! How a client proves to the issuer who it is (RFC 6749 section 2.3).
+//! Client authentication (RFC 6749 section 2.3): how the client proves its identity to the issuer.
 
 use std::fmt;
 
 use http::HeaderValue;
-use secrecy::{ExposeSecret as _, SecretString};
 
 #[cfg(feature = "private-key-jwt")]
 use super::assertion::{ASSERTION_TYPE, PrivateKeyJwt};
 use super::basic::BasicEncoding;
 use crate::error::Error;
-use crate::providers::Secret;
 use crate::providers::check;
+use crate::providers::secret::{Secret, SecretValue};
 
 pub(super) enum Authentication {
-    /// `client_secret_post`: both in the form (RFC 6749 section 2.3.1).
+    /// `client_secret_post`: id and secret in the form (RFC 6749 section 2.3.1).
     Post(Secret),
-    /// `client_secret_basic`: both in a header (RFC 6749 section 2.3.1).
+    /// `client_secret_basic`: id and secret in a header (RFC 6749 section 2.3.1).
     Basic(Secret, BasicEncoding),
     /// `private_key_jwt`: an assertion that the client signs (RFC 7523 section 2.2).
     #[cfg(feature = "private-key-jwt")]
     PrivateKeyJwt(PrivateKeyJwt),
-    /// `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705 section 2): the connection says who it is.
+    /// `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705 section 2): a client certificate.
     MutualTls,
 }
 
-/// What a token request carries for one attempt. A client uses one method in each (RFC 6749 section 2.3), so that there
-/// is a header or there are fields.
+/// What one token request carries. A client uses one method for each request (RFC 6749 section 2.3), so there is a
+/// header or there are fields.
 #[derive(Default)]
 pub(super) struct Proof {
     pub(super) header: Option<HeaderValue>,
-    pub(super) fields: Vec<(&'static str, SecretString)>,
+    pub(super) fields: Vec<(&'static str, SecretValue)>,
 }
 
 impl Authentication {
-    /// Says what the token URL is, for a method that signs whom its proof is for.
+    /// Sets the token URL. An assertion names it as its audience.
     #[cfg(feature = "private-key-jwt")]
     pub(super) fn addressed_to(self, token_url: &str) -> Self {
         match self {
@@ -47,9 +46,9 @@ impl Authentication {
         self
     }
 
-    /// The proof for one attempt. Asked anew at every fetch, since secrets rotate.
+    /// The proof for one request. Secrets are loaded again each time, because they can change.
     pub(super) async fn proof(&self, client_id: &str) -> Result<Proof, Error> {
-        let id = || ("client_id", SecretString::from(client_id));
+        let id = || ("client_id", SecretValue::from(client_id));
         match self {
             Self::Post(secret) => {
                 let secret = load(secret).await?;
@@ -60,20 +59,20 @@ impl Authentication {
                 let header = encoding.header(client_id, secret.expose_secret())?;
                 Ok(Proof { header: Some(header), ..Proof::default() })
             }
-            // RFC 7521 section 4.2: the id may be there as well, and some issuers look for it.
+            // RFC 7521 section 4.2: the id is optional. Some issuers require it.
             #[cfg(feature = "private-key-jwt")]
             Self::PrivateKeyJwt(signer) => {
                 let assertion = signer.assertion(client_id).await?;
-                let kind = SecretString::from(ASSERTION_TYPE);
-                let fields = vec![id(), ("client_assertion_type", kind), ("client_assertion", assertion)];
+                let assertion_type = SecretValue::from(ASSERTION_TYPE);
+                let fields = vec![id(), ("client_assertion_type", assertion_type), ("client_assertion", assertion)];
                 Ok(Proof { fields, ..Proof::default() })
             }
-            // RFC 8705 section 2: without a secret the id says whose certificate it is.
+            // RFC 8705 section 2: the id says which client's certificate the issuer must expect.
             Self::MutualTls => Ok(Proof { fields: vec![id()], ..Proof::default() }),
         }
     }
 
-    /// Its name in the registry of RFC 8414 section 2; for mutual TLS, both of them.
+    /// The names in the registry of RFC 8414 section 2. Mutual TLS has two.
     pub(super) fn names(&self) -> &'static [&'static str] {
         match self {
             Self::Post(_) => &["client_secret_post"],
@@ -85,10 +84,10 @@ impl Authentication {
     }
 }
 
-async fn load(secret: &Secret) -> Result<SecretString, Error> {
-    let secret = secret.load().await?;
-    check::secret("client_secret", &secret)?;
-    Ok(secret)
+async fn load(secret: &Secret) -> Result<SecretValue, Error> {
+    let value = secret.load().await?;
+    check::secret_value("client_secret", &value)?;
+    Ok(value)
 }
 
 impl fmt::Debug for Authentication {

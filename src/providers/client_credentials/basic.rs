@@ -1,4 +1,4 @@
-//! `client_secret_basic` (RFC 6749 section 2.3.1): the id and the secret in an `Authorization` header.
+//! `client_secret_basic` (RFC 6749 section 2.3.1): the client id and secret in an `Authorization` header.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,64 +8,69 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use zeroize::Zeroizing;
 
 use crate::error::ConfigError;
+use crate::providers::names::named;
 
-/// How a client's id and secret are written before they go into an HTTP Basic header.
+/// How the client id and secret are encoded before they go into an HTTP Basic header.
 ///
-/// RFC 6749 section 2.3.1 has both encoded as a form's values are. Servers disagree, and it shows only where the id or the
-/// secret has other characters in it than letters, digits, `-`, `.` and `_`:
+/// RFC 6749 section 2.3.1 says that both are form-encoded. Servers disagree. The difference matters only if the id or
+/// the secret contains characters other than letters, digits, `-`, `.` and `_`:
 ///
-/// | the server | takes |
+/// | the server | accepts |
 /// | --- | --- |
-/// | decodes as a form does, as the RFC says | `Form` and `Percent` |
-/// | decodes `%XX` alone, and takes a `+` for a plus | `Percent` |
-/// | does not decode (HTTP Basic as RFC 7617 has it) | `Raw` |
+/// | form-decodes, as the RFC says | `Form` and `Percent` |
+/// | decodes `%XX`, and reads `+` as a plus sign | `Percent` |
+/// | does not decode (HTTP Basic of RFC 7617) | `Raw` |
 ///
-/// Where there is a choice, `client_secret_post` is the method on which all servers agree.
+/// If the issuer accepts it, use `client_secret_post` instead. All servers agree on it.
+///
+/// The names in configuration files are `percent`, `form` and `raw`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BasicEncoding {
-    /// Percent-encoded: a space is `%20`, and so is everything but the unreserved characters of RFC 3986 section 2.3. All
+    /// Percent-encoding of all characters except the unreserved ones of RFC 3986 section 2.3. A space is `%20`. All
     /// servers that decode at all understand it.
     #[default]
     Percent,
-    /// As a form's value (RFC 6749 appendix B): a space is `+`.
+    /// Form-encoding (RFC 6749 appendix B). A space is `+`.
     Form,
-    /// As they are, in UTF-8 (RFC 7617). An id with a colon in it cannot be sent like this.
+    /// No encoding, in UTF-8 (RFC 7617). The id must not contain a colon.
     Raw,
 }
 
+named!(BasicEncoding, "basic_encoding": Percent = "percent", Form = "form", Raw = "raw");
+
+const SCHEME: &str = "Basic ";
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl BasicEncoding {
-    /// RFC 7617 section 2: the first colon is where the secret begins.
+    /// RFC 7617 section 2: the first colon separates the id from the secret.
     pub(super) fn check(self, client_id: &str) -> Result<(), ConfigError> {
         if self == Self::Raw && client_id.contains(':') {
-            return Err(ConfigError::new(
-                "client_id",
-                "it has a colon, which HTTP Basic cannot carry without an encoding",
-            ));
+            return Err(ConfigError::new("client_id", "it contains a colon, which HTTP Basic cannot send unencoded")
+                .with_hint("use BasicEncoding::Percent, or client_secret_post"));
         }
         Ok(())
     }
 
-    /// The header's value, marked sensitive, in a buffer that is wiped.
+    /// The value of the header. It is marked sensitive, in a buffer that is wiped.
     pub(super) fn header(self, client_id: &str, secret: &str) -> Result<HeaderValue, ConfigError> {
-        // Sized for the worst case, each byte as `%XX`: a buffer that grows leaves unwiped copies behind.
+        // Sized for the worst case, where each byte becomes `%XX`. A buffer that grows leaves copies that are not
+        // wiped.
         let mut pair = Zeroizing::new(Vec::with_capacity(3 * (client_id.len() + secret.len()) + 1));
-        self.write(client_id, &mut pair);
+        self.encode(client_id, &mut pair);
         pair.push(b':');
-        self.write(secret, &mut pair);
+        self.encode(secret, &mut pair);
         let mut value = Zeroizing::new(String::with_capacity(SCHEME.len() + pair.len().div_ceil(3) * 4));
         value.push_str(SCHEME);
         STANDARD.encode_string(pair.as_slice(), &mut value);
         let bytes = Zeroizing::new(std::mem::take(&mut *value).into_bytes());
         let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes))
-            .map_err(|_| ConfigError::new("client_secret", "it does not fit into a header"))?;
+            .map_err(|_| ConfigError::new("client_secret", "it is not a valid header value"))?;
         value.set_sensitive(true);
         Ok(value)
     }
 
-    fn write(self, text: &str, into: &mut Vec<u8>) {
+    fn encode(self, text: &str, into: &mut Vec<u8>) {
         match self {
             Self::Percent => {
                 percent_encode(text.as_bytes(), RESERVED).for_each(|piece| into.extend_from_slice(piece.as_bytes()));
@@ -76,5 +81,3 @@ impl BasicEncoding {
         }
     }
 }
-
-const SCHEME: &str = "Basic ";

@@ -1,26 +1,40 @@
-//! The settings of the client credentials grant.
+//! The settings of [`ClientCredentials`].
 
 use std::fmt;
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use secrecy::SecretString;
 
-use super::ClientCredentials;
 #[cfg(feature = "private-key-jwt")]
 use super::assertion::PrivateKeyJwt;
 use super::authentication::Authentication;
 use super::basic::BasicEncoding;
-use super::discovery;
 use super::parameters::Parameters;
+use super::provider::ClientCredentials;
+use super::token_url;
 use crate::error::ConfigError;
-use crate::providers::Secret;
-use crate::providers::check;
-use crate::providers::default_client;
-use crate::token_endpoint::{Metadata, TokenClient, TokenEndpoint};
+use crate::providers::secret::Secret;
+use crate::providers::{check, default_client};
+use crate::token_endpoint::{Metadata, TokenClient, TokenEndpoint, check_timeout};
 
-/// Settings of a [`ClientCredentials`]. They are checked in [`build`](Self::build).
+impl ClientCredentials {
+    /// A builder. The token URL, the API's origins, the client id and a client authentication are required.
+    pub fn builder() -> ClientCredentialsBuilder {
+        ClientCredentialsBuilder::default()
+    }
+
+    /// Reads all settings from environment variables, as [`ClientCredentialsBuilder::from_env`].
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with the name of the variable or of the setting.
+    pub fn from_env(prefix: &str) -> Result<Self, ConfigError> {
+        Self::builder().from_env(prefix)?.build()
+    }
+}
+
+/// The settings of a [`ClientCredentials`]. [`build`](Self::build) checks them.
 #[must_use]
 #[derive(Default)]
 pub struct ClientCredentialsBuilder {
@@ -32,13 +46,13 @@ pub struct ClientCredentialsBuilder {
     pub(super) parameters: Parameters,
     pub(in crate::providers) environment: Option<String>,
     pub(in crate::providers) token_headers: Vec<(String, Secret)>,
-    pub(in crate::providers) api_headers: Vec<(String, SecretString)>,
+    pub(in crate::providers) api_headers: Vec<(String, Secret)>,
     pub(super) timeout: Option<Duration>,
     pub(super) client: Option<TokenClient>,
     pub(super) discovered: Option<Metadata>,
 }
 
-/// The way that was chosen; what it needs beside the choice has settings of its own.
+/// The method of client authentication. The client id and secret are separate settings.
 #[derive(Default)]
 pub(super) enum Method {
     #[default]
@@ -59,20 +73,21 @@ impl Method {
 }
 
 impl ClientCredentialsBuilder {
-    /// Sets the client's id.
+    /// Sets the client id.
     pub fn client_id(mut self, id: impl Into<String>) -> Self {
         self.client_id = Some(id.into());
         self
     }
 
-    /// Sets the client's secret: a value, or a [`Secret`] that rotates. It is sent in the form (`client_secret_post`, RFC
-    /// 6749 section 2.3.1) unless another way is chosen.
+    /// Sets the client secret: a value, or a [`Secret`] that can change while the program runs.
+    ///
+    /// It is sent in the form (`client_secret_post`, RFC 6749 section 2.3.1), unless another method is set.
     pub fn client_secret(mut self, secret: impl Into<Secret>) -> Self {
         self.client_secret = Some(secret.into());
         self
     }
 
-    /// Sends id and secret in an HTTP Basic header (`client_secret_basic`, RFC 6749 section 2.3.1) and not in the form.
+    /// Sends id and secret in an HTTP Basic header instead of the form (`client_secret_basic`, RFC 6749 section 2.3.1).
     ///
     /// ```
     /// use tower_bearer_auth::{BasicEncoding, ClientCredentials};
@@ -93,132 +108,141 @@ impl ClientCredentialsBuilder {
         self
     }
 
-    /// Sends an assertion that this key signs, and no secret (`private_key_jwt`, RFC 7523 section 2.2).
+    /// Sends a signed assertion instead of a secret (`private_key_jwt`, RFC 7523 section 2.2).
     #[cfg(feature = "private-key-jwt")]
     pub fn private_key_jwt(mut self, signer: PrivateKeyJwt) -> Self {
         self.method = Method::PrivateKeyJwt(signer);
         self
     }
 
-    /// Sends the client id and no secret: the client's certificate says who it is (`tls_client_auth` and
+    /// Sends the client id and no secret: the client certificate proves the identity (`tls_client_auth` and
     /// `self_signed_tls_client_auth`, RFC 8705 section 2).
     ///
-    /// The certificate is the HTTP client's, so that [`http_client`](Self::http_client) goes with it: this crate's takes one
-    /// as [`identity_pem`](crate::token_endpoint::HttpClientBuilder::identity_pem). A client that shows a certificate and proves
-    /// itself by a secret all the same does not set this.
+    /// The certificate belongs to the HTTP client, so also set [`http_client`](Self::http_client). This crate's client
+    /// takes the certificate in `HttpClientBuilder::identity_pem`. Do not set this for a client that has a certificate
+    /// and also sends a secret.
+    #[doc(alias = "mtls")]
     pub fn mutual_tls(mut self) -> Self {
         self.method = Method::MutualTls;
         self
     }
 
-    /// Sets the token endpoint: https, or http to loopback. [`discover`](Self::discover) asks the issuer for it instead.
+    /// Sets the token URL: https, or http to loopback addresses. [`discover`](Self::discover) gets it from the issuer
+    /// instead.
     pub fn token_url(mut self, url: impl Into<String>) -> Self {
         self.token_url = Some(url.into());
         self.discovered = None;
         self
     }
 
-    /// Adds an origin of the API that the tokens are for, as `https://host` or `https://host:port`.
+    /// Adds an origin of the API that accepts the tokens: `https://host` or `https://host:port`.
     pub fn api_origin(mut self, origin: impl Into<String>) -> Self {
         self.api_origins.push(origin.into());
         self
     }
 
-    /// Sets the scope to ask for (RFC 6749 section 3.3: names with a space between them). Without it none is sent.
+    /// Sets the scope: names separated by spaces (RFC 6749 section 3.3). By default the request has no scope.
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.parameters.scope = Some(scope.into());
         self
     }
 
-    /// Adds a resource that the token is to be for (RFC 8707 section 2): an absolute URI without a fragment. It may be
-    /// called more than once, where the issuer allows several; each is sent as a `resource` of its own, in this order.
+    /// Adds a resource that the token is for (RFC 8707 section 2): an absolute URI without a fragment.
+    ///
+    /// Call it several times if the issuer allows several resources. Each is sent as its own `resource` parameter, in
+    /// this order.
     pub fn resource(mut self, uri: impl Into<String>) -> Self {
         self.parameters.resources.push(uri.into());
         self
     }
 
-    /// Sets the `audience` that the token is to be for. No standard has it for this grant; Auth0 and others want it.
+    /// Sets the `audience` that the token is for. It is not a standard parameter of this grant. Auth0 and other issuers
+    /// require it.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.parameters.audience = Some(audience.into());
         self
     }
 
-    /// Adds a parameter that the issuer documents beside the standard's (RFC 6749 section 8.2). It is sent in the form.
+    /// Adds a parameter that the issuer documents in addition to the standard ones (RFC 6749 section 8.2). It is sent
+    /// in the form.
     ///
-    /// [`build`](Self::build) refuses a name that is there already, and, in upper case or lower, those that have no place in
-    /// this request or a setting of their own:
+    /// [`build`](Self::build) rejects a name that is already set. Ignoring case, it also rejects names that have their
+    /// own setting or belong to another request:
     ///
-    /// - of this grant and its client: `grant_type`, `client_id`, `client_secret`, `client_assertion`,
+    /// - this grant and its client authentication: `grant_type`, `client_id`, `client_secret`, `client_assertion`,
     ///   `client_assertion_type`, `scope`, `resource`, `audience`;
-    /// - of other grants: `code`, `code_verifier`, `redirect_uri`, `username`, `password`, `refresh_token` (RFC 6749, RFC
-    ///   7636), `assertion` (RFC 7521), `device_code` (RFC 8628), `auth_req_id` (OpenID Connect CIBA), and token exchange's
-    ///   `subject_token`, `subject_token_type`, `actor_token`, `actor_token_type`, `requested_token_type` (RFC 8693);
-    /// - of the authorization endpoint: `request` and `request_uri` (RFC 9101).
+    /// - other grants: `code`, `code_verifier`, `redirect_uri`, `username`, `password`, `refresh_token` (RFC 6749, RFC
+    ///   7636), `assertion` (RFC 7521), `device_code` (RFC 8628), `auth_req_id` (OpenID Connect CIBA), `subject_token`,
+    ///   `subject_token_type`, `actor_token`, `actor_token_type`, `requested_token_type` (RFC 8693);
+    /// - the authorization endpoint: `request` and `request_uri` (RFC 9101).
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.parameters.further.push((name.into(), value.into()));
+        self.parameters.extra.push((name.into(), value.into()));
         self
     }
 
-    /// Sets the name under which `Debug` output and events show this issuer. By default, the token URL's origin.
+    /// Sets the name of this issuer in telemetry and `Debug` output: the provider's
+    /// [`label`](crate::TokenProvider::label). The default is the origin of the token URL.
     pub fn environment(mut self, name: impl Into<String>) -> Self {
         self.environment = Some(name.into());
         self
     }
 
-    /// Sets a header of the token call, marked sensitive. It goes to the issuer and nowhere else. Of two with one name the
-    /// later one counts.
+    /// Adds a header to token requests. It is marked sensitive and sent only to the issuer. A later header replaces an
+    /// earlier one of the same name.
     ///
-    /// [`build`](Self::build) refuses `Authorization`, whatever the method is: a client proves itself in one way in each
-    /// request (RFC 6749 section 2.3), and [`client_secret_basic`](Self::client_secret_basic) is the setting for that one.
-    /// It refuses what is the connection's, the message's or a proxy's to say as well: `Connection`, `Content-Type`,
-    /// `Accept-Encoding`, `Proxy-Authorization` and the like.
+    /// [`build`](Self::build) rejects `Authorization`: a client uses one authentication method for each request (RFC
+    /// 6749 section 2.3), and [`client_secret_basic`](Self::client_secret_basic) is the setting for that header. It
+    /// also rejects headers of the connection, the message or a proxy, for example `Connection`, `Content-Type`,
+    /// `Accept-Encoding` and `Proxy-Authorization`.
     pub fn token_header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.token_headers.push((name.into(), value.into()));
         self
     }
 
-    /// Sets a header of the API's requests, marked sensitive. It goes where the token goes and nowhere else. Of two with one
-    /// name the later one counts. The names that
-    /// [`token_header`](Self::token_header) refuses are refused.
-    pub fn api_header(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
+    /// Adds a header to requests to the API. It is marked sensitive and sent only where the token is sent. A later
+    /// header replaces an earlier one of the same name. [`build`](Self::build) rejects the same names as for
+    /// [`token_header`](Self::token_header).
+    ///
+    /// [`build`](Self::build) reads the value once. It does not change afterwards.
+    pub fn api_header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.api_headers.push((name.into(), value.into()));
         self
     }
 
-    /// Sets how long a token call may take, from its start until the answer's last byte. 10 seconds by default.
+    /// Sets how long a token request may take, from its start to the last byte of the response. The default is 10
+    /// seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Sets the HTTP service for the token call, as [`TokenClient::new`] takes it. By default, this crate's own client.
+    /// Sets the HTTP client for token requests: an `HttpClient`, or any service in [`TokenClient::new`]. The default is
+    /// an `HttpClient` with default settings.
     pub fn http_client(mut self, client: impl Into<TokenClient>) -> Self {
         self.client = Some(client.into());
         self
     }
 
-    /// Checks the settings and makes the provider. No I/O happens, and no runtime is needed.
+    /// Checks the settings and builds the provider. It does no I/O and needs no runtime.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), or [`ErrorKind::InsecureUrl`](crate::ErrorKind::InsecureUrl) for
-    /// http to anything but loopback. The message begins with the setting's name and does not repeat its value. A token
-    /// URL without API origins is an error, and so is the reverse: they change together.
+    /// [`ConfigError`] with the name of the setting. It does not contain the value. A token URL without API origins is
+    /// an error, and so are API origins without a token URL, because they change together.
     pub fn build(self) -> Result<ClientCredentials, ConfigError> {
-        let missing = |field| ConfigError::new(field, "it is missing");
-        let client_id = self.client_id.ok_or_else(|| missing("client_id"))?;
+        let client_id = self.client_id.ok_or_else(|| check::missing("client_id"))?;
         check::text("client_id", &client_id)?;
         let authentication = authentication(self.method, &client_id, self.client_secret, self.client.is_some())?;
         let token_url = match (self.token_url, self.api_origins.is_empty()) {
+            (None, true) => return Err(check::missing("token_url")),
             (Some(_), true) => {
-                return Err(ConfigError::new("api_origin", "it is missing beside the token_url"));
+                return Err(check::missing("api_origin").with_hint("it is required when token_url is set"));
             }
             (None, false) => {
-                return Err(ConfigError::new("token_url", "it is missing beside the api_origin"));
+                return Err(check::missing("token_url").with_hint("it is required when api_origin is set"));
             }
-            (None, true) => return Err(missing("token_url")),
             (Some(url), false) => match self.discovered {
-                Some(metadata) => discovery::token_url(metadata, &authentication)?,
+                Some(metadata) => token_url::token_url(metadata, &authentication)?,
                 None => url,
             },
         };
@@ -227,27 +251,22 @@ impl ClientCredentialsBuilder {
         if let Some(environment) = &self.environment {
             check::text("environment", environment)?;
         }
-        let mut token_headers = Vec::with_capacity(self.token_headers.len());
-        for (name, value) in self.token_headers {
-            let name = check::header_name("token_header", &name)?;
-            if name == AUTHORIZATION {
-                return Err(ConfigError::new("token_header", "that header is a way of its own to prove the client")
-                    .with_hint("client_secret_basic is the setting for HTTP Basic"));
-            }
-            if let Some(known) = value.known() {
-                check::header_value("token_header", &known)?;
-            }
-            token_headers.push((name, value));
+        let token_headers = check::token_headers(self.token_headers)?;
+        if token_headers.iter().any(|(name, _)| name == AUTHORIZATION) {
+            return Err(ConfigError::new("token_header", "the Authorization header is a client authentication method")
+                .with_hint("use client_secret_basic for HTTP Basic"));
         }
         let mut api_headers = HeaderMap::new();
         for (name, value) in &self.api_headers {
             let name = check::api_header_name("api_header", name)?;
-            api_headers.insert(name, check::header_value("api_header", value)?);
+            let value = check::load_once("api_header", value)?;
+            api_headers.insert(name, check::header_value("api_header", &value)?);
         }
         let client = self.client.map_or_else(default_client, Ok)?;
         let mut endpoint = TokenEndpoint::new(&token_url, client)?;
         if let Some(timeout) = self.timeout {
-            endpoint = endpoint.timeout(timeout)?;
+            check_timeout("timeout", timeout)?;
+            endpoint = endpoint.timeout(timeout);
         }
         Ok(ClientCredentials {
             environment: self.environment.unwrap_or_else(|| endpoint.origin().to_owned()),
@@ -263,42 +282,41 @@ impl ClientCredentialsBuilder {
     }
 }
 
-/// The one way in which the client proves itself (RFC 6749 section 2.3), with all that it needs and nothing of another.
+/// Combines the method with what it needs. A client uses exactly one method (RFC 6749 section 2.3).
 fn authentication(
     method: Method,
     client_id: &str,
     secret: Option<Secret>,
     has_client: bool,
 ) -> Result<Authentication, ConfigError> {
-    let alone = |setting: &str, secret: Option<Secret>| match secret {
-        Some(_) => Err(ConfigError::new("client_secret", &format!("{setting} sends none; set one of the two"))),
+    let unused = |method: &str, secret: Option<Secret>| match secret {
+        Some(_) => Err(ConfigError::new("client_secret", format!("{method} sends no secret"))
+            .with_hint(format!("set client_secret or {method}, not both"))),
         None => Ok(()),
     };
-    let checked = |secret: Option<Secret>| {
-        let secret = secret.ok_or_else(|| ConfigError::new("client_secret", "it is missing"))?;
-        if let Some(known) = secret.known() {
-            check::secret("client_secret", &known)?;
-        }
+    let required = |secret: Option<Secret>| {
+        let secret = secret.ok_or_else(|| check::missing("client_secret"))?;
+        check::secret("client_secret", &secret)?;
         Ok::<_, ConfigError>(secret)
     };
     match method {
-        Method::Post => Ok(Authentication::Post(checked(secret)?)),
+        Method::Post => Ok(Authentication::Post(required(secret)?)),
         Method::Basic(encoding) => {
-            let secret = checked(secret)?;
+            let secret = required(secret)?;
             encoding.check(client_id)?;
             Ok(Authentication::Basic(secret, encoding))
         }
         #[cfg(feature = "private-key-jwt")]
         Method::PrivateKeyJwt(signer) => {
-            alone("private_key_jwt", secret)?;
+            unused("private_key_jwt", secret)?;
             signer.check()?;
             Ok(Authentication::PrivateKeyJwt(signer))
         }
         Method::MutualTls => {
-            alone("mutual_tls", secret)?;
+            unused("mutual_tls", secret)?;
             if !has_client {
-                return Err(ConfigError::new("mutual_tls", "the default HTTP client has no certificate to show")
-                    .with_hint("set an http_client with an identity"));
+                return Err(ConfigError::new("mutual_tls", "the default HTTP client has no client certificate")
+                    .with_hint("set an http_client with a client certificate"));
             }
             Ok(Authentication::MutualTls)
         }

@@ -1,4 +1,4 @@
-//! Odd secrets, in every encoding that a client can choose, at a real issuer.
+//! Unusual secrets in every encoding, at a real issuer.
 
 use tower_bearer_auth::{BasicEncoding, ClientCredentialsBuilder, TokenSource};
 
@@ -7,14 +7,14 @@ use crate::issuer::{Since, post};
 use crate::report::{Encoding, Report};
 use crate::suite::{Check, Facts, Suite, equal, fail};
 
-/// How the secret goes.
+/// How the secret is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
     Post,
     Basic(BasicEncoding),
 }
 
-/// What the issuer is to do: take the secret, or answer with this status and error.
+/// The expected result: the issuer accepts the secret, or returns this status and error.
 pub type Wanted = Result<(), (u16, &'static str)>;
 
 impl How {
@@ -27,7 +27,7 @@ impl How {
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::Post => "a form's field",
+            Self::Post => "form field",
             Self::Basic(BasicEncoding::Percent) => "Basic, percent",
             Self::Basic(BasicEncoding::Form) => "Basic, form",
             Self::Basic(_) => "Basic, raw",
@@ -42,16 +42,16 @@ impl How {
     }
 }
 
-/// Notes what became of one secret, and compares it with what was expected.
+/// Records the result for one secret and compares it with the expected one.
 pub fn judge(found: &mut String, taken: bool, (status, error): (u16, &str), wanted: Wanted) -> Check {
-    *found = if taken { String::from("taken") } else { format!("{status} `{error}`") };
+    *found = if taken { String::from("accepted") } else { format!("{status} `{error}`") };
     match wanted {
-        Ok(()) => equal("taken, with status", (taken, status), (true, 200)),
-        Err(refusal) => equal("taken, status and error", (taken, (status, error)), (false, refusal)),
+        Ok(()) => equal("accepted, with status", (taken, status), (true, 200)),
+        Err(rejection) => equal("accepted, status and error", (taken, (status, error)), (false, rejection)),
     }
 }
 
-/// Runs every secret in every encoding against an issuer that knows a client for each secret.
+/// Tries every secret in every encoding at an issuer with a client for each secret.
 pub async fn table(
     suite: &mut Suite,
     report: &mut Report,
@@ -62,7 +62,7 @@ pub async fn table(
     wanted: impl Fn(How, &str) -> Wanted,
 ) {
     for how in How::ALL {
-        for (name, secret) in world.odd_secrets() {
+        for (name, secret) in world.unusual_secrets() {
             let mut found = String::from("?");
             let work = async {
                 let builder = post(token_url, &format!("secret-{name}"), secret, api);
@@ -73,8 +73,8 @@ pub async fn table(
                 let [noted] = &noted[..] else {
                     return fail(format!("{} token requests", noted.len()));
                 };
-                let answer = (noted.status.unwrap_or_default(), noted.error.as_deref().unwrap_or_default());
-                judge(&mut found, taken, answer, wanted(how, name))
+                let reply = (noted.status.unwrap_or_default(), noted.error.as_deref().unwrap_or_default());
+                judge(&mut found, taken, reply, wanted(how, name))
             };
             suite.case(&format!("secret with {name} as {}", how.name()), work).await;
             report.encodings.push(Encoding::new(facts, name, how, found));

@@ -1,4 +1,4 @@
-//! npm express-oauth2-jwt-bearer: a resource server that checks JWTs itself, fed by oidc-provider.
+//! npm express-oauth2-jwt-bearer: a resource server that verifies the JWTs of oidc-provider.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,11 +21,11 @@ pub async fn all(world: &World, report: &mut Report) -> Check {
     let mut suite = Suite::new(facts);
     let api = Api { world, facts, issuer: world.server("oidc-provider")? };
     api.challenges(&mut suite).await;
-    api.healing(&mut suite).await;
+    api.replays(&mut suite).await;
     suite
         .wrong("a request without a token is let in", "found 401, wanted 200", async {
-            let answer = plain::get(&api.url("/jwt")).await?;
-            equal("status", answer.status.as_u16(), 200)
+            let reply = plain::get(&api.url("/jwt")).await?;
+            equal("status", reply.status.as_u16(), 200)
         })
         .await;
     suite.counted = all_noted(facts).await?.len();
@@ -53,7 +53,7 @@ impl Api<'_> {
         Ok(request.body(Full::from(body))?)
     }
 
-    /// A source with a token that the resource server no longer takes, and that it holds to be fresh.
+    /// A source with a token that it considers fresh and that the resource server rejects.
     async fn outlived(&self) -> Check<TokenSource<ClientCredentials>> {
         let source = TokenSource::builder(self.client("short-jwt").build()?).clock(Stopped::now()).build();
         let token = source.token().await?;
@@ -78,7 +78,7 @@ impl Api<'_> {
             })
             .await;
         suite
-            .case("what it refuses: another key's signature, and none at all", async {
+            .case("what it rejects: another key's signature, and none at all", async {
                 let claims = json!({"iss": self.issuer.url, "aud": "urn:interop:api", "sub": "orders",
                                     "iat": seconds(now()), "exp": seconds(now()) + 60});
                 let stranger = EncodingKey::from_ec_pem(key(self.issuer, "stranger").await?.pem.as_bytes())?;
@@ -92,52 +92,53 @@ impl Api<'_> {
             })
             .await;
         suite
-            .case("insufficient_scope is handed on, and no token is asked for", async {
+            .case("insufficient_scope is passed on, and no token is asked for", async {
                 let source = TokenSource::new(self.client("orders-jwt").build()?);
                 let issued = Since::now(self.issuer, TOKEN).await?;
                 let at_api = Since::now(self.facts, "/jwt/scoped").await?;
                 let stack = stack(&source);
                 for _ in 0..5 {
                     let response = call(&stack, self.request(Method::GET, "/jwt/scoped", "")?).await.map_err(boxed)?;
-                    equal("the API's answer", response.status().as_u16(), 403)?;
+                    equal("the API's reply", response.status().as_u16(), 403)?;
                     let challenge = response.headers().get("www-authenticate").and_then(|value| value.to_str().ok());
                     holds(challenge.unwrap_or_default().contains("insufficient_scope"), format!("{challenge:?}"))?;
                 }
-                equal("sendings", at_api.statuses().await?, [403; 5])?;
+                equal("sends", at_api.statuses().await?, [403; 5])?;
                 equal("token requests", issued.count().await?, 1)?;
-                equal("refusals", source.stats().rejections, 0)
+                equal("rejections", source.stats().rejections, 0)
             })
             .await;
         suite
-            .case("a token for another audience: two sendings at most, and a bounded number of token requests", async {
+            .case("a token for another audience: two sends at most, and a bounded number of token requests", async {
                 let source = TokenSource::new(self.client("elsewhere-jwt").build()?);
                 let issued = Since::now(self.issuer, TOKEN).await?;
                 let at_api = Since::now(self.facts, "/jwt").await?;
                 let stack = stack(&source);
                 for _ in 0..20 {
                     let response = call(&stack, self.request(Method::GET, "/jwt", "")?).await.map_err(boxed)?;
-                    equal("the API's answer", response.status().as_u16(), 401)?;
+                    equal("the API's reply", response.status().as_u16(), 401)?;
                 }
-                // The first request renews once and is sent twice; nothing that was never accepted is renewed again.
+                // The first request is replayed with a new token. A token that was never accepted is not refreshed
+                // again.
                 equal("token requests", issued.count().await?, 2)?;
-                equal("sendings", at_api.count().await?, 21)?;
+                equal("sends", at_api.count().await?, 21)?;
                 equal("declined", source.stats().budget_exhausted, 19)
             })
             .await;
     }
 
-    async fn healing(&self, suite: &mut Suite) {
+    async fn replays(&self, suite: &mut Suite) {
         suite
-            .case("a JWT that has expired is refused, and healed by one token request", async {
+            .case("a JWT that has expired is rejected, and replayed by one token request", async {
                 let source = self.outlived().await?;
                 let issued = Since::now(self.issuer, TOKEN).await?;
                 let at_api = Since::now(self.facts, "/jwt").await?;
                 let response = call(&stack(&source), self.request(Method::GET, "/jwt", "")?).await.map_err(boxed)?;
-                equal("the API's answer", response.status().as_u16(), 200)?;
+                equal("the API's reply", response.status().as_u16(), 200)?;
                 equal("replay", Audit::of(&response).map(|audit| audit.replay), Some(ReplayOutcome::Made))?;
                 let noted = at_api.noted().await?;
                 let [first, second] = &noted[..] else {
-                    return fail(format!("{} sendings", noted.len()));
+                    return fail(format!("{} sends", noted.len()));
                 };
                 equal("statuses", (first.status, second.status), (Some(401), Some(200)))?;
                 holds(first.authorization != second.authorization, "the old token again")?;
@@ -145,20 +146,20 @@ impl Api<'_> {
             })
             .await;
         suite
-            .case("a POST is healed as well, since the refusal is explicit, and applied once", async {
+            .case("a POST is replayed as well, since the rejection is explicit, and applied once", async {
                 let source = self.outlived().await?;
                 let applied = || plain::get_json_list(&self.facts.control, "/applied");
                 let before = applied().await?.len();
                 let at_api = Since::now(self.facts, "/jwt/transfers").await?;
                 let request = self.request(Method::POST, "/jwt/transfers", "transfer 17")?;
                 let response = call(&stack(&source), request).await.map_err(boxed)?;
-                equal("the API's answer", response.status().as_u16(), 201)?;
-                equal("sendings", at_api.statuses().await?, [401, 201])?;
+                equal("the API's reply", response.status().as_u16(), 201)?;
+                equal("sends", at_api.statuses().await?, [401, 201])?;
                 equal("applied", &applied().await?[before..], &[json!("transfer 17")][..])
             })
             .await;
         suite
-            .case("thirty in flight with an ended token all heal by one token request", async {
+            .case("thirty concurrent requests with an expired token need one token request", async {
                 let source = self.outlived().await?;
                 let issued = Since::now(self.issuer, TOKEN).await?;
                 let stack = stack(&source);
@@ -167,23 +168,23 @@ impl Api<'_> {
                     callers.push(call(&stack, self.request(Method::GET, "/jwt", "")?));
                 }
                 for response in futures_util::future::join_all(callers).await {
-                    equal("the API's answer", response.map_err(boxed)?.status().as_u16(), 200)?;
+                    equal("the API's reply", response.map_err(boxed)?.status().as_u16(), 200)?;
                 }
                 equal("token requests", issued.count().await?, 1)?;
-                equal("flights", source.stats().fetches, 2)
+                equal("fetches", source.stats().fetches, 2)
             })
             .await;
         suite
-            .case("tokens of six seconds are renewed before this server refuses one", async {
+            .case("tokens of six seconds are renewed before this server rejects one", async {
                 let source = TokenSource::new(self.client("renewed-jwt").build()?);
                 let issued = Since::now(self.issuer, TOKEN).await?;
                 let at_api = Since::now(self.facts, "/jwt").await?;
                 let stack = stack(&source);
                 while issued.count().await? < 3 {
                     let response = call(&stack, self.request(Method::GET, "/jwt", "")?).await.map_err(boxed)?;
-                    equal("the API's answer", response.status().as_u16(), 200)?;
+                    equal("the API's reply", response.status().as_u16(), 200)?;
                 }
-                holds(at_api.statuses().await?.iter().all(|status| *status == 200), "an ended token was sent")
+                holds(at_api.statuses().await?.iter().all(|status| *status == 200), "an expired token was sent")
             })
             .await;
     }

@@ -1,4 +1,4 @@
-//! A real issuer, what it counted, and what this crate made of its answers.
+//! A real issuer, its counts, and what this crate makes of its responses.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,10 +18,10 @@ use tower_bearer_auth::{
 use crate::plain::{self, Http};
 use crate::suite::{Check, Facts, Suite, equal, fail, holds};
 
-/// Every secret here has it, so that a leak can be searched for.
+/// A part of every secret, to search for leaks.
 pub const CANARY: &str = "7fQ2";
 
-/// One request, as the server noted it.
+/// One request, as the server recorded it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Noted {
     pub path: String,
@@ -31,7 +31,7 @@ pub struct Noted {
     pub challenge: Option<String>,
 }
 
-/// What was requested of a server since some moment.
+/// The requests at a server since a moment.
 pub struct Since {
     control: String,
     path: String,
@@ -66,7 +66,7 @@ pub async fn all_noted(facts: &Facts) -> Check<Vec<Noted>> {
     noted(&facts.control, 0).await
 }
 
-/// How many tokens the issuer says that it has issued: by its own events, not by what went through its port.
+/// The number of tokens that the issuer issued, according to its own events.
 pub async fn tokens_issued(facts: &Facts) -> Check<usize> {
     let events = plain::get_json_list(&facts.control, "/events").await?;
     Ok(events.iter().filter(|event| event["event"] == "success").count())
@@ -76,7 +76,7 @@ async fn noted(control: &str, since: usize) -> Check<Vec<Noted>> {
     Ok(serde_json::from_value(plain::get_json(&format!("{control}/requests?since={since}")).await?)?)
 }
 
-/// A clock that goes on when it is told to, and not otherwise.
+/// A clock that the test advances.
 #[derive(Clone)]
 pub struct Ahead(Arc<Mutex<Now>>);
 
@@ -99,7 +99,7 @@ impl Clock for Ahead {
     }
 }
 
-/// A clock that stands still: its owner takes every token for fresh.
+/// A clock that stands still, so that every token seems fresh.
 pub struct Stopped(pub Now);
 
 impl Stopped {
@@ -116,7 +116,7 @@ impl Clock for Stopped {
 
 pub type Stack<P> = BearerAuth<Http, P, replay::Cloned>;
 
-/// What a user builds: the layer around hyper-util's client.
+/// The layer around hyper-util's client, as users build it.
 pub fn stack<P: TokenProvider>(source: &TokenSource<P>) -> Stack<P> {
     source.layer().bodies(replay::Cloned).audit_all().layer(plain::http())
 }
@@ -128,14 +128,14 @@ where
     stack.clone().oneshot(request).await
 }
 
-/// What an error has to say.
+/// The expected error.
 #[derive(Clone, Copy)]
 pub struct Expected {
     pub kind: ErrorKind,
     pub transient: bool,
     pub status: Option<u16>,
     pub code: Option<&'static str>,
-    /// A piece of the hint, empty where there is none.
+    /// A part of the hint. Empty if there is no hint.
     pub hint: &'static str,
 }
 
@@ -149,7 +149,7 @@ pub fn says(error: &Error, expected: Expected) -> Check {
     equal("status", error.status().map(|status| status.as_u16()), expected.status)?;
     equal("code", error.code(), expected.code)?;
     match error.hint() {
-        Some(hint) if expected.hint.is_empty() => return fail(format!("a hint that nobody wanted: {hint}")),
+        Some(hint) if expected.hint.is_empty() => return fail(format!("an unexpected hint: {hint}")),
         Some(hint) => holds(hint.contains(expected.hint), format!("the hint {hint:?} has no {:?}", expected.hint))?,
         None => equal("hint", "", expected.hint)?,
     }
@@ -157,10 +157,10 @@ pub fn says(error: &Error, expected: Expected) -> Check {
     holds(!shown.contains(CANARY), "the error shows the secret")
 }
 
-/// Makes a token request of the user's own out of the client's secret.
+/// Makes a custom token request from the client's secret.
 pub type Makes = fn(&str) -> TokenRequest;
 
-/// What such a request has wrong, and what becomes of it.
+/// What is wrong with a custom request, and the expected error.
 pub type Own = (&'static str, Makes, Expected);
 
 /// One row of the table in docs/issuers.md.
@@ -171,21 +171,21 @@ pub struct Observed {
     pub error: Error,
 }
 
-/// Drives one failing provider by a source and by a layer, with the issuer's count beside it.
+/// Uses a failing provider through a source and through a layer, and checks the counts of the issuer.
 ///
-/// One token request is made, all callers get its error, and nothing goes to the API.
+/// There is one token request, every caller gets its error, and the API receives nothing.
 pub async fn fails<P: TokenProvider<Key = ()>>(
     suite: &mut Suite,
     (facts, path): (&Facts, &'static str),
     api: &Facts,
     observed: &mut Vec<Observed>,
     what: &str,
-    provider: Result<P, Error>,
+    provider: Result<P, impl Into<Error>>,
     expected: Expected,
 ) {
     let mut row = None;
     let work = async {
-        let source = TokenSource::new(provider?);
+        let source = TokenSource::new(provider.map_err(Into::into)?);
         let at_issuer = Since::now(facts, path).await?;
         let at_api = Since::now(api, "/opaque").await?;
         let error = match source.token().await {
@@ -196,17 +196,17 @@ pub async fn fails<P: TokenProvider<Key = ()>>(
         let layer = source.layer().allow_origin(&api.url)?;
         let request = Request::get(format!("{}/opaque", api.url)).body(Full::default())?;
         let through_layer = match call(&layer.layer(plain::http()), request).await {
-            Ok(response) => return fail(format!("the layer got an answer: {}", response.status())),
+            Ok(response) => return fail(format!("the layer got an reply: {}", response.status())),
             Err(error) => error,
         };
         let found = Error::find(&*through_layer);
         equal("kind through the layer", found.map(Error::kind), Some(expected.kind))?;
-        holds(found.and_then(Error::retry_after).is_some(), "the error does not say when the next try is")?;
+        holds(found.and_then(Error::retry_after).is_some(), "the error has no retry_after")?;
         let noted = at_issuer.noted().await?;
         equal("statuses at the issuer", statuses(&noted), expected.status.into_iter().collect::<Vec<_>>())?;
         equal("requests at the API", at_api.count().await?, 0)?;
         let stats = source.stats();
-        equal("flights", (stats.fetches, stats.fetches_failed), (1, 1))?;
+        equal("fetches", (stats.fetches, stats.fetches_failed), (1, 1))?;
         row = noted.into_iter().next().map(|noted| Observed {
             server: facts.server.clone(),
             what: what.into(),
@@ -215,7 +215,7 @@ pub async fn fails<P: TokenProvider<Key = ()>>(
         });
         Ok(())
     };
-    suite.case(&format!("refused: {what}"), work).await;
+    suite.case(&format!("rejected: {what}"), work).await;
     observed.extend(row);
 }
 
@@ -223,15 +223,15 @@ fn statuses(noted: &[Noted]) -> Vec<u16> {
     noted.iter().map(|noted| noted.status.unwrap_or_default()).collect()
 }
 
-/// The client secret in the form, as every issuer here takes it.
+/// A client with its secret in the form, which every issuer here accepts.
 pub fn post(token_url: &str, client: &str, secret: &str, api: &Facts) -> ClientCredentialsBuilder {
     ClientCredentials::builder().token_url(token_url).client_id(client).client_secret(secret).api_origin(&api.url)
 }
 
-/// Whether the issuer says that `token` is active, asked with the credentials of another client (RFC 7662).
+/// Introspects `token` with the credentials of another client (RFC 7662).
 pub async fn introspect(url: &str, secret: &str, token: &str) -> Check<Value> {
     let fields = [("token", token), ("client_id", "introspector"), ("client_secret", secret)];
-    let answer = plain::post_form(url, &fields).await?;
-    equal("introspection", answer.status.as_u16(), 200)?;
-    answer.json()
+    let reply = plain::post_form(url, &fields).await?;
+    equal("introspection", reply.status.as_u16(), 200)?;
+    reply.json()
 }

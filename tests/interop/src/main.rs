@@ -1,10 +1,10 @@
-//! Drives `tower-bearer-auth` against servers that were written by others. `tests/interop/run` starts them.
+//! Runs `tower-bearer-auth` against servers that others wrote. `tests/interop/run` starts them.
 //!
 //!     interop certificates DIRECTORY
 //!     interop cases DIRECTORY FLOOR PAGE [--fill]
 //!
-//! `cases` reads what the servers said in DIRECTORY/*.ready, and exits with 1 where a case failed, where there are fewer
-//! than FLOOR says, or where PAGE does not have the tables that were observed.
+//! `cases` reads DIRECTORY/*.ready, which the servers write. It exits with 1 if a case fails, if there are fewer cases
+//! than in FLOOR, or if PAGE does not contain the observed tables.
 
 mod django;
 mod encodings;
@@ -26,7 +26,7 @@ use serde::Deserialize;
 use crate::report::Report;
 use crate::suite::{Check, Facts, Failure, fail};
 
-/// What all of them know: the servers, and the secrets of the clients that they were given.
+/// The servers, and the secrets of their clients.
 pub struct World {
     servers: BTreeMap<String, Facts>,
     secrets: Vec<(String, String)>,
@@ -57,11 +57,11 @@ impl World {
 
     /// The secret of most clients.
     pub fn secret(&self) -> &str {
-        self.odd_secrets().find(|(name, _)| *name == "plain").map_or("", |(_, secret)| secret)
+        self.unusual_secrets().find(|(name, _)| *name == "plain").map_or("", |(_, secret)| secret)
     }
 
-    /// Secrets with odd characters in them, by the name of their kind.
-    pub fn odd_secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// Secrets with unusual characters, with their names.
+    pub fn unusual_secrets(&self) -> impl Iterator<Item = (&str, &str)> {
         self.secrets.iter().map(|(name, secret)| (name.as_str(), secret.as_str()))
     }
 }

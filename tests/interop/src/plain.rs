@@ -1,4 +1,4 @@
-//! An HTTP client that uses nothing of the crate: what the servers say is asked through it.
+//! An HTTP client that does not use the crate, to query the servers.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,13 +15,13 @@ use crate::suite::{Check, equal};
 
 pub type Http = Client<HttpConnector, Full<Bytes>>;
 
-pub struct Answer {
+pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-impl Answer {
+impl Reply {
     pub fn json(&self) -> Check<Value> {
         Ok(serde_json::from_slice(&self.body)?)
     }
@@ -35,37 +35,37 @@ pub fn http() -> Http {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
-pub async fn send(request: Request<Full<Bytes>>) -> Check<Answer> {
+pub async fn send(request: Request<Full<Bytes>>) -> Check<Reply> {
     let (head, body) = http().request(request).await?.into_parts();
-    Ok(Answer { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
+    Ok(Reply { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
 }
 
-pub async fn get(url: &str) -> Check<Answer> {
+pub async fn get(url: &str) -> Check<Reply> {
     send(Request::get(url).body(Full::default())?).await
 }
 
-pub async fn get_with(url: &str, token: &str) -> Check<Answer> {
+pub async fn get_with(url: &str, token: &str) -> Check<Reply> {
     send(Request::get(url).header(AUTHORIZATION, format!("Bearer {token}")).body(Full::default())?).await
 }
 
 /// A 200 with a JSON body, or a failure.
 pub async fn get_json(url: &str) -> Check<Value> {
-    let answer = get(url).await?;
-    equal(url, answer.status, StatusCode::OK)?;
-    answer.json()
+    let reply = get(url).await?;
+    equal(url, reply.status, StatusCode::OK)?;
+    reply.json()
 }
 
-pub async fn post_json(url: &str, body: &Value) -> Check<Answer> {
+pub async fn post_json(url: &str, body: &Value) -> Check<Reply> {
     let request = Request::post(url).header(CONTENT_TYPE, "application/json");
     send(request.body(Full::from(body.to_string()))?).await
 }
 
-pub async fn post_form(url: &str, fields: &[(&str, &str)]) -> Check<Answer> {
+pub async fn post_form(url: &str, fields: &[(&str, &str)]) -> Check<Reply> {
     send(form(url).body(Full::from(encoded(fields)))?).await
 }
 
-/// The same, with `id` and `secret` as HTTP Basic, as they are.
-pub async fn post_form_as(url: &str, id: &str, secret: &str, fields: &[(&str, &str)]) -> Check<Answer> {
+/// As [`post_form`], with `id` and `secret` as HTTP Basic without an encoding.
+pub async fn post_form_as(url: &str, id: &str, secret: &str, fields: &[(&str, &str)]) -> Check<Reply> {
     let basic = format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")));
     send(form(url).header(AUTHORIZATION, basic).body(Full::from(encoded(fields)))?).await
 }
@@ -74,7 +74,7 @@ fn form(url: &str) -> http::request::Builder {
     Request::builder().method(Method::POST).uri(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded")
 }
 
-/// Every byte but the plainest as `%XX`.
+/// Encodes every byte except letters, digits, `-`, `_` and `.` as `%XX`.
 fn encoded(fields: &[(&str, &str)]) -> String {
     let one = |text: &str| -> String {
         text.bytes()

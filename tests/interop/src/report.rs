@@ -1,4 +1,4 @@
-//! What is printed at the end, and what is compared with what is committed.
+//! The report, and its comparison with the committed tables.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,7 +15,7 @@ const END: &str = "<!-- interop: end -->";
 pub struct Report {
     pub suites: Vec<Suite>,
     pub observed: Vec<Observed>,
-    /// Which issuer takes which secret in which encoding.
+    /// Which issuer accepts which secret in which encoding.
     pub encodings: Vec<Encoding>,
 }
 
@@ -46,8 +46,8 @@ impl Report {
             if suite.passed != suite.cases {
                 wrong(format!("{} failed", suite.cases - suite.passed));
             }
-            if suite.wrong_ones == 0 {
-                wrong("no case is wrong on purpose".into());
+            if suite.negative_cases == 0 {
+                wrong("there is no negative case".into());
             }
             if suite.counted == 0 {
                 wrong("the server counted no request".into());
@@ -136,14 +136,14 @@ fn floors(text: &str) -> Check<Vec<(String, usize)>> {
     let mut floors = Vec::new();
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let Some((count, name)) = line.split_once(' ') else {
-            return fail(format!("the floor has a line that is none: {line}"));
+            return fail(format!("the floor has an invalid line: {line}"));
         };
         floors.push((name.trim().to_owned(), count.parse()?));
     }
     Ok(floors)
 }
 
-/// Whether the page has these tables between its two marks. With `fill` they are put there.
+/// Whether the page has these tables between its two marks. With `fill`, they are written.
 fn page_agrees(page: &Path, tables: &str, fill: bool) -> Check<bool> {
     let text = fs::read_to_string(page)?;
     let parts = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?)));

@@ -1,4 +1,4 @@
-//! Cases, how they are run, and what they left behind.
+//! Cases and their results.
 
 use std::fmt;
 use std::future::Future;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use serde::Deserialize;
 
-/// A server that hangs ends its case, and not the whole run.
+/// A hanging server fails one case and does not block the run.
 const CASE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why a case failed.
@@ -45,7 +45,7 @@ pub fn equal<A: PartialEq<B> + fmt::Debug, B: fmt::Debug>(what: &str, found: A, 
     if found == wanted { Ok(()) } else { fail(format!("{what}: found {found:?}, wanted {wanted:?}")) }
 }
 
-/// What a server says of itself when it is ready.
+/// What a server writes when it is ready.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Facts {
     pub server: String,
@@ -59,17 +59,17 @@ pub struct Suite {
     pub facts: Facts,
     pub cases: usize,
     pub passed: usize,
-    pub wrong_ones: usize,
-    /// Requests at this server, by its own count.
+    pub negative_cases: usize,
+    /// The requests that this server counted.
     pub counted: usize,
-    /// Tokens that it issued, by its own count, where it is an issuer that has one.
+    /// The tokens that the issuer counted, if it counts them.
     pub issued: Option<usize>,
 }
 
 impl Suite {
     pub fn new(facts: &Facts) -> Self {
         println!("\n{} {}", facts.server, facts.version);
-        Self { facts: facts.clone(), cases: 0, passed: 0, wrong_ones: 0, counted: 0, issued: None }
+        Self { facts: facts.clone(), cases: 0, passed: 0, negative_cases: 0, counted: 0, issued: None }
     }
 
     pub async fn case(&mut self, name: &str, work: impl Future<Output = Check>) {
@@ -77,15 +77,15 @@ impl Suite {
         self.note(name, outcome);
     }
 
-    /// A case that is wrong on purpose: passed if it fails, and for the reason that it should.
+    /// A negative case: it passes if the work fails for the expected reason.
     pub async fn wrong(&mut self, name: &str, reason: &str, work: impl Future<Output = Check>) {
-        self.wrong_ones += 1;
+        self.negative_cases += 1;
         let outcome = match run(work).await {
-            Ok(()) => fail("it passed, so nothing here can be believed"),
+            Ok(()) => fail("it did not fail, so the other cases prove nothing"),
             Err(Failure(why)) if why.contains(reason) => Ok(()),
             Err(Failure(why)) => fail(format!("it failed for another reason than {reason:?}: {why}")),
         };
-        self.note(&format!("wrong on purpose, and refused: {name}"), outcome);
+        self.note(&format!("negative case: {name}"), outcome);
     }
 
     fn note(&mut self, name: &str, outcome: Check) {

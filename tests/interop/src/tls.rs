@@ -1,4 +1,5 @@
-//! oidc-provider behind TLS: whom the crate trusts, and who it is. Certificates and keys are made at each start.
+//! oidc-provider behind TLS: trusted certificates and client certificates. Certificates and keys are made at each
+//! start.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::path::Path;
 use http::Request;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tower_bearer_auth::token_endpoint::{HttpClient, HttpClientBuilder};
-use tower_bearer_auth::{ClientCredentials, ClientCredentialsBuilder, Error, ErrorKind, TokenSource};
+use tower_bearer_auth::{ClientCredentials, ClientCredentialsBuilder, ConfigError, ErrorKind, TokenSource};
 
 use crate::World;
 use crate::issuer::{Expected, Since, all_noted, call, permanent, post, says, stack, tokens_issued};
@@ -25,7 +26,7 @@ const CLIENT_KEY: &str = "client.key";
 const STRANGER: &str = "stranger.pem";
 const STRANGER_KEY: &str = "stranger.key";
 
-/// What the crate is given, as PEM.
+/// The certificates for the crate, as PEM.
 pub struct Certificates {
     authority: String,
     other: String,
@@ -45,12 +46,12 @@ impl Certificates {
     }
 }
 
-/// Makes an authority, a server's certificate for `localhost` alone, and two clients.
+/// Makes an authority, a server certificate for `localhost`, and two client certificates.
 pub fn write(directory: &Path) -> Check {
     let named = |names: &[&str], common: &str| -> Check<CertificateParams> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names)?;
-        // Authority and leaf must not have the same name: OpenSSL would take the leaf for self-signed.
+        // The names of authority and leaf must differ. Otherwise OpenSSL considers the leaf self-signed.
         params.distinguished_name.push(DnType::CommonName, common);
         Ok(params)
     };
@@ -87,7 +88,7 @@ pub async fn all(world: &World, report: &mut Report) -> Check {
     issuer.trust(&mut suite).await;
     issuer.identity(&mut suite).await;
     suite
-        .wrong("an issuer that nobody vouches for hands out a token", "could not be reached", async {
+        .wrong("an issuer that nobody vouches for issues a token", "could not be reached", async {
             let client = HttpClient::builder().build()?;
             TokenSource::new(issuer.client(client).build()?).token().await?;
             Ok(())
@@ -123,7 +124,7 @@ impl Tls<'_> {
         Ok(counts["handshakes_failed"].as_u64().unwrap_or_default())
     }
 
-    /// The issuer is not reached: the error keeps the cause, and no request arrives, so the secret was not sent.
+    /// The issuer is not reached. The error has a source, and no request arrives, so the secret is not sent.
     async fn unreached(&self, client: ClientCredentialsBuilder, cause: &str) -> Check {
         let issued = Since::now(self.facts, TOKEN).await?;
         let error = match TokenSource::new(client.build()?).token().await {
@@ -146,7 +147,7 @@ impl Tls<'_> {
                 let at_api = Since::now(self.api, "/jwt").await?;
                 let request = Request::get(format!("{}/jwt", self.api.url)).body(Default::default())?;
                 let response = call(&stack(&source), request).await.map_err(boxed)?;
-                equal("the API's answer", response.status().as_u16(), 200)?;
+                equal("the API's reply", response.status().as_u16(), 200)?;
                 let stamped = at_api.noted().await?.into_iter().next().and_then(|noted| noted.authorization);
                 let token = source.token().await?;
                 equal("stamped", stamped, Some(format!("Bearer {}", token.expose_secret())))?;
@@ -176,7 +177,7 @@ impl Tls<'_> {
             })
             .await;
         suite
-            .case("a certificate for another name is refused, and the secret is not sent", async {
+            .case("a certificate for another name is rejected, and the secret is not sent", async {
                 let url = self.token_url().replace("localhost", "127.0.0.1");
                 let client = post(&url, "orders", self.world.secret(), self.api).http_client(self.trusting().build()?);
                 self.unreached(client, "not valid for").await
@@ -197,15 +198,15 @@ impl Tls<'_> {
                 let client = self.client(self.trusting().build()?).client_secret("wrong-7fQ2");
                 let error = TokenSource::new(client.build()?).token().await.err();
                 let expected =
-                    permanent(ErrorKind::InvalidCredentials, 401, Some("invalid_client"), "its secret or key");
+                    permanent(ErrorKind::InvalidCredentials, 401, Some("invalid_client"), "the secret or key");
                 error.map_or_else(|| fail("there is a token"), |error| says(&error, expected))
             })
             .await;
     }
 
-    /// Mutual TLS (RFC 8705 section 2): the certificate is the proof, and no secret is sent.
+    /// Mutual TLS (RFC 8705 section 2): the certificate is the proof of identity, and no secret is sent.
     async fn identity(&self, suite: &mut Suite) {
-        let client = |http: Result<HttpClient, Error>| {
+        let client = |http: Result<HttpClient, ConfigError>| {
             let client = ClientCredentials::builder().client_id("mtls").mutual_tls().token_url(self.token_url());
             client.api_origin(&self.api.url).http_client(http?).build()
         };
@@ -230,18 +231,18 @@ impl Tls<'_> {
                 equal("requests for the metadata", asked.statuses().await?, [200])
             })
             .await;
-        let refused = permanent(ErrorKind::InvalidCredentials, 401, Some("invalid_client"), "its secret or key");
+        let rejected = permanent(ErrorKind::InvalidCredentials, 401, Some("invalid_client"), "the secret or key");
         let (chain, key) = &self.world.certificates.stranger;
         for (name, http) in [
-            ("another client's certificate is refused", self.trusting().identity_pem(chain, key).build()),
-            ("no client certificate is refused", self.trusting().build()),
+            ("another client's certificate is rejected", self.trusting().identity_pem(chain, key).build()),
+            ("no client certificate is rejected", self.trusting().build()),
         ] {
             let work = async {
                 let source = TokenSource::new(client(http)?);
                 let issued = Since::now(self.facts, TOKEN).await?;
                 match source.token().await {
                     Ok(_) => fail("there is a token"),
-                    Err(error) => says(&error, refused),
+                    Err(error) => says(&error, rejected),
                 }?;
                 equal("token requests", issued.statuses().await?, [401])
             };

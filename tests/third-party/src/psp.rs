@@ -1,7 +1,6 @@
 //! The protocol of AccessPSP (<https://aera.readme.io/docs/accesspsp>).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use secrecy::ExposeSecret as _;
 use tower_bearer_auth::token_endpoint::{EndpointResponse, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::{
     ConfigError, Error, ErrorKind, FetchContext, IssuedToken, Origins, Rejection, ResponseHead, Secret, TokenProvider,
@@ -54,7 +53,7 @@ impl Psp {
             .map_err(|_| ConfigError::new("api_key", "it contains a character that a header cannot have"))?;
         api_key.set_sensitive(true);
         Ok(Self {
-            endpoint: TokenEndpoint::new(token_url, client.into())?,
+            endpoint: TokenEndpoint::new(token_url, client)?,
             client_id: credentials.0.to_owned(),
             client_secret: credentials.1,
             api_key,
@@ -100,8 +99,7 @@ fn documented(response: &EndpointResponse) -> Option<Error> {
     if response.status().is_success() {
         return None;
     }
-    let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap_or_default();
-    let code = body.get("error").and_then(serde_json::Value::as_str);
+    let code = response.error_code();
     let by_code = ERRORS.iter().find(|row| Some(row.0) == code);
     let row = by_code.or_else(|| ERRORS.iter().find(|row| row.1 == response.status().as_u16()))?;
     let error = Error::new(row.2, row.3).with_hint(row.4).with_status(response.status());

@@ -36,7 +36,7 @@ fn the_provider_above_takes_15_lines_or_fewer() {
 async fn the_provider_above_fetches_a_token() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let client = HttpClient::builder().roots_pem(sandbox.ca_pem()).build().unwrap();
-    let endpoint = TokenEndpoint::new(&sandbox.token_url(), client.into()).unwrap();
+    let endpoint = TokenEndpoint::new(&sandbox.token_url(), client).unwrap();
     let id = sandbox.client_id().to_owned();
     let source = TokenSource::new(Issuer { endpoint, id, secret: sandbox.client_secret().to_owned() });
     let tokens = [source.token().await.unwrap(), source.token().await.unwrap()];

@@ -23,7 +23,7 @@ impl Platform {
     async fn start() -> Self {
         let sandbox = AccessPspSandbox::builder().allow_scope("acme").allow_scope("globex").start().await.unwrap();
         let https = HttpClient::builder().roots_pem(sandbox.ca_pem()).build().unwrap();
-        let endpoint = TokenEndpoint::new(&sandbox.token_url(), https.clone().into()).unwrap();
+        let endpoint = TokenEndpoint::new(&sandbox.token_url(), https.clone()).unwrap();
         let origins = Origins::none().allow(&sandbox.api_origin()).unwrap();
         let provider = Tenants::new(endpoint, sandbox.client_id(), sandbox.client_secret(), origins);
         Self { source: TokenSource::new(provider), sandbox, https }

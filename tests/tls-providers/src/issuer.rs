@@ -1,4 +1,4 @@
-//! An issuer and an API on loopback, over TLS. The crate's sandbox brings ring, and not every build here may have it.
+//! An issuer and an API on loopback, over TLS. The crate's sandbox is not used, because it turns on a provider itself.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -35,13 +35,13 @@ struct Seen {
     hybrid: AtomicUsize,
 }
 
-/// What came since the last time.
+/// The counts since the last call.
 #[derive(Debug)]
 pub struct Counted {
     pub tokens: usize,
     pub requests: usize,
     pub connections: usize,
-    /// Connections that offered X25519MLKEM768, which rustls has over aws-lc-rs and not over ring.
+    /// Connections that offered X25519MLKEM768, which rustls supports with aws-lc-rs and not with ring.
     pub hybrid: usize,
 }
 
@@ -61,7 +61,7 @@ impl Issuer {
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 let (config, counts) = (Arc::clone(&config), Arc::clone(&counts));
-                // What breaks here is seen at the other end.
+                // An error here shows at the client.
                 tokio::spawn(async move { serve(tcp, config, &counts).await });
             }
         });
@@ -84,11 +84,11 @@ async fn serve(tcp: TcpStream, config: Arc<ServerConfig>, seen: &Seen) -> Result
     seen.connections.fetch_add(1, Relaxed);
     seen.hybrid.fetch_add(usize::from(groups.contains(&NamedGroup::X25519MLKEM768)), Relaxed);
     let stream = TokioIo::new(start.into_stream(config).await?);
-    let answering = service_fn(async |request| Ok::<_, Infallible>(answer(&request, seen)));
-    Ok(http1::Builder::new().serve_connection(stream, answering).await?)
+    let service = service_fn(async |request| Ok::<_, Infallible>(respond(&request, seen)));
+    Ok(http1::Builder::new().serve_connection(stream, service).await?)
 }
 
-fn answer(request: &Request<Incoming>, seen: &Seen) -> Response<Full<Bytes>> {
+fn respond(request: &Request<Incoming>, seen: &Seen) -> Response<Full<Bytes>> {
     let (status, body) = match request.uri().path() {
         "/token" => {
             seen.tokens.fetch_add(1, Relaxed);
@@ -100,8 +100,8 @@ fn answer(request: &Request<Incoming>, seen: &Seen) -> Response<Full<Bytes>> {
         }
         _ => (StatusCode::UNAUTHORIZED, ""),
     };
-    let mut answer = Response::new(Full::from(body));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
-    answer
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    response
 }

@@ -1,13 +1,13 @@
-//! A token call and a request over TLS, under every choice of cryptography that this build has.
+//! A token request and an API request over TLS, with each `CryptoProvider` that this build has.
 //!
 //! ```sh
-//! tls-providers none|poisoned|ring|aws-lc-rs
+//! tls-providers none|unusable|ring|aws-lc-rs
 //! ```
 //!
-//! The argument is what the process has for a default: nothing, a provider that can do nothing, or a working one. It must
-//! make no difference, and it must be the same afterwards. `scripts/full tls` runs all of them, in a build of the crate with
-//! ring, in one with aws-lc-rs, in one with both, where rustls itself refuses to choose, and in one with neither, under an
-//! application that has aws-lc-rs of its own.
+//! The argument is the default provider of the process: none, one that supports no TLS version, or a working one. The
+//! client must use the default if there is one, else aws-lc-rs, else ring. It must not change the default.
+//! `scripts/full tls` runs all combinations: the crate with ring, with aws-lc-rs, with both (where rustls itself
+//! panics), and with neither in an application that has aws-lc-rs itself.
 
 mod issuer;
 
@@ -15,13 +15,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
-use http_body_util::Full;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use tower::{Layer, ServiceExt};
 use tower_bearer_auth::token_endpoint::{HttpClient, HttpClientBuilder};
-use tower_bearer_auth::{AccessPsp, AccessPspBuilder, BearerAuthLayer, BoxError, Error, ErrorKind};
+use tower_bearer_auth::{AccessPsp, AccessPspBuilder, BearerAuthLayer, BoxError, ConfigError, replay};
 
 use crate::issuer::Issuer;
 
@@ -37,30 +36,55 @@ const COMPILED_IN: &str = match (cfg!(feature = "ring"), cfg!(feature = "aws-lc-
     (false, false) => "neither",
 };
 
-/// The providers that the program can name, with what tells them apart at the other end.
-fn providers() -> Vec<(&'static str, CryptoProvider, bool)> {
+/// A provider, and whether its connections offer X25519MLKEM768.
+struct Provider {
+    name: &'static str,
+    provider: CryptoProvider,
+    hybrid: bool,
+}
+
+/// The providers that this program can name.
+fn providers() -> Vec<Provider> {
     vec![
         #[cfg(feature = "of-its-own")]
-        ("aws-lc-rs", rustls::crypto::aws_lc_rs::default_provider(), true),
+        Provider { name: "aws-lc-rs", provider: rustls::crypto::aws_lc_rs::default_provider(), hybrid: true },
         #[cfg(feature = "ring")]
-        ("ring", rustls::crypto::aws_lc_rs::default_provider(), false),
+        Provider { name: "ring", provider: rustls::crypto::ring::default_provider(), hybrid: false },
     ]
 }
 
 fn any_provider() -> Result<CryptoProvider, BoxError> {
-    Ok(providers().pop().ok_or("this build has no provider")?.1)
+    Ok(providers().pop().ok_or("this build has no provider")?.provider)
+}
+
+/// What a client without a rustls configuration must do.
+enum Expected {
+    /// It works, and offers X25519MLKEM768 or not.
+    Works { hybrid: bool },
+    /// Its builder returns an error that contains these words.
+    Fails(&'static [&'static str]),
+}
+
+fn expected(default: &str) -> Result<Expected, BoxError> {
+    Ok(match default {
+        "none" if cfg!(feature = "aws-lc-rs") => Expected::Works { hybrid: true },
+        "none" if cfg!(feature = "ring") => Expected::Works { hybrid: false },
+        "none" => Expected::Fails(&["`aws-lc-rs`", "`ring`", "`CryptoProvider`", "`rustls_config`"]),
+        "unusable" => Expected::Fails(&["supports no TLS version"]),
+        name => {
+            let found = providers().into_iter().find(|known| known.name == name);
+            Expected::Works { hybrid: found.ok_or("this build does not have the provider")?.hybrid }
+        }
+    })
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
-    let default = std::env::args().nth(1).unwrap_or_default();
+    let default = std::env::args().nth(1).ok_or("usage: tls-providers none|unusable|ring|aws-lc-rs")?;
     let provider = match default.as_str() {
         "none" => None,
-        "poisoned" => Some(CryptoProvider { cipher_suites: vec![], kx_groups: vec![], ..any_provider()? }),
-        name => {
-            let found = providers().into_iter().find(|(known, ..)| *known == name);
-            Some(found.ok_or("usage: tls-providers none|poisoned|ring|aws-lc-rs (a provider that this build has)")?.1)
-        }
+        "unusable" => Some(CryptoProvider { cipher_suites: vec![], kx_groups: vec![], ..any_provider()? }),
+        name => Some(providers().into_iter().find(|known| known.name == name).ok_or("an unknown provider")?.provider),
     };
     if let Some(provider) = provider {
         provider.install_default().map_err(|_| "there was a default before")?;
@@ -69,33 +93,29 @@ async fn main() -> Result<(), BoxError> {
 
     let issuer = Issuer::start(any_provider()?).await?;
     let trusting = || HttpClient::builder().roots_pem(&issuer.ca_pem);
-    let mut cases = vec![];
-    for (name, provider, hybrid) in providers() {
-        cases.push((format!("a configuration that names {name}"), whole(&issuer, provider)?, hybrid));
+    for Provider { name, provider, hybrid } in providers() {
+        let client = configured(&issuer, provider)?.build()?;
+        works(&issuer, client, hybrid).await.map_err(|error| format!("{name}: {error}"))?;
+        println!("{COMPILED_IN} compiled in, default {default}: a configuration with {name}: works");
     }
-    if cfg!(feature = "ring") {
-        cases.push(("ring, which is there without asking".to_owned(), trusting(), false));
-    } else if cfg!(feature = "aws-lc-rs") {
-        cases.push(("aws-lc-rs, which is there without asking".to_owned(), trusting(), true));
-    }
-    #[cfg(feature = "aws-lc-rs")]
-    cases.push(("aws-lc-rs, asked for".to_owned(), trusting().aws_lc_rs(), true));
-    for (what, client, hybrid) in cases {
-        works(&issuer, client.build()?, hybrid).await.map_err(|error| format!("{what}: {error}"))?;
-        println!("{COMPILED_IN} compiled in, process default {default}: {what}: works");
-    }
-    if cfg!(not(any(feature = "ring", feature = "aws-lc-rs"))) {
-        for (what, refusal) in [
-            ("a client", HttpClient::new().err()),
-            ("a client with roots of its own", trusting().build().err()),
-            ("a provider without a client", settings(&issuer).build().err()),
-        ] {
-            says_what_to_do(refusal).map_err(|error| format!("{what}: {error}"))?;
-            println!("{COMPILED_IN} compiled in, process default {default}: {what}: says what to do");
+    match expected(&default)? {
+        Expected::Works { hybrid } => {
+            works(&issuer, trusting().build()?, hybrid).await?;
+            println!("{COMPILED_IN} compiled in, default {default}: a client without a configuration: works");
+        }
+        Expected::Fails(words) => {
+            for (what, error) in [
+                ("a client", HttpClient::new().err()),
+                ("a client with root certificates", trusting().build().err()),
+                ("a provider without a client", settings(&issuer).build().err()),
+            ] {
+                is_clear(error, words).map_err(|error| format!("{what}: {error}"))?;
+                println!("{COMPILED_IN} compiled in, default {default}: {what}: a clear error");
+            }
         }
     }
     if CryptoProvider::get_default().map(Arc::as_ptr) != before {
-        return Err("the process default has changed".into());
+        return Err("the default of the process has changed".into());
     }
     if default == "none" {
         rustls_alone()?;
@@ -103,22 +123,23 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// That this build is what it is meant to be: by itself rustls takes the one provider there is, and panics where there are two.
+/// Checks that this build has the intended providers: rustls itself uses the only provider, and panics if there are
+/// two.
 fn rustls_alone() -> Result<(), BoxError> {
     std::panic::set_hook(Box::new(|_| {}));
     let panics = std::panic::catch_unwind(ClientConfig::builder).is_err();
     println!("rustls' own `ClientConfig::builder()` panics here: {panics}");
-    if panics == BOTH { Ok(()) } else { Err("this build has not the providers that it should".into()) }
+    if panics == BOTH { Ok(()) } else { Err("this build does not have the intended providers".into()) }
 }
 
-fn says_what_to_do(refusal: Option<Error>) -> Result<(), BoxError> {
-    let error = refusal.ok_or("it was made")?;
-    let hint = error.hint().unwrap_or_default();
-    let said = ["`ring`", "`aws-lc-rs`", "`rustls_config`"].iter().all(|way| hint.contains(way));
-    if error.kind() == ErrorKind::Config && said { Ok(()) } else { Err(format!("{error:?}").into()) }
+fn is_clear(error: Option<ConfigError>, words: &[&str]) -> Result<(), BoxError> {
+    let error = error.ok_or("it was built")?;
+    let shown = error.to_string();
+    let names_setting = error.setting() == "http_client";
+    if names_setting && words.iter().all(|word| shown.contains(word)) { Ok(()) } else { Err(shown.into()) }
 }
 
-fn whole(issuer: &Issuer, provider: CryptoProvider) -> Result<HttpClientBuilder, BoxError> {
+fn configured(issuer: &Issuer, provider: CryptoProvider) -> Result<HttpClientBuilder, BoxError> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(issuer.ca_pem.as_bytes())?)?;
     let config = ClientConfig::builder_with_provider(Arc::new(provider))
@@ -137,13 +158,14 @@ fn settings(issuer: &Issuer) -> AccessPspBuilder {
         .api_origin(&issuer.origin)
 }
 
-/// One request through the layer, both the token call and the request over `client`.
+/// Sends one token request and one API request with `client`, and checks the counts of the issuer.
 async fn works(issuer: &Issuer, client: HttpClient, hybrid: bool) -> Result<(), BoxError> {
     let provider = settings(issuer).http_client(client.clone()).build()?;
-    let request = Request::get(format!("{}/echo", issuer.origin)).body(Full::<Bytes>::default())?;
-    let status = BearerAuthLayer::new(provider).layer(client).oneshot(request).await?.status();
+    let request = Request::get(format!("{}/echo", issuer.origin)).body(Bytes::new())?;
+    let layer = BearerAuthLayer::new(provider).bodies(replay::Cloned);
+    let status = layer.layer(client).oneshot(request).await?.status();
     let counted = issuer.count();
-    let by_whom = if hybrid { counted.connections } else { 0 };
-    let right = (status.as_u16(), counted.tokens, counted.requests, counted.hybrid) == (200, 1, 1, by_whom);
-    if right { Ok(()) } else { Err(format!("{status}: {counted:?}").into()) }
+    let expected_hybrid = if hybrid { counted.connections } else { 0 };
+    let counts = (status.as_u16(), counted.tokens, counted.requests, counted.hybrid);
+    if counts == (200, 1, 1, expected_hybrid) { Ok(()) } else { Err(format!("{status}: {counted:?}").into()) }
 }

@@ -1,6 +1,6 @@
-//! WireMock at the token endpoint: what a network, a proxy or a broken issuer sends instead of an answer.
+//! WireMock as the token endpoint: what a network, a proxy or a broken issuer sends instead of a token.
 
-mod answers;
+mod responses;
 mod secrets;
 mod timing;
 
@@ -15,7 +15,7 @@ use crate::plain;
 use crate::report::Report;
 use crate::suite::{Check, Facts, Suite, equal, fail, holds};
 
-/// Longer than every pause and every Retry-After here.
+/// Longer than every backoff and every `Retry-After` in the cases.
 const LATER: Duration = Duration::from_secs(400);
 
 pub async fn all(world: &World, report: &mut Report) -> Check {
@@ -40,7 +40,7 @@ struct Mock<'a> {
     facts: &'a Facts,
 }
 
-/// What the token endpoint of one case says; each case has a path of its own.
+/// The token endpoint of one case. Each case has its own path.
 struct Endpoint<'a> {
     mock: &'a Mock<'a>,
     path: String,
@@ -62,35 +62,36 @@ impl Mock<'_> {
 
     /// How many requests of this pattern WireMock has counted.
     async fn count(&self, pattern: &Value) -> Check<u64> {
-        let answer = plain::post_json(&self.admin("/requests/count"), pattern).await?;
-        equal("the count", answer.status.as_u16(), 200)?;
-        answer.json()?["count"].as_u64().ok_or_else(|| crate::suite::Failure("no count".into()))
+        let reply = plain::post_json(&self.admin("/requests/count"), pattern).await?;
+        equal("the count", reply.status.as_u16(), 200)?;
+        reply.json()?["count"].as_u64().ok_or_else(|| crate::suite::Failure("no count".into()))
     }
 
-    /// An endpoint that answers these, one after the other; the last one stays.
-    async fn endpoint(&self, name: &str, answers: &[Value]) -> Check<Endpoint<'_>> {
+    /// An endpoint that responses these, one after the other; the last one stays.
+    async fn endpoint(&self, name: &str, responses: &[Value]) -> Check<Endpoint<'_>> {
         let path = format!("/{}/token", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
-        for (at, answer) in answers.iter().enumerate() {
-            let state = |at: usize| if at == 0 { String::from("Started") } else { format!("answer {at}") };
+        for (at, reply) in responses.iter().enumerate() {
+            let state = |at: usize| if at == 0 { String::from("Started") } else { format!("reply {at}") };
             let mut stub = json!({
                 "request": {"method": "POST", "urlPath": path, "bodyPatterns": [{"contains": "grant_type=client_credentials"}]},
-                "response": answer, "scenarioName": name, "requiredScenarioState": state(at),
+                "response": reply, "scenarioName": name, "requiredScenarioState": state(at),
             });
-            if at + 1 < answers.len() {
+            if at + 1 < responses.len() {
                 stub["newScenarioState"] = json!(state(at + 1));
             }
-            let answer = plain::post_json(&self.admin("/mappings"), &stub).await?;
-            equal("the stub", answer.status.as_u16(), 201)?;
+            let reply = plain::post_json(&self.admin("/mappings"), &stub).await?;
+            equal("the stub", reply.status.as_u16(), 201)?;
         }
         Ok(Endpoint { mock: self, path })
     }
 
-    /// A fault, then a good answer: one token request, everybody told, nobody asks during the pause, and then it heals.
-    async fn heals(&self, suite: &mut Suite, name: &str, fault: Value, expected: Expected) {
-        self.heals_with(suite, name, fault, expected, |builder| builder).await;
+    /// A fault and then a token: one token request, the same error for every waiter, no fetch during the backoff, and
+    /// then a token.
+    async fn recovers(&self, suite: &mut Suite, name: &str, fault: Value, expected: Expected) {
+        self.recovers_with(suite, name, fault, expected, |builder| builder).await;
     }
 
-    async fn heals_with(
+    async fn recovers_with(
         &self,
         suite: &mut Suite,
         name: &str,
@@ -108,32 +109,28 @@ impl Mock<'_> {
             }
             equal("token requests", endpoint.count().await?, 1)?;
             let again = failed(source.token().await)?;
-            equal("kind during the pause", again.kind(), expected.kind)?;
-            holds(again.retry_after().is_some(), "it does not say when the next try is")?;
-            equal("token requests during the pause", endpoint.count().await?, 1)?;
+            equal("kind during the backoff", again.kind(), expected.kind)?;
+            holds(again.retry_after().is_some(), "the error has no retry_after")?;
+            equal("token requests during the backoff", endpoint.count().await?, 1)?;
             clock.by(LATER);
             let token = source.token().await?;
             equal("token", token.expose_secret(), "canary-token")?;
             equal("token requests in the end", endpoint.count().await?, 2)?;
             let stats = source.stats();
-            equal("flights", (stats.fetches, stats.fetches_failed, stats.fetches_succeeded), (2, 1, 1))?;
-            equal("turned away", stats.failed_fast, 1)
+            equal("fetches", (stats.fetches, stats.fetches_failed, stats.fetches_succeeded), (2, 1, 1))?;
+            equal("failed fast", stats.failed_fast, 1)
         };
         suite.case(name, work).await;
     }
 
     async fn wrong(&self, suite: &mut Suite) {
         suite
-            .wrong(
-                "an endpoint that resets the connection hands out a token",
-                "the issuer at http://127.0.0.1",
-                async {
-                    let reset = json!({"fault": "CONNECTION_RESET_BY_PEER"});
-                    let endpoint = self.endpoint("wrong", &[reset]).await?;
-                    TokenSource::new(endpoint.client().build()?).token().await?;
-                    Ok(())
-                },
-            )
+            .wrong("an endpoint that resets the connection issues a token", "the issuer at http://127.0.0.1", async {
+                let reset = json!({"fault": "CONNECTION_RESET_BY_PEER"});
+                let endpoint = self.endpoint("wrong", &[reset]).await?;
+                TokenSource::new(endpoint.client().build()?).token().await?;
+                Ok(())
+            })
             .await;
         suite
             .wrong("one token request is counted as two", "found 1, wanted 2", async {

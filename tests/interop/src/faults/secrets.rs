@@ -1,4 +1,4 @@
-//! A server that takes HTTP Basic as RFC 7617 has it, without an encoding of its own.
+//! A server with the HTTP Basic of RFC 7617, without an encoding.
 
 use serde_json::json;
 use tower_bearer_auth::{BasicEncoding, TokenSource};
@@ -10,15 +10,15 @@ use crate::report::{Encoding, Report};
 use crate::suite::{Suite, equal};
 
 impl Mock<'_> {
-    /// A server that takes HTTP Basic as RFC 7617 has it, without an encoding of its own.
+    /// Tries the secrets at a server with the HTTP Basic of RFC 7617, without an encoding.
     pub(super) async fn secrets(&self, suite: &mut Suite, report: &mut Report) {
         for how in How::ALL.into_iter().filter(|how| *how != How::Post) {
-            for (name, secret) in self.world.odd_secrets() {
+            for (name, secret) in self.world.unusual_secrets() {
                 let mut found = String::from("?");
                 let what = format!("secret with {name} as {}", how.name());
                 let work = async {
-                    let refused = json!({"status": 401, "jsonBody": {"error": "invalid_client"}});
-                    let endpoint = self.endpoint(&what, &[refused]).await?;
+                    let rejected = json!({"status": 401, "jsonBody": {"error": "invalid_client"}});
+                    let endpoint = self.endpoint(&what, &[rejected]).await?;
                     let known = json!({
                         "priority": 1,
                         "request": {"method": "POST", "urlPath": endpoint.path,
@@ -30,14 +30,14 @@ impl Mock<'_> {
                     let source = TokenSource::new(how.apply(endpoint.client().client_secret(secret)).build()?);
                     let outcome = source.token().await;
                     equal("token requests", endpoint.count().await?, 1)?;
-                    let answer = outcome.as_ref().err().map_or((200, ""), |error| {
+                    let reply = outcome.as_ref().err().map_or((200, ""), |error| {
                         (error.status().map_or(0, |status| status.as_u16()), error.code().unwrap_or_default())
                     });
                     let wanted = match (how, name) {
                         (How::Basic(BasicEncoding::Raw), _) | (_, "plain") => Ok(()),
                         _ => Err((401, "invalid_client")),
                     };
-                    judge(&mut found, outcome.is_ok(), answer, wanted)
+                    judge(&mut found, outcome.is_ok(), reply, wanted)
                 };
                 suite.case(&what, work).await;
                 report.encodings.push(Encoding::new(self.facts, name, how, found));

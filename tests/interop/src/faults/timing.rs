@@ -1,4 +1,4 @@
-//! Answers that are late, and issuers that ask for time.
+//! Late responses and `Retry-After`.
 
 use std::time::Duration;
 
@@ -14,29 +14,30 @@ impl Mock<'_> {
         let timeout = |status| transient(ErrorKind::Timeout, status);
         let limit = |builder: ClientCredentialsBuilder| builder.timeout(Duration::from_millis(400));
         let dribble = |millis: u32| {
-            let mut answer = good();
-            answer["chunkedDribbleDelay"] = json!({"numberOfChunks": 50, "totalDuration": millis});
-            answer
+            let mut reply = good();
+            reply["chunkedDribbleDelay"] = json!({"numberOfChunks": 50, "totalDuration": millis});
+            reply
         };
         let delayed = |millis: u32| {
-            let mut answer = good();
-            answer["fixedDelayMilliseconds"] = json!(millis);
-            answer
+            let mut reply = good();
+            reply["fixedDelayMilliseconds"] = json!(millis);
+            reply
         };
-        self.heals_with(suite, "an answer that begins after the deadline", delayed(5_000), timeout(None), limit).await;
-        self.heals_with(
+        self.recovers_with(suite, "an reply that begins after the deadline", delayed(5_000), timeout(None), limit)
+            .await;
+        self.recovers_with(
             suite,
-            "an answer that dribbles beyond the deadline",
+            "an reply that dribbles beyond the deadline",
             dribble(5_000),
             timeout(Some(200)),
             limit,
         )
         .await;
-        for (name, answer) in
-            [("an answer that dribbles in time", dribble(500)), ("an answer that is late, in time", delayed(300))]
+        for (name, reply) in
+            [("an reply that dribbles in time", dribble(500)), ("an reply that is late, in time", delayed(300))]
         {
             let work = async {
-                let endpoint = self.endpoint(name, &[answer]).await?;
+                let endpoint = self.endpoint(name, &[reply]).await?;
                 let source = TokenSource::new(endpoint.client().build()?);
                 let callers = (0..20).map(|_| source.token());
                 futures_util::future::try_join_all(callers).await?;
@@ -63,14 +64,14 @@ impl Mock<'_> {
         let rows = [
             (503, "20", ErrorKind::Unavailable, 20.0),
             (429, "30", ErrorKind::Throttled, 30.0),
-            // No token is left: no longer than a minute, whatever the issuer asks for.
+            // Without a usable token, the backoff is at most one minute.
             (503, "3600", ErrorKind::Unavailable, 60.0),
         ];
         for (status, value, kind, least) in rows {
             let name = format!("{status} with Retry-After: {value}");
             let work = async {
-                let answer = json!({"status": status, "headers": {"Retry-After": value}});
-                let endpoint = self.endpoint(&name, &[answer, good()]).await?;
+                let reply = json!({"status": status, "headers": {"Retry-After": value}});
+                let endpoint = self.endpoint(&name, &[reply, good()]).await?;
                 let clock = Ahead::default();
                 let source = TokenSource::builder(endpoint.client().build()?).clock(clock.clone()).build();
                 let error = failed(source.token().await)?;
@@ -78,14 +79,14 @@ impl Mock<'_> {
                 let wait = error.retry_after().unwrap_or_default().as_secs_f64();
                 let within = (least..=60.0_f64.min(least * 1.1)).contains(&wait);
                 holds(within, format!("the next try is in {wait:.1} s"))?;
-                // Shortly before that time, and at it.
+                // Shortly before that time, and then at it.
                 clock.by(Duration::from_secs_f64(least - 1.0));
                 failed(source.token().await)?;
                 equal("token requests before that", endpoint.count().await?, 1)?;
                 clock.by(Duration::from_secs_f64(1.0 + least * 0.1));
                 source.token().await?;
                 equal("token requests", endpoint.count().await?, 2)?;
-                equal("flights", source.stats().fetches, 2)
+                equal("fetches", source.stats().fetches, 2)
             };
             suite.case(&name, work).await;
         }
@@ -107,7 +108,7 @@ impl Mock<'_> {
                 for _ in 0..50 {
                     equal("generation", source.token().await?.generation(), first)?;
                 }
-                equal("token requests during the pause", endpoint.count().await?, 2)?;
+                equal("token requests during the backoff", endpoint.count().await?, 2)?;
                 clock.by(Duration::from_secs(40));
                 source.token().await?;
                 while source.stats().fetches_succeeded < 2 {
@@ -133,7 +134,7 @@ impl Mock<'_> {
                 clock.by(LATER);
                 source.token().await?;
                 equal("token requests", endpoint.count().await?, 3)?;
-                equal("flights", source.stats().fetches, 3)
+                equal("fetches", source.stats().fetches, 3)
             })
             .await;
         suite

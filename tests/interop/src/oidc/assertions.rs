@@ -1,4 +1,4 @@
-//! A client that proves itself by a signature (RFC 7523).
+//! Client authentication with a signed assertion (RFC 7523).
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Issuer<'_> {
         Ok(PrivateKeyJwt::new(algorithm, key(self.facts, name).await?.pem))
     }
 
-    /// Good ones, each with a `jti` that was never used before.
+    /// Valid assertions, each with a new `jti`.
     pub(super) async fn assertions(&self, suite: &mut Suite) {
         for (name, algorithm) in ALGORITHMS {
             let work = async {
@@ -37,16 +37,16 @@ impl Issuer<'_> {
                 let source = TokenSource::new(self.asserting(&format!("assert-{name}"), signer).build()?);
                 let issued = Since::now(self.facts, TOKEN).await?;
                 let response = call(&stack(&source), self.at_api("/opaque")?).await.map_err(boxed)?;
-                equal("the API's answer", response.status().as_u16(), 200)?;
+                equal("the API's reply", response.status().as_u16(), 200)?;
                 let said = self.introspect(source.token().await?.expose_secret()).await?;
                 equal("active", &said["active"], &json!(true))?;
-                // The issuer refuses a jti that it has seen, so these would fail.
+                // The issuer rejects a `jti` that it has seen before, so a repeated one would fail.
                 for _ in 0..4 {
                     source.invalidate();
                     source.token().await?;
                 }
                 equal("statuses at the issuer", issued.statuses().await?, [200; 5])?;
-                equal("flights", source.stats().fetches_succeeded, 5)
+                equal("fetches", source.stats().fetches_succeeded, 5)
             };
             suite.case(&format!("an assertion signed with {name}, a fresh one for each of five requests"), work).await;
         }
@@ -74,13 +74,13 @@ impl Issuer<'_> {
                 }
                 let issued = Since::now(self.facts, TOKEN).await?;
                 let tokens = futures_util::future::join_all(sources.iter().map(TokenSource::token)).await;
-                holds(tokens.iter().all(Result::is_ok), "one was refused")?;
+                holds(tokens.iter().all(Result::is_ok), "one was rejected")?;
                 equal("statuses at the issuer", issued.statuses().await?, [200; 20])
             })
             .await;
     }
 
-    /// Bad ones: the issuer says the same of each.
+    /// Invalid assertions. The issuer returns the same error for each.
     pub(super) async fn bad_assertions(&self, suite: &mut Suite, report: &mut Report) -> Check {
         let invalid = permanent(ErrorKind::InvalidCredentials, 401, Some("invalid_client"), CREDENTIALS);
         let good = self.signer("ES256", SigningAlgorithm::Es256).await?;
@@ -88,7 +88,7 @@ impl Issuer<'_> {
         let now = Stopped::now().0;
         let earlier = Now { wall: now.wall - Duration::from_secs(3600), ..now };
         let rows = [
-            ("an assertion by somebody else's key", stranger),
+            ("an assertion signed with another key", stranger),
             ("an assertion that has expired", good.clone().clock(Stopped(earlier))),
             ("an assertion for another issuer", good.audience("https://elsewhere.example")),
         ];
@@ -98,11 +98,11 @@ impl Issuer<'_> {
         }
         let signer = self.signer("RS256", SigningAlgorithm::Rs256).await?;
         let provider = self.asserting("assert-ES256", signer).build();
-        let what = "an assertion by an algorithm that the client may not use";
+        let what = "an assertion with an algorithm that is not allowed for the client";
         fails(suite, (self.facts, TOKEN), self.api, &mut report.observed, what, provider, invalid).await;
         let signer = self.signer("ES256", SigningAlgorithm::Es256).await?;
         let provider = self.asserting("orders", signer).build();
-        let what = "an assertion where a secret is due";
+        let what = "an assertion instead of a secret";
         fails(suite, (self.facts, TOKEN), self.api, &mut report.observed, what, provider, invalid).await;
         Ok(())
     }

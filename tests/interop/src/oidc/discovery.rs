@@ -1,4 +1,4 @@
-//! The token endpoint out of the issuer's own metadata (RFC 8414).
+//! The token URL from the issuer's metadata (RFC 8414).
 
 use tower_bearer_auth::{
     BasicEncoding, ClientCredentials, ClientCredentialsBuilder, Error, ErrorKind, PrivateKeyJwt, SigningAlgorithm,
@@ -41,13 +41,13 @@ impl Issuer<'_> {
         }
         suite
             .case(
-                "discovered: a way to prove oneself that the metadata does not list is refused before any I/O",
+                "discovered: a way to prove oneself that the metadata does not list is rejected before any I/O",
                 async {
                     let client =
                         ClientCredentials::builder().discover(&self.facts.url).await?.api_origin(&self.api.url);
                     let issued = Since::now(self.facts, TOKEN).await?;
                     let http = tower_bearer_auth::token_endpoint::HttpClient::new()?;
-                    let error = refused(client.client_id("mtls").mutual_tls().http_client(http).build().map(drop))?;
+                    let error = rejected(client.client_id("mtls").mutual_tls().http_client(http).build().map(drop))?;
                     equal("kind", error.kind(), ErrorKind::Config)?;
                     let hint = error.hint().unwrap_or_default();
                     holds(hint.contains("client_secret_post") && hint.contains("private_key_jwt"), hint)?;
@@ -58,12 +58,12 @@ impl Issuer<'_> {
         suite
             .case("an issuer is called as it calls itself: a slash too many, another name for loopback", async {
                 let slash = format!("{}/", self.facts.url);
-                let error = refused(ClientCredentials::builder().discover(slash).await.map(drop))?;
+                let error = rejected(ClientCredentials::builder().discover(slash).await.map(drop))?;
                 equal("kind", error.kind(), ErrorKind::Config)?;
                 holds(error.hint().unwrap_or_default().contains("slash"), &error)?;
                 let other = self.facts.url.replace("127.0.0.1", "localhost");
-                let error = refused(ClientCredentials::builder().discover(other).await.map(drop))?;
-                // oidc-provider takes its own name from its settings here, and says so.
+                let error = rejected(ClientCredentials::builder().discover(other).await.map(drop))?;
+                // oidc-provider takes its issuer name from its settings.
                 equal("kind", error.kind(), ErrorKind::Config)
             })
             .await;
@@ -71,7 +71,7 @@ impl Issuer<'_> {
             .case("a server without metadata is asked at both places, and told as such", async {
                 let asked = Since::now(self.api, METADATA).await?;
                 let asked_too = Since::now(self.api, "/.well-known/openid-configuration").await?;
-                let error = refused(ClientCredentials::builder().discover(&self.api.url).await.map(drop))?;
+                let error = rejected(ClientCredentials::builder().discover(&self.api.url).await.map(drop))?;
                 equal("kind", (error.kind(), error.is_transient()), (ErrorKind::Config, false))?;
                 equal("requests", (asked.count().await?, asked_too.count().await?), (1, 1))
             })
@@ -79,6 +79,6 @@ impl Issuer<'_> {
     }
 }
 
-pub fn refused(outcome: Result<(), Error>) -> Check<Error> {
-    outcome.map_or_else(Ok, |()| fail("it was accepted"))
+pub fn rejected(outcome: Result<(), impl Into<Error>>) -> Check<Error> {
+    outcome.map_or_else(|error| Ok(error.into()), |()| fail("it was accepted"))
 }

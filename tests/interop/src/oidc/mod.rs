@@ -1,8 +1,8 @@
-//! npm oidc-provider: certified, strict, and with every feature that a client credentials client can meet.
+//! npm oidc-provider: certified, strict, and with every feature for a client credentials client.
 
 mod assertions;
 pub mod discovery;
-mod refusals;
+mod rejections;
 mod strictness;
 mod tokens;
 
@@ -25,10 +25,10 @@ use crate::report::Report;
 use crate::suite::{Check, Facts, Suite, equal};
 
 pub const TOKEN: &str = "/token";
-const CREDENTIALS: &str = "verify the client id, its secret or key";
+const CREDENTIALS: &str = "verify the client id, the secret or key";
 const PARAMETERS: &str = "check the parameters";
 
-/// A key that the issuer's side made at its start.
+/// A key that the issuer made at its start.
 #[derive(Deserialize)]
 pub struct Key {
     pub pem: String,
@@ -46,7 +46,7 @@ pub async fn all(world: &World, report: &mut Report) -> Check {
     let issuer = Issuer { world, facts, api: world.server("express-oauth2-jwt-bearer")? };
     issuer.tokens(&mut suite).await;
     issuer.lifetimes(&mut suite).await;
-    issuer.refusals(&mut suite, report).await;
+    issuer.rejections(&mut suite, report).await;
     issuer.assertions(&mut suite).await;
     issuer.bad_assertions(&mut suite, report).await?;
     issuer.discovery(&mut suite).await;
@@ -84,8 +84,8 @@ impl Issuer<'_> {
 
     async fn revoke(&self, client: &str, token: &str) -> Check {
         let fields = [("token", token), ("client_id", client), ("client_secret", self.world.secret())];
-        let answer = plain::post_form(&self.url("/token/revocation"), &fields).await?;
-        equal("revocation", answer.status.as_u16(), 200)
+        let reply = plain::post_form(&self.url("/token/revocation"), &fields).await?;
+        equal("revocation", reply.status.as_u16(), 200)
     }
 
     fn exchange(&self, path: &str) -> Check<TokenEndpoint> {
@@ -93,8 +93,8 @@ impl Issuer<'_> {
     }
 
     async fn secrets(&self, suite: &mut Suite, report: &mut Report) {
-        // It decodes a Basic header as a form, and takes visible ASCII alone (RFC 6749 appendix A.2): such a secret cannot
-        // even be registered.
+        // It form-decodes a Basic header, and accepts only visible ASCII (RFC 6749 appendix A.2), so a non-ASCII secret
+        // cannot be registered.
         let wanted = |how, secret: &str| match (how, secret) {
             (How::Post, "non-ascii") => Err((400, "invalid_client_metadata")),
             (_, "non-ascii") => Err((400, "invalid_request")),
@@ -108,7 +108,7 @@ impl Issuer<'_> {
 
     async fn wrong(&self, suite: &mut Suite) {
         suite
-            .wrong("a wrong secret gets a token", "does not accept the client's credentials", async {
+            .wrong("a wrong secret gets a token", "rejects the client's credentials", async {
                 TokenSource::new(self.client("orders").client_secret("wrong-7fQ2").build()?).token().await?;
                 Ok(())
             })

@@ -1,4 +1,4 @@
-//! What the issuer does not forgive, asked with a client that is not this crate's: else its yes would be worth little.
+//! The strictness of the issuer, tested with another client. Otherwise its acceptance would prove little.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
@@ -8,24 +8,24 @@ use crate::plain;
 use crate::suite::{Check, Suite, equal, holds};
 
 impl Issuer<'_> {
-    /// What the issuer does not forgive, asked with a client that is not this crate's: else its yes would be worth little.
+    /// Checks that the issuer rejects invalid requests of another client.
     pub(super) async fn strictness(&self, suite: &mut Suite) {
         suite
-            .case("it answers GET with 404 and text", async {
-                let answer = plain::get(&self.url(TOKEN)).await?;
-                equal("status", answer.status.as_u16(), 404)?;
-                holds(answer.header("content-type").starts_with("text/plain"), answer.header("content-type"))
+            .case("it responses GET with 404 and text", async {
+                let reply = plain::get(&self.url(TOKEN)).await?;
+                equal("status", reply.status.as_u16(), 404)?;
+                holds(reply.header("content-type").starts_with("text/plain"), reply.header("content-type"))
             })
             .await;
         suite
-            .case("it takes an assertion once, and refuses it replayed", async {
+            .case("it takes an assertion once, and rejects it replayed", async {
                 let assertion = self.assertion("ES256", seconds(now()) + 60, &self.facts.url).await?;
                 equal("first", self.with_assertion(&assertion).await?, 200)?;
                 equal("replayed", self.with_assertion(&assertion).await?, 401)
             })
             .await;
         suite
-            .case("it refuses an assertion that has expired, one for somebody else, and one by somebody else", async {
+            .case("it rejects an assertion that has expired, one for somebody else, and one by somebody else", async {
                 let now = seconds(now());
                 let expired = self.assertion("ES256", now - 60, &self.facts.url).await?;
                 equal("expired", self.with_assertion(&expired).await?, 401)?;
@@ -38,12 +38,12 @@ impl Issuer<'_> {
         suite
             .case("it names Basic in the challenge to a Basic client alone", async {
                 let fields = [("grant_type", "client_credentials")];
-                let answer = plain::post_form_as(&self.url(TOKEN), "orders", "wrong-7fQ2", &fields).await?;
-                equal("status", answer.status.as_u16(), 401)?;
-                holds(answer.header("www-authenticate").starts_with("Basic "), "no Basic challenge")?;
+                let reply = plain::post_form_as(&self.url(TOKEN), "orders", "wrong-7fQ2", &fields).await?;
+                equal("status", reply.status.as_u16(), 401)?;
+                holds(reply.header("www-authenticate").starts_with("Basic "), "no Basic challenge")?;
                 let fields = [fields[0], ("client_id", "orders"), ("client_secret", "wrong-7fQ2")];
-                let answer = plain::post_form(&self.url(TOKEN), &fields).await?;
-                equal("challenge", answer.header("www-authenticate"), "")
+                let reply = plain::post_form(&self.url(TOKEN), &fields).await?;
+                equal("challenge", reply.header("www-authenticate"), "")
             })
             .await;
     }

@@ -1,12 +1,11 @@
-//! Tokens that are good, and what becomes of them.
+//! Valid tokens and their use.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http_body_util::BodyExt as _;
-use secrecy::SecretString;
 use serde_json::{Value, json};
-use tower_bearer_auth::{BasicEncoding, ErrorKind, Secret, TokenState, TokenSource};
+use tower_bearer_auth::{BasicEncoding, ErrorKind, Secret, TokenSource, TokenState};
 
 use super::{Issuer, TOKEN, now, seconds};
 use crate::issuer::{Since, call, stack};
@@ -21,7 +20,7 @@ impl Issuer<'_> {
                 let issued = Since::now(self.facts, TOKEN).await?;
                 let at_api = Since::now(self.api, "/opaque").await?;
                 let response = call(&stack(&source), self.at_api("/opaque")?).await.map_err(boxed)?;
-                equal("the API's answer", response.status().as_u16(), 200)?;
+                equal("the API's reply", response.status().as_u16(), 200)?;
                 let stamped = at_api.noted().await?.pop().and_then(|noted| noted.authorization).unwrap_or_default();
                 let Some(token) = stamped.strip_prefix("Bearer ") else {
                     return fail("no bearer token was stamped");
@@ -33,7 +32,7 @@ impl Issuer<'_> {
                 let theirs = said["exp"].as_u64().unwrap_or_default();
                 holds(ours.abs_diff(theirs) <= 2, format!("it ends at {theirs} for the issuer, and at {ours} here"))?;
                 equal("token requests", issued.statuses().await?, [200])?;
-                equal("flights", source.stats().fetches, 1)
+                equal("fetches", source.stats().fetches, 1)
             })
             .await;
         suite
@@ -47,14 +46,14 @@ impl Issuer<'_> {
                     "not one token for all",
                 )?;
                 equal("token requests", issued.count().await?, 1)?;
-                equal("flights", source.stats().fetches, 1)
+                equal("fetches", source.stats().fetches, 1)
             })
             .await;
         suite
             .case("a JWT is taken by a resource server that asks nobody", async {
                 let source = TokenSource::new(self.client("orders-jwt").build()?);
                 let response = call(&stack(&source), self.at_api("/jwt")?).await.map_err(boxed)?;
-                equal("the API's answer", response.status().as_u16(), 200)?;
+                equal("the API's reply", response.status().as_u16(), 200)?;
                 let body: Value = serde_json::from_slice(&response.into_body().collect().await?.to_bytes())?;
                 equal("client", &body["client"], &json!("orders-jwt"))?;
                 let token = source.token().await?;
@@ -65,7 +64,7 @@ impl Issuer<'_> {
             .case("resource= makes it a JWT for that resource, and none makes it opaque", async {
                 let source = TokenSource::new(self.client("orders").resource("urn:interop:api").build()?);
                 let response = call(&stack(&source), self.at_api("/jwt")?).await.map_err(boxed)?;
-                equal("the API's answer", response.status().as_u16(), 200)?;
+                equal("the API's reply", response.status().as_u16(), 200)?;
                 let opaque = TokenSource::new(self.client("orders").build()?).token().await?;
                 equal("parts of the other", opaque.expose_secret().split('.').count(), 1)
             })
@@ -86,8 +85,8 @@ impl Issuer<'_> {
                     ("client_id", "introspector"),
                     ("client_secret", self.world.secret()),
                 ];
-                let answer = plain::post_form(&self.url("/token/introspection"), &fields).await?;
-                equal("status", answer.status.as_u16(), 400)
+                let reply = plain::post_form(&self.url("/token/introspection"), &fields).await?;
+                equal("status", reply.status.as_u16(), 400)
             })
             .await;
         suite
@@ -102,7 +101,7 @@ impl Issuer<'_> {
             })
             .await;
         suite
-            .case("a token that was revoked is inactive, and the next request heals", async {
+            .case("a token that was revoked is inactive, and the next request recovers", async {
                 let source = TokenSource::new(self.client("orders").build()?);
                 let stack = stack(&source);
                 call(&stack, self.at_api("/opaque")?).await.map_err(boxed)?;
@@ -112,18 +111,18 @@ impl Issuer<'_> {
                 let issued = Since::now(self.facts, TOKEN).await?;
                 let at_api = Since::now(self.api, "/opaque").await?;
                 let response = call(&stack, self.at_api("/opaque")?).await.map_err(boxed)?;
-                equal("the API's answer", response.status().as_u16(), 200)?;
-                equal("sendings", at_api.statuses().await?, [401, 200])?;
+                equal("the API's reply", response.status().as_u16(), 200)?;
+                equal("sends", at_api.statuses().await?, [401, 200])?;
                 equal("token requests", issued.statuses().await?, [200])?;
                 let new = source.token().await?;
                 holds(new.expose_secret() != old.expose_secret(), "the same token again")?;
                 equal("active", &self.introspect(new.expose_secret()).await?["active"], &json!(true))?;
                 let stats = source.stats();
-                equal("flights, refusals, replays", (stats.fetches, stats.rejections, stats.replays), (2, 1, 1))
+                equal("fetches, rejections, replays", (stats.fetches, stats.rejections, stats.replays), (2, 1, 1))
             })
             .await;
         suite
-            .case("twenty in flight at a revocation all heal by one token request", async {
+            .case("twenty concurrent requests after a revocation need one token request", async {
                 let source = TokenSource::new(self.client("orders").build()?);
                 let stack = stack(&source);
                 call(&stack, self.at_api("/opaque")?).await.map_err(boxed)?;
@@ -134,10 +133,10 @@ impl Issuer<'_> {
                     callers.push(call(&stack, self.at_api("/opaque")?));
                 }
                 for response in futures_util::future::join_all(callers).await {
-                    equal("the API's answer", response.map_err(boxed)?.status().as_u16(), 200)?;
+                    equal("the API's reply", response.map_err(boxed)?.status().as_u16(), 200)?;
                 }
                 equal("token requests", issued.count().await?, 1)?;
-                equal("flights", source.stats().fetches, 2)
+                equal("fetches", source.stats().fetches, 2)
             })
             .await;
         suite
@@ -146,7 +145,7 @@ impl Issuer<'_> {
                 let seen = Arc::clone(&changed);
                 let good = self.world.secret().to_owned();
                 let secret = Secret::from_fn(move || {
-                    Ok(SecretString::from(if seen.load(Ordering::SeqCst) { good.as_str() } else { "old-7fQ2" }))
+                    Ok((if seen.load(Ordering::SeqCst) { good.as_str() } else { "old-7fQ2" }).into())
                 });
                 let source = TokenSource::new(self.client("orders").client_secret(secret).build()?);
                 let issued = Since::now(self.facts, TOKEN).await?;
@@ -165,30 +164,30 @@ impl Issuer<'_> {
 
     pub(super) async fn lifetimes(&self, suite: &mut Suite) {
         suite
-            .case("tokens of six seconds are renewed before they end, and none is refused", async {
+            .case("tokens of six seconds are renewed before they end, and none is rejected", async {
                 let source = TokenSource::new(self.client("renewed").build()?);
                 let stack = stack(&source);
                 let issued = Since::now(self.facts, TOKEN).await?;
                 let at_api = Since::now(self.api, "/opaque").await?;
                 let begun = now();
                 let mut sent = 0;
-                // Until the issuer has counted a first token and two renewals.
+                // Until the issuer has counted the first token and two refreshes.
                 while issued.count().await? < 3 {
                     let response = call(&stack, self.at_api("/opaque")?).await.map_err(boxed)?;
-                    equal("the API's answer", response.status().as_u16(), 200)?;
+                    equal("the API's reply", response.status().as_u16(), 200)?;
                     sent += 1;
                 }
                 let lasted = now().duration_since(begun)?.as_secs_f64();
                 let statuses = at_api.statuses().await?;
-                equal("sendings", statuses.len(), sent)?;
-                holds(statuses.iter().all(|status| *status == 200), "an ended token was sent")?;
+                equal("sends", statuses.len(), sent)?;
+                holds(statuses.iter().all(|status| *status == 200), "an expired token was sent")?;
                 // At most 1 + T / (lifetime - window) token requests, and the window is half of the lifetime.
                 holds(lasted >= 6.0, format!("two renewals within {lasted:.1} s"))?;
                 holds(source.stats().fetches_failed == 0, "a renewal failed")
             })
             .await;
         suite
-            .case("an ended token is inactive at the issuer, and not sent", async {
+            .case("an expired token is inactive at the issuer, and not sent", async {
                 let source = TokenSource::new(self.client("short").build()?);
                 let first = source.token().await?;
                 while self.introspect(first.expose_secret()).await?["active"] == json!(true) {}

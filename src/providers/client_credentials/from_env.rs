@@ -1,0 +1,157 @@
+//! [`ClientCredentialsBuilder::from_env`]: the settings from environment variables.
+
+#[cfg(feature = "private-key-jwt")]
+use super::assertion::PrivateKeyJwt;
+use super::basic::BasicEncoding;
+use super::builder::{ClientCredentialsBuilder, Method};
+use crate::error::ConfigError;
+use crate::providers::env::{Variables, process};
+use crate::providers::names;
+
+impl ClientCredentialsBuilder {
+    /// Reads the settings that are set in environment variables.
+    ///
+    /// | variable | setting |
+    /// | --- | --- |
+    /// | `PREFIX_CLIENT_ID`, `PREFIX_CLIENT_SECRET` | as named; required if the builder does not have them (the secret only if the method sends one) |
+    /// | `PREFIX_TOKEN_URL`, `PREFIX_API_ORIGINS` (separated by commas) | as named; required if the builder does not have them |
+    /// | `PREFIX_SCOPE`, `PREFIX_AUDIENCE`, `PREFIX_ENVIRONMENT` | as named |
+    /// | `PREFIX_RESOURCES` (separated by commas) | [`resource`](Self::resource), added to those of the builder |
+    /// | `PREFIX_CLIENT_AUTHENTICATION` | the method: `client_secret_post`, `client_secret_basic`, `private_key_jwt`, `tls_client_auth` or `self_signed_tls_client_auth`; the default is the builder's method |
+    /// | `PREFIX_BASIC_ENCODING` | `percent`, `form` or `raw`, for `client_secret_basic` |
+    /// | `PREFIX_PRIVATE_KEY`, `PREFIX_PRIVATE_KEY_ALGORITHM` (`RS256`, `PS256`, `ES256` or `EdDSA`) | the PEM key and its algorithm, for `private_key_jwt`; required if the builder does not have them |
+    /// | `PREFIX_PRIVATE_KEY_ID`, `PREFIX_ASSERTION_AUDIENCE` | the key id and the audience of the assertion; optional |
+    ///
+    /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is
+    /// removed. This method reads the files, which blocks. The files of a secret and of a private key are read again
+    /// for each fetch. Origins are added to those of the builder.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with the name of the variable, and the path if there is one. It does not contain the value. It
+    /// is returned if both `NAME` and `NAME_FILE` are set, if a value is empty or not UTF-8, if a file cannot be read,
+    /// if a required variable is missing, and if a variable belongs to a method that is not set.
+    pub fn from_env(self, prefix: &str) -> Result<Self, ConfigError> {
+        let variables = Variables::new(prefix, &process)?;
+        let read = self.read_all(&variables)?;
+        if read.token_url.is_none() {
+            return Err(variables.missing("TOKEN_URL"));
+        }
+        if read.api_origins.is_empty() {
+            return Err(variables.missing("API_ORIGINS"));
+        }
+        Ok(read)
+    }
+
+    pub(in crate::providers) fn read_all(mut self, variables: &Variables<'_>) -> Result<Self, ConfigError> {
+        self.method = method(variables, std::mem::take(&mut self.method))?;
+        self.parameters.audience = variables.text("AUDIENCE")?.or(self.parameters.audience);
+        self.parameters.resources.extend(variables.list("RESOURCES")?);
+        self.read(variables)
+    }
+
+    /// Reads the settings that AccessPSP has too.
+    pub(in crate::providers) fn read(mut self, variables: &Variables<'_>) -> Result<Self, ConfigError> {
+        self.client_id = variables.text("CLIENT_ID")?.or(self.client_id);
+        if self.client_id.is_none() {
+            return Err(variables.missing("CLIENT_ID"));
+        }
+        self.client_secret = variables.secret("CLIENT_SECRET")?.or(self.client_secret);
+        let sends_secret = matches!(self.method, Method::Post | Method::Basic(_));
+        if sends_secret && self.client_secret.is_none() {
+            return Err(variables.missing("CLIENT_SECRET"));
+        }
+        if let Some(url) = variables.text("TOKEN_URL")? {
+            self = self.token_url(url);
+        }
+        self.api_origins.extend(variables.list("API_ORIGINS")?);
+        self.parameters.scope = variables.text("SCOPE")?.or(self.parameters.scope);
+        self.environment = variables.text("ENVIRONMENT")?.or(self.environment);
+        Ok(self)
+    }
+}
+
+/// The method in the variables, or else the builder's.
+fn method(variables: &Variables<'_>, current: Method) -> Result<Method, ConfigError> {
+    const AUTHENTICATION: &str = "CLIENT_AUTHENTICATION";
+    let encoding = variables.parse::<BasicEncoding>("BASIC_ENCODING")?;
+    let name = variables.text(AUTHENTICATION)?;
+    let named = name.map(|name| MethodName::find(&variables.name(AUTHENTICATION), &name)).transpose()?;
+    let method = match (named, current) {
+        #[cfg(feature = "private-key-jwt")]
+        (None, current @ Method::PrivateKeyJwt(_)) => private_key_jwt(variables, current)?,
+        (None, current) => current,
+        (Some(MethodName::Post), _) => Method::Post,
+        (Some(MethodName::Basic), Method::Basic(current)) => Method::Basic(current),
+        (Some(MethodName::Basic), _) => Method::Basic(BasicEncoding::default()),
+        (Some(MethodName::PrivateKeyJwt), current) => private_key_jwt(variables, current)?,
+        (Some(MethodName::MutualTls), _) => Method::MutualTls,
+    };
+    if !method.signs() {
+        // A key that is set and not used is an error. Otherwise a weaker method would be used without notice.
+        for suffix in ["PRIVATE_KEY", "PRIVATE_KEY_ALGORITHM", "PRIVATE_KEY_ID", "ASSERTION_AUDIENCE"] {
+            if variables.is_set(suffix) {
+                return Err(variables.error(suffix, "it requires the method private_key_jwt, which is not set"));
+            }
+        }
+    }
+    match (method, encoding) {
+        (Method::Basic(_), Some(encoding)) => Ok(Method::Basic(encoding)),
+        (_, Some(_)) => {
+            Err(variables.error("BASIC_ENCODING", "it requires the method client_secret_basic, which is not set"))
+        }
+        (method, None) => Ok(method),
+    }
+}
+
+/// The private key in the variables, or else the builder's.
+#[cfg(feature = "private-key-jwt")]
+fn private_key_jwt(variables: &Variables<'_>, current: Method) -> Result<Method, ConfigError> {
+    let algorithm = variables.parse("PRIVATE_KEY_ALGORITHM")?;
+    let mut signer = match (variables.secret("PRIVATE_KEY")?, algorithm, current) {
+        (Some(key), Some(algorithm), Method::PrivateKeyJwt(signer)) => signer.with_key(algorithm, key),
+        (Some(key), Some(algorithm), _) => PrivateKeyJwt::new(algorithm, key),
+        (None, None, Method::PrivateKeyJwt(signer)) => signer,
+        (None, ..) => return Err(variables.missing("PRIVATE_KEY")),
+        (Some(_), None, _) => return Err(variables.missing("PRIVATE_KEY_ALGORITHM")),
+    };
+    if let Some(id) = variables.text("PRIVATE_KEY_ID")? {
+        signer = signer.key_id(id);
+    }
+    if let Some(audience) = variables.text("ASSERTION_AUDIENCE")? {
+        signer = signer.audience(audience);
+    }
+    Ok(Method::PrivateKeyJwt(signer))
+}
+
+#[cfg(not(feature = "private-key-jwt"))]
+fn private_key_jwt(variables: &Variables<'_>, _: Method) -> Result<Method, ConfigError> {
+    Err(variables
+        .error("CLIENT_AUTHENTICATION", "the feature `private-key-jwt` is off")
+        .with_hint("turn it on, or use another method"))
+}
+
+/// The methods in the registry of RFC 8414 section 2.
+#[derive(Clone, Copy)]
+enum MethodName {
+    Post,
+    Basic,
+    PrivateKeyJwt,
+    MutualTls,
+}
+
+impl MethodName {
+    fn find(setting: &str, name: &str) -> Result<Self, ConfigError> {
+        names::find(
+            setting,
+            name,
+            &[
+                ("client_secret_post", Self::Post),
+                ("client_secret_basic", Self::Basic),
+                ("private_key_jwt", Self::PrivateKeyJwt),
+                ("tls_client_auth", Self::MutualTls),
+                ("self_signed_tls_client_auth", Self::MutualTls),
+            ],
+        )
+    }
+}

@@ -1,0 +1,126 @@
+//! The provider for the client credentials grant.
+
+use std::fmt;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
+
+use super::authentication::Authentication;
+use super::parameters::Parameters;
+use crate::error::Error;
+use crate::message::Origins;
+use crate::provider::{FetchContext, TokenProvider};
+use crate::providers::check;
+use crate::providers::secret::Secret;
+use crate::token::IssuedToken;
+use crate::token_endpoint::{DocumentedError, TokenEndpoint, TokenRequest};
+
+/// Tokens from any issuer with the client credentials grant of OAuth 2.0 (RFC 6749 section 4.4).
+///
+/// ```
+/// use tower_bearer_auth::ClientCredentials;
+///
+/// # fn main() -> Result<(), tower_bearer_auth::Error> {
+/// let provider = ClientCredentials::builder()
+///     .token_url("https://issuer.example/oauth/token")
+///     .client_id("orders")
+///     .client_secret("correct horse battery staple")
+///     .api_origin("https://api.example")
+///     .build()?;
+/// # drop(provider);
+/// # Ok(()) }
+/// ```
+///
+/// The token request is a form, sent with `POST`.
+/// [`EndpointResponse::bearer_token`](crate::token_endpoint::EndpointResponse::bearer_token) documents how the response
+/// is read.
+///
+/// # Client authentication
+///
+/// A provider uses one of these methods:
+///
+/// | method (RFC 8414 section 2) | setting | what is sent |
+/// | --- | --- | --- |
+/// | `client_secret_post` | [`client_secret`](crate::ClientCredentialsBuilder::client_secret) | id and secret in the form (RFC 6749 section 2.3.1) |
+/// | `client_secret_basic` | `client_secret` and [`client_secret_basic`](crate::ClientCredentialsBuilder::client_secret_basic) | id and secret in the `Authorization` header, in a [`BasicEncoding`] |
+/// | `private_key_jwt` | `private_key_jwt`, with the feature of that name | an assertion in the form, signed by the client (RFC 7523 section 2.2) |
+/// | `tls_client_auth`, `self_signed_tls_client_auth` | [`mutual_tls`](crate::ClientCredentialsBuilder::mutual_tls) | the id in the form, and a client certificate (RFC 8705 section 2) |
+///
+/// # Which requests share a token
+///
+/// A provider always requests the same token: client, scope, resources, audience and other parameters do not change
+/// after it is built. The cache belongs to one [`TokenSource`](crate::TokenSource) and its clones. Two sources never
+/// share a token, even if their settings are equal. Create another source for an API that needs another audience.
+///
+/// # Debug
+///
+/// `Debug` prints the label, the origins, and what the provider requests: scope, resources, audience, and the names of
+/// other parameters.
+///
+/// [`BasicEncoding`]: crate::BasicEncoding
+#[doc(alias = "oauth2")]
+#[doc(alias = "client_credentials")]
+pub struct ClientCredentials {
+    pub(in crate::providers) endpoint: TokenEndpoint,
+    pub(in crate::providers) client_id: String,
+    pub(super) authentication: Authentication,
+    pub(in crate::providers) parameters: Parameters,
+    pub(in crate::providers) environment: String,
+    pub(in crate::providers) origins: Origins,
+    pub(in crate::providers) token_headers: Vec<(HeaderName, Secret)>,
+    pub(in crate::providers) api_headers: HeaderMap,
+    pub(in crate::providers) documented: &'static [DocumentedError],
+}
+
+impl ClientCredentials {
+    async fn request(&self) -> Result<TokenRequest, Error> {
+        let proof = self.authentication.proof(&self.client_id).await?;
+        let mut fields = vec![("grant_type", "client_credentials")];
+        fields.extend(proof.fields.iter().map(|(name, value)| (*name, value.expose_secret())));
+        fields.extend(self.parameters.fields());
+        let mut request = TokenRequest::form(&fields);
+        if let Some(value) = proof.header {
+            request = request.header(AUTHORIZATION, value);
+        }
+        for (name, value) in &self.token_headers {
+            let value = check::header_value("token_header", &value.load().await?)?;
+            request = request.header(name.clone(), value);
+        }
+        Ok(request)
+    }
+}
+
+impl TokenProvider for ClientCredentials {
+    type Key = ();
+
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
+        // Checked before the secret is loaded, because reading a file also needs the runtime.
+        crate::rt::current()?;
+        let request = self.request().await?;
+        self.endpoint.call(request).await?.bearer_token_or(self.documented)
+    }
+
+    fn api_headers(&self) -> HeaderMap {
+        self.api_headers.clone()
+    }
+
+    fn origins(&self) -> Origins {
+        self.origins.clone()
+    }
+
+    fn label(&self) -> &str {
+        &self.environment
+    }
+}
+
+impl fmt::Debug for ClientCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCredentials")
+            .field("environment", &self.environment)
+            .field("issuer", &self.endpoint.origin())
+            .field("origins", &self.origins)
+            .field("authentication", &self.authentication)
+            .field("parameters", &self.parameters)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,92 @@
+//! The token response of RFC 6749 section 5.1, and [`EndpointResponse::bearer_token`], which reads it.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::error_response::{self, DocumentedError};
+use super::json;
+use super::lifetime::lifetime;
+use super::response::EndpointResponse;
+use crate::error::{Error, ErrorKind};
+use crate::token::IssuedToken;
+
+/// Token types that an error message may name. Any other text of the issuer is not repeated.
+const OTHER_TYPES: [&str; 4] = ["DPoP", "MAC", "N_A", "PoP"];
+
+impl EndpointResponse {
+    /// Reads the response as RFC 6749 section 5 defines it: a bearer token and its lifetime, or an error with its code.
+    ///
+    /// The content type is ignored. A missing `token_type` means `Bearer`. `expires_in` may be a number, or a string
+    /// that contains a number. Any other value counts as missing. A repeated parameter makes the response malformed.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::MalformedResponse`], transient, for a 2xx without a usable token.
+    /// - [`ErrorKind::UnsupportedTokenType`] for a token that is not a bearer token.
+    /// - Otherwise the error code decides, if it is one of RFC 6749 section 5.2.
+    /// - Otherwise the status decides: 400 is [`ErrorKind::InvalidRequest`]. 401 and 403 are
+    ///   [`ErrorKind::InvalidCredentials`]. 404, 405 and 410 are [`ErrorKind::Config`].
+    pub fn bearer_token(&self) -> Result<IssuedToken, Error> {
+        self.bearer_token_or(&[])
+    }
+
+    /// As [`bearer_token`](Self::bearer_token), with the errors that a provider documents.
+    pub(crate) fn bearer_token_or(&self, documented: &[DocumentedError]) -> Result<IssuedToken, Error> {
+        if !self.status().is_success() {
+            return Err(error_response::of(self, documented));
+        }
+        parse(self)
+            .map_err(|error| error_response::by_code(self, documented).unwrap_or(error))
+            .map_err(|error| error.with_status(self.status()))
+    }
+}
+
+#[derive(Deserialize)]
+struct TokenDocument<'a> {
+    #[serde(borrow)]
+    access_token: Option<&'a RawValue>,
+    #[serde(borrow)]
+    token_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    expires_in: Option<&'a RawValue>,
+}
+
+fn parse(response: &EndpointResponse) -> Result<IssuedToken, Error> {
+    // serde_json's errors quote the input, so none of them becomes a source.
+    let malformed = |what: &str| response.error(ErrorKind::MalformedResponse, what);
+    if response.body().is_empty() {
+        return Err(malformed("sent an empty body"));
+    }
+    let document: TokenDocument<'_> =
+        json::object(response.body()).ok_or_else(|| malformed("sent a body that is not a complete JSON object"))?;
+    let Some(secret) = document.access_token.and_then(|raw| json::text(raw.get())) else {
+        return Err(malformed("sent a response without an access_token"));
+    };
+    // The type comes after the token: a response without a token is malformed, whatever type it names.
+    check_type(response, document.token_type)?;
+    let token = IssuedToken::bearer(secret.as_str())?;
+    Ok(match document.expires_in.and_then(|raw| lifetime(raw.get())) {
+        Some(lifetime) => token.expires_in(lifetime),
+        None => token,
+    })
+}
+
+/// RFC 6749 section 7.1: a client must not use a token of a type that it does not understand. The type is
+/// case-insensitive.
+fn check_type(response: &EndpointResponse, token_type: Option<&RawValue>) -> Result<(), Error> {
+    let Some(raw) = token_type else {
+        return Ok(());
+    };
+    let named = json::text(raw.get()).unwrap_or_default();
+    let named = named.trim();
+    if named.eq_ignore_ascii_case("bearer") {
+        return Ok(());
+    }
+    let what = OTHER_TYPES.iter().find(|known| known.eq_ignore_ascii_case(named)).map_or_else(
+        || String::from("issued a token that is not a bearer token"),
+        |known| format!("issued a {known} token, which is not a bearer token"),
+    );
+    Err(response
+        .error(ErrorKind::UnsupportedTokenType, &what)
+        .with_hint("configure the issuer to give this client bearer tokens"))
+}
