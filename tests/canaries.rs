@@ -518,7 +518,7 @@ fn the_committed_listing_matches_the_sources() {
     // An alias, and a type that the documentation hides.
     let not_listed = ["BoxError", "replay::Recorded"].map(str::to_owned).into();
     let exported: BTreeSet<String> = exported_types(&CRATE).difference(&not_listed).cloned().collect();
-    assert_eq!(listed_types(LISTING), exported, "run scripts/public-api --fill and commit the listing");
+    assert_eq!(listed_types(LISTING), exported, "run scripts/public-api --write and commit the listing");
 }
 
 #[test]
