@@ -182,7 +182,7 @@ impl Token {
     }
 
     /// The same bytes as [`header_value`](Self::header_value), with a reference count of their own.
-    pub(crate) fn header_value_of_its_own(&self) -> HeaderValue {
+    pub(crate) fn unshared_header_value(&self) -> HeaderValue {
         let bytes = Bytes::from_owner(HeaderBytes(Arc::clone(&self.inner)));
         let Ok(mut header) = HeaderValue::from_maybe_shared(bytes) else {
             return self.inner.header.clone();

@@ -58,7 +58,7 @@ impl<P: TokenProvider> GrantCache<P> {
             Self::Unused => Self::Used,
             _ => Self::Cached(Arc::new(CachedGrant {
                 settings: Arc::clone(settings),
-                header: grant.token().header_value_of_its_own(),
+                header: grant.token().unshared_header_value(),
                 grant: grant.clone(),
             })),
         };

@@ -64,7 +64,7 @@ enum Step<S, P: TokenProvider, K, B, T> {
     /// The body of the rejection is dropped. The task of its connection must run before the connection is in the pool
     /// again.
     Yielding {
-        turn: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+        yielded: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
         grant: Grant<P::Key>,
         service: S,
         request: Request<B>,
@@ -153,8 +153,8 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                     ready!(drain.poll(cx));
                     None
                 }
-                Step::Yielding { turn, .. } => {
-                    ready!(turn.as_mut().poll(cx));
+                Step::Yielding { yielded, .. } => {
+                    ready!(yielded.as_mut().poll(cx));
                     None
                 }
                 Step::Readying { service, .. } => {
@@ -196,7 +196,7 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                 }
                 (Step::Draining { drain, grant, service, request }, _) => {
                     drop(drain);
-                    Step::Yielding { turn: Box::pin(tokio::task::yield_now()), grant, service, request }
+                    Step::Yielding { yielded: Box::pin(tokio::task::yield_now()), grant, service, request }
                 }
                 (Step::Yielding { grant, service, request, .. }, _) => Step::Readying { grant, service, request },
                 // The token may have expired before the service was ready.

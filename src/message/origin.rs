@@ -82,9 +82,7 @@ impl Origins {
 
     pub(crate) fn merge(&mut self, other: Self) {
         for origin in other.allowed {
-            if !self.allowed.contains(&origin) {
-                self.allowed.push(origin);
-            }
+            self.insert(origin);
         }
     }
 
@@ -131,10 +129,14 @@ impl Origins {
     }
 
     fn with(mut self, origin: Origin) -> Self {
+        self.insert(origin);
+        self
+    }
+
+    fn insert(&mut self, origin: Origin) {
         if !self.allowed.contains(&origin) {
             self.allowed.push(origin);
         }
-        self
     }
 }
 

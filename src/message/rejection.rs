@@ -1,6 +1,6 @@
 //! Whether a response rejects the token of its request.
 
-use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{self, WWW_AUTHENTICATE};
 use http::{Extensions, HeaderName, Response, StatusCode};
 
 use super::ResponseHead;
@@ -8,8 +8,8 @@ use super::challenge::bearer_errors;
 
 // Statics, because a name given as a string is parsed at each use, and a constant is built and dropped at each use.
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-static CONTENT: HeaderName = CONTENT_TYPE;
-const GRPC_CONTENT: &[u8] = b"application/grpc";
+static CONTENT_TYPE: HeaderName = header::CONTENT_TYPE;
+const GRPC_CONTENT_TYPE: &[u8] = b"application/grpc";
 
 /// gRPC's `UNAUTHENTICATED`.
 const GRPC_UNAUTHENTICATED: &str = "16";
@@ -74,17 +74,17 @@ impl Rejection {
     }
 
     fn from_challenges(response: &ResponseHead<'_>) -> Option<Self> {
-        let mut needs_other_rights = false;
+        let mut insufficient = false;
         for field in response.headers().get_all(WWW_AUTHENTICATE) {
             for error in bearer_errors(field.as_bytes()) {
                 match error.as_str() {
                     "invalid_token" => return Some(Self::InvalidToken),
-                    "insufficient_scope" | "insufficient_user_authentication" => needs_other_rights = true,
+                    "insufficient_scope" | "insufficient_user_authentication" => insufficient = true,
                     _ => {}
                 }
             }
         }
-        if needs_other_rights { None } else { Some(Self::Unspecified) }
+        if insufficient { None } else { Some(Self::Unspecified) }
     }
 }
 
@@ -110,8 +110,8 @@ pub(crate) fn accepts(response: &ResponseHead<'_>) -> bool {
 /// Every gRPC response has such a content type, also a response with only trailers (gRPC over HTTP/2, `Trailers-Only`).
 #[inline]
 fn is_grpc(response: &ResponseHead<'_>) -> bool {
-    let content = response.headers().get(&CONTENT).map(|value| value.as_bytes());
-    content
-        .and_then(|value| value.get(..GRPC_CONTENT.len()))
-        .is_some_and(|start| start.eq_ignore_ascii_case(GRPC_CONTENT))
+    let value = response.headers().get(&CONTENT_TYPE).map(|value| value.as_bytes());
+    value
+        .and_then(|value| value.get(..GRPC_CONTENT_TYPE.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(GRPC_CONTENT_TYPE))
 }
