@@ -10,8 +10,7 @@ use super::{BoxError, Error, ErrorKind, one_line};
 ///
 /// `Display` prints the name of the setting, what is wrong with it, and what to do. It never contains the value.
 ///
-/// It converts to a permanent [`Error`] of the kind [`ErrorKind::Config`], so `?` works in a function that returns
-/// [`Error`].
+/// `?` converts it to a permanent [`Error`] of the kind [`ErrorKind::Config`].
 #[derive(Clone)]
 pub struct ConfigError {
     setting: Box<str>,
