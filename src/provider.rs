@@ -16,10 +16,10 @@ use crate::error::Error;
 use crate::message::{Origins, Rejection, RequestHead, RequestKey, ResponseHead};
 use crate::token::IssuedToken;
 
-/// Fetches tokens from an issuer, and knows how the API carries and rejects them.
+/// Fetches tokens from an issuer, and defines how requests carry them and how responses reject them.
 ///
-/// A provider needs `type Key` and [`fetch`](Self::fetch), which implementers write as an `async fn`. The other methods
-/// have defaults that follow the standards. [The guide](crate::guide::provider) explains each of them.
+/// An implementation needs `type Key` and [`fetch`](Self::fetch), which can be an `async fn`. The other methods have
+/// defaults that follow the standards. [The guide](crate::guide::provider) explains each of them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,25 +43,29 @@ pub trait TokenProvider: Send + Sync + 'static {
 
     /// Requests a token from the issuer.
     ///
-    /// The source runs this in a task of its own, one at a time for each key. The call does not see the requests that
-    /// wait for its result. `cx` says why the token is fetched.
+    /// The source runs at most one fetch per key, in a task of its own. All requests that wait for the token get the
+    /// result, so the fetch receives the key and no request. `cx` has the reason for the fetch.
     ///
     /// # Cancel safety
     ///
-    /// The source drops the future when no caller needs its result any more, and after
-    /// [`fetch_timeout`](crate::TokenSourceBuilder::fetch_timeout).
+    /// The source drops a running future in these cases, at any `.await`:
+    ///
+    /// - [`fetch_timeout`](crate::TokenSourceBuilder::fetch_timeout) has passed.
+    /// - [`rotate`](crate::TokenSource::rotate) or [`invalidate`](crate::TokenSource::invalidate) makes the fetch stale.
+    /// - All clones of the source and all callers that wait for the result are dropped.
+    /// - The runtime shuts down.
     ///
     /// # Errors
     ///
-    /// Return a transient error if a retry may succeed, and a permanent one if someone must change a setting first
+    /// Return a transient error if a retry can succeed. Return a permanent one if someone must change a setting first
     /// ([`Error::transient`], [`Error::permanent`]). A panic counts as a transient error.
     fn fetch(&self, key: &Self::Key, cx: &FetchContext) -> impl Future<Output = Result<IssuedToken, Error>> + Send;
 
-    /// The identity that `request` acts as.
+    /// The identity that `request` acts as. By default, [`RequestKey::from_request`] reads it.
     ///
     /// # Errors
     ///
-    /// The request is not sent, and the caller gets this error.
+    /// The layer does not send the request, and returns the error in a [`NotSent`](crate::NotSent).
     fn key(&self, request: &RequestHead<'_>) -> Result<Self::Key, Error> {
         Self::Key::from_request(request)
     }
@@ -88,12 +92,16 @@ pub trait TokenProvider: Send + Sync + 'static {
         Origins::none()
     }
 
-    /// Whether a response rejects the token that its request carried, and how strongly.
+    /// Whether `response` rejects the token that its request carried. `None` if it does not.
+    ///
+    /// The default is [`Rejection::standard`].
     fn rejection(&self, response: &ResponseHead<'_>) -> Option<Rejection> {
         Rejection::standard(response)
     }
 
     /// Whether sending `request` twice has the same effect as sending it once.
+    ///
+    /// The default is [`RequestHead::is_idempotent`].
     fn is_idempotent(&self, request: &RequestHead<'_>) -> bool {
         request.is_idempotent()
     }

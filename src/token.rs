@@ -14,9 +14,10 @@ use crate::error::{Error, ErrorKind};
 
 const SCHEME: &str = "Bearer ";
 
-/// A token as a provider returns it: a checked secret and a lifetime.
+/// A token as a provider returns it: a secret and a lifetime.
 ///
-/// The secret is copied once, into the header value that requests carry. That buffer is wiped when its last copy is dropped.
+/// The secret is copied once, into the header value that requests carry. That buffer is wiped when its last reference is
+/// dropped.
 ///
 /// ```
 /// use std::time::Duration;
@@ -27,19 +28,21 @@ const SCHEME: &str = "Bearer ";
 /// assert_eq!(token.lifetime(), Some(Duration::from_secs(1800)));
 /// # Ok::<(), tower_bearer_auth::Error>(())
 /// ```
+#[doc(alias = "access_token")]
 #[derive(Clone)]
 pub struct IssuedToken {
     header: HeaderValue,
     lifetime: Option<Duration>,
-    /// The id of the token source that fetched the token; 0 until a source has it.
+    /// The id of the token source that fetched the token. 0 until the fetch completes.
     source_id: u64,
-    /// How often the credentials of that source had been rotated when the fetch started.
+    /// How many times that source had rotated its credentials when the fetch started.
     rotation: u64,
 }
 
 impl IssuedToken {
-    /// Takes a bearer token: the part of the header value after `Bearer `. Its lifetime is unknown until
-    /// [`expires_in`](Self::expires_in) sets it.
+    /// A bearer token of unknown lifetime. `secret` is the part of the header value after `Bearer `.
+    ///
+    /// Set the lifetime with [`expires_in`](Self::expires_in).
     ///
     /// # Errors
     ///
@@ -66,7 +69,7 @@ impl IssuedToken {
 
     /// Sets the lifetime, counted from the start of the fetch. This is `expires_in` of RFC 6749 section 5.1.
     ///
-    /// A token without a lifetime lives 5 minutes, because RFC 6749 only recommends `expires_in`. The source raises a lifetime
+    /// Without this, the source assumes 5 minutes, because RFC 6749 only recommends `expires_in`. The source raises a lifetime
     /// below 1 second to 1 second, and lowers one above 24 hours to 24 hours.
     #[must_use]
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
@@ -112,14 +115,14 @@ impl fmt::Debug for IssuedToken {
     }
 }
 
-/// The times at which the use of a token changes.
+/// The times that decide how a token is used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadlines {
     /// When the fetch started. The lifetime counts from here.
     pub(crate) fetched_at: Now,
     /// When the refresh window begins, if there is one.
     pub(crate) refresh_at: Option<Now>,
-    /// The source does not return the token from here on: `expires_at` less the margin.
+    /// When the source stops returning the token: `expires_at` less the margin.
     pub(crate) usable_until: Now,
     /// When the token expires according to its issuer.
     pub(crate) expires_at: Now,
@@ -128,6 +131,7 @@ pub(crate) struct Deadlines {
 /// A token in the cache: a header value that is built once, with a generation and an expiry time.
 ///
 /// Cloning is cheap and shares the token.
+#[doc(alias = "access_token")]
 #[derive(Clone)]
 pub struct Token {
     pub(crate) inner: Arc<Inner>,
@@ -146,7 +150,7 @@ pub(crate) struct Inner {
     rejected: AtomicBool,
 }
 
-/// The buffer of a token, for a header value with a reference count of its own.
+/// Owns the buffer of a header value that has a reference count of its own.
 struct HeaderBytes(Arc<Inner>);
 
 impl AsRef<[u8]> for HeaderBytes {
@@ -181,8 +185,8 @@ impl Token {
         &self.inner.header
     }
 
-    /// The same bytes as [`header_value`](Self::header_value), with a reference count of their own.
-    pub(crate) fn header_value_of_its_own(&self) -> HeaderValue {
+    /// The same bytes as [`header_value`](Self::header_value), with a reference count that no other value uses.
+    pub(crate) fn unshared_header_value(&self) -> HeaderValue {
         let bytes = Bytes::from_owner(HeaderBytes(Arc::clone(&self.inner)));
         let Ok(mut header) = HeaderValue::from_maybe_shared(bytes) else {
             return self.inner.header.clone();
@@ -197,7 +201,7 @@ impl Token {
         secret_of(&self.inner.header)
     }
 
-    /// The number of the token. It is unique in a source, and it is higher for a token that was issued later.
+    /// The number of the token in its source. A token from a later fetch has a higher number.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.inner.generation
@@ -222,7 +226,7 @@ impl Token {
         &self.inner.deadlines
     }
 
-    /// Until then the token is stamped without a look at the slot.
+    /// Before this time, the source returns the token without locking its slot.
     pub(crate) fn fresh_until(&self) -> &Now {
         &self.inner.fresh_until
     }
@@ -234,7 +238,7 @@ impl Token {
     }
 
     pub(crate) fn accept(&self) {
-        // Read first, so that nothing is written after the first response.
+        // Read first: a write for every response would invalidate the cache lines of other cores.
         if !self.is_accepted() {
             self.inner.accepted.store(true, Ordering::Relaxed);
         }

@@ -10,8 +10,7 @@ use super::{BoxError, Error, ErrorKind, one_line};
 ///
 /// `Display` prints the name of the setting, what is wrong with it, and what to do. It never contains the value.
 ///
-/// It converts to a permanent [`Error`] of the kind [`ErrorKind::Config`], so `?` works in a function that returns
-/// [`Error`].
+/// `?` converts it to a permanent [`Error`] of the kind [`ErrorKind::Config`].
 #[derive(Clone)]
 pub struct ConfigError {
     setting: Box<str>,
@@ -98,10 +97,10 @@ impl StdError for ConfigError {
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Self {
         let ConfigError { setting, reason, hint, source } = error;
-        let mut inner = Self::new(ErrorKind::Config, format!("{setting}: {reason}")).inner;
-        let fields = Arc::make_mut(&mut inner);
-        fields.hint = hint.map(|hint| String::from(hint).into());
-        fields.source = source;
-        Self { inner, retry_after: None }
+        let mut error = Self::new(ErrorKind::Config, format!("{setting}: {reason}"));
+        let inner = Arc::make_mut(&mut error.inner);
+        inner.hint = hint.map(|hint| String::from(hint).into());
+        inner.source = source;
+        error
     }
 }

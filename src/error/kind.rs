@@ -12,7 +12,7 @@ pub enum ErrorKind {
     /// suspended.
     InvalidCredentials,
     /// The issuer rejects the token request as malformed (RFC 6749 section 5.2, `invalid_request` and similar codes),
-    /// or the request has no room for the token header.
+    /// or the request has too many headers to add the token.
     InvalidRequest,
     /// The issuer limits the rate of token requests (HTTP 429).
     Throttled,
@@ -25,15 +25,15 @@ pub enum ErrorKind {
     MalformedResponse,
     /// The issuer's `token_type` is not `Bearer` (RFC 6749 section 7.1).
     UnsupportedTokenType,
-    /// The request does not name the identity that it acts as, or the provider cannot tell which identity it needs.
+    /// The request does not name the identity that it acts as, or the provider does not list its endpoint.
     MissingKey,
     /// No origin may receive the token, and the request names one.
     NoOrigin,
     /// The request would send a secret in clear text.
     InsecureUrl,
-    /// A token request was due outside of a tokio runtime, or in a runtime without timers.
+    /// A fetch could not start: there is no tokio runtime, it has no timers, or it is shutting down.
     NoRuntime,
-    /// A provider waited for the token that it was fetching itself.
+    /// The provider waits for the token that it is fetching, for example because this layer wraps its HTTP client.
     Reentrant,
     /// The provider panicked during a fetch.
     Panicked,

@@ -22,15 +22,16 @@ use http::StatusCode;
 /// A boxed error, the error type of tower services.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// How many sources [`Error::find`] follows, so that an error that is its own source ends the search.
+/// How many sources [`Error::find`] follows. Without a limit, the search would not end on an error that is its own
+/// source.
 const MAX_SOURCES: usize = 128;
 
 /// Why there is no token for a request.
 ///
-/// A [`TokenSource`](crate::TokenSource) returns this error. The middleware wraps it in [`NotSent`], because it returns
-/// an error of its own only if it did not send the request. Use [`Error::find`] to get it back from any wrapper.
+/// A [`TokenSource`](crate::TokenSource) returns this error. [`BearerAuth`](crate::BearerAuth) wraps it in a
+/// [`NotSent`] and boxes that. [`Error::find`] finds it in any wrapper.
 ///
-/// An error is cheap to clone. All callers that waited for one failed fetch get the same error.
+/// Cloning is cheap. All callers that waited for one failed fetch get the same error.
 ///
 /// `Display` prints one line. It never contains a secret, a token, a response body or a query string. The cause, if
 /// there is one, is [`source()`](StdError::source) and is not part of `Display`.
@@ -192,8 +193,8 @@ impl Error {
 
     /// Finds the first [`Error`] in `error` and its sources.
     ///
-    /// If the layer returned `error`, a result means that the request was not sent. [The guide](crate::guide::errors)
-    /// explains how to react.
+    /// For an error of the layer, `Some` means that the request was not sent. [The guide](crate::guide::errors) explains
+    /// how to react.
     ///
     /// Use this method and not `downcast_ref`, because other code wraps errors: this crate itself in [`NotSent`],
     /// tower's `Buffer`, hyper-util's client, reqwest, tonic, [`io::Error`], `anyhow`, `eyre` and `thiserror`.

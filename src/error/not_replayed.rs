@@ -1,4 +1,4 @@
-//! The error of a replay that the rotation of credentials prevents.
+//! The error of a request that was rejected and could not be replayed.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -14,12 +14,12 @@ use super::Error;
 /// 3. Before the inner service was ready again, [`rotate`](crate::TokenSource::rotate) withdrew the new token.
 /// 4. There is no token for the new credentials.
 ///
-/// The layer never sends a token of the old credentials, so nothing is left to return. In every other case the caller
-/// gets the rejection itself, or the response to the replay.
+/// The layer never sends a token of the old credentials, so there is no response to return. In every other case the
+/// caller gets the rejection itself, or the response to the replay.
 ///
 /// This is not a [`NotSent`](crate::NotSent), because the request was sent once. For the same reason [`Error::find`]
-/// does not find [`error()`](Self::error): its result would mean that the request was not sent. Use `downcast_ref` on
-/// the boxed error.
+/// does not find [`error()`](Self::error): a result would mean that the request was not sent. Use `downcast_ref` on the
+/// boxed error.
 ///
 /// ```
 /// use tower_bearer_auth::{BoxError, NotReplayed};

@@ -1,11 +1,11 @@
-//! The error of the middleware.
+//! The error of a request that was not sent.
 
 use std::error::Error as StdError;
 use std::fmt;
 
 use super::Error;
 
-/// The middleware did not send the request. The inner service did not see it.
+/// The layer did not send the request: it did not call the inner service.
 ///
 /// [`BearerAuth`](crate::BearerAuth) returns this error, boxed, if it has no token for a request or must not send one.
 /// Any other error comes from the inner service.

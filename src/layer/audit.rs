@@ -1,4 +1,4 @@
-//! What a response says about how it was obtained.
+//! How often a request was sent, and with which token.
 
 use std::any::Any;
 use std::fmt::{self, Debug};
@@ -71,7 +71,7 @@ impl fmt::Debug for Audit {
     }
 }
 
-/// A key of any type that can be printed.
+/// A key of any type.
 trait AnyKey: Debug + Send + Sync {
     fn as_any(&self) -> &dyn Any;
 }
@@ -97,12 +97,12 @@ pub enum ReplayOutcome {
     RejectedAgain,
     /// Replays are off: [`Mode::Never`](crate::replay::Mode::Never) or [`replay::Off`](crate::replay::Off).
     Off,
-    /// There is no complete copy of the body. [`bodies`](crate::BearerAuthLayer::bodies) does not keep it, or it
-    /// exceeds the limit.
+    /// There is no complete copy of the request. [`bodies`](crate::BearerAuthLayer::bodies) does not keep this body, or
+    /// the body exceeds the limit.
     NoCopy,
-    /// The rejection names no reason and the request is not known to be idempotent. The server may have applied it.
+    /// The rejection names no reason, and the request is not idempotent. The server may have applied it.
     NotSafe,
-    /// The budget for refreshes is empty: new tokens were rejected too.
+    /// The budget for refreshes after rejections is empty, because new tokens were rejected too.
     BudgetExhausted,
     /// There is no new token because of an error of this kind.
     RefreshFailed(ErrorKind),

@@ -1,8 +1,8 @@
 //! The token that one service keeps between its requests.
 //!
-//! A cached token and its header value have reference counts. If many threads stamp the same token, each request writes
-//! the same two counts, and the CPU cores wait for each other's cache lines. So a service that is used again keeps a
-//! copy with counts of its own. For each request it only checks with the source that the token is still current.
+//! A token and its header value have reference counts. If many threads stamp the same token, each request writes the
+//! same two counts, and the CPU cores wait for each other's cache lines. So a service that is used again keeps a copy
+//! with counts of its own. For each request it only checks that the source would still return the same token.
 
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ pub(super) struct CachedGrant<P: TokenProvider> {
 
 /// The cached grant of one service. A clone of the service starts without one.
 pub(super) enum GrantCache<P: TokenProvider> {
-    /// The service has not stamped a token. Many services are cloned for one request, and caching would cost them more.
+    /// The service has not stamped a token yet. Many services are cloned for one request, and caching would slow them
+    /// down.
     Unused,
     /// The service has stamped a token, and caches the next one.
     Used,
@@ -35,7 +36,7 @@ pub(super) enum GrantRef<P: TokenProvider> {
 }
 
 impl<P: TokenProvider> GrantCache<P> {
-    /// The cached grant, if its token is still current. If not, the cache drops it now, so that a withdrawn token does
+    /// The cached grant, if its token is still current. Otherwise this drops the grant, so that a withdrawn token does
     /// not stay in memory.
     pub(super) fn current(&mut self) -> Option<Arc<CachedGrant<P>>> {
         let Self::Cached(cached) = self else {
@@ -58,7 +59,7 @@ impl<P: TokenProvider> GrantCache<P> {
             Self::Unused => Self::Used,
             _ => Self::Cached(Arc::new(CachedGrant {
                 settings: Arc::clone(settings),
-                header: grant.token().header_value_of_its_own(),
+                header: grant.token().unshared_header_value(),
                 grant: grant.clone(),
             })),
         };

@@ -36,8 +36,8 @@ pin_project! {
     /// # Cancel safety
     ///
     /// If you drop the future while it waits for its first token, the request was not sent. If you drop it later, the
-    /// future of the inner service is dropped too, and the request may have been applied. Neither cancels a fetch that
-    /// other callers wait for.
+    /// future of the inner service is dropped too, and the server may have applied the request. Neither cancels a fetch
+    /// that other callers wait for.
     #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct ResponseFuture<S, P, R, B, T>
     where
@@ -61,8 +61,8 @@ pin_project! {
     {
         NotSent { error: Error },
         Waiting { waiting: Box<Waiting<S, P, R, B>> },
-        // Only this state, which every request passes, has the inner future in place. A second one would leave no niche
-        // for the discriminant, and the whole future would be larger.
+        // Every request passes this state, so the inner future is stored inline. A second state with an inline future
+        // would leave no niche for the discriminant, and the whole future would be larger.
         Sent { #[pin] response: S::Future, sent: Sent<P, R, R::Storage<Replayable<S, R::Kept>>> },
         Replaying { replaying: Box<Replaying<S, P, R, B, T>> },
         Replayed { response: Pin<Box<S::Future>>, grant: Grant<P::Key>, settings: Arc<Settings<P>> },
@@ -78,7 +78,7 @@ struct Waiting<S, P: TokenProvider, R, B> {
     request: Request<B>,
 }
 
-/// What is kept of a request until its response is read.
+/// What is kept of a sent request until its response is read.
 enum Sent<P: TokenProvider, R, C> {
     Stamped(Stamped<P, R, C>),
     NotStamped { audit: bool },
@@ -148,7 +148,8 @@ where
 {
     type Output = Result<Response<T>, BoxError>;
 
-    // Only the state that every request passes. The others are in `step`, so that this function stays small.
+    // This handles the state that every request passes. The other states are in `step`, so that this function stays
+    // small.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let StateProj::Sent { response, sent } = self.as_mut().project().state.project() else {

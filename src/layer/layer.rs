@@ -13,7 +13,7 @@ use crate::message::Origins;
 use crate::provider::TokenProvider;
 use crate::source::TokenSource;
 
-/// Stamps a bearer token on every request to an allowed origin. Fetches a new token before the old one expires and
+/// Stamps a bearer token on every request to an allowed origin. Fetches a new token before the old one expires, and
 /// after a 401.
 ///
 /// ```
@@ -47,17 +47,18 @@ use crate::source::TokenSource;
 ///
 /// | other layer | outside of this layer | inside of this layer |
 /// | --- | --- | --- |
-/// | one that follows redirects | recommended: each hop is checked against the allowed origins | **leaks the token**: it sends the stamped headers to the target of the redirect. tower-http and reqwest remove only `Authorization` on a cross-origin redirect, and no other header of a [`TokenProvider`] |
+/// | one that follows redirects | recommended: each hop is checked against the allowed origins | **can leak the token**: it sends the stamped headers to the target of the redirect. On a cross-origin redirect, tower-http and reqwest remove `Authorization`, but no other [`header`](TokenProvider::header) and no [`api_headers`](TokenProvider::api_headers) |
 /// | `Timeout` | limits the whole call: the wait for a token, the first send and the replay | limits each send |
 /// | `Retry` | each attempt can include one replay | repeats the request with the same token |
-/// | `ConcurrencyLimit`, `Buffer` | a call holds its permit during the replay too | a call holds its permit while it waits for its first token; it releases the permit before a replay and requests a new one |
+/// | `ConcurrencyLimit`, `Buffer` | a call holds its permit during the replay too | a call holds its permit while it waits for its first token; a rejected call releases its permit, and the replay requests a new one |
 /// | `RateLimit` | a call counts once | each send counts |
 /// | `LoadShed` | a call counts once | a replay can be shed; the caller then gets that error |
 ///
 /// If reqwest is the inner service, disable its redirects with `redirect::Policy::none()`.
 ///
-/// Give the provider an HTTP client of its own. If its token requests need a permit of a limit inside of this layer,
-/// they wait for the requests that wait for the token, until the fetch times out.
+/// Give the provider an HTTP client of its own. If token requests and stamped requests share a limit, a stamped request
+/// can hold the last permit while it waits for its token. The token request then waits for that permit, until the fetch
+/// times out.
 #[must_use = "layers do nothing unless you add them to a service"]
 #[doc(alias("oauth2", "401", "refresh", "retry"))]
 pub struct BearerAuthLayer<P: TokenProvider, R = Empty> {
@@ -73,7 +74,7 @@ impl<P: TokenProvider> BearerAuthLayer<P> {
 }
 
 impl<P: TokenProvider> TokenSource<P> {
-    /// A layer that uses this source. Several clients can share one cache in this way.
+    /// A layer that uses this source. Several layers can share one source, and so one cache of tokens.
     pub fn layer(&self) -> BearerAuthLayer<P> {
         BearerAuthLayer { settings: Arc::new(Settings::new(self)), bodies: Empty }
     }
@@ -96,6 +97,8 @@ impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
 
     /// Allows an origin to receive the token in clear text. Anyone who can read the network traffic can use the token.
     ///
+    /// This is for a network that encrypts below HTTP, for example a service mesh.
+    ///
     /// # Errors
     ///
     /// As for [`Origins::danger_allow_http`].
@@ -105,6 +108,7 @@ impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
     }
 
     /// How the layer keeps request bodies for a replay. The default is [`Empty`].
+    #[doc(alias("body", "retry"))]
     pub fn bodies<R2>(self, bodies: R2) -> BearerAuthLayer<P, R2> {
         BearerAuthLayer { settings: self.settings, bodies }
     }
@@ -115,8 +119,8 @@ impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
         self.change(|settings| settings.mode = mode)
     }
 
-    /// Does not stamp a request that already has the token header. Such a request is sent as it is, and its 401 is
-    /// passed on.
+    /// Does not stamp a request that already has the token header. The layer sends such a request unchanged, and the
+    /// caller gets its 401.
     ///
     /// By default the layer replaces the header, so that the credential of an incoming request cannot reach the API.
     pub fn if_not_present(self) -> Self {

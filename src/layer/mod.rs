@@ -4,8 +4,8 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `audit` | what a response says about how it was obtained |
-//! | `replay/` | when a request is replayed, and how it is kept until then |
+//! | `audit` | how often a request was sent, and with which token |
+//! | `replay/` | when a request is replayed, and how a copy of it is kept |
 //! | `settings` | the settings of a layer, and the methods that prepare a request |
 //! | `cached_grant` | the token that one service keeps between its requests |
 //! | `response` | the methods of the settings that read a response |

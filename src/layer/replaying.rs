@@ -42,7 +42,7 @@ pub(super) struct Replaying<S, P: TokenProvider, R: Bodies<B>, B, T> {
     step: Step<S, P, R::Kept, B, T>,
 }
 
-/// The steps, in order. [`Replaying::poll`] says what ends each of them.
+/// The steps, in order.
 enum Step<S, P: TokenProvider, K, B, T> {
     /// Waits for a new token. The rejection is unread: the caller gets it if there is no new token.
     Refreshing {
@@ -61,10 +61,10 @@ enum Step<S, P: TokenProvider, K, B, T> {
         service: S,
         request: Request<B>,
     },
-    /// The body of the rejection is dropped. The task of its connection must run before the connection is in the pool
-    /// again.
+    /// The body of the rejection is dropped. Lets the task of its connection run, which returns the connection to the
+    /// pool.
     Yielding {
-        turn: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+        yielded: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
         grant: Grant<P::Key>,
         service: S,
         request: Request<B>,
@@ -88,7 +88,7 @@ enum Step<S, P: TokenProvider, K, B, T> {
 pub(super) enum Replayed<F, P: TokenProvider, T> {
     /// There is no replay. The caller gets the rejection.
     Return(Response<T>),
-    /// There is no replay, and the rejection is dropped already.
+    /// There is no replay, and the rejection is already dropped.
     Failed(BoxError),
     Sent(F, Grant<P::Key>),
 }
@@ -153,8 +153,8 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                     ready!(drain.poll(cx));
                     None
                 }
-                Step::Yielding { turn, .. } => {
-                    ready!(turn.as_mut().poll(cx));
+                Step::Yielding { yielded, .. } => {
+                    ready!(yielded.as_mut().poll(cx));
                     None
                 }
                 Step::Readying { service, .. } => {
@@ -176,13 +176,14 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                     return Poll::Ready(Replayed::Return(settings.audited(response, &self.rejected, 1, outcome)));
                 }
                 (Step::Refreshed { grant, response, replayable }, _) => {
-                    // A fetch that failed puts a token back that was rejected without a reason. It is not a new token.
+                    // If a fetch fails, the source returns a token that was rejected without a reason once more. A
+                    // replay needs a new one.
                     if grant.token().generation() == self.rejected.token().generation() {
                         let outcome = ReplayOutcome::RefreshFailed(ErrorKind::Other);
                         return Poll::Ready(Replayed::Return(settings.audited(response, &self.rejected, 1, outcome)));
                     }
                     let Replayable { service, request: SavedRequest { head, body } } = replayable;
-                    // Do this before the rejection is dropped: the caller gets it if the request cannot be built.
+                    // Build the request before the rejection is dropped. If that fails, the caller gets the rejection.
                     let headers = head.headers().and_then(|mut headers| {
                         settings.stamp(&mut headers, grant.token().header_value()).is_ok().then_some(headers)
                     });
@@ -196,10 +197,10 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                 }
                 (Step::Draining { drain, grant, service, request }, _) => {
                     drop(drain);
-                    Step::Yielding { turn: Box::pin(tokio::task::yield_now()), grant, service, request }
+                    Step::Yielding { yielded: Box::pin(tokio::task::yield_now()), grant, service, request }
                 }
                 (Step::Yielding { grant, service, request, .. }, _) => Step::Readying { grant, service, request },
-                // The token may have expired before the service was ready.
+                // The token may have expired while the service became ready.
                 (Step::Readying { grant, service, request }, _) => match settings.source.newest(&grant) {
                     Some(grant) => return Poll::Ready(replay(settings, grant, service, request)),
                     None => {
@@ -210,12 +211,11 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                 (Step::Restamping { grant, service, request, .. }, token) => {
                     let grant = match token {
                         Some(Ok(newer)) => newer,
-                        // A token of the old credentials must not be sent, even though the call then fails.
+                        // A token of the old credentials must not be sent, so the call fails.
                         Some(Err(error)) if settings.source.was_rotated(&grant) => {
                             return Poll::Ready(Replayed::Failed(NotReplayed::new(error).into()));
                         }
-                        // The rejection is dropped, so only the server can still respond. Let it judge the expired
-                        // token.
+                        // The rejection is dropped, so only the server can still respond. Send the expired token.
                         _ => grant,
                     };
                     return Poll::Ready(replay(settings, grant, service, request));
@@ -241,7 +241,7 @@ where
     Replayed::Sent(service.call(request), grant)
 }
 
-/// Reads a body to its end, within limits.
+/// Reads a body to its end, within the limits.
 struct Drain<T> {
     body: Pin<Box<T>>,
     left: usize,
@@ -268,7 +268,7 @@ impl<T: Body> Drain<T> {
                 Poll::Pending => break,
             }
         }
-        // Without timers there is no limit on the time, so do not wait at all.
+        // Without timers the wait has no limit, so do not wait.
         if rt::has_passed(&mut self.timer, DRAIN_TIME, cx).unwrap_or(true) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

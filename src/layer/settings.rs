@@ -11,7 +11,7 @@ use crate::message::{Destination, Origins, RequestHead, TokenRequestMarker};
 use crate::provider::TokenProvider;
 use crate::source::TokenSource;
 
-/// What is the same for all requests of a layer. Its services and futures share one instance.
+/// The settings of a layer. Its services and futures share one instance.
 pub(super) struct Settings<P: TokenProvider> {
     pub(super) source: TokenSource<P>,
     pub(super) header: HeaderName,
@@ -33,7 +33,7 @@ pub(super) enum Route<K> {
 }
 
 impl<P: TokenProvider> Settings<P> {
-    /// The settings that the provider requests, and the defaults of the layer.
+    /// The provider's settings, and the defaults for the others.
     pub(super) fn new(source: &TokenSource<P>) -> Self {
         let provider = source.provider();
         let mut api_headers = provider.api_headers();
@@ -75,7 +75,7 @@ impl<P: TokenProvider> Settings<P> {
         }
     }
 
-    /// Whether a replay is possible, so that requests must be kept.
+    /// Whether any request may be replayed. If not, no copies are kept.
     pub(super) fn may_replay(&self) -> bool {
         self.mode != Mode::Never
     }

@@ -60,7 +60,7 @@ impl<'a> RequestHead<'a> {
         self.headers
     }
 
-    /// The extensions. A caller can put the identity of a request here.
+    /// The extensions. A caller can insert the identity of a request here.
     #[must_use]
     pub fn extensions(&self) -> &'a Extensions {
         self.extensions
@@ -70,6 +70,7 @@ impl<'a> RequestHead<'a> {
     ///
     /// This is true for the idempotent methods of RFC 9110 section 9.2.2 (`GET`, `HEAD`, `OPTIONS`, `TRACE`, `PUT`,
     /// `DELETE`) and for any request with a non-empty `Idempotency-Key` header.
+    #[doc(alias = "idempotency-key")]
     #[must_use]
     pub fn is_idempotent(&self) -> bool {
         let by_method = matches!(

@@ -1,4 +1,4 @@
-//! Which identity a request acts as.
+//! The identity that a request acts as.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -25,7 +25,7 @@ impl RequestKey for () {
     }
 }
 
-/// A key that the caller puts into the extensions of the request.
+/// A key that the caller inserts into the extensions of the request.
 ///
 /// ```
 /// use tower_bearer_auth::{FromExtension, RequestHead, RequestKey};

@@ -1,11 +1,11 @@
 //! Reads requests and responses: the identity, the destination, and whether the token was rejected.
 //!
-//! This module uses `http` types only, and no tokens or caches.
+//! This module uses only `http` types. It has no tokens and no caches.
 //!
 //! | file | contents |
 //! |---|---|
 //! | `head` | a request or a response without its body |
-//! | `key` | which identity a request acts as |
+//! | `key` | the identity that a request acts as |
 //! | `origin` | which origins may receive the token |
 //! | `challenge` | the grammar of `WWW-Authenticate` |
 //! | `rejection` | whether a response rejects the token |
@@ -27,8 +27,8 @@ pub(crate) use self::rejection::{accepts, take_mark};
 
 /// Marks this crate's own token requests.
 ///
-/// A client for token requests may be wrapped in this crate's layer. The layer passes a marked request through instead
-/// of waiting for the token that the request fetches.
+/// This crate's layer may wrap the client for token requests. The layer does not stamp a marked request: it would wait
+/// for the token that the request fetches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TokenRequestMarker;
 

@@ -10,8 +10,8 @@ use crate::error::ConfigError;
 
 /// The origins that may receive a token.
 ///
-/// Scheme, host and port must match. Hosts are compared without regard to case or a trailing dot, IPv6 addresses by
-/// value. Write an internationalized name in its `xn--` form.
+/// Scheme, host and port must match. Hosts match regardless of case and of a trailing dot. IPv6 addresses match by value.
+/// Write an internationalized name in its `xn--` form.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Origins {
     allowed: Vec<Origin>,
@@ -22,7 +22,7 @@ struct Origin {
     https: bool,
     host: String,
     port: u16,
-    /// The form that most URIs use: the host, and the port if it is not the scheme's default.
+    /// As most URIs spell it: the host, and the port if it is not the scheme's default.
     authority: String,
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum Destination {
 }
 
 impl Origins {
-    /// No origin. Every absolute URI is an error until an origin is allowed.
+    /// Allows no origin. The layer sends no request to an absolute URI until an origin is allowed.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
@@ -68,7 +68,7 @@ impl Origins {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] as for [`allow`](Self::allow), clear text excepted.
+    /// [`ConfigError`] if `origin` is not an origin, as for [`allow`](Self::allow).
     pub fn danger_allow_http(self, origin: &str) -> Result<Self, ConfigError> {
         let parsed = Origin::parse(origin)?;
         Ok(self.with(parsed))
@@ -82,9 +82,7 @@ impl Origins {
 
     pub(crate) fn merge(&mut self, other: Self) {
         for origin in other.allowed {
-            if !self.allowed.contains(&origin) {
-                self.allowed.push(origin);
-            }
+            self.insert(origin);
         }
     }
 
@@ -98,7 +96,7 @@ impl Origins {
             Some(scheme) if *scheme == Scheme::HTTP => Some(false),
             _ => None,
         };
-        // An authority that is written exactly like an allowed one need not be parsed.
+        // Most requests end here: nothing is parsed if the URI spells the authority as the allowed origin does.
         if self.allowed.iter().any(|o| Some(o.https) == https && o.authority == authority.as_str()) {
             return Destination::Allowed;
         }
@@ -131,10 +129,14 @@ impl Origins {
     }
 
     fn with(mut self, origin: Origin) -> Self {
+        self.insert(origin);
+        self
+    }
+
+    fn insert(&mut self, origin: Origin) {
         if !self.allowed.contains(&origin) {
             self.allowed.push(origin);
         }
-        self
     }
 }
 
@@ -153,7 +155,7 @@ impl Origin {
         if host.is_empty() {
             return Err(invalid(NO_HOST));
         }
-        // It would match no request, and every request would be sent without the token.
+        // A wildcard would match no host, so every request would be sent without the token.
         if host.contains('*') {
             return Err(invalid("it has a wildcard; name each host"));
         }
@@ -166,8 +168,11 @@ impl Origin {
 const NO_HOST: &str = "it has no host";
 const NO_PORT: &str = "the port is not a number up to 65535";
 
-/// Parses a URL that a secret may be sent to. Returns the URL and whether its scheme is https. The error says what is
-/// wrong and does not repeat the URL.
+/// Parses a URL that a secret may be sent to. Returns the URL and whether its scheme is https.
+///
+/// # Errors
+///
+/// The reason. It does not repeat the URL, which may contain a password.
 pub(crate) fn absolute_url(text: &str) -> Result<(Uri, bool), &'static str> {
     if text.is_empty() {
         return Err("it is empty");

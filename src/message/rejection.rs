@@ -1,6 +1,6 @@
 //! Whether a response rejects the token of its request.
 
-use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{self, WWW_AUTHENTICATE};
 use http::{Extensions, HeaderName, Response, StatusCode};
 
 use super::ResponseHead;
@@ -8,8 +8,10 @@ use super::challenge::bearer_errors;
 
 // Statics, because a name given as a string is parsed at each use, and a constant is built and dropped at each use.
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-static CONTENT: HeaderName = CONTENT_TYPE;
-const GRPC_CONTENT: &[u8] = b"application/grpc";
+static CONTENT_TYPE: HeaderName = header::CONTENT_TYPE;
+
+/// The prefix of every gRPC content type. A response with only trailers has it too (gRPC over HTTP/2, `Trailers-Only`).
+const GRPC_CONTENT_TYPE: &[u8] = b"application/grpc";
 
 /// gRPC's `UNAUTHENTICATED`.
 const GRPC_UNAUTHENTICATED: &str = "16";
@@ -51,7 +53,7 @@ impl Rejection {
 
     /// Marks `response` for the [`BearerAuth`](crate::BearerAuth) service above.
     ///
-    /// Use this in a layer below, which can see what a response head does not show. `None` says that the response does
+    /// Use this in a layer below, for example in one that reads response bodies. `None` means that the response does
     /// not reject the token. The mark takes precedence over the provider's
     /// [`rejection`](crate::TokenProvider::rejection). A second mark replaces the first one. The first `BearerAuth`
     /// that reads the mark removes it.
@@ -74,44 +76,43 @@ impl Rejection {
     }
 
     fn from_challenges(response: &ResponseHead<'_>) -> Option<Self> {
-        let mut needs_other_rights = false;
+        let mut insufficient = false;
         for field in response.headers().get_all(WWW_AUTHENTICATE) {
             for error in bearer_errors(field.as_bytes()) {
                 match error.as_str() {
                     "invalid_token" => return Some(Self::InvalidToken),
-                    "insufficient_scope" | "insufficient_user_authentication" => needs_other_rights = true,
+                    "insufficient_scope" | "insufficient_user_authentication" => insufficient = true,
                     _ => {}
                 }
             }
         }
-        if needs_other_rights { None } else { Some(Self::Unspecified) }
+        if insufficient { None } else { Some(Self::Unspecified) }
     }
 }
 
-/// What a layer below decided about a response.
+/// The decision of a layer below, in the extensions of the response.
 #[derive(Clone, Copy)]
 struct Mark(Option<Rejection>);
 
 /// Removes the mark of a response and returns it. The outer `None` means that there is no mark.
 #[inline]
 pub(crate) fn take_mark(extensions: &mut Extensions) -> Option<Option<Rejection>> {
-    // Most responses have no extensions, and this check needs no call.
+    // Most responses have no extensions, and this check is inlined.
     if extensions.is_empty() {
         return None;
     }
     extensions.remove::<Mark>().map(|Mark(rejection)| rejection)
 }
 
-/// Whether the response shows that the token is good: a 2xx, and for gRPC without a non-zero status.
+/// Whether the response shows that the server accepted the token: a 2xx, and a `grpc-status` of 0 if there is one.
 pub(crate) fn accepts(response: &ResponseHead<'_>) -> bool {
     response.status().is_success() && response.headers().get(&GRPC_STATUS).is_none_or(|status| status == "0")
 }
 
-/// Every gRPC response has such a content type, also a response with only trailers (gRPC over HTTP/2, `Trailers-Only`).
 #[inline]
 fn is_grpc(response: &ResponseHead<'_>) -> bool {
-    let content = response.headers().get(&CONTENT).map(|value| value.as_bytes());
-    content
-        .and_then(|value| value.get(..GRPC_CONTENT.len()))
-        .is_some_and(|start| start.eq_ignore_ascii_case(GRPC_CONTENT))
+    let value = response.headers().get(&CONTENT_TYPE).map(|value| value.as_bytes());
+    value
+        .and_then(|value| value.get(..GRPC_CONTENT_TYPE.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(GRPC_CONTENT_TYPE))
 }

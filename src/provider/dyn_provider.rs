@@ -15,8 +15,7 @@ use crate::token::IssuedToken;
 /// Any provider with the key type `K`, chosen at run time. Cloning shares the provider.
 ///
 /// Use it where one type must cover several providers, for example a fixed token in development and AccessPSP in
-/// production. Each fetch allocates one boxed future. A request with a cached token costs two dynamic calls more than
-/// with the provider itself.
+/// production. Each fetch allocates one boxed future. A request with a cached token makes two dynamic calls.
 ///
 /// ```
 /// use tower_bearer_auth::{DynProvider, Error, FixedToken, TokenSource, from_fn, IssuedToken};
@@ -38,7 +37,7 @@ pub struct DynProvider<K = ()> {
 }
 
 impl<K: RequestKey> DynProvider<K> {
-    /// Wraps `provider`.
+    /// Erases the type of `provider`.
     pub fn new<P: TokenProvider<Key = K>>(provider: P) -> Self {
         Self { inner: Arc::new(provider) }
     }

@@ -1,4 +1,4 @@
-//! The context of a fetch: why it starts, and what it replaces.
+//! The reason for a fetch.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use http::HeaderValue;
 
 use crate::token::Token;
 
-/// Why a token is fetched, and what it replaces.
+/// Why a token is fetched, and which token it replaces.
 ///
-/// [`TokenProvider::fetch`](crate::TokenProvider::fetch) receives it. Most providers ignore it. In a unit test of a
-/// provider, use `FetchContext::default()`.
+/// It is an argument of [`TokenProvider::fetch`](crate::TokenProvider::fetch). Most providers ignore it. In a unit test
+/// of a provider, use `FetchContext::default()`.
 #[derive(Clone, Default)]
 pub struct FetchContext {
     reason: FetchReason,
@@ -45,7 +45,7 @@ impl FetchContext {
 
     /// Whether `secret` is the token that this fetch replaces.
     ///
-    /// A provider that has a cache of its own must not return that token again.
+    /// A provider with a cache of its own must not return that token again.
     #[must_use]
     pub fn replaces(&self, secret: &str) -> bool {
         self.replaced.as_ref().is_some_and(|token| token.expose_secret() == secret)
@@ -58,7 +58,7 @@ impl FetchContext {
     }
 }
 
-// A challenge may contain what the server was sent, so `Debug` prints only the number of challenges.
+// A server can repeat the token in a challenge, so `Debug` prints only the number of challenges.
 impl fmt::Debug for FetchContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FetchContext")

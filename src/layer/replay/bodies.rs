@@ -21,7 +21,7 @@ use super::saved::{KeepCopy, KeepNothing};
 #[expect(private_bounds, reason = "the private trait seals this one and has the items that are not public")]
 pub trait Bodies<B>: Clone + KeepBody<B> {}
 
-/// What the layer needs of a [`Bodies`].
+/// The methods of a [`Bodies`].
 #[diagnostic::on_unimplemented(
     message = "other crates cannot implement `replay::Bodies`, here for `{Self}` and a body of type `{B}`",
     note = "use `replay::Off`, `replay::Empty`, `replay::Cloned` or `replay::Buffered`"
@@ -36,11 +36,10 @@ pub(crate) trait KeepBody<B> {
     /// Whether nothing is ever kept.
     const OFF: bool = false;
 
-    /// Whether the body must be replaced so that it can be kept, see [`wrap`](Self::wrap). If not, the request is not
-    /// moved.
+    /// Whether the layer calls [`wrap`](Self::wrap), which moves the request. Otherwise it calls [`keep`](Self::keep).
     const WRAPS: bool = false;
 
-    /// Keeps a body that need not be replaced for that.
+    /// Keeps a copy of a body, and leaves the body in the request.
     fn keep(&self, body: &B) -> Option<Self::Kept> {
         let _ = body;
         None

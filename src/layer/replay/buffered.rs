@@ -21,8 +21,9 @@ const COPIED_BELOW: usize = 4 * 1024;
 
 /// Keeps a body while it is sent, up to a limit.
 ///
-/// If the request is rejected below the limit, the replay sends what was kept, and then the rest of the caller's body,
-/// which is read only once. Above the limit there is no replay, and the caller gets the rejection.
+/// If the request is rejected before the limit is reached, the replay sends what was kept, and then the rest of the
+/// caller's body. The layer reads the caller's body only once. Above the limit there is no replay, and the caller gets
+/// the rejection.
 ///
 /// The limit counts the bytes of data and trailers. Frames smaller than 4 KiB are copied into one buffer, so that many
 /// small frames take no more memory than their bytes. Larger frames are shared with the caller's body and keep its
@@ -43,8 +44,8 @@ pub struct Buffered<F> {
 }
 
 impl<F> Buffered<F> {
-    /// Keeps up to `limit` bytes of each body. `wrap` converts a [`ReplayBody`] to the body type of the stack, for
-    /// example `tonic::body::Body::new`.
+    /// Keeps up to `limit` bytes of each body. `wrap` converts a [`ReplayBody`] to the request body type of the stack,
+    /// for example `tonic::body::Body::new`.
     pub fn new(limit: usize, wrap: F) -> Self {
         Self { limit, wrap }
     }
@@ -97,7 +98,8 @@ where
     fn restore(&self, recorded: Recorded<B>) -> Option<B> {
         let mut recording = recorded.recording.lock();
         recording.budget?;
-        // The first send may still be reading. From now on it gets an error and not a truncated body.
+        // The first send may still read the body. From now on it gets an error, so that the body does not seem
+        // complete.
         let (body, kept) = (recording.body.take()?, std::mem::take(&mut recording.kept).into_frames());
         let trailers = recording.trailers.take();
         let replay = Replay { kept, body, trailers, ended: recording.ended, exact: recording.exact };
@@ -258,7 +260,7 @@ where
         match &mut self.get_mut().mode {
             BodyMode::Record(shared) => {
                 let mut recording = shared.lock();
-                // The response future is complete, so there will be no replay.
+                // The other reference is dropped with the response future. Without it there is no replay.
                 if Arc::strong_count(shared) == 1 {
                     recording.discard();
                 }

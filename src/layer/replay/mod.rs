@@ -1,9 +1,9 @@
 //! Whether a rejected request is replayed, and how its body is kept for that.
 //!
-//! There are two separate settings. [`bodies`](crate::BearerAuthLayer::bodies) says how the layer keeps a complete copy
-//! of the body. [`replay`](crate::BearerAuthLayer::replay) says when the layer may send that copy. Without a complete
-//! copy a request is never replayed. [The guide](crate::guide::replay) has a table of all cases and says what they mean
-//! for payments.
+//! There are two separate settings. [`bodies`](crate::BearerAuthLayer::bodies) sets how the layer keeps a copy of the
+//! body. [`replay`](crate::BearerAuthLayer::replay) sets when the layer may send that copy. Without a complete copy, a
+//! request is never replayed. [The guide](crate::guide::replay) has a table of all cases, and explains them for
+//! payments.
 //!
 //! | setting | empty bodies | bodies that are `Clone` | streams |
 //! |---|---|---|---|

@@ -24,18 +24,19 @@ use crate::message::Rejection;
 #[non_exhaustive]
 #[doc(alias = "retry")]
 pub enum Mode {
-    /// Never. The caller gets the rejection, and the next request has a new token.
+    /// Never replay. The caller gets the rejection, and the next request has a new token.
     Never,
-    /// After [`Rejection::InvalidToken`], always. After [`Rejection::Unspecified`], only if the request is idempotent
-    /// or has an `Idempotency-Key` (RFC 9110 section 9.2.2).
+    /// After [`Rejection::InvalidToken`], replay every request. After [`Rejection::Unspecified`], replay only a request
+    /// that is [idempotent](crate::TokenProvider::is_idempotent): by default, one with an idempotent method or with an
+    /// `Idempotency-Key` header.
     ///
     /// RFC 6750 section 3.1 lets a client request a new token and try again after `invalid_token`. RFC 9110 section
     /// 15.5.2 says that no request with a 401 was applied. Some gateways break that rule, so this mode trusts it only
     /// if the server names the token as the reason.
     #[default]
     Safe,
-    /// After every rejection. If a gateway applied a request before it responded with 401, the replay applies it a
-    /// second time.
+    /// Replay after every rejection. If a gateway applied a request before it responded with 401, the replay applies it
+    /// a second time.
     Always,
 }
 

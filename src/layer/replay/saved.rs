@@ -4,7 +4,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
 
 use crate::message::RequestHead;
 
-/// All that a replay needs: the service and the request.
+/// What a replay needs: the service and the request.
 pub(crate) struct Replayable<S, K> {
     pub(crate) service: S,
     pub(crate) request: SavedRequest<K>,
@@ -17,8 +17,7 @@ pub(crate) struct SavedRequest<K> {
 }
 
 /// The copy of a request head. Most copies are never used, so this one is smaller than `http::request::Parts` and
-/// cheaper to make. It keeps the headers as a list in the order of the map. They become a map again when the request is
-/// rejected.
+/// cheaper to make: it keeps the headers as a list. The list becomes a map again when the request is rejected.
 pub(crate) struct SavedHead {
     method: Method,
     uri: Uri,
@@ -45,7 +44,7 @@ impl SavedHead {
         }
     }
 
-    /// The original headers as a map. `None` if they do not fit into one; they always do, because they come from one.
+    /// The original headers as a map. They come from a map, so they fit into one, and this never returns `None`.
     pub(crate) fn headers(&self) -> Option<HeaderMap> {
         let mut map = HeaderMap::new();
         for (name, value) in &self.headers {
@@ -96,7 +95,7 @@ impl<C> KeepCopy<C> for Option<C> {
     }
 }
 
-/// Storage for a setting that never keeps a copy. It makes the response future smaller, which callers move.
+/// Storage for a setting that never keeps a copy. It needs no space in the response future, which callers move.
 #[derive(Debug)]
 pub(crate) struct KeepNothing;
 
