@@ -199,6 +199,9 @@ impl Error {
     /// Use this method and not `downcast_ref`, because other code wraps errors: this crate itself in [`NotSent`],
     /// tower's `Buffer`, hyper-util's client, reqwest, tonic, [`io::Error`], `anyhow`, `eyre` and `thiserror`.
     ///
+    /// `anyhow` and `eyre` hide the error that they contain once they are converted into a boxed error. Search before that:
+    /// `Error::find(report.as_ref())`.
+    ///
     /// The search follows at most 128 sources, so it ends even if an error is its own source.
     ///
     /// ```
@@ -215,20 +218,28 @@ impl Error {
             if let Some(found) = error.downcast_ref::<Self>() {
                 return Some(found);
             }
-            // The source of a shared error is the source of what it contains. So look at the contents too.
-            if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>()
-                && let Some(found) = shared.downcast_ref::<Self>()
-            {
-                return Some(found);
-            }
-            // The same holds for an `io::Error`, in which connectors and bodies wrap their errors.
-            next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-                Some(inner) => Some(inner),
-                None => error.source(),
-            };
+            next = contents(error).or_else(|| error.source());
         }
         None
     }
+}
+
+/// What a pointer or an [`io::Error`] contains. The source of such an error is the source of its contents, so following sources
+/// alone would skip the contents.
+fn contents<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
+        return Some(&**shared);
+    }
+    if let Some(shared) = error.downcast_ref::<Arc<Error>>() {
+        return Some(&**shared);
+    }
+    if let Some(boxed) = error.downcast_ref::<Box<Error>>() {
+        return Some(&**boxed);
+    }
+    if let Some(shared) = error.downcast_ref::<Arc<io::Error>>() {
+        return Some(&**shared);
+    }
+    error.downcast_ref::<io::Error>()?.get_ref().map(|inner| inner as &(dyn StdError + 'static))
 }
 
 impl fmt::Display for Error {
