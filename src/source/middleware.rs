@@ -30,8 +30,12 @@ impl<P: TokenProvider> TokenSource<P> {
     /// The token of `key`, or what to wait for. Starts a fetch if one is due.
     pub(crate) fn lookup(&self, key: P::Key) -> Lookup<P::Key, TokenWait<P>> {
         match self.cache.lookup(&key) {
-            // The caller may be outside of the runtime that polls the future.
-            Lookup::Failed(_) if runtime::Handle::try_current().is_err() => Lookup::Wait(self.wait(key)),
+            // The future may be polled in a runtime, even if the caller is outside of one.
+            Lookup::Failed(error)
+                if error.kind() == ErrorKind::NoRuntime && runtime::Handle::try_current().is_err() =>
+            {
+                Lookup::Wait(self.wait(key))
+            }
             result => result.map_wait(|fetch| TokenWait::joined(Arc::clone(&self.cache), fetch)),
         }
     }
