@@ -52,9 +52,9 @@ impl<K: Clone + Eq + Hash> Map<K> {
     }
 
     /// The entry of a key type with one value, if there is one.
-    pub(super) fn single(&self) -> Option<&Entry<K>> {
+    pub(super) fn single(&self) -> Option<&Arc<Entry<K>>> {
         match self {
-            Self::Single(entry) => entry.get().map(AsRef::as_ref),
+            Self::Single(entry) => entry.get(),
             Self::Keyed(_) => None,
         }
     }

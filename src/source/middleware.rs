@@ -45,8 +45,8 @@ impl<P: TokenProvider> TokenSource<P> {
         TokenWait::for_key(Arc::clone(&self.cache), key)
     }
 
-    /// Whether a lookup would return `token` again, for a provider with one key. It writes no shared memory apart from one counter
-    /// cell of this thread.
+    /// Whether a lookup would return `token` again, for a provider with one key. Apart from the hit counter of this thread, it
+    /// writes no shared memory.
     pub(crate) fn still_grants(&self, token: &Token) -> bool {
         let Some(entry) = self.cache.map.single() else {
             return false;
@@ -56,6 +56,12 @@ impl<P: TokenProvider> TokenSource<P> {
             self.cache.stats.hit();
         }
         same
+    }
+
+    /// A grant of `token`, for a provider with one key.
+    pub(crate) fn single_grant(&self, token: &Token) -> Option<Grant<P::Key>> {
+        let entry = Arc::clone(self.cache.map.single()?);
+        Some(Grant { entry, token: token.clone() })
     }
 
     /// The usable token that has replaced the token of `grant`, or `grant` itself if its token may still be sent. Starts no fetch.
