@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::entry::Entry;
-use super::in_flight::{FetchOutcome, is_fetching};
+use super::fetch_handle::{FetchOutcome, is_fetching};
 use super::jitter::Jitter;
 use super::map::Map;
 use super::stats::Recorder;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::in_flight::FetchHandle;
+use super::fetch_handle::FetchHandle;
 use super::jitter::Jitter;
 use super::slot::{Slot, is_fresh, is_usable};
 use crate::clock::Now;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::entry::Entry;
-use super::in_flight::OutcomeReceiver;
+use super::fetch_handle::OutcomeReceiver;
 use crate::error::Error;
 use crate::token::Token;
 

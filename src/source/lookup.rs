@@ -11,7 +11,7 @@ use super::cache::Cache;
 use super::entry::Entry;
 use super::fetch::Fetch;
 use super::grant::{BudgetExhausted, Grant, JoinedFetch, Lookup};
-use super::in_flight::{FetchHandle, OutcomeReceiver, is_fetching};
+use super::fetch_handle::{FetchHandle, OutcomeReceiver, is_fetching};
 use super::report::Refresh;
 use super::slot::{RejectionOutcome, Slot, SlotAction};
 use crate::clock::Now;

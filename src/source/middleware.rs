@@ -75,7 +75,7 @@ impl<P: TokenProvider> TokenSource<P> {
     }
 
     /// Whether the credentials were rotated since the fetch of the token of `grant` started.
-    pub(crate) fn was_rotated(&self, grant: &Grant<P::Key>) -> bool {
+    pub(crate) fn is_withdrawn(&self, grant: &Grant<P::Key>) -> bool {
         self.cache.is_withdrawn(&grant.token)
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Sleep;
 use super::cache::Cache;
 use super::entry::Entry;
 use super::grant::{Grant, JoinedFetch, Lookup};
-use super::in_flight::{FetchOutcome, OutcomeReceiver};
+use super::fetch_handle::{FetchOutcome, OutcomeReceiver};
 use super::slot::is_usable;
 use crate::error::{Error, ErrorKind};
 use crate::provider::TokenProvider;
