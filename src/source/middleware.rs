@@ -45,8 +45,8 @@ impl<P: TokenProvider> TokenSource<P> {
         TokenWait::for_key(Arc::clone(&self.cache), key)
     }
 
-    /// Whether a lookup would return `token` again, for a provider with one key. Apart from the hit counter of this thread, it
-    /// writes no shared memory.
+    /// Whether a lookup would return `token` again, for a provider with one key. Apart from the hit counter of this
+    /// thread, it writes no shared memory.
     pub(crate) fn still_grants(&self, token: &Token) -> bool {
         let Some(entry) = self.cache.map.single() else {
             return false;
@@ -64,7 +64,8 @@ impl<P: TokenProvider> TokenSource<P> {
         Some(Grant { entry, token: token.clone() })
     }
 
-    /// The usable token that has replaced the token of `grant`, or `grant` itself if its token may still be sent. Starts no fetch.
+    /// The usable token that has replaced the token of `grant`, or `grant` itself if its token may still be sent.
+    /// Starts no fetch.
     pub(crate) fn newest(&self, grant: &Grant<P::Key>) -> Option<Grant<P::Key>> {
         let now = self.cache.clock.now();
         if let Some(token) = self.cache.map.get(grant.key()).and_then(|entry| entry.usable(now)) {
@@ -79,7 +80,8 @@ impl<P: TokenProvider> TokenSource<P> {
         self.cache.is_withdrawn(&grant.token)
     }
 
-    /// The server rejected the token of `grant`. If `wait` is false, a refresh starts, and the caller does not wait for it.
+    /// The server rejected the token of `grant`. If `wait` is false, a refresh starts, and the caller does not wait for
+    /// it.
     pub(crate) fn reject_grant(
         &self,
         grant: &Grant<P::Key>,
@@ -90,7 +92,7 @@ impl<P: TokenProvider> TokenSource<P> {
         let result = self.cache.reject(grant, rejection, challenges)?;
         Ok(result.map_wait(|fetch| {
             let cache = Arc::clone(&self.cache);
-            // What is not polled is not counted as a wait.
+            // The caller does not poll a future that it does not wait for, so that future must not count as a wait.
             if wait { TokenWait::joined(cache, fetch) } else { TokenWait::for_entry(cache, fetch.entry) }
         }))
     }
