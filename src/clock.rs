@@ -1,4 +1,4 @@
-//! Clocks. Only this file reads the time.
+//! Clocks. Only this file reads the clocks of the operating system.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
 /// One reading of the monotonic clock and of the wall clock.
 ///
-/// A deadline is such a pair too. It has passed when **either** clock has reached it: the monotonic clock may stop while a
-/// machine is suspended, and the wall clock jumps when someone sets it.
+/// A deadline is such a pair too. It has passed when **either** clock has reached it: the monotonic clock may stop
+/// while a machine is suspended, and the wall clock jumps when someone sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// Monotonic time. It does not go back, and it may stop while the machine is suspended.
@@ -31,8 +31,8 @@ pub struct Now {
 }
 
 impl Now {
-    /// The pair that is `duration` later. If the result cannot be represented, the pair stays as it is, so that a deadline
-    /// made from it has passed.
+    /// The pair that is `duration` later. If the result cannot be represented, the pair stays as it is, so that a
+    /// deadline made from it has passed.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self {
@@ -80,7 +80,8 @@ impl fmt::Debug for SystemClock {
     }
 }
 
-/// The clock of a source. The system clock has a variant of its own, because a dynamic call per request would cost more.
+/// The clock of a source. The system clock has a variant of its own, because a dynamic call per request would cost
+/// more.
 #[derive(Clone)]
 pub(crate) enum AnyClock {
     System,

@@ -16,7 +16,7 @@ const MAX_WINDOW: Duration = Duration::from_secs(20 * 60);
 const MAX_MARGIN: Duration = Duration::from_secs(30);
 /// The share of the window from which its start is drawn.
 const WINDOW_JITTER: f64 = 0.1;
-/// By how much the two clocks may differ about the duration of a fetch.
+/// How much the durations of one fetch by the two clocks may differ.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -33,15 +33,15 @@ const MIN_EARLY_BACKOFF: Duration = Duration::from_secs(10);
 const BUDGET: u32 = 6;
 const BUDGET_REFILL: Duration = Duration::from_secs(10);
 
-/// A monotonic clock that reads earlier by more than this was set back. A smaller difference is one between two threads.
+/// A monotonic clock that reads earlier by more than this was set back. A smaller difference occurs between threads.
 const SET_BACK: Duration = Duration::from_secs(60);
 
 /// When a token is refreshed before it expires.
 ///
 /// A token with lifetime L is usable until L - margin, where margin = min(30 s, L/4). The refresh window is the last
-/// min(L/2, 20 min) of L. In the window, a request is stamped with the cached token and also starts a refresh. The start of
-/// the window is drawn once per token from the first tenth of the window, so that the refreshes of services that started
-/// together spread out.
+/// min(L/2, 20 min) of L. In the window, a request is stamped with the cached token and also starts a refresh. The
+/// start of the window is drawn once per token from the first tenth of the window, so that the refreshes of services
+/// that started together spread out.
 ///
 /// | lifetime | window | margin | issuer outage without a failed request |
 /// |---|---|---|---|
@@ -49,8 +49,8 @@ const SET_BACK: Duration = Duration::from_secs(60);
 /// | 30 min | 15 min | 30 s | 13 min |
 /// | 40 min and more | 20 min | 30 s | 17.5 min |
 ///
-/// The last column is 0.9 of the window, less the margin, less one backoff. [How long an issuer may be down](crate::guide::outage)
-/// has the measured values, and [Choosing a refresh policy](crate::guide::refresh) says which policy to choose.
+/// The last column is 0.9 of the window, less the margin, less one backoff. [How long an issuer may be
+/// down](crate::guide::outage) has the measured values. See also [Choosing a refresh policy](crate::guide::refresh).
 #[derive(Clone, Debug)]
 #[doc(alias = "refresh")]
 pub struct RefreshPolicy {
@@ -70,7 +70,8 @@ impl RefreshPolicy {
         Self::default()
     }
 
-    /// Makes the refresh window at most `window` long. The limits of the default policy, L/2 and 20 minutes, still apply.
+    /// Makes the refresh window at most `window` long. The limits of the default policy, L/2 and 20 minutes, still
+    /// apply.
     ///
     /// A window below 35 seconds is useless for a long-lived token: the margin and one backoff take all of it.
     #[must_use]
@@ -107,9 +108,11 @@ impl RefreshPolicy {
     }
 }
 
-/// `started`, with a correction if a clock was set during the fetch. Without it, a new token could have expired already.
+/// `started`, with a correction if a clock was set during the fetch. Without it, a new token could have expired
+/// already.
 ///
-/// If the wall clock jumped, its reading is computed from the arrival. If the monotonic clock went back, the arrival counts.
+/// If the wall clock jumped, its reading is computed from the arrival. If the monotonic clock went back, the arrival
+/// counts.
 fn corrected(started: Now, arrived: Now) -> Now {
     let started = Now { mono: started.mono.min(arrived.mono), ..started };
     let mono = arrived.mono.saturating_duration_since(started.mono);
@@ -123,7 +126,7 @@ fn corrected(started: Now, arrived: Now) -> Now {
     Now { mono: started.mono, wall: arrived.wall.checked_sub(mono).unwrap_or(arrived.wall) }
 }
 
-/// How long no fetch starts after a failure: beside a usable token, and without one.
+/// How long no fetch starts after a failure: with a usable token, and without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backoff {
     pub(crate) with_token: Duration,
@@ -133,7 +136,8 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The backoff after a transient failure. `failures` is the number of transient failures in a row before it.
     ///
-    /// It is at most half of the time that the token is still usable. The minimum keeps that from becoming an endless series.
+    /// It is at most half of the time that the token is still usable. The minimum keeps that from becoming an endless
+    /// series.
     pub(crate) fn transient(failures: u32, usable_for: Option<Duration>, draw: f64) -> Self {
         let step = 2_u32.checked_pow(failures).map_or(MAX_BACKOFF, |factor| FIRST_BACKOFF.saturating_mul(factor));
         let drawn = step.min(MAX_BACKOFF).mul_f64(unit(draw));
@@ -191,7 +195,8 @@ pub(crate) fn was_set_back(since: Instant, now: Instant) -> bool {
 
 /// The budget of one key for refreshes after rejections: 6, and one more every 10 s.
 ///
-/// It is enough for five revocations in a minute. A server that rejects every token cannot cause more token requests than that.
+/// It is enough for five revocations in a minute. A server that rejects every token cannot cause more refreshes than
+/// that.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     left: u32,
@@ -227,14 +232,14 @@ impl Budget {
             self.counted_at = now;
         }
         let elapsed = now.saturating_duration_since(self.counted_at);
-        let back = u32::try_from(elapsed.as_millis() / BUDGET_REFILL.as_millis()).unwrap_or(u32::MAX);
-        if back == 0 {
+        let refills = u32::try_from(elapsed.as_millis() / BUDGET_REFILL.as_millis()).unwrap_or(u32::MAX);
+        if refills == 0 {
             return;
         }
-        self.left = self.left.saturating_add(back).min(BUDGET);
-        // The rest of an interval that has begun counts.
+        self.left = self.left.saturating_add(refills).min(BUDGET);
+        // The part of the current interval that has passed counts for the next refill.
         self.counted_at =
-            BUDGET_REFILL.checked_mul(back).and_then(|step| self.counted_at.checked_add(step)).unwrap_or(now);
+            BUDGET_REFILL.checked_mul(refills).and_then(|step| self.counted_at.checked_add(step)).unwrap_or(now);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The tokio runtime and its timers.
 //!
-//! Only this module checks whether there is a runtime and whether it has timers. Tokio has no function for the second check:
-//! a timer panics in a runtime that has none.
+//! Only this module checks whether there is a runtime and whether it has timers. Tokio has no function for the second
+//! check: a timer panics in a runtime that has none.
 
 use std::future::Future as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -53,7 +53,8 @@ pub(crate) fn has_passed(armed: &mut Option<Pin<Box<Sleep>>>, after: Duration, c
         catch_unwind(AssertUnwindSafe(|| sleep.as_mut().poll(cx).is_ready())).ok()
     };
     poll(armed).or_else(|| {
-        // A timer panics after its runtime has ended. If the caller is polled in another runtime then, its wait starts again.
+        // A timer panics after its runtime has ended. If the caller is polled in another runtime then, its wait starts
+        // again.
         *armed = timer(after).ok();
         poll(armed)
     })

@@ -74,7 +74,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "failure",
             "slot",
             "status",
-            "in_flight",
+            "fetch_handle",
             "entry",
             "map",
             "grant",

@@ -179,9 +179,11 @@ where
                 }
             };
             let settings = grant.settings();
-            let Some(rejection) = settings.rejection(&mut response, grant.grant().token()) else {
-                if settings.audit_all {
-                    settings.add_audit(&mut response, grant.grant(), 1, ReplayOutcome::NotNeeded);
+            let Some(rejection) = settings.rejection(&mut response, grant.token()) else {
+                if settings.audit_all
+                    && let Some(grant) = grant.grant()
+                {
+                    settings.add_audit(&mut response, &grant, 1, ReplayOutcome::NotNeeded);
                 }
                 self.complete();
                 return Poll::Ready(Ok(response));
@@ -252,7 +254,9 @@ where
             return Some(response);
         };
         let Stamped { grant, bodies, copy } = stamped;
-        let rejected = grant.grant().clone();
+        let Some(rejected) = grant.grant() else {
+            return Some(response);
+        };
         match Replaying::start(grant.settings(), bodies, response, rejection, rejected, copy.take()) {
             AfterRejection::Return(response) => Some(response),
             AfterRejection::Replay(replaying) => {

@@ -212,7 +212,7 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                     let grant = match token {
                         Some(Ok(newer)) => newer,
                         // A token of the old credentials must not be sent, so the call fails.
-                        Some(Err(error)) if settings.source.was_rotated(&grant) => {
+                        Some(Err(error)) if settings.source.is_withdrawn(&grant) => {
                             return Poll::Ready(Replayed::Failed(NotReplayed::new(error).into()));
                         }
                         // The rejection is dropped, so only the server can still respond. Send the expired token.

@@ -17,7 +17,8 @@ fn since(start: Now, deadline: Now) -> u128 {
     deadline.mono.duration_since(start.mono).as_millis()
 }
 
-/// `refresh_at` at the smallest and at the largest draw, `usable_until` and `expires_at`, in ms after the start of the fetch.
+/// `refresh_at` at the smallest and at the largest draw, `usable_until` and `expires_at`, in ms after the start of the
+/// fetch.
 fn ends(policy: &RefreshPolicy, lifetime: Option<Duration>) -> (Option<u128>, Option<u128>, u128, u128) {
     let start = Now::for_tests();
     let [early, late] = [0.0, 1.0].map(|draw| policy.deadlines(lifetime, start, start, draw));
@@ -99,8 +100,8 @@ fn a_wall_clock_that_jumps_during_the_fetch_does_not_change_the_lifetime() {
     let start = Now::for_tests();
     let forward = |by: Duration| start.wall + by;
     let back = |by: Duration| start.wall - by;
-    // The duration of the fetch by the monotonic clock; the wall clock at its end; the time from which the wall deadline
-    // of the token is counted.
+    // The duration of the fetch by the monotonic clock; the wall clock at its end; the time from which the wall
+    // deadline of the token is counted.
     let table = [
         (ms(200), forward(ms(200)), start.wall),
         (ms(200), forward(ms(1_200)), start.wall),

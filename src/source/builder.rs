@@ -84,10 +84,11 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
         self
     }
 
-    /// Sets how many keys the cache holds. The default is 10 000, the minimum 1. Keys with a running fetch do not count.
+    /// Sets how many keys the cache holds. The default is 10 000, the minimum 1. Keys with a running fetch do not
+    /// count.
     ///
-    /// Above the limit, the source evicts keys: first those without a usable token, then the least recently used ones (to the
-    /// second), and last those in a backoff or with a budget that is not full.
+    /// Above the limit, the source evicts keys: first those without a usable token, then the least recently used ones
+    /// (to the second), and last those in a backoff or with a budget that is not full.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.max_keys = keys.max(1);
         self
@@ -104,7 +105,8 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
 
     /// Sets how long the provider's [`fetch`](TokenProvider::fetch) may take. The default is 12 seconds.
     ///
-    /// After that the source drops the future, and all its waiters get [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
+    /// After that the source drops the future, and all its waiters get
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
     #[doc(alias = "timeout")]
     pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
         self.fetch_timeout = timeout;

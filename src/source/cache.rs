@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::entry::Entry;
-use super::in_flight::{FetchOutcome, is_fetching};
+use super::fetch_handle::{FetchOutcome, is_fetching};
 use super::jitter::Jitter;
 use super::map::Map;
 use super::stats::Recorder;
@@ -17,7 +17,7 @@ use crate::refresh::RefreshPolicy;
 use crate::telemetry::{Event, KeyField, Telemetry};
 use crate::token::Token;
 
-/// How much longer than its timeout a fetch can run if something polls its runtime.
+/// A fetch that runs for longer than its timeout and this delay is in a runtime that nothing polls.
 const TIMEOUT_DELAY: Duration = Duration::from_secs(3);
 
 pub(crate) struct Cache<P: TokenProvider> {
@@ -58,11 +58,12 @@ impl<P: TokenProvider> Cache<P> {
         })
     }
 
-    /// Removes the tokens of `entry`, and makes its running fetch stale.
+    /// Removes the tokens of `entry`, and makes its running fetch stale: its result is not used.
     pub(super) fn forget(&self, entry: &Arc<Entry<P::Key>>, credentials_changed: bool) {
         let now = self.clock.now();
         let mut slot = entry.lock();
-        // The provider itself may call this during its fetch. Then that fetch uses the new credentials and is not stale.
+        // The provider itself may call this during its fetch. Then that fetch uses the new credentials and is not
+        // stale.
         let stale = if is_fetching(entry) {
             slot.forget_tokens(credentials_changed, now);
             if let Some(fetch) = slot.in_flight() {
@@ -104,8 +105,8 @@ impl<P: TokenProvider> Cache<P> {
         self.rotations.load(Ordering::Acquire)
     }
 
-    /// Whether the credentials were rotated since the fetch of `token` started. A slot removes its own tokens on a rotation. This
-    /// is for a token that is in no slot.
+    /// Whether `token` is withdrawn: the credentials were rotated since its fetch started. A rotation removes the
+    /// tokens of all slots. This check is for a token that a waiter or a replay holds.
     pub(super) fn is_withdrawn(&self, token: &Token) -> bool {
         token.rotation() != self.rotation()
     }
@@ -114,7 +115,7 @@ impl<P: TokenProvider> Cache<P> {
         self.generations.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// If a fetch runs for longer than this, nothing polls its runtime.
+    /// If a fetch runs for longer than this, it is stuck: nothing polls its runtime.
     pub(super) fn longest_fetch(&self) -> Duration {
         self.fetch_timeout.saturating_add(TIMEOUT_DELAY)
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::in_flight::FetchHandle;
+use super::fetch_handle::FetchHandle;
 use super::jitter::Jitter;
 use super::slot::{Slot, is_fresh, is_usable};
 use crate::clock::Now;
@@ -53,12 +53,12 @@ impl<K> Entry<K> {
 
     /// The token, if it is fresh: it is usable, and no refresh is due.
     pub(super) fn fresh(&self, now: Now) -> Option<Token> {
-        self.published(|token| is_fresh(token, now))
+        self.published_if(|token| is_fresh(token, now))
     }
 
     /// The token, if it is usable.
     pub(super) fn usable(&self, now: Now) -> Option<Token> {
-        self.published(|token| is_usable(token, now))
+        self.published_if(|token| is_usable(token, now))
     }
 
     /// Whether `token` is still the slot's current one.
@@ -67,7 +67,7 @@ impl<K> Entry<K> {
         self.current.load(Ordering::Acquire) == Arc::as_ptr(&token.inner).addr()
     }
 
-    fn published(&self, condition: impl FnOnce(&Token) -> bool) -> Option<Token> {
+    fn published_if(&self, condition: impl FnOnce(&Token) -> bool) -> Option<Token> {
         let token = Token { inner: self.published.load_full()? };
         condition(&token).then_some(token)
     }
@@ -76,7 +76,8 @@ impl<K> Entry<K> {
         self.slot.lock()
     }
 
-    /// Publishes the slot's current token to readers without the lock. Call this after every change, with the lock held.
+    /// Publishes the slot's current token to readers without the lock. Call this after every change, with the lock
+    /// held.
     pub(super) fn publish(&self, slot: &Slot<FetchHandle>) {
         let token = slot.current().map(|token| Arc::clone(&token.inner));
         let address = token.as_ref().map_or(0, |token| Arc::as_ptr(token).addr());

@@ -17,8 +17,8 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// `failures` is the number of transient failures in a row before this one. `usable_for` is how long the cached token is
-    /// still usable.
+    /// `failures` is the number of transient failures in a row before this one. `usable_for` is how long the cached
+    /// token is still usable.
     pub(super) fn new(
         error: Error,
         failures: u32,
@@ -38,6 +38,7 @@ impl Failure {
         Self { error, at: now.mono, backoff, ends_on_rejection }
     }
 
+    /// The rest of the backoff: with a usable token, or without one.
     pub(super) fn remaining(&self, with_token: bool, now: Now) -> Duration {
         let length = if with_token { self.backoff.with_token } else { self.backoff.without_token };
         refresh::remaining(self.at, length, now.mono)
@@ -65,7 +66,8 @@ impl CancelledFetches {
         self.in_a_row
     }
 
-    /// The first one causes no backoff for callers without a token: one runtime that shuts down is not a pattern.
+    /// Adds one. The first one causes no backoff for callers without a token: one runtime that shuts down is not a
+    /// pattern.
     pub(super) fn add(&mut self, mut backoff: Backoff, now: Now) {
         if self.in_a_row == 0 {
             backoff.without_token = Duration::ZERO;

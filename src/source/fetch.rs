@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::cache::Cache;
 use super::entry::Entry;
-use super::in_flight::{FetchHandle, FetchOutcome, fetching};
+use super::fetch_handle::{FetchHandle, FetchOutcome, fetching};
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
 use crate::provider::{FetchContext, TokenProvider};

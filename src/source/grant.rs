@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::entry::Entry;
-use super::in_flight::OutcomeReceiver;
+use super::fetch_handle::OutcomeReceiver;
 use crate::error::Error;
 use crate::token::Token;
 
-/// A token that may be stamped, and the key that it belongs to.
+/// A token that may be stamped, and the entry of its key.
 pub(crate) struct Grant<K> {
     pub(super) entry: Arc<Entry<K>>,
     pub(super) token: Token,
@@ -19,7 +19,7 @@ pub(crate) enum Lookup<K, W> {
     Granted(Grant<K>),
     /// A fetch is running.
     Wait(W),
-    /// No fetch may start, or none can.
+    /// No fetch may start during a backoff, or none can start here.
     Failed(Error),
 }
 

@@ -23,9 +23,9 @@ use crate::token::Token;
 
 /// A cache of the tokens of one provider, in memory. Cloning is cheap and shares the cache.
 ///
-/// For each key, at most one fetch is in flight (single flight). It runs in a task of its own, so a caller that goes away
-/// neither stops nor delays it. All callers that wait for it get its result, a token or an error. A source has no background task
-/// and no timer: without requests it does nothing.
+/// For each key, at most one fetch is running (single flight). It runs in a task of its own, so a caller that goes
+/// away neither stops nor delays it. All callers that wait for it get its result, a token or an error. A source has no
+/// background task and no timer: without requests it does nothing.
 ///
 /// [`BearerAuthLayer`](crate::BearerAuthLayer) takes its tokens from a source. A source also works without a layer:
 ///
@@ -39,7 +39,8 @@ use crate::token::Token;
 /// # Ok(()) }
 /// ```
 ///
-/// Code that sends requests itself calls [`accept`](Self::accept) after a success and [`reject`](Self::reject) after a 401.
+/// Code that sends requests itself calls [`accept`](Self::accept) after a success and [`reject`](Self::reject) after a
+/// 401.
 #[doc(alias = "token cache")]
 #[doc(alias = "oauth2")]
 #[doc(alias = "single flight")]
@@ -50,7 +51,8 @@ pub struct TokenSource<P: TokenProvider> {
 impl<P: TokenProvider> TokenSource<P> {
     /// Returns the token of `key`.
     ///
-    /// A usable token in the cache is returned at once. Otherwise the future waits for the running fetch, or starts one.
+    /// A usable token in the cache is returned at once. Otherwise the future waits for the running fetch, or starts
+    /// one.
     ///
     /// # Cancel safety
     ///
@@ -59,8 +61,8 @@ impl<P: TokenProvider> TokenSource<P> {
     /// # Errors
     ///
     /// - The error of the fetch. All callers that waited for the fetch get the same error.
-    /// - During the backoff after a failed fetch, the error of that fetch, at once. [`Error::retry_after`] is the time until the
-    ///   next attempt.
+    /// - During the backoff after a failed fetch, the error of that fetch, at once. [`Error::retry_after`] is the time
+    ///   until the next attempt.
     /// - [`ErrorKind::Timeout`] after [`max_wait`](crate::TokenSourceBuilder::max_wait).
     /// - [`ErrorKind::NoRuntime`] if a fetch is due outside of a tokio runtime, or in a runtime without timers.
     /// - [`ErrorKind::Reentrant`] in the provider's own `fetch` for this key.
@@ -72,7 +74,8 @@ impl<P: TokenProvider> TokenSource<P> {
         TokenFuture { wait: TokenWait::for_key(Arc::clone(&self.cache), key.clone()) }
     }
 
-    /// Fetches a token for `key` if there is no usable one. Call it at startup, so that the first request does not wait.
+    /// Fetches a token for `key` if there is no usable one. Call it at startup, so that the first request does not
+    /// wait.
     ///
     /// # Cancel safety
     ///
@@ -93,8 +96,8 @@ impl<P: TokenProvider> TokenSource<P> {
 
     /// Reports that a server accepted `token`. The layer does this itself; call it if you send requests yourself.
     ///
-    /// A rejection of an accepted token costs one sixth of the key's budget for refreshes. A rejection of a token that no server
-    /// has accepted costs all of it.
+    /// A rejection of an accepted token costs one sixth of the key's budget for refreshes. A rejection of a token that
+    /// no server has accepted costs all of it.
     ///
     /// A token of another source does not change.
     pub fn accept(&self, token: &Token) {
@@ -103,17 +106,19 @@ impl<P: TokenProvider> TokenSource<P> {
         }
     }
 
-    /// Reports that a server rejected `token` with a 401. The layer does this itself; call it if you send requests yourself.
+    /// Reports that a server rejected `token` with a 401. The layer does this itself; call it if you send requests
+    /// yourself.
     ///
-    /// Returns whether it makes sense to send the request again, once, with a token from [`token_for`](Self::token_for).
+    /// Returns whether to replay the request, once, with a token from [`token_for`](Self::token_for).
     ///
-    /// If `token` is the current token of `key`, it is removed, and a fetch starts. If that fetch fails, the token is used again
-    /// until it expires. A second rejection of the same token joins that fetch. The result is `true`, except in two cases: the
-    /// budget for refreshes is empty, or the source is in a backoff. Then no fetch starts, and the token stays.
+    /// If `token` is the current token of `key`, it is removed, and a fetch starts. If that fetch fails, the token is
+    /// used again until it expires. A second rejection of the same token joins that fetch. The result is `true`, except
+    /// in three cases: the budget for refreshes is empty, the source is in a backoff, or there is no tokio runtime with
+    /// timers. Then no fetch starts, and the token stays.
     ///
-    /// In every other case the token stays as it is and no fetch starts: the token was replaced already, it belongs to another key
-    /// or source, or `key` has no token. The result is then `true` if [`token_for`](Self::token_for) can return a token: there is
-    /// a usable one, a fetch is running, or a fetch may start now.
+    /// In every other case the token stays as it is and no fetch starts: the token was replaced already, it belongs to
+    /// another key or source, or `key` has no token. The result is then `true` if [`token_for`](Self::token_for) can
+    /// return a token: there is a usable one, a fetch is running, or a fetch may start now.
     ///
     /// A rejection of a token of this source is counted in [`SourceStats::rejections`].
     ///
@@ -163,13 +168,14 @@ impl<P: TokenProvider> TokenSource<P> {
         }
     }
 
-    /// Removes all tokens and failures, and makes all running fetches stale. Call this after the credentials have changed.
+    /// Removes all tokens and failures, and makes all running fetches stale. Call this after the credentials have
+    /// changed.
     ///
-    /// A request that starts after this call returns is not stamped with a token that was fetched with the old credentials, even
-    /// if such a token arrives later.
+    /// A request that starts after this call returns is not stamped with a token that was fetched with the old
+    /// credentials, even if such a token arrives later.
     ///
-    /// What a layer read from its provider when it was created, for example an API key, does not change. If the provider calls
-    /// this in its `fetch`, that fetch counts as one with the new credentials.
+    /// What a layer read from its provider when it was created, for example an API key, does not change. If the
+    /// provider calls this in its `fetch`, that fetch counts as one with the new credentials.
     pub fn rotate(&self) {
         self.cache.rotations.fetch_add(1, Ordering::AcqRel);
         self.cache.map.for_each(|entry| self.cache.forget(entry, true));

@@ -10,8 +10,8 @@ use tokio::runtime;
 use super::cache::Cache;
 use super::entry::Entry;
 use super::fetch::Fetch;
+use super::fetch_handle::{FetchHandle, OutcomeReceiver, is_fetching};
 use super::grant::{BudgetExhausted, Grant, JoinedFetch, Lookup};
-use super::in_flight::{FetchHandle, OutcomeReceiver, is_fetching};
 use super::report::Refresh;
 use super::slot::{RejectionOutcome, Slot, SlotAction};
 use crate::clock::Now;
@@ -37,7 +37,7 @@ impl<P: TokenProvider> Cache<P> {
         result
     }
 
-    /// The same for a caller that has waited already. It does not count as a hit or as failed fast.
+    /// The same as `lookup`, for a caller that has waited already. It does not count as a hit or as failed fast.
     pub(super) fn lookup_again(self: &Arc<Self>, entry: Arc<Entry<P::Key>>) -> Lookup<P::Key, JoinedFetch<P::Key>> {
         self.lookup_in_slot(entry, self.clock.now(), false)
     }

@@ -1,8 +1,8 @@
 //! The entries by key, bounded.
 //!
-//! The map is a sharded `HashMap` with its own sweep, because no published cache evicts in the order that a source needs:
-//! keys whose token has expired first, then the least recently used ones, keys that protect an issuer last, and never a key
-//! with a running fetch.
+//! The map is a sharded `HashMap` with its own sweep, because no published cache evicts in the order that a source
+//! needs: first keys with an expired token, then the least recently used ones, last keys that protect an issuer, and
+//! never a key with a running fetch.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -15,9 +15,10 @@ use super::entry::{Entry, EvictionRank};
 use crate::clock::Now;
 
 const SHARDS: usize = 64;
-/// A sweep evicts one key of so many that it reads, so that its cost is spread over as many insertions.
+/// A sweep evicts at least one in this many of the keys that it reads, so that its cost is spread over as many
+/// insertions.
 const EVICTED_SHARE: usize = 16;
-/// One step of a sweep reads whole shards until it has so many keys. The caller of the sweep is delayed by that long.
+/// One step of a sweep reads whole shards until it has this many keys. This limits how long a step delays its caller.
 const SWEEP_STEP: usize = 16 * 1024;
 
 pub(super) enum Map<K> {
@@ -52,9 +53,9 @@ impl<K: Clone + Eq + Hash> Map<K> {
     }
 
     /// The entry of a key type with one value, if there is one.
-    pub(super) fn single(&self) -> Option<&Entry<K>> {
+    pub(super) fn single(&self) -> Option<&Arc<Entry<K>>> {
         match self {
-            Self::Single(entry) => entry.get().map(AsRef::as_ref),
+            Self::Single(entry) => entry.get(),
             Self::Keyed(_) => None,
         }
     }
@@ -95,7 +96,8 @@ impl<K: Clone + Eq + Hash> Map<K> {
         }
     }
 
-    /// Evicts keys until the map is within its limit. Keys with a running fetch do not count. Returns how many it evicted.
+    /// Evicts keys until the map is within its limit. Keys with a running fetch do not count. Returns how many it
+    /// evicted.
     pub(super) fn sweep(&self, in_flight: u64, now: Now) -> usize {
         match self {
             Self::Single(_) => 0,

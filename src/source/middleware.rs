@@ -30,8 +30,12 @@ impl<P: TokenProvider> TokenSource<P> {
     /// The token of `key`, or what to wait for. Starts a fetch if one is due.
     pub(crate) fn lookup(&self, key: P::Key) -> Lookup<P::Key, TokenWait<P>> {
         match self.cache.lookup(&key) {
-            // The caller may be outside of the runtime that polls the future.
-            Lookup::Failed(_) if runtime::Handle::try_current().is_err() => Lookup::Wait(self.wait(key)),
+            // The future may be polled in a runtime, even if the caller is outside of one.
+            Lookup::Failed(error)
+                if error.kind() == ErrorKind::NoRuntime && runtime::Handle::try_current().is_err() =>
+            {
+                Lookup::Wait(self.wait(key))
+            }
             result => result.map_wait(|fetch| TokenWait::joined(Arc::clone(&self.cache), fetch)),
         }
     }
@@ -41,8 +45,8 @@ impl<P: TokenProvider> TokenSource<P> {
         TokenWait::for_key(Arc::clone(&self.cache), key)
     }
 
-    /// Whether a lookup would return `token` again, for a provider with one key. It writes no shared memory apart from one counter
-    /// cell of this thread.
+    /// Whether a lookup would return `token` again, for a provider with one key. Apart from the hit counter of this
+    /// thread, it writes no shared memory.
     pub(crate) fn still_grants(&self, token: &Token) -> bool {
         let Some(entry) = self.cache.map.single() else {
             return false;
@@ -54,7 +58,14 @@ impl<P: TokenProvider> TokenSource<P> {
         same
     }
 
-    /// The usable token that has replaced the token of `grant`, or `grant` itself if its token may still be sent. Starts no fetch.
+    /// A grant of `token`, for a provider with one key.
+    pub(crate) fn single_grant(&self, token: &Token) -> Option<Grant<P::Key>> {
+        let entry = Arc::clone(self.cache.map.single()?);
+        Some(Grant { entry, token: token.clone() })
+    }
+
+    /// The usable token that has replaced the token of `grant`, or `grant` itself if its token may still be sent.
+    /// Starts no fetch.
     pub(crate) fn newest(&self, grant: &Grant<P::Key>) -> Option<Grant<P::Key>> {
         let now = self.cache.clock.now();
         if let Some(token) = self.cache.map.get(grant.key()).and_then(|entry| entry.usable(now)) {
@@ -65,11 +76,12 @@ impl<P: TokenProvider> TokenSource<P> {
     }
 
     /// Whether the credentials were rotated since the fetch of the token of `grant` started.
-    pub(crate) fn was_rotated(&self, grant: &Grant<P::Key>) -> bool {
+    pub(crate) fn is_withdrawn(&self, grant: &Grant<P::Key>) -> bool {
         self.cache.is_withdrawn(&grant.token)
     }
 
-    /// The server rejected the token of `grant`. If `wait` is false, a refresh starts, and the caller does not wait for it.
+    /// The server rejected the token of `grant`. If `wait` is false, a refresh starts, and the caller does not wait for
+    /// it.
     pub(crate) fn reject_grant(
         &self,
         grant: &Grant<P::Key>,
@@ -80,7 +92,7 @@ impl<P: TokenProvider> TokenSource<P> {
         let result = self.cache.reject(grant, rejection, challenges)?;
         Ok(result.map_wait(|fetch| {
             let cache = Arc::clone(&self.cache);
-            // What is not polled is not counted as a wait.
+            // The caller does not poll a future that it does not wait for, so that future must not count as a wait.
             if wait { TokenWait::joined(cache, fetch) } else { TokenWait::for_entry(cache, fetch.entry) }
         }))
     }

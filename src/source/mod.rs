@@ -9,7 +9,7 @@
 //! | `failure` | what a slot remembers about failed and cancelled fetches |
 //! | `slot` | the state machine of one key, without I/O |
 //! | `status` | the state of one key, as users see it |
-//! | `in_flight` | the handle of a fetch, which its slot holds, and the outcome that its waiters receive |
+//! | `fetch_handle` | the handle of a fetch, which its slot holds, and the outcome that its waiters receive |
 //! | `entry` | a key with its slot and its published token |
 //! | `map` | the bounded map of entries, and eviction |
 //! | `grant` | the results of a lookup |
@@ -27,9 +27,9 @@ mod cache;
 mod entry;
 mod failure;
 mod fetch;
+mod fetch_handle;
 mod grant;
 mod handle;
-mod in_flight;
 mod jitter;
 mod lookup;
 mod map;

@@ -12,8 +12,8 @@ use crate::telemetry::{CachedToken, Event, KeyField, Span, Stopwatch};
 use crate::token::Token;
 
 impl<P: TokenProvider> Cache<P> {
-    /// Reports the result of a fetch. `generation` is the number of the token if it is a new one; `cached` is the usable token in
-    /// the cache now.
+    /// Reports the result of a fetch. `generation` is the number of the token if it is a new one; `cached` is the
+    /// usable token in the cache now.
     #[expect(clippy::too_many_arguments, reason = "one event has as many fields, and there is one caller")]
     pub(super) fn report_fetch(
         &self,
@@ -94,7 +94,7 @@ pub(super) enum Refresh {
     InFlight,
     /// The budget for refreshes is empty.
     BudgetExhausted,
-    /// No fetch may start, or none can.
+    /// No fetch may start during a backoff, or none can start here.
     Failed,
     /// Nothing: the rejected request was a replay, or the token is not current.
     None,

@@ -18,7 +18,8 @@ pub(super) struct Slot<F> {
     current: Option<Token>,
     /// The rejected token that the running fetch is to replace.
     rejected: Option<RejectedToken>,
-    /// The rejected token that was removed because the fetch after its rejection failed. For the context of the next fetch.
+    /// The rejected token that was removed because the fetch after its rejection failed. For the context of the next
+    /// fetch.
     last_rejected: Option<Token>,
     in_flight: Option<InFlight<F>>,
     /// Boxed, because most slots have none.
@@ -29,13 +30,13 @@ pub(super) struct Slot<F> {
     cancelled: CancelledFetches,
     /// When the last early refresh returned no better token, and the backoff after it.
     early: Option<(Instant, Duration)>,
-    /// The last generation whose rejection ended a backoff; 0 if there is none.
+    /// The generation of the rejected token that last ended a backoff; 0 if there is none.
     backoff_ended_by: u64,
     failure_cleared_at: Option<Instant>,
     /// Whether `rotate` or `invalidate` removed the token, and no fetch has stored a new one.
     forgotten: bool,
     jitter: Jitter,
-    /// The entry is no longer in the map. A caller that still has it looks its key up again.
+    /// The entry is no longer in the map. A caller that still has it gets the new entry of the key.
     pub(super) evicted: bool,
 }
 
@@ -115,6 +116,7 @@ impl<F> Slot<F> {
         self.in_flight.as_ref()
     }
 
+    /// What to do for a request that needs a token.
     pub(super) fn request(&mut self, now: Now) -> SlotAction {
         match self.request_again(now) {
             SlotAction::Fetch => self.cancelled.backoff(false, now).map_or(SlotAction::Fetch, SlotAction::Fail),
@@ -122,7 +124,8 @@ impl<F> Slot<F> {
         }
     }
 
-    /// The same for a caller that has waited already. The backoff after cancelled fetches does not apply to it.
+    /// The same as `request`, for a caller that has waited already. The backoff after cancelled fetches does not apply
+    /// to it.
     pub(super) fn request_again(&mut self, now: Now) -> SlotAction {
         if let Some(token) = self.usable(now).cloned() {
             return if self.early_refresh_is_due(&token, now) {
@@ -176,7 +179,8 @@ impl<F> Slot<F> {
             .map(|fetch| fetch.handle)
     }
 
-    /// Records that a fetch was cancelled with its runtime. A series of runtimes that end must not cause a token request each.
+    /// Records that a fetch was cancelled with its runtime. A series of runtimes that end must not cause a token
+    /// request each.
     pub(super) fn cancel(&mut self, now: Now) {
         let usable_for = self.usable(now).map(|token| now.until(&token.deadlines().usable_until));
         self.cancelled.add(Backoff::transient(self.cancelled.in_a_row(), usable_for, self.jitter.draw()), now);
@@ -260,7 +264,7 @@ impl<F> Slot<F> {
         RejectionOutcome::Proceed(self.request(now))
     }
 
-    /// Removes every token and the running fetch, which is now stale. What is current now is never stamped again.
+    /// Removes every token and the running fetch, which is now stale. The current token is not stamped again.
     pub(super) fn forget(&mut self, credentials_changed: bool, now: Now) -> Option<F> {
         self.forget_tokens(credentials_changed, now);
         self.in_flight.take().map(|fetch| fetch.handle)
@@ -295,7 +299,8 @@ impl<F> Slot<F> {
         }
     }
 
-    /// Whether the slot protects the issuer: it has spent budget, or it is in backoff. Eviction would remove that protection.
+    /// Whether the slot protects the issuer: it has spent budget, or it is in backoff. Eviction would remove that
+    /// protection.
     pub(super) fn guards_issuer(&self, now: Now) -> bool {
         !self.budget.is_full(now.mono) || !self.may_fetch(now)
     }

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 /// A snapshot of the counters of a source. [`TokenSource::stats`](crate::TokenSource::stats) returns it.
 ///
-/// All numbers cover all keys, from the time at which the source was built. `waiting`, `fetches_in_flight` and `keys` are the
-/// numbers at the time of the snapshot.
+/// All numbers cover all keys, from the time at which the source was built. `waiting`, `fetches_in_flight` and `keys`
+/// are the numbers at the time of the snapshot.
 ///
 /// Two sums hold in every snapshot:
 ///
@@ -28,7 +28,7 @@ pub struct SourceStats {
     pub waits_served: u64,
     /// Waits that ended with an error.
     pub waits_failed: u64,
-    /// Waits whose future was dropped.
+    /// Waits that ended because their future was dropped.
     pub waits_abandoned: u64,
     /// Waits that have not ended.
     pub waiting: u64,
@@ -42,16 +42,16 @@ pub struct SourceStats {
     pub fetches_cancelled: u64,
     /// Fetches that `rotate` or `invalidate` made stale while they ran.
     pub fetches_stale: u64,
-    /// Fetches in flight.
+    /// Fetches that are running.
     pub fetches_in_flight: u64,
     /// Responses that rejected a token, replays included.
     pub rejections: u64,
-    /// Rejections of a token that no server had accepted before. Either the API needs another token, or another process with
-    /// the same credentials makes the issuer revoke this one.
+    /// Rejections of a token that no server had accepted before. Either the API needs another token, or another process
+    /// with the same credentials makes the issuer revoke this one.
     pub rejections_of_unaccepted: u64,
     /// Rejections after which no fetch was started, because the budget for refreshes was empty.
     pub budget_exhausted: u64,
-    /// Rejected requests that were sent again with a new token.
+    /// Rejected requests that were replayed with a new token.
     pub replays: u64,
     /// Requests to a foreign origin, sent without the token.
     pub not_stamped: u64,
@@ -61,7 +61,8 @@ pub struct SourceStats {
     pub keys: u64,
 }
 
-/// The hot counters have so many cells each, so that requests on several cores do not write to one memory location.
+/// The number of cells of a counter on the cached path. With one cell, requests on all cores would write to one memory
+/// location.
 const CELLS: usize = 8;
 
 #[derive(Default)]
@@ -114,7 +115,7 @@ fn sum(cells: &[Padded; CELLS]) -> u64 {
 #[inline]
 fn number_of_this_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
-    // A constant initial value and no destructor: so the access needs no function call.
+    // The initial value is constant and there is no destructor, so an access needs no function call.
     thread_local!(static NUMBER: Cell<usize> = const { Cell::new(0) });
     let number = NUMBER.try_with(|number| {
         if number.get() == 0 {

@@ -10,8 +10,8 @@ use tokio::time::Sleep;
 
 use super::cache::Cache;
 use super::entry::Entry;
+use super::fetch_handle::{FetchOutcome, OutcomeReceiver};
 use super::grant::{Grant, JoinedFetch, Lookup};
-use super::in_flight::{FetchOutcome, OutcomeReceiver};
 use super::slot::is_usable;
 use crate::error::{Error, ErrorKind};
 use crate::provider::TokenProvider;
@@ -19,10 +19,10 @@ use crate::rt;
 use crate::telemetry::Stopwatch;
 use crate::token::Token;
 
-/// A runtime that is shutting down cancels every fetch that starts in it. After so many, a waiter gives up.
+/// After this many cancelled fetches that it started, a waiter gives up: its runtime is shutting down.
 const MAX_CANCELLED: u8 = 3;
 
-/// The future of a token.
+/// The future of a token. It looks the token up, and waits for a fetch if there is none.
 ///
 /// Dropping it does not stop the fetch that it waits for.
 #[must_use]
@@ -72,7 +72,7 @@ impl<P: TokenProvider> TokenWait<P> {
         Self { cache, state: State::Waiting(waiting) }
     }
 
-    /// Looks the token up, and joins a fetch if there is none.
+    /// Takes the result of the first lookup. Returns `None` if there is a fetch to wait for.
     fn start(&mut self, result: Lookup<P::Key, JoinedFetch<P::Key>>) -> Option<Result<Grant<P::Key>, Error>> {
         let result = match result {
             Lookup::Granted(grant) => Ok(grant),

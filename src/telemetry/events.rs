@@ -1,7 +1,7 @@
 //! Spans and log events, for `tracing`.
 //!
-//! What happens once per token is INFO or WARN. What happens once per request is DEBUG. So the number of INFO and WARN lines does
-//! not depend on the number of callers.
+//! What happens once per token is INFO or WARN. What happens once per request is DEBUG. So the number of INFO and WARN
+//! lines does not depend on the number of callers.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -173,7 +173,7 @@ pub(super) fn emit(provider: &str, event: Event<'_>) {
             key = debug_of(key),
             "a token was removed"
         ),
-        // These happen once per caller. They are metrics alone.
+        // These happen once per caller. They are counted, and not logged.
         Event::Replay | Event::FailedFast { .. } | Event::Waited { .. } => {}
     }
 }

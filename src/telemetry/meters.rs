@@ -1,6 +1,7 @@
 //! Counters and histograms, for the `metrics` facade.
 //!
-//! A label is the provider's label or a word from a short list. A key is never a label, because there may be a million keys.
+//! A label is the provider's label or a word from a short list. A key is never a label, because there may be a million
+//! keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ const COUNTERS: &[(&str, &str)] = &[
     (TOKENS_REJECTED, "Tokens that a server rejected, each counted at its first rejection."),
     (REJECTIONS, "Responses that rejected a token."),
     (REPLAYS, "Rejected requests that were replayed."),
-    (REJECTED_REQUESTS, "Rejected requests, by what became of them."),
+    (REJECTED_REQUESTS, "Rejected requests, by outcome."),
     (NOT_STAMPED, "Requests to a foreign origin, sent without the token."),
     (EVICTIONS, "Keys evicted to keep the cache within its limit."),
     (ROTATIONS, "Calls of rotate."),
@@ -45,7 +46,7 @@ const HISTOGRAMS: &[(&str, &str)] = &[
 
 /// Describes the metrics to the recorder that is installed when a source is built.
 ///
-/// Rare counters start at 0: if the first value of a counter is 1, an alert on its increase does not see that step.
+/// Rare counters start at 0. If the first value of a counter is 1, an alert on its increase misses that step.
 pub(super) fn register(provider: &Arc<str>) {
     for (name, text) in COUNTERS {
         describe_counter!(*name, Unit::Count, *text);

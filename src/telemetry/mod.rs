@@ -1,11 +1,12 @@
-//! What an operator sees of a source: spans and events (`tracing`), counters and histograms (`metrics`).
+//! Spans and events (`tracing`), counters and histograms (`metrics`).
 //!
-//! Code that observes a change emits one [`Event`]. This module decides which log events and which metrics that becomes. If both
-//! features are off, it does nothing. `docs/observability.md` describes its output, and a test compares the two.
+//! Code that observes a change emits one [`Event`]. This module decides which log events and which metrics that
+//! becomes. If both features are off, it does nothing. `docs/observability.md` describes its output, and a test
+//! compares the two.
 //!
 //! Do not emit while a lock is held, and emit nothing on the cached path. Hits are counted in
-//! [`SourceStats`](crate::SourceStats) alone, in sharded counters. With a counter of the `metrics` facade, every request on every
-//! core would write to one memory location.
+//! [`SourceStats`](crate::SourceStats) alone, in sharded counters. With a counter of the `metrics` facade, every
+//! request on every core would write to one memory location.
 
 #[cfg(feature = "tracing")]
 mod events;
@@ -69,7 +70,7 @@ pub(crate) enum Event<'a> {
         rejection: &'static str,
         refresh: &'static str,
     },
-    /// A rejected request is sent again.
+    /// A rejected request is replayed.
     Replay,
     /// How the handling of a rejected request ended.
     RequestRejected {

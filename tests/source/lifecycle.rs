@@ -83,6 +83,22 @@ fn a_request_made_outside_of_the_runtime_that_polls_it_is_served() {
 }
 
 // R14
+#[test]
+fn a_request_made_outside_of_a_runtime_during_a_backoff_fails_fast_once() {
+    let issuer = Issuer::new();
+    issuer.does(Does::Fail(Error::permanent("wrong secret")));
+    let source = TokenSource::new(issuer.clone());
+    let mut client = layer(&source).layer(Api::new(0));
+    let runtime = runtime();
+    runtime.block_on(source.token()).unwrap_err();
+    let response = tower::Service::call(&mut client, get());
+    let error = runtime.block_on(response).map(drop).unwrap_err();
+    assert_eq!(Error::find(&*error).unwrap().kind(), ErrorKind::Other);
+    assert_eq!(source.stats().failed_fast, 1);
+    assert_reconciles(&source);
+}
+
+// R14
 #[tokio::test(start_paused = true)]
 async fn dropping_the_last_handle_leaves_no_task_even_with_a_running_fetch() {
     let issuer = Issuer::new();

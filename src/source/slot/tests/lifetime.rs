@@ -207,8 +207,8 @@ fn a_late_or_expired_token_does_not_replace_a_usable_one() {
 // R36, R52: rules 4 and 17
 #[test]
 fn an_issuer_that_returns_the_same_token_again_gets_a_handful_of_token_requests() {
-    // Lifetime in s, draw; the ms at which a request starts a fetch, with a request every 5 ms. Each backoff is half of the
-    // rest of the usable time, and at least 10 s.
+    // Lifetime in s, draw; the ms at which a request starts a fetch, with a request every 5 ms. Each backoff is half of
+    // the rest of the usable time, and at least 10 s.
     let table: [(u64, f64, &[u64]); 4] = [
         (300, 0.0, &[150_000, 210_000, 240_000, 255_000, 265_000]),
         (300, 1.0, &[165_000, 217_500, 243_750, 256_875, 266_875]),
@@ -236,8 +236,8 @@ fn an_issuer_that_returns_the_same_token_again_gets_a_handful_of_token_requests(
 // R36: rule 4
 #[test]
 fn a_shorter_token_replaces_the_current_one_unless_it_is_hardly_usable() {
-    // Ms at which another token arrives, beside one that is usable until 1 770 000; its lifetime in ms, of which a quarter
-    // is its margin; the ms of the next try if it does not replace the current one.
+    // Ms at which another token arrives, beside one that is usable until 1 770 000; its lifetime in ms, of which a
+    // quarter is its margin; the ms of the next try if it does not replace the current one.
     let table = [
         (1_000_000, 60_000, None),
         (1_000_000, 13_336, None),

@@ -1,4 +1,4 @@
-//! A running fetch, as its slot and its waiters hold it.
+//! The handle of a running fetch, and the outcome that its waiters receive.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -41,7 +41,7 @@ pub(super) struct FetchHandle {
 }
 
 impl FetchHandle {
-    /// A handle, and the receiver whose completion cancels the fetch.
+    /// A handle, and a receiver for the task of the fetch. It completes when the handle is dropped.
     pub(super) fn new(rotation: u64) -> (Self, oneshot::Receiver<()>) {
         let (sender, receiver) = oneshot::channel();
         let (alive, cancelled) = oneshot::channel();
