@@ -11,14 +11,11 @@ use http::HeaderValue;
 use super::settings::Settings;
 use crate::provider::TokenProvider;
 use crate::source::Grant;
-use crate::token::Token;
 
-/// A token, its header value and the settings under one reference count, which belongs to one service.
-///
-/// It does not hold a [`Grant`]: there is only one key, and the source has its entry.
+/// A grant, a header value and the settings under one reference count, which belongs to one service.
 pub(super) struct CachedGrant<P: TokenProvider> {
     settings: Arc<Settings<P>>,
-    token: Token,
+    grant: Grant<P::Key>,
     header: HeaderValue,
 }
 
@@ -45,7 +42,7 @@ impl<P: TokenProvider> GrantCache<P> {
         let Self::Cached(cached) = self else {
             return None;
         };
-        if cached.settings.source.still_grants(&cached.token) {
+        if cached.settings.source.still_grants(cached.grant.token()) {
             return Some(Arc::clone(cached));
         }
         *self = Self::Used;
@@ -63,7 +60,7 @@ impl<P: TokenProvider> GrantCache<P> {
             _ => Self::Cached(Arc::new(CachedGrant {
                 settings: Arc::clone(settings),
                 header: grant.token().unshared_header_value(),
-                token: grant.token().clone(),
+                grant: grant.clone(),
             })),
         };
     }
@@ -77,18 +74,10 @@ impl<P: TokenProvider> GrantRef<P> {
         }
     }
 
-    pub(super) fn token(&self) -> &Token {
+    pub(super) fn grant(&self) -> &Grant<P::Key> {
         match self {
-            Self::FromSource(_, grant) => grant.token(),
-            Self::Cached(cached) => &cached.token,
-        }
-    }
-
-    /// The grant. `None` cannot occur: a token is cached only if its source has an entry.
-    pub(super) fn grant(&self) -> Option<Grant<P::Key>> {
-        match self {
-            Self::FromSource(_, grant) => Some(grant.clone()),
-            Self::Cached(cached) => cached.settings.source.single_grant(&cached.token),
+            Self::FromSource(_, grant) => grant,
+            Self::Cached(cached) => &cached.grant,
         }
     }
 

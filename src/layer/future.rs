@@ -179,11 +179,9 @@ where
                 }
             };
             let settings = grant.settings();
-            let Some(rejection) = settings.rejection(&mut response, grant.token()) else {
-                if settings.audit_all
-                    && let Some(grant) = grant.grant()
-                {
-                    settings.add_audit(&mut response, &grant, 1, ReplayOutcome::NotNeeded);
+            let Some(rejection) = settings.rejection(&mut response, grant.grant().token()) else {
+                if settings.audit_all {
+                    settings.add_audit(&mut response, grant.grant(), 1, ReplayOutcome::NotNeeded);
                 }
                 self.complete();
                 return Poll::Ready(Ok(response));
@@ -254,9 +252,7 @@ where
             return Some(response);
         };
         let Stamped { grant, bodies, copy } = stamped;
-        let Some(rejected) = grant.grant() else {
-            return Some(response);
-        };
+        let rejected = grant.grant().clone();
         match Replaying::start(grant.settings(), bodies, response, rejection, rejected, copy.take()) {
             AfterRejection::Return(response) => Some(response),
             AfterRejection::Replay(replaying) => {

@@ -53,9 +53,9 @@ impl<K: Clone + Eq + Hash> Map<K> {
     }
 
     /// The entry of a key type with one value, if there is one.
-    pub(super) fn single(&self) -> Option<&Arc<Entry<K>>> {
+    pub(super) fn single(&self) -> Option<&Entry<K>> {
         match self {
-            Self::Single(entry) => entry.get(),
+            Self::Single(entry) => entry.get().map(AsRef::as_ref),
             Self::Keyed(_) => None,
         }
     }

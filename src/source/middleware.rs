@@ -58,12 +58,6 @@ impl<P: TokenProvider> TokenSource<P> {
         same
     }
 
-    /// A grant of `token`, for a provider with one key.
-    pub(crate) fn single_grant(&self, token: &Token) -> Option<Grant<P::Key>> {
-        let entry = Arc::clone(self.cache.map.single()?);
-        Some(Grant { entry, token: token.clone() })
-    }
-
     /// The usable token that has replaced the token of `grant`, or `grant` itself if its token may still be sent.
     /// Starts no fetch.
     pub(crate) fn newest(&self, grant: &Grant<P::Key>) -> Option<Grant<P::Key>> {
