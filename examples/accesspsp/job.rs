@@ -110,7 +110,7 @@ where
             Some(Break::DoubleSession) if number == 7 => 2,
             _ => 1,
         };
-        if broken == Some(Break::TokenStorm) && number % 20 == 0 {
+        if broken == Some(Break::TokenStorm) && number.is_multiple_of(20) {
             source.invalidate();
         }
         for _ in 0..times {

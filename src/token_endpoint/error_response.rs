@@ -16,7 +16,7 @@ pub(crate) struct DocumentedError {
     /// The error code. Empty in a row that applies to a status alone.
     pub(crate) code: &'static str,
     pub(crate) kind: ErrorKind,
-    /// What the issuer does. It continues the words "the issuer at <origin>".
+    /// What the issuer does. It continues the words `the issuer at <origin>`.
     pub(crate) what: &'static str,
     pub(crate) hint: &'static str,
 }
