@@ -23,7 +23,7 @@ const LIFETIME: Duration = Duration::from_secs(2);
 /// The time between two sessions of one task. With it the job takes a few token lifetimes.
 const PACE: Duration = Duration::from_millis(350);
 /// How many requests are held at the API when the tokens are revoked.
-const IN_FLIGHT: usize = 32;
+const HELD: usize = 32;
 
 /// A deliberate error, which the checks must find.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub(crate) async fn run(broken: Option<Break>) -> Result<Verdict, BoxError> {
     let start = Instant::now();
     let progress = progress_bar();
     let next = Arc::new(AtomicUsize::new(0));
-    let revoker = tokio::spawn(revoke_in_flight(Arc::clone(&sandbox), broken));
+    let revoker = tokio::spawn(revoke_held(Arc::clone(&sandbox), broken));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..TASKS {
         let (client, api, next) = (client.clone(), sandbox.api_origin(), Arc::clone(&next));
@@ -110,7 +110,7 @@ where
             Some(Break::DoubleSession) if number == 7 => 2,
             _ => 1,
         };
-        if broken == Some(Break::TokenStorm) && number % 20 == 0 {
+        if broken == Some(Break::TokenStorm) && number.is_multiple_of(20) {
             source.invalidate();
         }
         for _ in 0..times {
@@ -125,7 +125,7 @@ where
 }
 
 /// Holds requests at the API until enough have arrived, revokes their token, and releases them.
-async fn revoke_in_flight(sandbox: Arc<AccessPspSandbox>, broken: Option<Break>) {
+async fn revoke_held(sandbox: Arc<AccessPspSandbox>, broken: Option<Break>) {
     // With `TokenStorm`, several tokens are in use all the time.
     if matches!(broken, Some(Break::NoRejection | Break::TokenStorm)) {
         return;
@@ -141,7 +141,7 @@ async fn revoke_in_flight(sandbox: Arc<AccessPspSandbox>, broken: Option<Break>)
         sandbox.wait_api_requests(sandbox.api_request_count() + 1).await;
     }
     sandbox.hold();
-    sandbox.wait_held(IN_FLIGHT).await;
+    sandbox.wait_held(HELD).await;
     sandbox.revoke_all();
     sandbox.release();
     sandbox.release_issuer();

@@ -5,12 +5,12 @@ use http::Request;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer_auth::aeropay::{self, Environment};
 use tower_bearer_auth::token_endpoint::HttpClient;
-use tower_bearer_auth::{Aeropay, BearerAuthLayer, BoxError, replay};
+use tower_bearer_auth::{Aeropay, BearerAuthLayer, BoxError, Origins, TokenProvider, replay};
 
 pub(crate) async fn search_transactions() -> Result<(), BoxError> {
     let provider = Aeropay::builder().environment(Environment::Sandbox).from_env("AEROPAY")?.build()?;
     let sandbox = Environment::Sandbox.base_url();
-    if format!("{:?}", tower_bearer_auth::TokenProvider::origins(&provider)) != format!("[{sandbox}]") {
+    if provider.origins() != Origins::none().allow(sandbox)? {
         return Err("--live connects to Aeropay's sandbox only; unset AEROPAY_ENVIRONMENT".into());
     }
     println!("provider {provider:?}");

@@ -18,7 +18,7 @@ use super::{
 
 /// A local AccessPSP: an issuer and an API server on two loopback ports.
 ///
-/// Dropping it closes both ports and ends every task that it started. The [crate documentation](crate) says what it checks.
+/// Dropping it closes both ports and ends every task that it started. The [crate documentation](crate) lists what it checks.
 pub struct AccessPspSandbox {
     pub(super) issuer: Arc<Issuer>,
     pub(super) api: Arc<Api>,

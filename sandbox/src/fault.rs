@@ -13,7 +13,10 @@ use http_body_util::{BodyExt as _, StreamBody};
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
-use super::{response::ScriptedResponse, server::ReplyBody};
+use super::{
+    response::ScriptedResponse,
+    server::{Reply, ReplyBody},
+};
 
 /// What the issuer does wrong with one token request.
 ///
@@ -113,8 +116,18 @@ impl Script {
     }
 }
 
+/// The reply with this response. The fault may change how its body is sent.
+pub(crate) fn reply(response: ScriptedResponse, fault: Option<Fault>) -> Reply {
+    let (response, body) = match fault {
+        Some(Fault::TruncatedBody) => truncated(response),
+        Some(Fault::Dribble(delay)) => dribbled(response, delay),
+        _ => return Reply::Response(response.into_response()),
+    };
+    Reply::Response(response.into_response_with(body))
+}
+
 /// Half of the body with the length of the whole body, then an error.
-pub(crate) fn truncated(response: ScriptedResponse) -> (ScriptedResponse, ReplyBody) {
+fn truncated(response: ScriptedResponse) -> (ScriptedResponse, ReplyBody) {
     let whole = response.bytes().clone();
     let response = response.header(CONTENT_LENGTH, HeaderValue::from(whole.len()));
     let broken = Err(std::io::Error::other("the sandbox truncated the body"));
@@ -123,7 +136,7 @@ pub(crate) fn truncated(response: ScriptedResponse) -> (ScriptedResponse, ReplyB
 }
 
 /// The body byte by byte, with a delay before each byte.
-pub(crate) fn dribbled(response: ScriptedResponse, delay: Duration) -> (ScriptedResponse, ReplyBody) {
+fn dribbled(response: ScriptedResponse, delay: Duration) -> (ScriptedResponse, ReplyBody) {
     let bytes = response.bytes().clone();
     let response = response.header(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     let frames = stream::unfold(bytes, move |mut rest| async move {

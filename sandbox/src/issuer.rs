@@ -85,17 +85,7 @@ impl Handler for Issuer {
             record.status = Some(status);
             record.jti = jti;
         });
-        Reply::Response(match fault {
-            Some(Fault::TruncatedBody) => {
-                let (response, body) = fault::truncated(response);
-                response.into_response_with(body)
-            }
-            Some(Fault::Dribble(delay)) => {
-                let (response, body) = fault::dribbled(response, delay);
-                response.into_response_with(body)
-            }
-            _ => response.into_response(),
-        })
+        fault::reply(response, fault)
     }
 }
 

@@ -186,12 +186,14 @@ impl AccessPspBuilder {
         self.map(|inner| inner.api_origin(origin))
     }
 
-    /// Sends `x-api-key` with token requests. The page does not mention it there. Aera's gateway may require it.
+    /// Sets the `x-api-key` of token requests: a value, or a [`Secret`] that can change while the program runs.
+    ///
+    /// The page does not mention the header there. Aera's gateway may require it.
     pub fn token_api_key(self, key: impl Into<Secret>) -> Self {
         self.map(|inner| inner.token_header(API_KEY, key))
     }
 
-    /// Sends `x-api-key` with requests to the API, wherever the token is sent. Payments require it.
+    /// Sets the `x-api-key` of requests to the API. It is sent only where the token is sent. Payments require it.
     ///
     /// [`build`](Self::build) reads the key once. It does not change afterwards.
     pub fn api_key(self, key: impl Into<Secret>) -> Self {
@@ -267,6 +269,7 @@ impl AccessPspBuilder {
             *key = Secret::new(value);
         }
         let mut inner = settings.build()?;
+        inner.token_headers.setting = "token_api_key";
         inner.documented = DOCUMENTED;
         Ok(AccessPsp { inner })
     }

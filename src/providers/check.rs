@@ -38,7 +38,8 @@ pub(super) fn text(setting: &str, value: &str) -> Result<(), ConfigError> {
         return Err(ConfigError::new(setting, "it is empty"));
     }
     if value.chars().any(char::is_control) {
-        return Err(ConfigError::new(setting, "it contains a control character"));
+        return Err(ConfigError::new(setting, "it contains a control character")
+            .with_hint("remove it; often it is a line break at the end"));
     }
     Ok(())
 }
@@ -85,20 +86,6 @@ pub(super) fn header_value(setting: &str, value: &SecretValue) -> Result<HeaderV
         .map_err(|_| ConfigError::new(setting, "the value is not a valid header value"))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// Checks the headers of a token request.
-pub(super) fn token_headers(headers: Vec<(String, Secret)>) -> Result<Vec<(HeaderName, Secret)>, ConfigError> {
-    const SETTING: &str = "token_header";
-    let mut checked = Vec::with_capacity(headers.len());
-    for (name, value) in headers {
-        let name = header_name(SETTING, &name)?;
-        if let Some(value) = value.peek() {
-            header_value(SETTING, &value)?;
-        }
-        checked.push((name, value));
-    }
-    Ok(checked)
 }
 
 #[cfg(feature = "client-credentials")]

@@ -16,7 +16,8 @@ pub(super) struct Variables<'a> {
 impl<'a> Variables<'a> {
     pub(super) fn new(prefix: &'a str, lookup: &'a dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         if prefix.is_empty() || prefix.contains(['=', '\0']) {
-            return Err(ConfigError::new("prefix", "no variable name can begin with it"));
+            return Err(ConfigError::new("prefix", "no variable name can begin with it")
+                .with_hint("set the part of the names before the underscore, for example ACCESS_PSP"));
         }
         Ok(Self { prefix, lookup })
     }
@@ -75,7 +76,7 @@ impl<'a> Variables<'a> {
         };
         let items: Vec<String> = text.split(',').map(|item| item.trim().to_owned()).collect();
         if items.iter().any(String::is_empty) {
-            return Err(self.error(suffix, "an item of the list is empty"));
+            return Err(self.error(suffix, "an item of the list is empty").with_hint("remove the extra comma"));
         }
         Ok(items)
     }

@@ -5,6 +5,7 @@
 //! | `access_psp`, `aeropay`, `client_credentials` | the providers for token endpoints |
 //! | `fixed_token`, `from_fn` | a token that is known in advance, and a provider made from a function |
 //! | `secret` | a secret that may change while the program runs |
+//! | `token_endpoint`, `token_headers` | what all providers for token endpoints have |
 //! | `check`, `env`, `names` | helpers of the builders: checks, environment variables, names of enum values |
 
 #[cfg(feature = "access-psp")]
@@ -22,6 +23,10 @@ mod from_fn;
 #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 mod names;
 mod secret;
+#[cfg(any(feature = "client-credentials", feature = "aeropay"))]
+mod token_endpoint;
+#[cfg(any(feature = "client-credentials", feature = "aeropay"))]
+mod token_headers;
 
 #[cfg(feature = "access-psp")]
 pub use self::access_psp::{AccessPsp, AccessPspBuilder};
@@ -32,23 +37,6 @@ pub use self::client_credentials::{PrivateKeyJwt, SigningAlgorithm};
 pub use self::fixed_token::FixedToken;
 pub use self::from_fn::{FromFn, from_fn};
 pub use self::secret::{Secret, SecretValue};
-
-#[cfg(any(feature = "client-credentials", feature = "aeropay"))]
-use crate::error::ConfigError;
-#[cfg(any(feature = "client-credentials", feature = "aeropay"))]
-use crate::token_endpoint::TokenClient;
-
-/// The HTTP client of a provider if its builder has none.
-#[cfg(all(any(feature = "client-credentials", feature = "aeropay"), feature = "http-client"))]
-fn default_client() -> Result<TokenClient, ConfigError> {
-    crate::token_endpoint::HttpClient::new().map(TokenClient::new)
-}
-
-#[cfg(all(any(feature = "client-credentials", feature = "aeropay"), not(feature = "http-client")))]
-fn default_client() -> Result<TokenClient, ConfigError> {
-    Err(ConfigError::new("http_client", "it is missing")
-        .with_hint("set one, or turn on the feature `http-client`, which provides one"))
-}
 
 #[cfg(all(feature = "private-key-jwt", feature = "http-client"))]
 #[cfg(test)]

@@ -223,7 +223,7 @@ fn read(path: &Path) -> Result<SecretValue, ConfigError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES as usize + 1));
     File::open(path)
         .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| unreadable(path, "cannot be read").with_source(error))?;
+        .map_err(|error| unreadable(path, &format!("cannot be read: {}", error.kind())).with_source(error))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(unreadable(path, "is larger than 64 KiB"));
     }

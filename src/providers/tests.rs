@@ -245,7 +245,8 @@ fn client_authentication_is_read_from_variables() {
         let what = name.trim_end_matches("_FILE");
         for method in ["client_secret_post", "client_secret_basic", "tls_client_auth"] {
             let error = built(&[(METHOD, method), (name, value)], empty()).unwrap_err();
-            let expected = format!("{what}: it requires the method private_key_jwt, which is not set");
+            let hint = format!("set {METHOD} to private_key_jwt, or remove this variable");
+            let expected = format!("{what}: it requires the method private_key_jwt, which is not set: {hint}");
             assert_eq!(error.to_string(), expected, "{method}");
         }
         let error = built(&[(name, value)], empty()).unwrap_err();

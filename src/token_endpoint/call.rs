@@ -31,6 +31,9 @@ const MAX_FRAMES: usize = 2 * MAX_BODY;
 /// How many frames are read before the task yields.
 const FRAMES_PER_TURN: usize = 64;
 
+const UNREACHABLE: &str = "check the token URL, the network, the proxy and the root certificates";
+const INCOMPLETE: &str = "check the network, and any proxy or gateway before the issuer";
+
 /// A host name has at most 253 characters (RFC 1035 section 2.3.4), and an origin also has a scheme and a port.
 const MAX_ORIGIN: usize = 270;
 
@@ -72,7 +75,7 @@ impl TokenEndpoint {
         let mut deadline = rt::timer(self.timeout)?;
         let response = match within(deadline.as_mut(), self.client.send(request)).await {
             Some(Ok(response)) => response,
-            Some(Err(error)) => return Err(self.io_error("could not be reached", error)),
+            Some(Err(error)) => return Err(self.io_error("could not be reached", UNREACHABLE, error)),
             None => return Err(self.timed_out()),
         };
         let (parts, body) = response.into_parts();
@@ -87,7 +90,7 @@ impl TokenEndpoint {
         if status.is_redirection() {
             return Err(redirect(&response));
         }
-        // An error status says more than a body that is late, incomplete or too long.
+        // An error status is enough to report the error, even if the body is late, incomplete or too long.
         match body {
             Some(Ok(body)) => response.body = body,
             _ if !status.is_success() => {}
@@ -95,7 +98,7 @@ impl TokenEndpoint {
                 return Err(response.error(ErrorKind::MalformedResponse, "sent a body of more than 64 KiB"));
             }
             Some(Err(ReadError::Io(error))) => {
-                return Err(self.io_error("did not send a complete response", error).with_status(status));
+                return Err(self.io_error("did not send a complete response", INCOMPLETE, error).with_status(status));
             }
             None => return Err(self.timed_out().with_status(status)),
         }
@@ -107,13 +110,13 @@ impl TokenEndpoint {
         Error::new(ErrorKind::Timeout, format!("the issuer at {origin} did not respond within {timeout:?}"))
     }
 
-    fn io_error(&self, what: &str, error: BoxError) -> Error {
+    fn io_error(&self, what: &str, hint: &'static str, error: BoxError) -> Error {
         // The client may return an error of this crate. It is already complete.
         if let Some(error) = Error::find(&*error) {
             return error.clone();
         }
         let kind = if timed_out(&*error) { ErrorKind::Timeout } else { ErrorKind::Unavailable };
-        let outcome = Error::new(kind, format!("the issuer at {} {what}", self.origin));
+        let outcome = Error::new(kind, format!("the issuer at {} {what}", self.origin)).with_hint(hint);
         if self.contains_query(&*error) {
             return outcome;
         }

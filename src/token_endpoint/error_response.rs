@@ -1,7 +1,7 @@
 //! Which error a response without a token becomes.
 //!
-//! A status that means "try again later" decides first. Otherwise the error code decides, and the status if there is no
-//! documented code: gateways choose statuses.
+//! A status that means "try again later" decides first. Otherwise the error code decides, because gateways change
+//! statuses. If there is no documented code, the status decides.
 
 use http::StatusCode;
 
@@ -16,7 +16,7 @@ pub(crate) struct DocumentedError {
     /// The error code. Empty in a row that applies to a status alone.
     pub(crate) code: &'static str,
     pub(crate) kind: ErrorKind,
-    /// What the issuer does. It continues the words "the issuer at <origin>".
+    /// What the issuer does. It continues the words `the issuer at <origin>`.
     pub(crate) what: &'static str,
     pub(crate) hint: &'static str,
 }
@@ -130,7 +130,9 @@ pub(crate) fn by_status(response: &EndpointResponse, documented: &[DocumentedErr
         404 | 405 | 410 => response
             .error(ErrorKind::Config, "has no token endpoint at this path")
             .with_hint("set the token URL that the issuer documents"),
-        400..=499 => response.error(ErrorKind::InvalidRequest, "rejects the token request"),
+        400..=499 => response
+            .error(ErrorKind::InvalidRequest, "rejects the token request")
+            .with_hint("check the token URL and the parameters of the token request"),
         _ => response.error(ErrorKind::MalformedResponse, "did not send a token response"),
     }
 }
@@ -141,7 +143,7 @@ fn without_code(response: &EndpointResponse, row: &DocumentedError) -> Error {
     with_delay(response, error)
 }
 
-/// Adds the response's `Retry-After` to an error that a retry may cure.
+/// Adds the response's `Retry-After` to a transient error.
 fn with_delay(response: &EndpointResponse, error: Error) -> Error {
     match response.retry_after() {
         Some(delay) if error.is_transient() => error.with_retry_after(delay),

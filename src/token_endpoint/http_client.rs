@@ -182,9 +182,9 @@ impl HttpClientBuilder {
     /// Connects to issuers through this proxy: `http://host:port` or `http://user:password@host:port`, with user and
     /// password percent-encoded. The default port is 80.
     ///
-    /// The proxy opens a tunnel (CONNECT, RFC 9110 section 9.3.6), and the client speaks TLS with the issuer inside it.
-    /// The proxy learns the issuer's host and port. It receives its own credentials in clear text. Requests in clear
-    /// text to loopback addresses do not use the proxy.
+    /// The proxy opens a tunnel (CONNECT, RFC 9110 section 9.3.6), and TLS to the issuer runs inside the tunnel. The
+    /// proxy receives the issuer's host and port, and its own credentials in clear text. Requests in clear text to
+    /// loopback addresses do not use the proxy.
     ///
     /// Errors of the proxy name its host and port:
     ///
@@ -235,8 +235,8 @@ impl HttpClientBuilder {
     /// | `corp.example:8443`, `[::1]:443` | the same, only on this port. A URL without a port has port 443 |
     /// | `*` | every issuer |
     ///
-    /// Names are not resolved. Any other entry, for example `10.0.0.*`, is an error: an ignored entry would send
-    /// requests to the proxy that must not go there.
+    /// Names are not resolved. Any other entry, for example `10.0.0.*`, is an error. If it were ignored, requests would
+    /// go to the proxy that must not go there.
     #[doc(alias = "NO_PROXY")]
     pub fn no_proxy(mut self, hosts: impl Into<String>) -> Self {
         self.proxy.exceptions = Some(hosts.into());
@@ -295,5 +295,6 @@ fn insecure_url() -> Error {
 }
 
 fn no_runtime() -> Error {
-    Error::new(ErrorKind::NoRuntime, "an HTTP request needs a tokio runtime")
+    Error::new(ErrorKind::NoRuntime, "a token request needs a tokio runtime")
+        .with_hint("send the request from inside a tokio runtime")
 }

@@ -13,6 +13,7 @@ use crate::error::{ConfigError, Error, ErrorKind};
 use crate::message::{absolute_url, is_loopback};
 
 const NOT_METADATA: &str = "did not send a complete metadata document";
+const HINT: &str = "set the token URL that the issuer documents";
 
 /// The part of the metadata that a token request needs.
 pub(crate) struct Metadata {
@@ -69,11 +70,11 @@ impl Metadata {
             }
             (None, None) => ConfigError::new("issuer", "it has no metadata").into(),
         };
-        Err(error.with_hint("set the token URL that the issuer documents"))
+        Err(error.with_hint(HINT))
     }
 
     fn read(response: &EndpointResponse, issuer: &str, url: &Uri) -> Result<Self, Error> {
-        let malformed = |what: &str| response.error(ErrorKind::MalformedResponse, what);
+        let malformed = |what: &str| response.error(ErrorKind::MalformedResponse, what).with_hint(HINT);
         let document: Document = json::object(response.body()).ok_or_else(|| malformed(NOT_METADATA))?;
         let named = document.issuer.ok_or_else(|| malformed("sent metadata without the member issuer"))?;
         // RFC 8414 section 3.3: the two must be identical. Otherwise any issuer's document would be accepted.
@@ -93,9 +94,9 @@ impl Metadata {
             let insecure_issuer = url.scheme_str() == Some("http");
             match https || (insecure_issuer && parsed.host().is_some_and(is_loopback)) {
                 true => Ok(token_url),
-                false => {
-                    Err(response.error(ErrorKind::InsecureUrl, "sent metadata with a token_endpoint that is not https"))
-                }
+                false => Err(response
+                    .error(ErrorKind::InsecureUrl, "sent metadata with a token_endpoint that is not https")
+                    .with_hint("ask the operator of the issuer to correct its metadata")),
             }
         };
         let token_url = check(token_url)?;
@@ -108,7 +109,8 @@ impl Metadata {
 fn issuer_url(text: &str) -> Result<Uri, ConfigError> {
     let (url, https) = absolute_url(text).map_err(|reason| ConfigError::new("issuer", reason))?;
     if url.query().is_some() {
-        return Err(ConfigError::new("issuer", "it has a query"));
+        return Err(ConfigError::new("issuer", "it has a query")
+            .with_hint("set the issuer's own identifier, which has none (RFC 8414 section 2)"));
     }
     if !https && !url.host().is_some_and(is_loopback) {
         return Err(ConfigError::new("issuer", "its metadata would arrive in clear text")

@@ -1,5 +1,5 @@
-//! An egress proxy. The client opens a tunnel with CONNECT (RFC 9110 section 9.3.6) and speaks TLS with the issuer
-//! inside it.
+//! An egress proxy. The client opens a tunnel with CONNECT (RFC 9110 section 9.3.6). TLS to the issuer runs inside the
+//! tunnel.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -122,7 +122,7 @@ impl Proxy {
 
     /// Whether requests to `issuer` use the proxy.
     ///
-    /// Clear text is only for loopback addresses. Behind a proxy they would be another machine's.
+    /// Clear text is only for loopback addresses. Through a proxy, they would be addresses of the proxy's machine.
     fn applies_to(&self, issuer: &Uri) -> bool {
         issuer.scheme() == Some(&Scheme::HTTPS) && !self.no_proxy.lists(issuer)
     }
@@ -142,7 +142,8 @@ impl Proxy {
         })?;
         let mut stream = connected.into_inner();
         let io_error = |error: io::Error| {
-            self.error(ErrorKind::Unavailable, issuer, "closed the connection during the tunnel to").with_source(error)
+            self.error(ErrorKind::Unavailable, issuer, "closed the connection while it opened the tunnel to")
+                .with_source(error)
         };
         let malformed = |what| self.error(ErrorKind::MalformedResponse, issuer, what);
         stream.write_all(&self.connect_request(issuer)).await.map_err(io_error)?;
@@ -157,11 +158,15 @@ impl Proxy {
                 continue;
             }
             if response.len() == MAX_HEAD {
-                return Err(malformed("sent more than 8 KiB before the tunnel to"));
+                return Err(malformed("sent more than 8 KiB before it opened the tunnel to"));
             }
             let mut limited = (&mut stream).take((MAX_HEAD - response.len()) as u64);
             if limited.read_buf(&mut response).await.map_err(io_error)? == 0 {
-                return Err(self.error(ErrorKind::Unavailable, issuer, "closed the connection before the tunnel to"));
+                return Err(self.error(
+                    ErrorKind::Unavailable,
+                    issuer,
+                    "closed the connection before it opened the tunnel to",
+                ));
             }
         };
         match status(&response) {
@@ -169,7 +174,7 @@ impl Proxy {
             Some(200..=299) if end < response.len() => Err(malformed("sent bytes of its own into the tunnel to")),
             Some(200..=299) => Ok(stream),
             Some(status) => Err(self.rejected(status, issuer)),
-            None => Err(malformed("did not send an HTTP response for the tunnel to")),
+            None => Err(malformed("did not send an HTTP response to the CONNECT request for")),
         }
     }
 
@@ -207,8 +212,9 @@ fn credentials(setting: &str, user: &str) -> Result<Zeroizing<String>, ConfigErr
     if name.contains(&b':') || name.iter().chain(password.iter()).any(u8::is_ascii_control) {
         return Err(ConfigError::new(
             setting,
-            "the user or the password contains a character that HTTP Basic does not allow",
-        ));
+            "the user contains a colon, or the user or the password contains a control character",
+        )
+        .with_hint("HTTP Basic does not allow them; change the credentials of the proxy"));
     }
     let pair = Zeroizing::new([name.as_slice(), b":", password.as_slice()].concat());
     Ok(Zeroizing::new(STANDARD.encode(pair.as_slice())))
@@ -267,7 +273,8 @@ impl Service<Uri> for Connector {
         let host = format!("{}:{}", issuer.host().unwrap_or_default(), issuer.port_u16().unwrap_or(443));
         Box::pin(async move {
             let opened = tokio::time::timeout(limit, proxy.tunnel(tcp, &host)).await.unwrap_or_else(|_| {
-                Err(proxy.error(ErrorKind::Timeout, &host, &format!("did not open, within {limit:?}, a tunnel to")))
+                let what = format!("the proxy at {} did not open a tunnel to {host} within {limit:?}", proxy.address);
+                Err(Error::new(ErrorKind::Timeout, what))
             });
             Ok(TokioIo::new(opened?))
         })

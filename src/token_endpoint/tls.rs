@@ -102,7 +102,9 @@ impl TlsSettings {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| {
-                ConfigError::new("http_client", "the `CryptoProvider` supports no TLS version").with_source(error)
+                ConfigError::new("http_client", "the `CryptoProvider` supports no TLS version")
+                    .with_source(error)
+                    .with_hint("install a default `CryptoProvider` with cipher suites for TLS 1.2 or 1.3")
             })?
             .with_root_certificates(roots.store()?);
         let Some(identity) = identity else {
@@ -112,6 +114,7 @@ impl TlsSettings {
         builder.with_client_auth_cert(chain, key).map_err(|error| {
             ConfigError::new("identity_pem", "the key does not match the certificate, or its type is not supported")
                 .with_source(error)
+                .with_hint("put the client's own certificate first in the chain, and set the key of that certificate")
         })
     }
 }
@@ -126,6 +129,7 @@ impl Roots {
                     store.add(certificate).map_err(|error| {
                         ConfigError::new("roots_pem", "it contains a certificate that cannot be a root certificate")
                             .with_source(error)
+                            .with_hint("set the certificate of the authority, not that of a server")
                     })?;
                 }
                 Ok(store)
@@ -136,7 +140,8 @@ impl Roots {
                 let mut store = RootCertStore::empty();
                 store.add_parsable_certificates(found.certs);
                 if store.is_empty() {
-                    return Err(ConfigError::new("native_roots", "the platform has no usable root certificate"));
+                    return Err(ConfigError::new("native_roots", "the platform has no usable root certificate")
+                        .with_hint("install its package of root certificates, set SSL_CERT_FILE, or use roots_pem"));
                 }
                 Ok(store)
             }
@@ -148,20 +153,23 @@ impl Identity {
     fn parse(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ConfigError> {
         let chain = certificates("identity_pem", &self.chain)?;
         // The parser's error may quote the key, so it does not become the source.
-        let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|_| ConfigError::new("identity_pem", "it does not contain a readable private key"))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| {
+            ConfigError::new("identity_pem", "it does not contain a readable private key")
+                .with_hint("set a PEM key that is not encrypted, in PKCS#8, PKCS#1 or SEC1 form")
+        })?;
         Ok((chain, key))
     }
 }
 
 fn certificates(setting: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(ConfigError::new(setting, "it does not contain a certificate")),
+    let reason = match found {
+        Ok(found) if !found.is_empty() => return Ok(found),
+        Ok(_) => "it does not contain a certificate",
         // The caller may have passed the key by mistake, so the parser's error does not become the source here either.
-        Err(_) => Err(ConfigError::new(setting, "it is not PEM")),
-    }
+        Err(_) => "it is not PEM",
+    };
+    Err(ConfigError::new(setting, reason).with_hint("set text with the line -----BEGIN CERTIFICATE-----"))
 }
 
 impl fmt::Debug for TlsSettings {

@@ -1,4 +1,4 @@
-//! The HTTP service that sends token requests, without its type.
+//! The HTTP service that sends token requests, with its type erased.
 
 use std::fmt;
 use std::sync::Arc;

@@ -53,7 +53,11 @@ struct TokenDocument<'a> {
 
 fn parse(response: &EndpointResponse) -> Result<IssuedToken, Error> {
     // serde_json's errors quote the input, so none of them becomes a source.
-    let malformed = |what: &str| response.error(ErrorKind::MalformedResponse, what);
+    let malformed = |what: &str| {
+        response
+            .error(ErrorKind::MalformedResponse, what)
+            .with_hint("check that the token URL is right, and that no gateway responds in place of the issuer")
+    };
     if response.body().is_empty() {
         return Err(malformed("sent an empty body"));
     }
@@ -62,7 +66,7 @@ fn parse(response: &EndpointResponse) -> Result<IssuedToken, Error> {
     let Some(secret) = document.access_token.and_then(|raw| json::text(raw.get())) else {
         return Err(malformed("sent a response without an access_token"));
     };
-    // The type comes after the token: a response without a token is malformed, whatever type it names.
+    // The type is checked after the token: a response without a token is malformed, whatever its type is.
     check_type(response, document.token_type)?;
     let token = IssuedToken::bearer(secret.as_str())?;
     Ok(match document.expires_in.and_then(|raw| lifetime(raw.get())) {

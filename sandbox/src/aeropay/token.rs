@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION, request::Parts};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
-use tokio::time::sleep;
 
 use super::{AeropayTokenCall, Credentials, Service, Version, responses, tokens::Actor};
 use crate::{
@@ -66,18 +65,7 @@ impl Service {
             record.code = responses::code_in(&response);
             record.jti = jti;
         });
-        Reply::Response(match fault {
-            Some(Fault::TruncatedBody) => {
-                let (response, body) = fault::truncated(response);
-                response.into_response_with(body)
-            }
-            Some(Fault::Dribble(delay)) => {
-                let (response, body) = fault::dribbled(response, delay);
-                sleep(delay).await;
-                response.into_response_with(body)
-            }
-            _ => response.into_response(),
-        })
+        fault::reply(response, fault)
     }
 
     fn check(

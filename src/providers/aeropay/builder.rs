@@ -17,7 +17,9 @@ use crate::providers::check;
 use crate::providers::env::{Variables, process};
 use crate::providers::names::named;
 use crate::providers::secret::Secret;
-use crate::token_endpoint::{TokenClient, TokenEndpoint, check_timeout};
+use crate::providers::token_endpoint::token_endpoint;
+use crate::providers::token_headers::TokenHeaders;
+use crate::token_endpoint::TokenClient;
 
 /// One of Aeropay's environments: a token endpoint, and the API that accepts its tokens.
 ///
@@ -96,13 +98,13 @@ impl AeropayBuilder {
 
     /// Sets another base URL instead of an environment. The token endpoint and the API are below it.
     ///
-    /// It is https, or http to loopback addresses. For version 2, the trailing `/v2` is optional.
+    /// It is https, or http for loopback addresses. For version 2, the trailing `/v2` is optional.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into());
         self
     }
 
-    /// Sets the merchant's API key.
+    /// Sets the merchant's API key: a value, or a [`Secret`] that can change while the program runs.
     pub fn api_key(mut self, key: impl Into<Secret>) -> Self {
         self.api_key = Some(key.into());
         self
@@ -156,8 +158,12 @@ impl AeropayBuilder {
         self
     }
 
-    /// Adds a header to token requests, for example `X-API-Version`. It is marked sensitive. The caller sets the
-    /// headers of API requests.
+    /// Adds a header to token requests, for example `X-API-Version`. It is marked sensitive and sent only to the token
+    /// endpoint. A later header replaces an earlier one of the same name.
+    ///
+    /// [`build`](Self::build) rejects headers of the connection, the message or a proxy, for example `Connection`,
+    /// `Content-Type`, `Accept-Encoding` and `Proxy-Authorization`. To add a header to API requests, set it in the
+    /// requests.
     pub fn token_header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.token_headers.push((name.into(), value.into()));
         self
@@ -181,7 +187,7 @@ impl AeropayBuilder {
     ///
     /// | variable | setting |
     /// | --- | --- |
-    /// | `PREFIX_API_KEY`, `PREFIX_API_SECRET`, `PREFIX_MERCHANT_ID` | as named; required if the builder does not have them |
+    /// | `PREFIX_API_KEY`, `PREFIX_API_SECRET`, `PREFIX_MERCHANT_ID` | as named; required if the builder does not have them, unless it has [`credentials_for`](Self::credentials_for) and none of the three is set |
     /// | `PREFIX_ENVIRONMENT` | `sandbox` or `production` |
     /// | `PREFIX_BASE_URL` | another base URL instead of the environment |
     /// | `PREFIX_API_VERSION` | `1` or `2` |
@@ -209,7 +215,7 @@ impl AeropayBuilder {
             ("API_SECRET", self.api_secret.is_some()),
             ("MERCHANT_ID", self.merchant.is_some()),
         ];
-        // A platform needs no credentials in its environment.
+        // With `credentials_for`, the provider needs no merchant of its own.
         let required = self.directory.is_none() || read.iter().any(|(_, is_set)| *is_set);
         if let Some((missing, _)) = read.iter().find(|(_, is_set)| required && !is_set) {
             return Err(variables.missing(missing));
@@ -247,15 +253,10 @@ impl AeropayBuilder {
         };
         let base_url = base_url.strip_suffix(wire.prefix).unwrap_or(base_url);
         if base_url.contains('?') {
-            return Err(ConfigError::new("base_url", "it has a query"));
+            return Err(ConfigError::new("base_url", "it has a query").with_hint("remove it"));
         }
-        let client = self.client.map_or_else(crate::providers::default_client, Ok)?;
-        let mut endpoint = TokenEndpoint::new(&format!("{base_url}{}{}", wire.prefix, wire.token_path), client)
-            .map_err(|error| error.for_setting("base_url"))?;
-        if let Some(timeout) = self.timeout {
-            check_timeout("timeout", timeout)?;
-            endpoint = endpoint.timeout(timeout);
-        }
+        let token_url = format!("{base_url}{}{}", wire.prefix, wire.token_path);
+        let endpoint = token_endpoint("base_url", &token_url, self.client, self.timeout)?;
         let origins = Origins::none().allow(endpoint.origin()).map_err(|error| error.for_setting("base_url"))?;
         let base_path = base_url.parse::<Uri>().map(|url| url.path().trim_end_matches('/').to_owned());
         let mut endpoints: Vec<Endpoint> = wire.endpoints.iter().map(Endpoint::of_row).collect();
@@ -274,7 +275,7 @@ impl AeropayBuilder {
             directory: self.directory,
             id_form,
             endpoints,
-            token_headers: check::token_headers(self.token_headers)?,
+            token_headers: TokenHeaders::new(self.token_headers)?,
         })
     }
 }

@@ -69,6 +69,7 @@ static KNOWN: [KnownCode; 18] = [
     known("AP101", Doubtful, Unavailable, SESSION, "check that the correct token and token scope are used"),
     known("AP113", Valid, InvalidRequest, "does not know the user", "check the user's id"),
     known("AP317", Valid, Throttled, "reports too many failed attempts of this user", "wait a few minutes"),
+    known("AP605", Valid, InvalidRequest, "requires a merchant", "check the merchant id"),
     known(
         "AP700",
         Valid,
@@ -84,7 +85,6 @@ static KNOWN: [KnownCode; 18] = [
         "fix the request: check the merchant id and its form, number or string, and the user's id",
     ),
     known("AP800", Valid, InvalidRequest, "reports missing access to a shop", "contact Aeropay"),
-    known("AP605", Valid, InvalidRequest, "requires a merchant", "check the merchant id"),
 ];
 
 /// AP002 for a user's token has two meanings. Only the text distinguishes them.
@@ -109,7 +109,7 @@ impl KnownCode {
     }
 }
 
-/// The members of a response body that say whether it is an error, and which.
+/// The members of a response body that show whether it is an error, and which code it has.
 #[derive(Deserialize)]
 pub(super) struct Envelope<'a> {
     #[serde(borrow)]

@@ -57,15 +57,16 @@
 //! transient, whatever the body contains.
 //!
 //! `AP002` for a user's token has two meanings: the user is not confirmed at this merchant, or the credentials are
-//! wrong. Only the text tells them apart, so the error affects only this user's requests. If the credentials are wrong,
-//! each active user causes at most one token request every 2.5 to 5 seconds. After a call of `confirmUser`, call
+//! wrong. Only the text distinguishes them, so the error affects only this user's requests. If the credentials are
+//! wrong, each active user causes at most one token request every 2.5 to 5 seconds. After a call of `confirmUser`, call
 //! [`invalidate_for`](crate::TokenSource::invalidate_for), so that the next request does not fail with the earlier
 //! error.
 //!
 //! # Rejections
 //!
-//! Version 1 rejects tokens in responses with the status 200. [`BearerAuthLayer`](crate::BearerAuthLayer) does not read
-//! bodies, so [`RejectionLayer`] reads them below it. [`layer()`] combines the two.
+//! Aeropay reports in the body whether it rejects a token: in version 1 with the status 200, in version 2 with a 401 or
+//! 403 that can also have other reasons. [`BearerAuthLayer`](crate::BearerAuthLayer) does not read bodies. So
+//! [`layer()`] adds a [`RejectionLayer`] below it, which reads them. Use it for both versions.
 
 mod builder;
 mod credentials;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::HeaderName;
+use http::{HeaderName, Method};
 
 use super::credentials::{Credentials, Directory};
 use super::endpoint::{self, Endpoint};
@@ -13,7 +13,7 @@ use crate::error::{ConfigError, Error, ErrorKind};
 use crate::message::{Origins, RequestHead};
 use crate::provider::{FetchContext, TokenProvider};
 use crate::providers::check;
-use crate::providers::secret::Secret;
+use crate::providers::token_headers::TokenHeaders;
 use crate::token::IssuedToken;
 use crate::token_endpoint::{TokenEndpoint, TokenRequest};
 
@@ -49,7 +49,7 @@ pub struct Aeropay {
     pub(super) directory: Option<Directory>,
     pub(super) id_form: MerchantIdForm,
     pub(super) endpoints: Vec<Endpoint>,
-    pub(super) token_headers: Vec<(HeaderName, Secret)>,
+    pub(super) token_headers: TokenHeaders,
 }
 
 impl Aeropay {
@@ -75,7 +75,8 @@ impl Aeropay {
                 return Err(Error::new(
                     ErrorKind::MissingKey,
                     "the aeropay::Scope of the request has an empty user id",
-                ));
+                )
+                .with_hint("insert a scope with the id that Aeropay issued"));
             }
             Some(scope) => return Ok(scope.clone()),
             None => {}
@@ -103,7 +104,8 @@ impl Aeropay {
         match (request.extensions().get::<MerchantId>(), own) {
             (Some(named), own) if own == Some(named) => Ok(None),
             (Some(named), _) if named.is_blank() => {
-                Err(Error::new(ErrorKind::MissingKey, "the aeropay::MerchantId of the request is empty"))
+                Err(Error::new(ErrorKind::MissingKey, "the aeropay::MerchantId of the request is empty")
+                    .with_hint("insert the id that Aeropay issued"))
             }
             (Some(_), _) if self.directory.is_none() => {
                 Err(Error::new(ErrorKind::Config, "the provider has no credentials for the merchant of the request")
@@ -148,14 +150,10 @@ impl Aeropay {
             form: self.id_form,
             scope: identity.scope(),
         };
-        let mut request = call
+        let request = call
             .request()
             .ok_or_else(|| Error::new(ErrorKind::Config, "the token request cannot be written as JSON"))?;
-        for (name, value) in &self.token_headers {
-            let value = check::header_value("token_header", &value.load().await?)?;
-            request = request.header(name.clone(), value);
-        }
-        Ok(request)
+        self.token_headers.add_to(request).await
     }
 }
 
@@ -210,8 +208,9 @@ impl TokenProvider for Aeropay {
         if request.uri().path().split('/').any(moves_money) {
             return false;
         }
-        let uses_key =
-            wire.keyed.iter().any(|(method, known)| method == request.method() && endpoint::matches(known, path));
+        let is_operation =
+            |(method, template): &(Method, &str)| *method == *request.method() && endpoint::matches(template, path);
+        let uses_key = wire.with_idempotency_key.iter().any(is_operation);
         request.method().is_idempotent() || uses_key && request.is_idempotent()
     }
 

@@ -23,11 +23,14 @@ use crate::provider::TokenProvider;
 /// Large enough for every error that Aeropay documents.
 const DEFAULT_LIMIT: usize = 64 * 1024;
 
-/// Adds a [`RejectionLayer`] below `layer`.
+/// Adds a [`RejectionLayer`] below `layer`, so that `layer` also handles rejections in response bodies.
 ///
 /// The provider is [`Aeropay`](super::Aeropay), or any provider with its key, for example a
-/// [`DynProvider`](crate::DynProvider). The `RejectionLayer` uses the [`header`](TokenProvider::header) of the
-/// provider, so both layers always have the same API version.
+/// [`DynProvider`](crate::DynProvider).
+///
+/// There is no parameter for the API version. The codes are the same in both versions. The versions differ in the
+/// header that carries the token, and the provider's [`header`](TokenProvider::header) returns it. So the two layers
+/// cannot have different versions.
 ///
 /// ```
 /// # use tower_bearer_auth::aeropay::Identity;
@@ -51,9 +54,16 @@ where
 
 /// Reads Aeropay's responses, and [`mark`](Rejection::mark)s those that reject the token.
 ///
-/// It reads a response with the status 200, 401 or 403 to a request with the token's header, if the response is JSON,
-/// has no content encoding, and has a `Content-Length` within the limit. It passes the body on frame by frame, without
-/// a change. It does not read any other response.
+/// [`layer()`] adds it to a [`BearerAuthLayer`]. In a stack of your own, put it below that layer.
+///
+/// It reads the body of a response if
+///
+/// - the request has the header that carries the token,
+/// - the status is 200, 401 or 403, and
+/// - the body is JSON without a content encoding, and its `Content-Length` is within the [`limit`](Self::limit).
+///
+/// It returns the response when it has read the body, so a body that stalls delays the response. The frames of the body
+/// are passed on without a change.
 ///
 /// | code | mark |
 /// | --- | --- |
@@ -64,7 +74,7 @@ where
 /// | none of these | no mark: the status and its challenge decide |
 ///
 /// A code counts if the response is an error: its status is not 2xx, or `success` is false or 0, or `error` is present
-/// and not null. The layer returns a response when it has read the body, so a body that stalls delays the response.
+/// and not null.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RejectionLayer {
@@ -73,7 +83,7 @@ pub struct RejectionLayer {
 }
 
 impl RejectionLayer {
-    /// A layer for one version of the API. The version decides which header contains the token.
+    /// A layer for one version of the API. The version decides which header carries the token.
     pub fn new(version: ApiVersion) -> Self {
         Self::for_header(HeaderName::from_static(version.wire().token_header))
     }

@@ -103,7 +103,9 @@ pub(super) fn issued(response: &EndpointResponse, scope: &Scope) -> Result<Issue
         return Err(failure(response, envelope.as_ref(), scope));
     }
     // serde_json's errors quote the input, so none of them becomes a source.
-    let malformed = |what: &str| response.error(ErrorKind::MalformedResponse, what);
+    let malformed = |what: &str| {
+        response.error(ErrorKind::MalformedResponse, what).with_hint("check the base URL and the API version")
+    };
     if response.body().is_empty() {
         return Err(malformed("sent an empty body"));
     }

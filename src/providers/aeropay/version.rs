@@ -57,8 +57,8 @@ pub(super) struct Wire {
     pub(super) user_id: &'static str,
     pub(super) id_form: MerchantIdForm,
     pub(super) endpoints: &'static [Row],
-    /// The operations that use an `Idempotency-Key`.
-    pub(super) keyed: &'static [(Method, &'static str)],
+    /// The operations that use an `Idempotency-Key`: method and path.
+    pub(super) with_idempotency_key: &'static [(Method, &'static str)],
     /// Path segments of operations that move money with any method.
     pub(super) never_idempotent: &'static [&'static str],
 }
@@ -74,7 +74,7 @@ static V1: Wire = Wire {
     user_id: "userId",
     id_form: MerchantIdForm::String,
     endpoints: &endpoint_tables::V1,
-    keyed: &[],
+    with_idempotency_key: &[],
     never_idempotent: &["reverseTransaction"],
 };
 
@@ -89,7 +89,7 @@ static V2: Wire = Wire {
     user_id: "userId",
     id_form: MerchantIdForm::Number,
     endpoints: &endpoint_tables::V2,
-    keyed: &[
+    with_idempotency_key: &[
         (Method::POST, "/v2/transaction"),
         (Method::POST, "/v2/preauthTransaction"),
         (Method::POST, "/v2/reverseTransaction"),

@@ -52,7 +52,7 @@ named!(SigningAlgorithm, "algorithm": Rs256 = "RS256", Ps256 = "PS256", Es256 = 
 /// | --- | --- |
 /// | `iss`, `sub` | the client id |
 /// | `aud` | the token URL, or [`audience`](Self::audience) |
-/// | `jti` | unique for each assertion: an issuer rejects one that it has seen before (RFC 7523 section 3) |
+/// | `jti` | unique for each assertion: an issuer may reject a `jti` that it has already received (RFC 7523 section 3) |
 /// | `iat` | 10 seconds before now, so that an issuer with a slow clock accepts the assertion |
 /// | `exp` | `iat` and [`lifetime`](Self::lifetime), 60 seconds by default |
 ///

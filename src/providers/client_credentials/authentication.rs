@@ -67,7 +67,7 @@ impl Authentication {
                 let fields = vec![id(), ("client_assertion_type", assertion_type), ("client_assertion", assertion)];
                 Ok(Proof { fields, ..Proof::default() })
             }
-            // RFC 8705 section 2: the id says which client's certificate the issuer must expect.
+            // RFC 8705 section 2: the issuer uses the id to look up the client's certificate.
             Self::MutualTls => Ok(Proof { fields: vec![id()], ..Proof::default() }),
         }
     }

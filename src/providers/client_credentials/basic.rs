@@ -12,7 +12,7 @@ use crate::providers::names::named;
 
 /// How the client id and secret are encoded before they go into an HTTP Basic header.
 ///
-/// RFC 6749 section 2.3.1 says that both are form-encoded. Servers disagree. The difference matters only if the id or
+/// RFC 6749 section 2.3.1 says that both are form-encoded. Servers differ. The difference matters only if the id or
 /// the secret contains characters other than letters, digits, `-`, `.` and `_`:
 ///
 /// | the server | accepts |
@@ -21,14 +21,14 @@ use crate::providers::names::named;
 /// | decodes `%XX`, and reads `+` as a plus sign | `Percent` |
 /// | does not decode (HTTP Basic of RFC 7617) | `Raw` |
 ///
-/// If the issuer accepts it, use `client_secret_post` instead. All servers agree on it.
+/// If the issuer accepts `client_secret_post`, use it instead. All servers read it in the same way.
 ///
 /// The names in configuration files are `percent`, `form` and `raw`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BasicEncoding {
-    /// Percent-encoding of all characters except the unreserved ones of RFC 3986 section 2.3. A space is `%20`. All
-    /// servers that decode at all understand it.
+    /// Percent-encoding of all characters except the unreserved ones of RFC 3986 section 2.3. A space is `%20`. Every
+    /// server that decodes the header accepts it.
     #[default]
     Percent,
     /// Form-encoding (RFC 6749 appendix B). A space is `+`.

@@ -14,9 +14,11 @@ use super::parameters::Parameters;
 use super::provider::ClientCredentials;
 use super::token_url;
 use crate::error::ConfigError;
+use crate::providers::check;
 use crate::providers::secret::Secret;
-use crate::providers::{check, default_client};
-use crate::token_endpoint::{Metadata, TokenClient, TokenEndpoint, check_timeout};
+use crate::providers::token_endpoint::token_endpoint;
+use crate::providers::token_headers::TokenHeaders;
+use crate::token_endpoint::{Metadata, TokenClient};
 
 impl ClientCredentials {
     /// A builder. The token URL, the API's origins, the client id and a client authentication are required.
@@ -127,7 +129,7 @@ impl ClientCredentialsBuilder {
         self
     }
 
-    /// Sets the token URL: https, or http to loopback addresses. [`discover`](Self::discover) gets it from the issuer
+    /// Sets the token URL: https, or http for loopback addresses. [`discover`](Self::discover) gets it from the issuer
     /// instead.
     pub fn token_url(mut self, url: impl Into<String>) -> Self {
         self.token_url = Some(url.into());
@@ -251,8 +253,8 @@ impl ClientCredentialsBuilder {
         if let Some(environment) = &self.environment {
             check::text("environment", environment)?;
         }
-        let token_headers = check::token_headers(self.token_headers)?;
-        if token_headers.iter().any(|(name, _)| name == AUTHORIZATION) {
+        let token_headers = TokenHeaders::new(self.token_headers)?;
+        if token_headers.contain(&AUTHORIZATION) {
             return Err(ConfigError::new("token_header", "the Authorization header is a client authentication method")
                 .with_hint("use client_secret_basic for HTTP Basic"));
         }
@@ -262,12 +264,7 @@ impl ClientCredentialsBuilder {
             let value = check::load_once("api_header", value)?;
             api_headers.insert(name, check::header_value("api_header", &value)?);
         }
-        let client = self.client.map_or_else(default_client, Ok)?;
-        let mut endpoint = TokenEndpoint::new(&token_url, client)?;
-        if let Some(timeout) = self.timeout {
-            check_timeout("timeout", timeout)?;
-            endpoint = endpoint.timeout(timeout);
-        }
+        let endpoint = token_endpoint("token_url", &token_url, self.client, self.timeout)?;
         Ok(ClientCredentials {
             environment: self.environment.unwrap_or_else(|| endpoint.origin().to_owned()),
             endpoint,

@@ -2,7 +2,7 @@
 
 use super::builder::ClientCredentialsBuilder;
 use crate::error::{ConfigError, Error};
-use crate::providers::default_client;
+use crate::providers::token_endpoint::default_client;
 use crate::token_endpoint::Metadata;
 
 impl ClientCredentialsBuilder {

@@ -71,9 +71,10 @@ impl ClientCredentialsBuilder {
     }
 }
 
+const AUTHENTICATION: &str = "CLIENT_AUTHENTICATION";
+
 /// The method in the variables, or else the builder's.
 fn method(variables: &Variables<'_>, current: Method) -> Result<Method, ConfigError> {
-    const AUTHENTICATION: &str = "CLIENT_AUTHENTICATION";
     let encoding = variables.parse::<BasicEncoding>("BASIC_ENCODING")?;
     let name = variables.text(AUTHENTICATION)?;
     let named = name.map(|name| MethodName::find(&variables.name(AUTHENTICATION), &name)).transpose()?;
@@ -91,17 +92,22 @@ fn method(variables: &Variables<'_>, current: Method) -> Result<Method, ConfigEr
         // A key that is set and not used is an error. Otherwise a weaker method would be used without notice.
         for suffix in ["PRIVATE_KEY", "PRIVATE_KEY_ALGORITHM", "PRIVATE_KEY_ID", "ASSERTION_AUDIENCE"] {
             if variables.is_set(suffix) {
-                return Err(variables.error(suffix, "it requires the method private_key_jwt, which is not set"));
+                return Err(needs_method(variables, suffix, "private_key_jwt"));
             }
         }
     }
     match (method, encoding) {
         (Method::Basic(_), Some(encoding)) => Ok(Method::Basic(encoding)),
-        (_, Some(_)) => {
-            Err(variables.error("BASIC_ENCODING", "it requires the method client_secret_basic, which is not set"))
-        }
+        (_, Some(_)) => Err(needs_method(variables, "BASIC_ENCODING", "client_secret_basic")),
         (method, None) => Ok(method),
     }
+}
+
+/// The error for a variable of a method that is not set.
+fn needs_method(variables: &Variables<'_>, suffix: &str, method: &str) -> ConfigError {
+    variables
+        .error(suffix, &format!("it requires the method {method}, which is not set"))
+        .with_hint(format!("set {} to {method}, or remove this variable", variables.name(AUTHENTICATION)))
 }
 
 /// The private key in the variables, or else the builder's.
@@ -127,7 +133,7 @@ fn private_key_jwt(variables: &Variables<'_>, current: Method) -> Result<Method,
 #[cfg(not(feature = "private-key-jwt"))]
 fn private_key_jwt(variables: &Variables<'_>, _: Method) -> Result<Method, ConfigError> {
     Err(variables
-        .error("CLIENT_AUTHENTICATION", "the feature `private-key-jwt` is off")
+        .error(AUTHENTICATION, "the feature `private-key-jwt` is off")
         .with_hint("turn it on, or use another method"))
 }
 

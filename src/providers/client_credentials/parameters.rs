@@ -14,7 +14,7 @@ pub(in crate::providers) struct Parameters {
     pub(super) extra: Vec<(String, String)>,
 }
 
-/// Names that have their own setting, or that would turn the request into another one.
+/// Names that have their own setting, or that belong to another kind of request.
 const RESERVED: [&str; 24] = [
     "grant_type",
     "client_id",
@@ -56,7 +56,7 @@ impl Parameters {
         for (at, resource) in self.resources.iter().enumerate() {
             absolute_uri("resource", resource)?;
             if self.resources[..at].contains(resource) {
-                return Err(ConfigError::new("resource", "the same resource is set twice"));
+                return Err(ConfigError::new("resource", "the same resource is set twice").with_hint("remove one"));
             }
         }
         for (at, (name, value)) in self.extra.iter().enumerate() {
@@ -78,7 +78,7 @@ impl Parameters {
             }
             // RFC 6749 section 3.2: no parameter more than once.
             if self.extra[..at].iter().any(|(other, _)| other == name) {
-                return Err(ConfigError::new("parameter", "the same name is set twice"));
+                return Err(ConfigError::new("parameter", "the same name is set twice").with_hint("remove one"));
             }
             check::text("parameter", value)?;
         }
@@ -99,7 +99,7 @@ impl Parameters {
 fn absolute_uri(setting: &str, text: &str) -> Result<(), ConfigError> {
     check::text(setting, text)?;
     if text.contains('#') {
-        return Err(ConfigError::new(setting, "it has a fragment"));
+        return Err(ConfigError::new(setting, "it has a fragment").with_hint("remove the part from the # on"));
     }
     let not_absolute = || {
         ConfigError::new(setting, "it is not an absolute URI").with_hint("write it as https://host/path, for example")

@@ -2,16 +2,15 @@
 
 use std::fmt;
 
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName};
 
 use super::authentication::Authentication;
 use super::parameters::Parameters;
 use crate::error::Error;
 use crate::message::Origins;
 use crate::provider::{FetchContext, TokenProvider};
-use crate::providers::check;
-use crate::providers::secret::Secret;
+use crate::providers::token_headers::TokenHeaders;
 use crate::token::IssuedToken;
 use crate::token_endpoint::{DocumentedError, TokenEndpoint, TokenRequest};
 
@@ -67,7 +66,7 @@ pub struct ClientCredentials {
     pub(in crate::providers) parameters: Parameters,
     pub(in crate::providers) environment: String,
     pub(in crate::providers) origins: Origins,
-    pub(in crate::providers) token_headers: Vec<(HeaderName, Secret)>,
+    pub(in crate::providers) token_headers: TokenHeaders,
     pub(in crate::providers) api_headers: HeaderMap,
     pub(in crate::providers) documented: &'static [DocumentedError],
 }
@@ -82,11 +81,7 @@ impl ClientCredentials {
         if let Some(value) = proof.header {
             request = request.header(AUTHORIZATION, value);
         }
-        for (name, value) in &self.token_headers {
-            let value = check::header_value("token_header", &value.load().await?)?;
-            request = request.header(name.clone(), value);
-        }
-        Ok(request)
+        self.token_headers.add_to(request).await
     }
 }
 

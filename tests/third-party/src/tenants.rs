@@ -56,7 +56,7 @@ impl TokenProvider for Tenants {
 
     /// The API treats a `POST` to a path below `/search` as a read.
     fn is_idempotent(&self, request: &RequestHead<'_>) -> bool {
-        request.is_idempotent() || request.uri().path().starts_with("/search")
+        request.is_idempotent() || request.uri().path().starts_with("/search/")
     }
 }
 
