@@ -3,13 +3,15 @@
 //! Only this module checks whether there is a runtime and whether it has timers. Tokio has no function for the second
 //! check: a timer panics in a runtime that has none.
 
-use std::future::Future as _;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Context;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
+use tokio::task::unconstrained;
 use tokio::time::Sleep;
 
 use crate::error::{Error, ErrorKind};
@@ -46,6 +48,16 @@ pub(crate) fn timer(after: Duration) -> Result<Pin<Box<Sleep>>, Error> {
     catch_unwind(AssertUnwindSafe(|| Box::pin(tokio::time::sleep(after)))).map_err(|_| no_timers())
 }
 
+/// The output of `work`, or `None` if the deadline passes first.
+///
+/// Work that uses up tokio's cooperative budget on every poll does not delay the deadline.
+pub(crate) async fn within<F: Future>(deadline: Pin<&mut Sleep>, work: F) -> Option<F::Output> {
+    match select(pin!(work), unconstrained(deadline)).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(_) => None,
+    }
+}
+
 /// Whether `after` has passed since the first call, which creates the timer. `None` if there are no timers.
 pub(crate) fn has_passed(armed: &mut Option<Pin<Box<Sleep>>>, after: Duration, cx: &mut Context<'_>) -> Option<bool> {
     let mut poll = |armed: &mut Option<Pin<Box<Sleep>>>| {
@@ -63,4 +75,21 @@ pub(crate) fn has_passed(armed: &mut Option<Pin<Box<Sleep>>>, after: Duration, c
 fn no_timers() -> Error {
     Error::new(ErrorKind::NoRuntime, "a token request needs timers, and this tokio runtime has none")
         .with_hint("build the runtime with enable_time or enable_all")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // R9: a deadline that is polled after the work must not depend on the budget that the work leaves.
+    #[tokio::test]
+    async fn work_that_uses_up_the_cooperative_budget_does_not_delay_the_deadline() {
+        let busy = async {
+            for _ in 0..20_000_000 {
+                tokio::task::coop::consume_budget().await;
+            }
+        };
+        let mut deadline = timer(Duration::from_millis(5)).unwrap();
+        assert_eq!(within(deadline.as_mut(), busy).await, None);
+    }
 }

@@ -24,7 +24,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// How many sources [`Error::find`] follows. Without a limit, the search would not end on an error that is its own
 /// source.
-const MAX_SOURCES: usize = 128;
+pub(crate) const MAX_SOURCES: usize = 128;
 
 /// Why there is no token for a request.
 ///

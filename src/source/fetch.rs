@@ -142,13 +142,12 @@ async fn within(
     limit: Duration,
     fetch: impl Future<Output = Result<IssuedToken, Error>>,
 ) -> Result<IssuedToken, Error> {
-    let deadline = rt::timer(limit)?;
-    match select(pin!(fetch), deadline).await {
-        Either::Left((result, _)) => result,
-        Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "the token provider did not return in time").with_hint(
+    let mut deadline = rt::timer(limit)?;
+    rt::within(deadline.as_mut(), fetch).await.unwrap_or_else(|| {
+        Err(Error::new(ErrorKind::Timeout, "the token provider did not return in time").with_hint(
             "if it shares a concurrency limit with the requests that wait for it, give it a client of its own",
-        )),
-    }
+        ))
+    })
 }
 
 fn panicked() -> Error {

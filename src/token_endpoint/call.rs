@@ -1,16 +1,12 @@
 //! [`TokenEndpoint::call`]: one HTTP exchange, within a deadline and a size limit.
 
 use std::error::Error as StdError;
-use std::future::Future;
-use std::pin::{Pin, pin};
 
 use bytes::Bytes;
-use futures_util::future::{Either, select};
 use http::header::{CONTENT_LENGTH, LOCATION};
 use http::{HeaderMap, Request, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use tokio::time::Sleep;
 use zeroize::Zeroizing;
 
 use super::causes::{causes, timed_out};
@@ -61,7 +57,7 @@ impl TokenEndpoint {
     ///
     /// Dropping the future drops the HTTP request. The issuer may have issued a token that is then never used.
     pub async fn call(&self, request: TokenRequest) -> Result<EndpointResponse, Error> {
-        self.send(request.into_http(self.url.clone())).await
+        self.send(request.into_http(self.url.clone())?).await
     }
 
     /// As [`call`](Self::call), with a `GET` for a document.
@@ -73,13 +69,13 @@ impl TokenEndpoint {
     async fn send(&self, request: Request<Bytes>) -> Result<EndpointResponse, Error> {
         check_timeout("timeout", self.timeout)?;
         let mut deadline = rt::timer(self.timeout)?;
-        let response = match within(deadline.as_mut(), self.client.send(request)).await {
+        let response = match rt::within(deadline.as_mut(), self.client.send(request)).await {
             Some(Ok(response)) => response,
             Some(Err(error)) => return Err(self.io_error("could not be reached", UNREACHABLE, error)),
             None => return Err(self.timed_out()),
         };
         let (parts, body) = response.into_parts();
-        let body = within(deadline.as_mut(), read(&parts.headers, body)).await;
+        let body = rt::within(deadline.as_mut(), read(&parts.headers, body)).await;
         let mut response = EndpointResponse {
             origin: self.origin.clone(),
             status: parts.status,
@@ -129,13 +125,6 @@ impl TokenEndpoint {
             return false;
         };
         causes(error).any(|cause| format!("{cause} {cause:?}").contains(query))
-    }
-}
-
-async fn within<F: Future>(deadline: Pin<&mut Sleep>, work: F) -> Option<F::Output> {
-    match select(pin!(work), deadline).await {
-        Either::Left((output, _)) => Some(output),
-        Either::Right(_) => None,
     }
 }
 

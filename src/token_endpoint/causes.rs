@@ -4,9 +4,11 @@ use std::error::Error as StdError;
 use std::io;
 use std::iter::successors;
 
-/// The error and its sources, in order.
+use crate::error::MAX_SOURCES;
+
+/// The error and its sources, in order. There is a limit, because an error may be its own source.
 pub(super) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
+    successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source()).take(MAX_SOURCES + 1)
 }
 
 /// Whether the error was caused by an I/O timeout.

@@ -28,6 +28,7 @@ use super::tls::TlsSettings;
 use super::token_client::TokenClient;
 use crate::error::{BoxError, ConfigError, Error, ErrorKind};
 use crate::message::is_loopback;
+use crate::rt;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -111,7 +112,7 @@ impl Service<Request<Bytes>> for HttpClient {
         }
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
-            let runtime = runtime::Handle::try_current().map_err(|_| no_runtime())?;
+            let runtime = rt::with_timers()?;
             let response = inner.pool_of(runtime.id()).request(request.map(Full::new)).await?;
             Ok(response.map(ResponseBody::new))
         })
@@ -292,9 +293,4 @@ impl fmt::Debug for HttpClientBuilder {
 fn insecure_url() -> Error {
     Error::new(ErrorKind::InsecureUrl, "the token request would be sent in clear text")
         .with_hint("use https; http is only for loopback addresses")
-}
-
-fn no_runtime() -> Error {
-    Error::new(ErrorKind::NoRuntime, "a token request needs a tokio runtime")
-        .with_hint("send the request from inside a tokio runtime")
 }

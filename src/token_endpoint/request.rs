@@ -7,6 +7,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use zeroize::Zeroizing;
 
+use crate::error::{Error, ErrorKind};
 use crate::message::TokenRequestMarker;
 
 /// A token request: a body, its content type, and additional headers.
@@ -16,6 +17,8 @@ pub struct TokenRequest {
     content_type: HeaderValue,
     headers: HeaderMap,
     body: Zeroizing<Vec<u8>>,
+    /// Whether a header was dropped because the map was full.
+    too_many_headers: bool,
 }
 
 impl TokenRequest {
@@ -48,23 +51,29 @@ impl TokenRequest {
     #[must_use]
     pub fn header(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
         value.set_sensitive(true);
-        self.headers.insert(name, value);
+        self.too_many_headers |= self.headers.try_insert(name, value).is_err();
         self
     }
 
     fn new(content_type: HeaderValue, body: Zeroizing<Vec<u8>>) -> Self {
-        Self { content_type, headers: HeaderMap::new(), body }
+        Self { content_type, headers: HeaderMap::new(), body, too_many_headers: false }
     }
 
-    pub(super) fn into_http(self, url: Uri) -> Request<Bytes> {
+    pub(super) fn into_http(mut self, url: Uri) -> Result<Request<Bytes>, Error> {
+        let has_accept = self.headers.contains_key(ACCEPT);
+        let json = HeaderValue::from_static("application/json");
+        let full = self.too_many_headers
+            || self.headers.try_insert(CONTENT_TYPE, self.content_type).is_err()
+            || !has_accept && self.headers.try_insert(ACCEPT, json).is_err();
+        if full {
+            return Err(Error::new(ErrorKind::InvalidRequest, "the token request has too many headers"));
+        }
         let mut request = Request::new(Bytes::from_owner(self.body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url;
         *request.headers_mut() = self.headers;
-        request.headers_mut().insert(CONTENT_TYPE, self.content_type);
-        request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
         request.extensions_mut().insert(TokenRequestMarker);
-        request
+        Ok(request)
     }
 }
 

@@ -2,11 +2,13 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use super::causes::{causes, timed_out};
 use super::lifetime::lifetime;
 #[cfg(feature = "http-client")]
 use super::no_proxy::NoProxy;
 #[cfg(feature = "http-client")]
 use super::proxy::decoded;
+use super::request::TokenRequest;
 use super::retry_after::retry_after;
 
 // R32, row by row.
@@ -147,5 +149,45 @@ fn decoding_a_proxy_password_leaves_no_copies() {
         assert_eq!(decoded.as_slice(), bytes.as_bytes());
         // The buffer did not grow.
         assert_eq!(decoded.capacity(), text.len());
+    }
+}
+
+/// An error that is its own source.
+#[derive(Debug)]
+struct OwnSource;
+
+static OWN_SOURCE: OwnSource = OwnSource;
+
+impl std::fmt::Display for OwnSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("its own source")
+    }
+}
+
+impl std::error::Error for OwnSource {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&OWN_SOURCE)
+    }
+}
+
+// R84: a search that never ends would block the worker thread of the runtime.
+#[test]
+fn the_search_through_the_sources_of_an_error_ends() {
+    assert!(!timed_out(&OWN_SOURCE));
+    assert_eq!(causes(&OWN_SOURCE).count(), 129);
+}
+
+#[test]
+fn a_token_request_with_too_many_headers_is_an_error() {
+    use http::{HeaderName, HeaderValue};
+    let url = || "https://issuer.test/token".parse().unwrap();
+    let with = |headers: usize| {
+        let names = (0..headers).map(|n| HeaderName::try_from(format!("x-{n}")).unwrap());
+        names.fold(TokenRequest::form(&[]), |request, name| request.header(name, HeaderValue::from_static("1")))
+    };
+    assert!(with(10).into_http(url()).is_ok());
+    for headers in [24_576, 40_000] {
+        let error = with(headers).into_http(url()).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::InvalidRequest, "{headers}");
     }
 }

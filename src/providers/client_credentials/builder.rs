@@ -262,7 +262,9 @@ impl ClientCredentialsBuilder {
         for (name, value) in &self.api_headers {
             let name = check::api_header_name("api_header", name)?;
             let value = check::load_once("api_header", value)?;
-            api_headers.insert(name, check::header_value("api_header", &value)?);
+            api_headers
+                .try_insert(name, check::header_value("api_header", &value)?)
+                .map_err(|_| ConfigError::new("api_header", "there are too many headers"))?;
         }
         let endpoint = token_endpoint("token_url", &token_url, self.client, self.timeout)?;
         Ok(ClientCredentials {
