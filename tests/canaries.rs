@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -23,8 +25,8 @@ use tower_bearer_auth::{
 };
 use tower_bearer_auth_sandbox::{AccessPspSandbox, AeropaySandbox, Fault, Protocols, ScriptedResponse, Verdict};
 
-#[path = "common/canary.rs"]
-mod canary;
+mod support;
+use support::canary;
 
 const SECRET: &str = "cZ7kQ9vX-client/secret+1";
 const ISSUER_KEY: &str = "pL4mW8tR-issuer-key";
@@ -539,4 +541,34 @@ fn the_exported_types_are_found() {
     }
     // An empty list would make the test above meaningless.
     assert!(listed.len() > 45, "{listed:?}");
+}
+
+#[test]
+fn the_detector_finds_every_form() {
+    const SECRET: &str = "xQ8w/Zt4-canary+7";
+    struct Leaks;
+    impl std::fmt::Debug for Leaks {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_tuple("Leaks").field(&SECRET).finish()
+        }
+    }
+    let percent: String = form_urlencoded::byte_serialize(SECRET.as_bytes()).collect();
+    for leak in [
+        format!("{Leaks:?}"),
+        percent,
+        STANDARD.encode(SECRET),
+        URL_SAFE_NO_PAD.encode(SECRET),
+        format!("{:?}", SECRET.as_bytes()),
+        format!("{:?}", bytes::Bytes::from(SECRET)),
+        SECRET[..canary::FRAGMENT].to_owned(),
+        SECRET[SECRET.len() - canary::FRAGMENT..].to_owned(),
+    ] {
+        assert!(canary::shown_in(&leak, &[SECRET]).is_some(), "{leak}");
+    }
+}
+
+#[test]
+fn the_detector_accepts_a_text_without_a_secret() {
+    let text = "the issuer rejects the client's credentials (HTTP 401)";
+    assert_eq!(canary::shown_in(text, &["xQ8w/Zt4-canary+7", SECRET, ISSUER_KEY, API_KEY, TOKEN, ELSEWHERE]), None);
 }

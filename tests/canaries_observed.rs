@@ -32,18 +32,11 @@ use tower_bearer_auth::{
 };
 use tower_bearer_auth_sandbox::{AccessPspSandbox, AeropaySandbox, Fault, ScriptedResponse};
 
-#[path = "common/canary.rs"]
-mod canary;
-#[path = "common/https.rs"]
-mod https;
-#[path = "common/observed.rs"]
-mod observed;
-#[path = "common/strict_issuer.rs"]
-mod strict_issuer;
-
-use https::Http;
-use observed::Watch;
-use strict_issuer::{Seen, StrictIssuer};
+mod support;
+use support::canary::shown_in;
+use support::https::{self, Http};
+use support::strict_issuer::{Seen, StrictIssuer};
+use support::telemetry::Watch;
 
 /// Secrets that no server has. They are in URLs, bodies, panics and errors.
 const SECRET: &str = "cZ7kQ9vX-client/secret+1";
@@ -422,7 +415,7 @@ fn no_provider_reports_a_secret_or_a_token_at_trace() {
     let seen = watch.all();
     for text in [watch.text(), Log::text()] {
         println!("{} bytes", text.len());
-        let shown = canary::shown_in(&text, &[SECRET, TOKEN, ELSEWHERE]).or_else(|| random_secret_in(&text, &random));
+        let shown = shown_in(&text, &[SECRET, TOKEN, ELSEWHERE]).or_else(|| random_secret_in(&text, &random));
         assert_eq!(shown.map(|form| around(&text, &form)), None);
     }
     println!("{} spans and events, {} random secrets", seen.len(), random.len());
@@ -493,11 +486,11 @@ fn a_leak_in_a_span_an_event_or_a_metric_is_found() {
     ];
     for (at, leak) in leak.iter().enumerate() {
         let watch = Watch::start();
-        assert_eq!(canary::shown_in(&watch.text(), &[SECRET, TOKEN]), None);
+        assert_eq!(shown_in(&watch.text(), &[SECRET, TOKEN]), None);
         leak();
-        assert!(canary::shown_in(&watch.text(), &[SECRET, TOKEN]).is_some(), "{at}: {}", watch.text());
+        assert!(shown_in(&watch.text(), &[SECRET, TOKEN]).is_some(), "{at}: {}", watch.text());
     }
     Log::start();
     log::trace!("{leaks:?}");
-    assert!(canary::shown_in(&Log::text(), &[SECRET]).is_some());
+    assert!(shown_in(&Log::text(), &[SECRET]).is_some());
 }

@@ -9,10 +9,10 @@ use tokio::time::{advance, sleep};
 use tower_bearer_auth::{Error, ErrorKind, IssuedToken, TokenSource};
 use tracing::Instrument as _;
 
-use crate::issuer::token;
-use crate::observed::Watch;
+use crate::support::issuer::token;
+use crate::support::telemetry::Watch;
+use crate::support::virtual_time::Paused;
 use crate::users::{ANN, BOB, Issuer, LATENCY};
-use crate::virtual_time::Paused;
 use crate::{equal_to_stats, eventually};
 
 #[tokio::test(start_paused = true)]
@@ -45,7 +45,7 @@ async fn a_new_token_is_one_event_with_its_lifetime_and_duration() {
 #[tokio::test(start_paused = true)]
 async fn with_one_identity_no_event_has_a_key() {
     let watch = Watch::start();
-    let (provider, _) = crate::issuer::issuer(|n| async move { token(n) });
+    let (provider, _) = crate::support::issuer::issuer(|n| async move { token(n) });
     TokenSource::builder(provider).clock(Paused::start()).build().token().await.unwrap();
     let [minted] = &watch.named("token_minted")[..] else { panic!("{:?}", watch.lines()) };
     assert_eq!(minted.field("key"), None);
@@ -158,7 +158,7 @@ async fn the_same_token_again_is_not_reported_as_new() {
     source.token_for(&ANN).await.unwrap();
     sleep(2 * LATENCY).await;
     assert_eq!(
-        watch.named("token_kept").iter().map(crate::observed::Seen::line).collect::<Vec<_>>(),
+        watch.named("token_kept").iter().map(crate::support::telemetry::Seen::line).collect::<Vec<_>>(),
         ["INFO token_kept generation=1 key=FromExtension(User(\"ann\")) provider=staging took_seconds=2 \
           usable_seconds=366"]
     );
@@ -197,7 +197,7 @@ fn a_fetch_in_an_idle_runtime_is_reported_as_cancelled() {
     let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
     let (stuck, other) = (runtime(), runtime());
     let clock = crate::StoppedClock::new();
-    let (provider, requests) = crate::issuer::issuer(|n| async move { token(n) });
+    let (provider, requests) = crate::support::issuer::issuer(|n| async move { token(n) });
     let source = TokenSource::builder(provider).clock(clock.clone()).build();
     stuck.block_on(async {
         // Starts the fetch. Its task never runs.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_bearer_auth::FromExtension;
 
-use crate::observed::{Seen, Watch};
+use crate::support::telemetry::{Seen, Watch};
 use crate::users::{ANN, BOB, Issuer, User};
 use crate::{equal_to_stats, eventually};
 
@@ -106,7 +106,7 @@ async fn a_subscriber_may_call_the_source() {
         }
     }
     let curious = Curious::default();
-    crate::observed::hear_every_thread();
+    crate::support::telemetry::hear_every_thread();
     let subscriber = tracing_subscriber::registry().with(curious.clone());
     let _guard = tracing::subscriber::set_default(subscriber);
     let issuer = Issuer::default();

@@ -11,12 +11,13 @@ use tower::{Layer as _, Service as _, ServiceExt as _};
 use tower_bearer_auth::{Error, ErrorKind, FromExtension, TokenSource, replay};
 
 use crate::StoppedClock;
-use crate::api::{Api, INVALID_TOKEN};
-use crate::issuer::token;
-use crate::observed::{Kind, Watch};
 use crate::rejections::{Revoked, layer, request, response};
+use crate::support::api::Api;
+use crate::support::error_kinds::variants;
+use crate::support::issuer::token;
+use crate::support::responses::INVALID_TOKEN;
+use crate::support::telemetry::{Kind, Watch};
 use crate::users::{ANN, BOB, Issuer, User};
-use crate::variants::variants;
 
 const PAGE: &str = include_str!("../../docs/observability.md");
 const API: &str = "https://api.example.com";

@@ -12,9 +12,10 @@ use tokio::time::advance;
 use tower::{Layer as _, Service as _, ServiceExt as _};
 use tower_bearer_auth::{BearerAuthLayer, Error, ErrorKind, TokenSource, replay};
 
-use crate::api::{Api, INVALID_TOKEN, bearer};
 use crate::equal_to_stats;
-use crate::observed::{Seen, Watch};
+use crate::support::api::Api;
+use crate::support::responses::{INVALID_TOKEN, bearer};
+use crate::support::telemetry::{Seen, Watch};
 use crate::users::{Issuer, User};
 
 pub(crate) type Body = Full<Bytes>;

@@ -7,9 +7,10 @@ use tokio::time::sleep;
 use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::{Error, ErrorKind, TokenSource, TokenState};
 
-use crate::api::{Api, INVALID_TOKEN, bearer};
-use crate::observed::Watch;
 use crate::rejections::{Body, Revoked, layer, request};
+use crate::support::api::Api;
+use crate::support::responses::{INVALID_TOKEN, bearer};
+use crate::support::telemetry::Watch;
 use crate::users::{ANN, BOB, Issuer, LATENCY};
 use crate::{equal_to_stats, eventually};
 

@@ -11,7 +11,7 @@ use tower_bearer_auth::{
     Error, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource, TokenSourceBuilder,
 };
 
-use crate::virtual_time::Paused;
+use crate::support::virtual_time::Paused;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct User(pub(crate) &'static str);
@@ -61,7 +61,7 @@ impl TokenProvider for Issuer {
         tracing::debug!(target: "provider", number, "token request");
         let outcome = self.queue.lock().pop_front();
         sleep(LATENCY).await;
-        outcome.map_or_else(|| crate::issuer::token(number), |outcome| outcome())
+        outcome.map_or_else(|| crate::support::issuer::token(number), |outcome| outcome())
     }
 
     fn label(&self) -> &str {
