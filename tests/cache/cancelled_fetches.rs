@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tower_bearer_auth::{Error, ErrorKind, FetchContext, IssuedToken, TokenProvider, TokenSource, from_fn};
 
 use crate::common::{TestClock, assert_reconciles, ms, secs, settle};
-use crate::issuer::{Does, Issuer};
+use crate::support::issuer::{Issuer, Outcome};
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
@@ -28,11 +28,11 @@ fn one_call_one_runtime(source: &TokenSource<Issuer>) -> Option<Result<(), Error
 #[test]
 fn short_runtimes_in_the_refresh_window_do_not_overload_the_issuer() {
     let (issuer, clock) = (Issuer::new(), outside());
-    issuer.lifetime(secs(20));
-    issuer.latency(ms(0));
+    issuer.set_lifetime(secs(20));
+    issuer.set_latency(ms(0));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     runtime().block_on(source.token()).unwrap();
-    issuer.does(Does::Hang);
+    issuer.script_always(Outcome::Hang);
     forward(&clock, secs(12));
     for _ in 0..100 {
         one_call_one_runtime(&source).expect("a usable token is stamped").unwrap();
@@ -46,7 +46,7 @@ fn short_runtimes_in_the_refresh_window_do_not_overload_the_issuer() {
 #[test]
 fn short_runtimes_without_a_token_do_not_overload_the_issuer() {
     let (issuer, clock) = (Issuer::new(), outside());
-    issuer.does(Does::Hang);
+    issuer.script_always(Outcome::Hang);
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let mut failed_fast = 0;
     for _ in 0..100 {
@@ -61,8 +61,8 @@ fn short_runtimes_without_a_token_do_not_overload_the_issuer() {
     assert!((2..=11).contains(&issuer.requests()), "{} token requests in a second", issuer.requests());
     assert_eq!(issuer.requests() + failed_fast, 100);
     assert_reconciles(&source);
-    issuer.does(Does::Mint);
-    issuer.latency(ms(0));
+    issuer.script_always(Outcome::Mint);
+    issuer.set_latency(ms(0));
     forward(&clock, secs(30));
     runtime().block_on(source.token()).unwrap();
 }
@@ -71,12 +71,12 @@ fn short_runtimes_without_a_token_do_not_overload_the_issuer() {
 #[test]
 fn a_runtime_that_is_polled_now_and_then_refreshes_once() {
     let (issuer, clock) = (Issuer::new(), outside());
-    issuer.lifetime(secs(3600));
-    issuer.latency(ms(0));
+    issuer.set_lifetime(secs(3600));
+    issuer.set_latency(ms(0));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let kept = runtime();
     kept.block_on(source.token()).unwrap();
-    issuer.latency(ms(20));
+    issuer.set_latency(ms(20));
     forward(&clock, secs(2500));
     for _ in 0..40 {
         kept.block_on(async {
@@ -109,7 +109,7 @@ fn a_wait_outside_of_tokio_fails_at_once() {
 #[test]
 fn a_waiter_does_not_fail_because_other_runtimes_end() {
     let (issuer, clock) = (Issuer::new(), outside());
-    issuer.does(Does::Hang);
+    issuer.script_always(Outcome::Hang);
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let here = runtime();
     let begin = || {
@@ -129,8 +129,8 @@ fn a_waiter_does_not_fail_because_other_runtimes_end() {
         drop(other);
         other = begin();
     }
-    issuer.does(Does::Mint);
-    issuer.latency(ms(0));
+    issuer.script_always(Outcome::Mint);
+    issuer.set_latency(ms(0));
     drop(other);
     here.block_on(async { waiting.await.unwrap() });
     assert_reconciles(&source);
@@ -198,7 +198,7 @@ async fn a_provider_that_rotates_in_its_own_fetch_causes_no_second_fetch() {
 #[test]
 fn a_rejection_outside_of_tokio_keeps_the_token() {
     let issuer = Issuer::new();
-    issuer.latency(ms(0));
+    issuer.set_latency(ms(0));
     let source = TokenSource::new(issuer.clone());
     let token = runtime().block_on(source.token()).unwrap();
     source.accept(&token);

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use tokio::time::sleep;
 use tower_bearer_auth::{Error, ErrorKind, TokenSource};
 
-use crate::common::{Does, Issuer, Stopwatch, TestClock, assert_reconciles, ms, secs, settle, unavailable};
+use crate::common::{Outcome, Issuer, Stopwatch, TestClock, assert_reconciles, ms, secs, settle, unavailable};
 
 const CANARY: &str = "canary-8f2d1c";
 
@@ -40,9 +40,9 @@ fn chain(error: &Error) -> String {
 // R9
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_panics_wakes_every_waiter_and_its_message_is_in_no_error() {
-    for does in [Does::Panic(CANARY), Does::PanicAtOnce(CANARY)] {
+    for outcome in [Outcome::Panic(CANARY), Outcome::PanicAtOnce(CANARY)] {
         let issuer = Issuer::new();
-        issuer.then(does);
+        issuer.script(outcome);
         let source = TokenSource::new(issuer.clone());
         let watch = Stopwatch::start();
         let error = ten_callers(&source).await;
@@ -61,14 +61,14 @@ async fn a_provider_that_panics_wakes_every_waiter_and_its_message_is_in_no_erro
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_hangs_is_dropped_and_wakes_every_waiter() {
     let issuer = Issuer::new();
-    issuer.then(Does::Hang);
+    issuer.script(Outcome::Hang);
     let source = TokenSource::new(issuer.clone());
     let watch = Stopwatch::start();
     let error = ten_callers(&source).await;
     assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Timeout, true));
     assert!(secs(12) <= watch.read() && watch.read() <= ms(12_050), "{:?}", watch.read());
     settle().await;
-    assert_eq!((issuer.requests(), issuer.dropped(), issuer.in_flight()), (1, 1, 0));
+    assert_eq!((issuer.requests(), issuer.dropped(), issuer.running()), (1, 1, 0));
     sleep(secs(1)).await;
     source.token().await.unwrap();
     assert_reconciles(&source);
@@ -78,7 +78,7 @@ async fn a_provider_that_hangs_is_dropped_and_wakes_every_waiter() {
 #[tokio::test(start_paused = true)]
 async fn the_timeout_of_a_fetch_can_be_set() {
     let issuer = Issuer::new();
-    issuer.does(Does::Hang);
+    issuer.script_always(Outcome::Hang);
     let source = TokenSource::builder(issuer.clone()).fetch_timeout(secs(1)).build();
     let watch = Stopwatch::start();
     assert_eq!(ten_callers(&source).await.kind(), ErrorKind::Timeout);
@@ -112,7 +112,7 @@ async fn after_any_error_the_first_call_after_the_backoff_succeeds() {
                 let issuer = Issuer::new();
                 let source = TokenSource::new(issuer.clone());
                 for failure in 0..failures {
-                    issuer.then(Does::Fail(error.clone()));
+                    issuer.script(Outcome::Fail(error.clone()));
                     let failed = source.token().await.unwrap_err();
                     assert_eq!((failed.kind(), failed.is_transient()), (kind, error.is_transient()));
                     let backoff = failed.retry_after().unwrap();
@@ -134,7 +134,7 @@ async fn after_any_error_the_first_call_after_the_backoff_succeeds() {
                 assert!(token.is_ok(), "{kind:?}: {token:?}");
                 // The next failure counts as a first one.
                 source.invalidate();
-                issuer.then(Does::Fail(unavailable()));
+                issuer.script(Outcome::Fail(unavailable()));
                 assert!(source.token().await.unwrap_err().retry_after().unwrap() <= ms(500));
                 assert_reconciles(&source);
             }
@@ -146,7 +146,7 @@ async fn after_any_error_the_first_call_after_the_backoff_succeeds() {
 #[tokio::test(start_paused = true)]
 async fn callers_in_a_backoff_fail_at_once_with_the_time_until_the_next_try() {
     let issuer = Issuer::new();
-    issuer.does(Does::Fail(Error::permanent("no such client").with_kind(ErrorKind::InvalidCredentials)));
+    issuer.script_always(Outcome::Fail(Error::permanent("no such client").with_kind(ErrorKind::InvalidCredentials)));
     let source = TokenSource::new(issuer.clone());
     let first = source.token().await.unwrap_err();
     let backoff = first.retry_after().unwrap();
@@ -179,7 +179,7 @@ async fn a_retry_after_is_respected_with_jitter_and_up_to_a_maximum() {
     {
         for seed in 0..20 {
             let issuer = Issuer::new();
-            issuer.then(Does::Fail(unavailable().with_kind(ErrorKind::Throttled).with_retry_after(secs(delay))));
+            issuer.script(Outcome::Fail(unavailable().with_kind(ErrorKind::Throttled).with_retry_after(secs(delay))));
             let source = TokenSource::builder(issuer.clone()).jitter_seed(seed).build();
             let backoff = source.token().await.unwrap_err().retry_after().unwrap();
             assert!(least <= backoff && backoff <= most, "Retry-After {delay} s, backoff {backoff:?}");
@@ -199,7 +199,7 @@ async fn a_retry_after_in_the_refresh_window_counts_up_to_five_minutes() {
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     source.token().await.unwrap();
     sleep(secs(1000)).await;
-    issuer.then(Does::Fail(unavailable().with_retry_after(secs(86_400))));
+    issuer.script(Outcome::Fail(unavailable().with_retry_after(secs(86_400))));
     source.token().await.unwrap();
     sleep(secs(1)).await;
     assert_eq!(issuer.requests(), 2);
@@ -223,7 +223,7 @@ async fn after_the_token_has_expired_a_long_retry_after_counts_for_a_minute_only
     source.token().await.unwrap();
     // 30 s before usable_until.
     sleep(secs(1740)).await;
-    issuer.then(Does::Fail(unavailable().with_retry_after(secs(86_400))));
+    issuer.script(Outcome::Fail(unavailable().with_retry_after(secs(86_400))));
     source.token().await.unwrap();
     sleep(secs(31)).await;
     let error = source.token().now_or_never().unwrap().unwrap_err();
@@ -238,7 +238,7 @@ async fn after_the_token_has_expired_a_long_retry_after_counts_for_a_minute_only
 #[tokio::test(start_paused = true)]
 async fn a_rotation_ends_the_backoff_after_a_permanent_error() {
     let issuer = Issuer::new();
-    issuer.then(Does::Fail(Error::permanent("no such client").with_kind(ErrorKind::InvalidCredentials)));
+    issuer.script(Outcome::Fail(Error::permanent("no such client").with_kind(ErrorKind::InvalidCredentials)));
     let source = TokenSource::new(issuer.clone());
     source.token().await.unwrap_err();
     source.token().now_or_never().unwrap().unwrap_err();
@@ -251,8 +251,8 @@ async fn a_rotation_ends_the_backoff_after_a_permanent_error() {
 #[tokio::test(start_paused = true)]
 async fn a_loop_of_invalidations_does_not_remove_the_protection_of_the_issuer() {
     let issuer = Issuer::new();
-    issuer.latency(ms(0));
-    issuer.does(Does::Fail(Error::permanent("no such client")));
+    issuer.set_latency(ms(0));
+    issuer.script_always(Outcome::Fail(Error::permanent("no such client")));
     let source = TokenSource::new(issuer.clone());
     let watch = Stopwatch::start();
     while watch.read() < secs(10) {
@@ -268,8 +268,8 @@ async fn a_loop_of_invalidations_does_not_remove_the_protection_of_the_issuer() 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_arrives_after_it_has_expired_is_one_transient_failure() {
     let issuer = Issuer::new();
-    issuer.lifetime(secs(1));
-    issuer.latency(secs(2));
+    issuer.set_lifetime(secs(1));
+    issuer.set_latency(secs(2));
     let source = TokenSource::new(issuer.clone());
     let error = ten_callers(&source).await;
     assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Unavailable, true));
@@ -281,8 +281,8 @@ async fn a_token_that_arrives_after_it_has_expired_is_one_transient_failure() {
 #[tokio::test(start_paused = true)]
 async fn a_token_that_arrives_between_usable_until_and_expires_at_serves_its_waiters_alone() {
     let issuer = Issuer::new();
-    issuer.lifetime(secs(10));
-    issuer.latency(secs(8));
+    issuer.set_lifetime(secs(10));
+    issuer.set_latency(secs(8));
     let source = TokenSource::new(issuer.clone());
     let callers = (0..10).map(|_| {
         let source = source.clone();

@@ -1,42 +1,18 @@
 //! Many processes with one issuer, in virtual time. The issuer counts the token requests.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tower_bearer_auth::{
-    Error, FetchContext, IssuedToken, SourceStats, TokenProvider, TokenSource, TokenSourceBuilder,
-};
+use tower_bearer_auth::{SourceStats, TokenSource, TokenSourceBuilder};
 
+use crate::support::issuer::Issuer;
 use crate::support::virtual_time::Paused;
 
-const HALF_AN_HOUR: Duration = Duration::from_secs(1_800);
-
-/// Records the time of each token request, and may fail.
-#[derive(Clone)]
-struct Issuer {
-    clock: Paused,
-    requested: Arc<Mutex<Vec<Duration>>>,
-    down: Arc<Mutex<bool>>,
-}
-
-impl Issuer {
-    fn new(clock: Paused) -> Self {
-        Self { clock, requested: Arc::default(), down: Arc::default() }
-    }
-}
-
-impl TokenProvider for Issuer {
-    type Key = ();
-
-    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
-        self.requested.lock().push(self.clock.passed());
-        if *self.down.lock() {
-            return Err(Error::transient("down"));
-        }
-        Ok(IssuedToken::bearer("token")?.expires_in(HALF_AN_HOUR))
-    }
+/// An issuer that responds at once.
+fn issuer() -> Issuer {
+    let issuer = Issuer::new();
+    issuer.set_latency(Duration::ZERO);
+    issuer
 }
 
 /// The times of the token requests of 200 sources that started together, in `from..until`, with a request every `step`.
@@ -50,7 +26,7 @@ async fn requested(
     let clock = Paused::start();
     let fleet: Vec<_> = (0..200)
         .map(|seed| {
-            let issuer = Issuer::new(clock);
+            let issuer = issuer();
             (issuer.clone(), build(TokenSource::builder(issuer), seed).clock(clock).build())
         })
         .collect();
@@ -59,8 +35,7 @@ async fn requested(
     }
     clock.go_to(from).await;
     for (issuer, _) in &fleet {
-        issuer.requested.lock().clear();
-        *issuer.down.lock() = down;
+        issuer.set_down(down);
     }
     while clock.passed() < until {
         for (_, source) in &fleet {
@@ -69,7 +44,8 @@ async fn requested(
         tokio::task::yield_now().await;
         clock.go_to(clock.passed() + step).await;
     }
-    fleet.iter().map(|(issuer, _)| issuer.requested.lock().clone()).collect()
+    let since = |issuer: &Issuer| issuer.started().into_iter().filter(|at| *at >= from).collect();
+    fleet.iter().map(|(issuer, _)| since(issuer)).collect()
 }
 
 /// The share of `parts` equal parts of `from..from + length` that contain at least one of `times`, in percent.
@@ -123,44 +99,34 @@ async fn in_an_outage_a_fleet_does_not_call_in_step() {
     }
 }
 
-/// An issuer that revokes the older token when it issues a new one, and the server that checks tokens.
-#[derive(Clone, Default)]
-struct Revoking {
-    minted: Arc<Mutex<u64>>,
+/// An issuer that revokes the older token when it issues a new one. The tokens are numbers.
+fn revoking() -> Issuer {
+    let issuer = Issuer::new();
+    issuer.set_latency(Duration::from_millis(50));
+    issuer.name_tokens(|request| request.number.to_string());
+    issuer
 }
 
-impl Revoking {
-    fn accepts(&self, secret: &str) -> bool {
-        secret == self.minted.lock().to_string()
-    }
-}
-
-impl TokenProvider for Revoking {
-    type Key = ();
-
-    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let mut minted = self.minted.lock();
-        *minted += 1;
-        Ok(IssuedToken::bearer(minted.to_string())?.expires_in(HALF_AN_HOUR))
-    }
+/// The check of the server.
+fn accepts(issuer: &Issuer, secret: &str) -> bool {
+    secret == issuer.minted().to_string()
 }
 
 /// Ten minutes of one process: a request every 100 ms, with one replay after a rejection. Returns the number of rejected
 /// requests, replays not counted, and the statistics of the source.
-async fn process(issuer: Revoking, clock: Paused, served: bool, phase: Duration) -> (u64, SourceStats) {
+async fn process(issuer: Issuer, clock: Paused, served: bool, phase: Duration) -> (u64, SourceStats) {
     let source = TokenSource::builder(issuer.clone()).clock(clock).jitter_seed(1).build();
     let mut rejected = 0;
     tokio::time::sleep(phase).await;
     while clock.passed() < Duration::from_secs(600) {
         let token = source.token().await.unwrap();
-        if served && issuer.accepts(token.expose_secret()) {
+        if served && accepts(&issuer, token.expose_secret()) {
             source.accept(&token);
         } else {
             rejected += 1;
             if source.reject(&(), &token) {
                 let token = source.token().await.unwrap();
-                if served && issuer.accepts(token.expose_secret()) {
+                if served && accepts(&issuer, token.expose_secret()) {
                     source.accept(&token);
                 }
             }
@@ -173,13 +139,13 @@ async fn process(issuer: Revoking, clock: Paused, served: bool, phase: Duration)
 // R51
 #[tokio::test(start_paused = true)]
 async fn two_processes_with_an_issuer_that_revokes_the_older_token_cause_bounded_token_requests() {
-    let (clock, issuer) = (Paused::start(), Revoking::default());
+    let (clock, issuer) = (Paused::start(), revoking());
     let phase = Duration::from_millis(30);
     let ((rejected, stats), (other_rejected, other_stats)) = tokio::join!(
         process(issuer.clone(), clock, true, Duration::ZERO),
         process(issuer.clone(), clock, true, phase),
     );
-    let minted = *issuer.minted.lock();
+    let minted = issuer.minted() as u64;
     // Each process: the first token, a budget of 6, and one more every 10 s.
     assert!(minted <= 2 * (1 + 6 + 60), "{minted} token requests in ten minutes");
     assert!(minted >= 60, "{minted} token requests: the processes did not compete");
@@ -192,13 +158,13 @@ async fn two_processes_with_an_issuer_that_revokes_the_older_token_cause_bounded
 // R16, R51
 #[tokio::test(start_paused = true)]
 async fn two_processes_whose_tokens_are_never_accepted_refresh_once_a_minute() {
-    let (clock, issuer) = (Paused::start(), Revoking::default());
+    let (clock, issuer) = (Paused::start(), revoking());
     let phase = Duration::from_millis(30);
     let ((rejected, stats), (_, other_stats)) = tokio::join!(
         process(issuer.clone(), clock, false, Duration::ZERO),
         process(issuer.clone(), clock, false, phase),
     );
-    let minted = *issuer.minted.lock();
+    let minted = issuer.minted() as u64;
     // Each process: the first token, and one more for a full budget at the start and after every minute.
     assert!(minted <= 2 * (1 + 10), "{minted} token requests in ten minutes");
     assert_eq!((stats.rejections, stats.rejections_of_unaccepted), (rejected, rejected));
@@ -207,27 +173,16 @@ async fn two_processes_whose_tokens_are_never_accepted_refresh_once_a_minute() {
 
 /// Requests at random times during `over`, with a healthy issuer whose tokens live `lifetime`. Returns how many it issued.
 async fn healthy(lifetime: Duration, over: Duration, seed: u64) -> u64 {
-    #[derive(Clone, Default)]
-    struct Healthy(Arc<Mutex<u64>>, Duration);
-    impl TokenProvider for Healthy {
-        type Key = ();
-
-        async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            let mut minted = self.0.lock();
-            *minted += 1;
-            Ok(IssuedToken::bearer(minted.to_string())?.expires_in(self.1))
-        }
-    }
-
-    let (clock, issuer) = (Paused::start(), Healthy(Arc::default(), lifetime));
+    let (clock, issuer) = (Paused::start(), Issuer::new());
+    issuer.set_latency(Duration::from_millis(20));
+    issuer.set_lifetime(lifetime);
     let source = TokenSource::builder(issuer.clone()).clock(clock).jitter_seed(seed).build();
     let mut rng = fastrand::Rng::with_seed(seed);
     while clock.passed() < over {
         source.token().await.unwrap();
         tokio::time::sleep(lifetime.mul_f64(rng.f64() * rng.f64() / 10.0)).await;
     }
-    *issuer.0.lock()
+    issuer.minted() as u64
 }
 
 // R52
@@ -260,13 +215,13 @@ async fn a_healthy_issuer_gets_one_token_request_per_lifetime_less_the_window() 
 #[tokio::test(start_paused = true)]
 async fn a_day_without_requests_causes_no_token_request() {
     let clock = Paused::start();
-    let issuer = Issuer::new(clock);
+    let issuer = issuer();
     let source = TokenSource::builder(issuer.clone()).clock(clock).build();
     source.warm_up().await.unwrap();
     for _ in 0..86_400 {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(issuer.requested.lock().len(), 1, "a timer started a fetch");
+    assert_eq!(issuer.requests(), 1, "a timer started a fetch");
     source.token().await.unwrap();
-    assert_eq!(issuer.requested.lock().len(), 2);
+    assert_eq!(issuer.requests(), 2);
 }

@@ -2,43 +2,27 @@
 
 use std::future::Future as _;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::oneshot;
-use tower_bearer_auth::{Error, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource};
+use tower_bearer_auth::{FromExtension, TokenSource};
 
-struct Pending {
-    user: u8,
-    sender: Option<oneshot::Sender<&'static str>>,
+use crate::support::issuer::{Issuer, Outcome};
+
+type User = FromExtension<u8>;
+
+/// An issuer that responds when the test calls `respond`.
+fn issuer() -> Issuer<User> {
+    let issuer = Issuer::keyed();
+    issuer.set_latency(Duration::ZERO);
+    issuer.set_lifetime(None);
+    issuer.script_always(Outcome::Hold);
+    issuer
 }
 
-/// An issuer that responds when the test calls `respond`. It records the key of each token request.
-#[derive(Clone, Default)]
-struct Issuer {
-    pending: Arc<Mutex<Vec<Pending>>>,
-}
-
-impl Issuer {
-    fn requested_keys(&self) -> Vec<u8> {
-        self.pending.lock().iter().map(|pending| pending.user).collect()
-    }
-
-    fn respond(&self, request: usize, secret: &'static str) {
-        self.pending.lock()[request].sender.take().unwrap().send(secret).unwrap();
-    }
-}
-
-impl TokenProvider for Issuer {
-    type Key = FromExtension<u8>;
-
-    async fn fetch(&self, user: &Self::Key, _: &FetchContext) -> Result<IssuedToken, Error> {
-        let (sender, receiver) = oneshot::channel();
-        self.pending.lock().push(Pending { user: user.0, sender: Some(sender) });
-        IssuedToken::bearer(receiver.await.map_err(Error::transient)?)
-    }
+fn requested_keys(issuer: &Issuer<User>) -> Vec<u8> {
+    issuer.requested_keys().iter().map(|user| user.0).collect()
 }
 
 fn runtime() -> Runtime {
@@ -64,19 +48,19 @@ macro_rules! poll {
 // R9, R14
 #[test]
 fn a_caller_in_another_runtime_gets_a_token_although_the_runtime_of_the_fetch_ends() {
-    let (issuer, first, second) = (Issuer::default(), runtime(), runtime());
+    let (issuer, first, second) = (issuer(), runtime(), runtime());
     let source = TokenSource::new(issuer.clone());
     let mut here = pin!(source.token_for(&FromExtension(1)));
     let mut there = pin!(source.token_for(&FromExtension(1)));
     assert!(poll!(first, here).is_pending());
     assert!(poll!(second, there).is_pending());
     poll_tasks(&first);
-    assert_eq!(issuer.requested_keys(), [1]);
+    assert_eq!(requested_keys(&issuer), [1]);
     drop(first);
     assert!(poll!(second, there).is_pending(), "it starts a new fetch");
     poll_tasks(&second);
-    assert_eq!(issuer.requested_keys(), [1, 1]);
-    issuer.respond(1, "second");
+    assert_eq!(requested_keys(&issuer), [1, 1]);
+    issuer.respond(1, Outcome::Return("second"));
     poll_tasks(&second);
     let Poll::Ready(Ok(token)) = poll!(second, there) else { panic!("no token") };
     assert_eq!(token.expose_secret(), "second");
@@ -88,7 +72,7 @@ fn a_caller_in_another_runtime_gets_a_token_although_the_runtime_of_the_fetch_en
 #[test]
 fn a_caller_whose_runtime_ends_continues_to_wait_in_another_one() {
     for fetch_is_cancelled in [true, false] {
-        let (issuer, first, second) = (Issuer::default(), runtime(), runtime());
+        let (issuer, first, second) = (issuer(), runtime(), runtime());
         let source = TokenSource::new(issuer.clone());
         let mut starts = pin!(source.token_for(&FromExtension(1)));
         if !fetch_is_cancelled {
@@ -102,7 +86,7 @@ fn a_caller_whose_runtime_ends_continues_to_wait_in_another_one() {
         assert!(poll!(second, moved).is_pending());
         poll_tasks(&second);
         assert!(poll!(second, moved).is_pending());
-        issuer.respond(usize::from(fetch_is_cancelled), "token");
+        issuer.respond(usize::from(fetch_is_cancelled), Outcome::Return("token"));
         poll_tasks(&second);
         assert!(poll!(second, moved).is_ready(), "the fetch was cancelled: {fetch_is_cancelled}");
     }
@@ -111,7 +95,7 @@ fn a_caller_whose_runtime_ends_continues_to_wait_in_another_one() {
 // R6, R31
 #[test]
 fn a_caller_whose_key_was_evicted_and_came_back_joins_the_new_fetch() {
-    let (issuer, runtime) = (Issuer::default(), runtime());
+    let (issuer, runtime) = (issuer(), runtime());
     let source = TokenSource::builder(issuer.clone()).max_keys(1).build();
     let (one, two) = (FromExtension(1), FromExtension(2));
     let mut early = pin!(source.token_for(&one));
@@ -122,7 +106,7 @@ fn a_caller_whose_key_was_evicted_and_came_back_joins_the_new_fetch() {
     let mut other = pin!(source.token_for(&two));
     assert!(poll!(runtime, other).is_pending());
     poll_tasks(&runtime);
-    issuer.respond(1, "other");
+    issuer.respond(1, Outcome::Return("other"));
     poll_tasks(&runtime);
     assert!(poll!(runtime, other).is_ready());
     assert_eq!((source.stats().evicted, source.stats().keys), (1, 1));
@@ -130,8 +114,8 @@ fn a_caller_whose_key_was_evicted_and_came_back_joins_the_new_fetch() {
     assert!(poll!(runtime, late).is_pending());
     assert!(poll!(runtime, early).is_pending());
     poll_tasks(&runtime);
-    assert_eq!(issuer.requested_keys(), [1, 2, 1], "one fetch for the key that came back");
-    issuer.respond(2, "token");
+    assert_eq!(requested_keys(&issuer), [1, 2, 1], "one fetch for the key that came back");
+    issuer.respond(2, Outcome::Return("token"));
     poll_tasks(&runtime);
     for caller in [poll!(runtime, early), poll!(runtime, late)] {
         let Poll::Ready(Ok(token)) = caller else { panic!("no token") };
@@ -142,13 +126,13 @@ fn a_caller_whose_key_was_evicted_and_came_back_joins_the_new_fetch() {
 // R50
 #[test]
 fn after_a_rotation_a_waiter_gets_the_new_token_and_the_old_one_is_dropped() {
-    let (issuer, runtime) = (Issuer::default(), runtime());
+    let (issuer, runtime) = (issuer(), runtime());
     let source = TokenSource::new(issuer.clone());
     let mut before = pin!(source.token_for(&FromExtension(1)));
     assert!(poll!(runtime, before).is_pending());
     poll_tasks(&runtime);
     // The issuer has sent the old token already.
-    issuer.respond(0, "old");
+    issuer.respond(0, Outcome::Return("old"));
     source.rotate();
     let mut after = pin!(source.token_for(&FromExtension(1)));
     assert!(poll!(runtime, after).is_pending());
@@ -156,8 +140,8 @@ fn after_a_rotation_a_waiter_gets_the_new_token_and_the_old_one_is_dropped() {
     assert!(source.peek_for(&FromExtension(1)).is_none(), "the old token was kept");
     assert!(poll!(runtime, before).is_pending());
     poll_tasks(&runtime);
-    assert_eq!(issuer.requested_keys(), [1, 1]);
-    issuer.respond(1, "new");
+    assert_eq!(requested_keys(&issuer), [1, 1]);
+    issuer.respond(1, Outcome::Return("new"));
     poll_tasks(&runtime);
     for caller in [poll!(runtime, before), poll!(runtime, after)] {
         let Poll::Ready(Ok(token)) = caller else { panic!("no token") };

@@ -5,7 +5,7 @@ use futures::future::join_all;
 use tokio::time::sleep;
 use tower_bearer_auth::{FromExtension, TokenSource};
 
-use crate::common::{Does, Issuer, TestClock, User, assert_reconciles, ms, secs, settle, unavailable};
+use crate::common::{Outcome, Issuer, TestClock, User, assert_reconciles, ms, secs, settle, unavailable};
 
 struct World {
     issuer: Issuer<User>,
@@ -14,14 +14,14 @@ struct World {
 
 fn world(max_keys: usize) -> World {
     let issuer = Issuer::for_users();
-    issuer.latency(ms(1));
+    issuer.set_latency(ms(1));
     let source = TokenSource::builder(issuer.clone()).clock(TestClock::new()).max_keys(max_keys).build();
     World { issuer, source }
 }
 
 impl World {
     async fn warm(&self, user: u32, lifetime: u64) {
-        self.issuer.lifetime(secs(lifetime));
+        self.issuer.set_lifetime(secs(lifetime));
         self.source.warm_up_for(&FromExtension(user)).await.unwrap();
     }
 
@@ -78,7 +78,7 @@ async fn among_usable_keys_the_least_recently_used_is_evicted_first() {
 async fn a_key_that_protects_its_issuer_is_evicted_last() {
     let world = world(3);
     let (failing, rejected) = (FromExtension(1), FromExtension(2));
-    world.issuer.then(Does::Fail(unavailable().with_retry_after(secs(60))));
+    world.issuer.script(Outcome::Fail(unavailable().with_retry_after(secs(60))));
     world.source.token_for(&failing).await.unwrap_err();
     world.warm(2, 1800).await;
     let token = world.source.peek_for(&rejected).unwrap();
@@ -101,14 +101,14 @@ async fn a_key_that_protects_its_issuer_is_evicted_last() {
 #[tokio::test(start_paused = true)]
 async fn among_keys_used_at_the_same_time_the_expired_ones_are_evicted_first() {
     let world = world(640);
-    world.issuer.lifetime(secs(40));
+    world.issuer.set_lifetime(secs(40));
     join_all((0..5).map(FromExtension).map(|key| {
         let source = world.source.clone();
         async move { source.warm_up_for(&key).await.unwrap() }
     }))
     .await;
     sleep(secs(100)).await;
-    world.issuer.lifetime(secs(1800));
+    world.issuer.set_lifetime(secs(1800));
     join_all((5..640).map(FromExtension).map(|key| {
         let source = world.source.clone();
         async move { source.warm_up_for(&key).await.unwrap() }
@@ -126,7 +126,7 @@ async fn among_keys_used_at_the_same_time_the_expired_ones_are_evicted_first() {
 #[tokio::test(start_paused = true)]
 async fn keys_with_a_running_fetch_are_never_evicted_and_do_not_count() {
     let world = world(10);
-    world.issuer.latency(secs(5));
+    world.issuer.set_latency(secs(5));
     let callers: Vec<_> = (0..100)
         .map(|user| {
             let source = world.source.clone();
@@ -136,9 +136,9 @@ async fn keys_with_a_running_fetch_are_never_evicted_and_do_not_count() {
         })
         .collect();
     settle().await;
-    assert_eq!((world.issuer.in_flight(), world.source.stats().keys), (100, 100));
+    assert_eq!((world.issuer.running(), world.source.stats().keys), (100, 100));
     // Other keys come and are evicted.
-    world.issuer.latency(ms(1));
+    world.issuer.set_latency(ms(1));
     for user in 100..200 {
         world.warm(user, 1800).await;
     }
@@ -149,13 +149,13 @@ async fn keys_with_a_running_fetch_are_never_evicted_and_do_not_count() {
         assert!(world.source.token_for(&FromExtension(user)).now_or_never().is_none());
     }
     settle().await;
-    assert_eq!((world.issuer.in_flight(), world.issuer.requests()), (100, 200));
+    assert_eq!((world.issuer.running(), world.issuer.requests()), (100, 200));
     for (user, secret) in join_all(callers).await.into_iter().enumerate() {
         assert!(secret.unwrap().starts_with(&format!("first.{user}.")));
     }
     settle().await;
     assert_eq!((world.source.stats().keys, world.issuer.dropped()), (10, 0));
-    assert!((0..200).all(|user| world.issuer.requests_for(FromExtension(user)) == 1));
+    assert!((0..200).all(|user| world.issuer.requests_for(&FromExtension(user)) == 1));
     assert_reconciles(&world.source);
 }
 
@@ -167,7 +167,7 @@ async fn a_key_that_was_evicted_and_comes_back_never_has_two_fetches_at_once() {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut callers = Vec::new();
         for _ in 0..500 {
-            world.issuer.latency(ms(rng.u64(1..50)));
+            world.issuer.set_latency(ms(rng.u64(1..50)));
             let (source, user) = (world.source.clone(), rng.u32(..6));
             callers.push(tokio::spawn(async move {
                 let token = source.token_for(&FromExtension(user)).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_key_that_was_evicted_and_comes_back_never_has_two_fetches_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_hundred_thousand_users_leave_no_more_keys_than_the_limit() {
     let world = world(1_000);
-    world.issuer.latency(ms(0));
+    world.issuer.set_latency(ms(0));
     let mut most = 0;
     for user in 0..100_000 {
         world.source.token_for(&FromExtension(user)).await.unwrap();

@@ -14,7 +14,7 @@ use tower_bearer_auth::{
 use tracing::Instrument as _;
 
 use crate::common::{
-    Api, DAY, Does, Issuer, Stopwatch, TestClock, User, assert_reconciles, get, layer, ms, secs, settle,
+    Api, DAY, Outcome, Issuer, Stopwatch, TestClock, User, assert_reconciles, get, layer, ms, secs, settle,
 };
 
 fn runtime() -> Runtime {
@@ -49,7 +49,7 @@ fn source_and_layer_are_built_used_and_dropped_outside_of_a_runtime() {
 #[test]
 fn without_a_runtime_a_due_fetch_is_an_error_with_a_hint_and_a_cached_token_is_used() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
-    issuer.latency(ms(1));
+    issuer.set_latency(ms(1));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let client = layer(&source).layer(Api::new(1));
     for _ in 0..3 {
@@ -74,7 +74,7 @@ fn without_a_runtime_a_due_fetch_is_an_error_with_a_hint_and_a_cached_token_is_u
 #[test]
 fn a_request_made_outside_of_the_runtime_that_polls_it_is_served() {
     let issuer = Issuer::new();
-    issuer.latency(ms(1));
+    issuer.set_latency(ms(1));
     let source = TokenSource::new(issuer.clone());
     let mut client = layer(&source).layer(Api::new(0));
     let response = tower::Service::call(&mut client, get());
@@ -86,18 +86,18 @@ fn a_request_made_outside_of_the_runtime_that_polls_it_is_served() {
 #[tokio::test(start_paused = true)]
 async fn dropping_the_last_handle_leaves_no_task_even_with_a_running_fetch() {
     let issuer = Issuer::new();
-    issuer.does(Does::Hang);
+    issuer.script_always(Outcome::Hang);
     let source = TokenSource::new(issuer.clone());
     let client = layer(&source).layer(Api::new(0));
     assert!(source.token().now_or_never().is_none());
     settle().await;
-    assert_eq!((issuer.in_flight(), tasks()), (1, 1));
+    assert_eq!((issuer.running(), tasks()), (1, 1));
     drop(source);
     settle().await;
-    assert_eq!((issuer.in_flight(), tasks()), (1, 1), "the service is a handle too");
+    assert_eq!((issuer.running(), tasks()), (1, 1), "the service is a handle too");
     drop(client);
     settle().await;
-    assert_eq!((issuer.in_flight(), issuer.dropped(), tasks()), (0, 1, 0));
+    assert_eq!((issuer.running(), issuer.dropped(), tasks()), (0, 1, 0));
 }
 
 // R14
@@ -147,19 +147,19 @@ fn a_source_whose_runtime_has_ended_serves_the_next_one() {
             let first = runtime();
             first.block_on(async {
                 if used_before {
-                    issuer.latency(ms(1));
+                    issuer.set_latency(ms(1));
                     source.token().await.unwrap();
                     clock.mono_forward(DAY);
                 }
                 if in_flight {
-                    issuer.latency(secs(3600));
+                    issuer.set_latency(secs(3600));
                     assert!(source.token().now_or_never().is_none());
                     settle().await;
-                    assert_eq!(issuer.in_flight(), 1);
+                    assert_eq!(issuer.running(), 1);
                 }
             });
             drop(first);
-            issuer.latency(ms(1));
+            issuer.set_latency(ms(1));
             let token = runtime().block_on(async { timeout(secs(30), source.token()).await.expect("hung").unwrap() });
             assert_eq!(token.generation(), 1 + u64::from(used_before));
             let stats = assert_reconciles(&source);
@@ -173,14 +173,14 @@ fn a_source_whose_runtime_has_ended_serves_the_next_one() {
 #[test]
 fn waiters_of_a_fetch_whose_runtime_ends_start_one_new_fetch_in_their_own() {
     let issuer = Issuer::new();
-    issuer.latency(secs(3600));
+    issuer.set_latency(secs(3600));
     let source = TokenSource::new(issuer.clone());
     let first = runtime();
     first.block_on(async {
         assert!(source.token().now_or_never().is_none());
         settle().await;
     });
-    issuer.latency(ms(5));
+    issuer.set_latency(ms(5));
     runtime().block_on(async {
         let waiters: Vec<_> = (0..20)
             .map(|_| {
@@ -202,7 +202,7 @@ fn waiters_of_a_fetch_whose_runtime_ends_start_one_new_fetch_in_their_own() {
 #[test]
 fn a_fetch_in_an_idle_runtime_does_not_block_another_runtime_forever() {
     let issuer = Issuer::new();
-    issuer.then(Does::Hang);
+    issuer.script(Outcome::Hang);
     let source = TokenSource::new(issuer.clone());
     let idle = runtime();
     idle.block_on(async {

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use tokio::time::sleep;
 use tower_bearer_auth::{RefreshPolicy, TokenSource};
 
-use crate::common::{DAY, Does, Issuer, Stopwatch, TestClock, assert_reconciles, ms, secs, settle};
+use crate::common::{DAY, Outcome, Issuer, Stopwatch, TestClock, assert_reconciles, ms, secs, settle};
 
 fn source(issuer: &Issuer) -> TokenSource<Issuer> {
     TokenSource::builder(issuer.clone()).clock(TestClock::new()).build()
@@ -27,8 +27,8 @@ async fn every_token_is_used_for_at_least_half_of_its_lifetime() {
     for lifetime in [2, 3, 4, 7, 10, 30, 59, 60, 120, 300, 1800, 2400, 3600, 7200, 86_400] {
         for latency in [ms(0), ms(200)] {
             let issuer = Issuer::new();
-            issuer.lifetime(secs(lifetime));
-            issuer.latency(latency);
+            issuer.set_lifetime(secs(lifetime));
+            issuer.set_latency(latency);
             let source = source(&issuer);
             let over = secs(lifetime) * 20;
             call(&source, over, 4_000).await;
@@ -48,7 +48,7 @@ async fn every_token_is_used_for_at_least_half_of_its_lifetime() {
 #[tokio::test(start_paused = true)]
 async fn an_issuer_that_returns_the_same_token_again_gets_few_token_requests() {
     let issuer = Issuer::new();
-    issuer.does(Does::Return("the-same"));
+    issuer.script_always(Outcome::Return("the-same"));
     let source = source(&issuer);
     call(&source, secs(1770), 17_700).await;
     assert!((2..=10).contains(&issuer.requests()), "{} requests in one lifetime", issuer.requests());
@@ -64,7 +64,7 @@ async fn a_refresh_that_returns_a_shorter_lifetime_causes_no_loop() {
         let source = source(&issuer);
         source.token().await.unwrap();
         sleep(secs(1000)).await;
-        issuer.lifetime(secs(shorter));
+        issuer.set_lifetime(secs(shorter));
         let before = issuer.requests();
         call(&source, secs(600), 6_000).await;
         let requests = issuer.requests() - before;

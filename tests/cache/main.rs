@@ -14,7 +14,6 @@ mod failure;
 mod fetch_context;
 mod fleet;
 mod handovers;
-mod issuer;
 mod keys;
 #[cfg(feature = "tracing")]
 mod lifecycle;

@@ -1,78 +1,41 @@
 //! Many keys in one source: the cache stays within its limit, and no key delays another one.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Range;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
-use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::time::Instant;
-use tower_bearer_auth::{Error, ErrorKind, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, FromExtension, TokenSource};
+
+use crate::support::issuer::{Issuer, Outcome};
 
 type User = FromExtension<u64>;
 
 /// Users above this number have tokens of a minute.
 const SHORT_LIVED: u64 = 1_000_000_000;
 
-/// An in-process issuer. It counts token requests, holds those of some users, and fails those of others.
-#[derive(Clone)]
-struct Issuer(Arc<State>);
-
-struct State {
-    requests: AtomicUsize,
-    waiting: watch::Sender<usize>,
-    stalled: Mutex<HashSet<u64>>,
-    rejected: Mutex<HashSet<u64>>,
-    open: watch::Sender<bool>,
+/// An issuer whose tokens are `user-` and the number of the user. It holds the requests of some users and fails those of others.
+fn issuer(held: Range<u64>, failing: Range<u64>) -> Issuer<User> {
+    let issuer = Issuer::keyed().without_history();
+    issuer.set_latency(Duration::ZERO);
+    issuer.set_lifetime_if(|user: &User| user.0 > SHORT_LIVED, Duration::from_secs(60));
+    issuer.name_tokens(|request| format!("user-{}", request.key.0));
+    issuer.script_with(move |request| match request.key.0 {
+        user if held.contains(&user) => Outcome::Hold,
+        user if failing.contains(&user) => Outcome::Fail(Error::permanent("no such user")),
+        _ => Outcome::Mint,
+    });
+    issuer
 }
 
-impl Issuer {
-    fn new() -> Self {
-        Self(Arc::new(State {
-            requests: AtomicUsize::new(0),
-            waiting: watch::Sender::new(0),
-            stalled: Mutex::default(),
-            rejected: Mutex::default(),
-            open: watch::Sender::new(false),
-        }))
-    }
-
-    fn requests(&self) -> usize {
-        self.0.requests.load(Ordering::SeqCst)
-    }
-
-    async fn wait_stalled(&self, count: usize) {
-        self.0.waiting.subscribe().wait_for(|waiting| *waiting >= count).await.unwrap();
-    }
-}
-
-impl TokenProvider for Issuer {
-    type Key = User;
-
-    async fn fetch(&self, key: &User, _: &FetchContext) -> Result<IssuedToken, Error> {
-        self.0.requests.fetch_add(1, Ordering::SeqCst);
-        if self.0.stalled.lock().contains(&key.0) {
-            self.0.waiting.send_modify(|waiting| *waiting += 1);
-            self.0.open.subscribe().wait_for(|open| *open).await.unwrap();
-        }
-        if self.0.rejected.lock().contains(&key.0) {
-            return Err(Error::permanent("no such user"));
-        }
-        let lifetime = Duration::from_secs(if key.0 > SHORT_LIVED { 60 } else { 1800 });
-        Ok(IssuedToken::bearer(format!("user-{}", key.0))?.expires_in(lifetime))
-    }
-}
-
-async fn call(source: &TokenSource<Issuer>, user: u64) -> Result<(), Error> {
+async fn call(source: &TokenSource<Issuer<User>>, user: u64) -> Result<(), Error> {
     let token = source.token_for(&FromExtension(user)).await?;
     assert_eq!(token.expose_secret(), format!("user-{user}"));
     Ok(())
 }
 
-async fn call_all(source: &TokenSource<Issuer>, users: impl Iterator<Item = u64>) {
+async fn call_all(source: &TokenSource<Issuer<User>>, users: impl Iterator<Item = u64>) {
     for outcome in join_all(users.map(|user| call(source, user))).await {
         outcome.unwrap();
     }
@@ -85,7 +48,7 @@ async fn a_million_users_leave_no_more_keys_than_the_limit() {
     const CAP: u64 = 10_000;
     const AT_ONCE: u64 = 100;
     const TASKS: u64 = 2;
-    let issuer = Issuer::new();
+    let issuer = issuer(0..0, 0..0);
     let source = TokenSource::builder(issuer.clone()).max_keys(CAP as usize).build();
     let tasks = (0..TASKS).map(|task| {
         let source = source.clone();
@@ -120,15 +83,13 @@ async fn a_million_users_leave_no_more_keys_than_the_limit() {
 #[tokio::test(start_paused = true)]
 #[expect(clippy::disallowed_methods, reason = "the virtual clock shows that no call waited")]
 async fn one_user_s_stalled_or_failing_fetch_delays_and_fails_no_other() {
-    let issuer = Issuer::new();
-    issuer.0.stalled.lock().insert(7);
-    issuer.0.rejected.lock().insert(8);
+    let issuer = issuer(7..8, 8..9);
     let source = TokenSource::new(issuer.clone());
     let stalled = tokio::spawn({
         let source = source.clone();
         async move { call(&source, 7).await }
     });
-    issuer.wait_stalled(1).await;
+    issuer.wait_held(1).await;
     assert!(!call(&source, 8).await.unwrap_err().is_transient());
     let began = Instant::now();
     call_all(&source, 100..1100).await;
@@ -137,27 +98,26 @@ async fn one_user_s_stalled_or_failing_fetch_delays_and_fails_no_other() {
     assert_eq!(issuer.requests(), 1002);
     assert_eq!(call(&source, 8).await.unwrap_err().kind(), ErrorKind::Other);
     assert_eq!(issuer.requests(), 1002, "the backoff is that of one user");
-    issuer.0.open.send_replace(true);
+    issuer.release();
     stalled.await.unwrap().unwrap();
 }
 
 // R31
 #[tokio::test(start_paused = true)]
 async fn a_key_with_a_running_fetch_is_never_evicted() {
-    let issuer = Issuer::new();
-    issuer.0.stalled.lock().extend(0..50);
+    let issuer = issuer(0..50, 0..0);
     let source = TokenSource::builder(issuer.clone()).max_keys(10).build();
     let waiting = tokio::spawn({
         let source = source.clone();
         async move { call_all(&source, 0..50).await }
     });
-    issuer.wait_stalled(50).await;
+    issuer.wait_held(50).await;
     for wave in 0..100 {
         call_all(&source, 1000 + wave * 10..1010 + wave * 10).await;
         assert!(source.stats().keys <= 10 + 50 + 10, "{} keys", source.stats().keys);
     }
     assert_eq!(source.stats().fetches_in_flight, 50);
-    issuer.0.open.send_replace(true);
+    issuer.release();
     waiting.await.unwrap();
     // One token request for each of them: none was evicted while its fetch ran.
     assert_eq!(issuer.requests(), 50 + 1000);
@@ -167,7 +127,7 @@ async fn a_key_with_a_running_fetch_is_never_evicted() {
 // R31
 #[tokio::test(start_paused = true)]
 async fn expired_keys_are_evicted_first_and_then_the_least_recently_used() {
-    let issuer = Issuer::new();
+    let issuer = issuer(0..0, 0..0);
     let source = TokenSource::builder(issuer.clone()).max_keys(40).build();
     let cached = |user: u64| source.peek_for(&FromExtension(user)).is_some();
     call_all(&source, 0..20).await;
@@ -195,7 +155,7 @@ async fn expired_keys_are_evicted_first_and_then_the_least_recently_used() {
 fn an_idle_user_costs_no_more_than_a_kibibyte() {
     const USERS: u64 = 20_000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let source = TokenSource::builder(Issuer::new()).max_keys(USERS as usize).build();
+    let source = TokenSource::builder(issuer(0..0, 0..0)).max_keys(USERS as usize).build();
     // The first users pay for what the runtime and the counters allocate once.
     runtime.block_on(call_all(&source, USERS..USERS + 100));
     let measured = allocation_counter::measure(|| {
@@ -216,7 +176,7 @@ fn an_idle_user_costs_no_more_than_a_kibibyte() {
 fn a_hit_allocates_nothing_among_ten_users_or_a_hundred_thousand() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for users in [10, 100_000] {
-        let source = TokenSource::builder(Issuer::new()).max_keys(users as usize).build();
+        let source = TokenSource::builder(issuer(0..0, 0..0)).max_keys(users as usize).build();
         for wave in 0..users / 10 {
             runtime.block_on(call_all(&source, wave * 10..wave * 10 + 10));
         }

@@ -8,7 +8,7 @@ use tower_bearer_auth::{Error, ErrorKind, RefreshPolicy, TokenSource};
 use tower_test::mock;
 
 use crate::common::{
-    Api, Does, Issuer, Stopwatch, TestClock, Trickle, assert_reconciles, get, layer, ms, secs, unavailable,
+    Api, Outcome, Issuer, Stopwatch, TestClock, Trickle, assert_reconciles, get, layer, ms, secs, unavailable,
 };
 
 fn usable_for(lifetime: std::time::Duration) -> std::time::Duration {
@@ -21,12 +21,12 @@ async fn with_the_issuer_down_every_request_succeeds_until_usable_until_and_then
     for lifetime in [secs(10), secs(60), secs(1800), secs(7200)] {
         for error in [unavailable(), Error::permanent("disabled").with_kind(ErrorKind::InvalidCredentials)] {
             let (issuer, clock, api) = (Issuer::new(), TestClock::new(), Api::new(1));
-            issuer.lifetime(lifetime);
+            issuer.set_lifetime(lifetime);
             let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
             let client = layer(&source).layer(api.clone());
             let watch = Stopwatch::start();
             client.clone().oneshot(get()).await.unwrap();
-            issuer.does(Does::Fail(error.clone()));
+            issuer.script_always(Outcome::Fail(error.clone()));
             let step = lifetime / 200;
             while watch.read() + step < usable_for(lifetime) {
                 sleep(step).await;
@@ -61,8 +61,8 @@ async fn with_the_issuer_down_every_request_succeeds_until_usable_until_and_then
 #[tokio::test(start_paused = true)]
 async fn no_token_is_returned_from_usable_until_on() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
-    issuer.lifetime(secs(100));
-    issuer.latency(ms(0));
+    issuer.set_lifetime(secs(100));
+    issuer.set_latency(ms(0));
     let source =
         TokenSource::builder(issuer.clone()).clock(clock.clone()).refresh(RefreshPolicy::new().at_expiry()).build();
     source.token().await.unwrap();
@@ -80,7 +80,7 @@ async fn after_the_outage_the_refresh_succeeds_within_one_backoff() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     source.token().await.unwrap();
-    issuer.does(Does::Fail(unavailable()));
+    issuer.script_always(Outcome::Fail(unavailable()));
     sleep(secs(1000)).await;
     for _ in 0..300 {
         source.token().now_or_never().unwrap().unwrap();
@@ -88,7 +88,7 @@ async fn after_the_outage_the_refresh_succeeds_within_one_backoff() {
     }
     let during = issuer.requests();
     assert!((9..=300).contains(&during), "{during} requests in five minutes of outage");
-    issuer.does(Does::Mint);
+    issuer.script_always(Outcome::Mint);
     let watch = Stopwatch::start();
     while source.token().now_or_never().unwrap().unwrap().generation() == 1 {
         sleep(ms(100)).await;
@@ -102,10 +102,10 @@ async fn after_the_outage_the_refresh_succeeds_within_one_backoff() {
 #[tokio::test(start_paused = true)]
 async fn in_the_last_seconds_of_a_token_the_tries_are_a_second_apart() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
-    issuer.latency(ms(0));
+    issuer.set_latency(ms(0));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     source.token().await.unwrap();
-    issuer.does(Does::Fail(unavailable()));
+    issuer.script_always(Outcome::Fail(unavailable()));
     sleep(secs(1760)).await;
     for _ in 0..990 {
         source.token().now_or_never().unwrap().unwrap();

@@ -3,15 +3,13 @@
 //! The stamped tokens are checked against the tokens that the issuer returned, and against times that are computed by hand.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use parking_lot::Mutex;
-use tower_bearer_auth::{Error, ErrorKind, FetchContext, IssuedToken, TokenProvider, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, TokenSource};
 
-use crate::support::virtual_time::Paused;
+use crate::support::issuer::Issuer;
+use crate::support::virtual_time::{Paused, ms};
 
 /// A lifetime and the times that follow from the rules, in ms.
 struct Case {
@@ -41,36 +39,8 @@ const CASES: [Case; 12] = [
 
 const SEEDS: u64 = 200;
 
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-/// Returns a token or an error at once, and records the time. The secret is the time in ms.
-#[derive(Clone)]
-struct Issuer {
-    clock: Paused,
-    lifetime: u64,
-    down: Arc<AtomicBool>,
-    minted: Arc<Mutex<Vec<u64>>>,
-    failed: Arc<Mutex<Vec<u64>>>,
-}
-
-impl TokenProvider for Issuer {
-    type Key = ();
-
-    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
-        let now = passed(&self.clock);
-        if self.down.load(Ordering::Relaxed) {
-            self.failed.lock().push(now);
-            return Err(Error::transient("connection refused").with_kind(ErrorKind::Unavailable));
-        }
-        self.minted.lock().push(now);
-        Ok(IssuedToken::bearer(now.to_string())?.expires_in(ms(self.lifetime)))
-    }
-}
-
-fn passed(clock: &Paused) -> u64 {
-    u64::try_from(clock.passed().as_millis()).unwrap()
+fn in_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap()
 }
 
 struct World {
@@ -85,28 +55,22 @@ struct World {
 impl World {
     async fn new(case: &'static Case, seed: u64) -> Self {
         let clock = Paused::start();
-        let issuer = Issuer {
-            clock,
-            lifetime: case.lifetime,
-            down: Arc::default(),
-            minted: Arc::default(),
-            failed: Arc::default(),
-        };
+        let issuer = Issuer::new();
+        issuer.set_latency(Duration::ZERO);
+        issuer.set_lifetime(ms(case.lifetime));
+        // The secret is the time in ms.
+        issuer.name_tokens(|request| request.at.as_millis().to_string());
         let source = TokenSource::builder(issuer.clone()).clock(clock).jitter_seed(seed).build();
         source.warm_up().await.unwrap();
         Self { case, clock, issuer, source, step: case.step }
     }
 
     fn now(&self) -> u64 {
-        passed(&self.clock)
+        in_ms(self.clock.passed())
     }
 
     fn last_minted(&self) -> u64 {
-        *self.issuer.minted.lock().last().unwrap()
-    }
-
-    fn is_down(&self, down: bool) {
-        self.issuer.down.store(down, Ordering::Relaxed);
+        in_ms(self.issuer.last_minted_at().unwrap())
     }
 
     fn usable_until(&self) -> u64 {
@@ -160,9 +124,9 @@ impl World {
     /// The worst start of an outage: the first refresh is the first token request that fails.
     async fn down_at_the_first_refresh(&self) {
         self.clock.go_to(ms(self.case.window_at)).await;
-        self.is_down(true);
+        self.issuer.set_down(true);
         self.request().await.unwrap();
-        while self.issuer.failed.lock().is_empty() {
+        while self.issuer.last_failed_at().is_none() {
             self.clock.go_to(ms(self.now() + self.step)).await;
             self.request().await.unwrap();
         }
@@ -171,11 +135,11 @@ impl World {
     /// The issuer is down from now on. Returns how long an outage may last without a failed request, in ms.
     async fn survive(&self) -> u64 {
         let from = self.now();
-        self.is_down(true);
+        self.issuer.set_down(true);
         let end = self.usable_until();
         self.request().await.unwrap();
         self.requests_until(end).await;
-        let last_try = self.issuer.failed.lock().last().copied().unwrap();
+        let last_try = in_ms(self.issuer.last_failed_at().unwrap());
         // The token is not usable any more: requests fail, with the time until the next try.
         for _ in 0..3 {
             let error = self.request().await.unwrap_err();
@@ -183,7 +147,7 @@ impl World {
             assert!(backoff <= Duration::from_secs(30), "{backoff:?} to the next try");
             self.clock.go_to(self.clock.passed() + backoff + ms(1)).await;
         }
-        self.is_down(false);
+        self.issuer.set_down(false);
         self.clock.go_to(self.clock.passed() + Duration::from_secs(31)).await;
         self.request().await.unwrap();
         last_try - from
@@ -223,7 +187,7 @@ async fn check_every_second(cases: &'static [Case]) {
             world.step *= 4;
             world.requests_until(second * 1_000).await;
             if second * 1_000 < case.window_at {
-                assert_eq!(world.issuer.minted.lock().len(), 1, "no token request before the window");
+                assert_eq!(world.issuer.minted(), 1, "no token request before the window");
             }
             shortest = shortest.min(world.survive().await);
         }
@@ -281,9 +245,9 @@ async fn an_outage_no_longer_than_documented_fails_no_request() {
             let world = World::new(case, seed).await;
             world.down_at_the_first_refresh().await;
             world.requests_until(world.now() + every * 1_000).await;
-            world.is_down(false);
+            world.issuer.set_down(false);
             world.requests_until(case.lifetime).await;
-            assert_eq!(world.issuer.minted.lock().len(), 2, "{} s, seed {seed}", case.lifetime / 1_000);
+            assert_eq!(world.issuer.minted(), 2, "{} s, seed {seed}", case.lifetime / 1_000);
         }
     }
 }

@@ -11,17 +11,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, Ready, ready};
+use futures::future::{Ready, ready};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::task::LocalSet;
-use tower::{Layer as _, Service};
+use tower::{Layer as _, Service, service_fn};
 use tower_bearer_auth::aeropay::{self, ApiVersion, Credentials, Environment, Identity, MerchantId, UserId};
+use tower_bearer_auth::token_endpoint::TokenClient;
 use tower_bearer_auth::{Aeropay, TokenSource, replay};
+
+use crate::support::responses::response_with;
 
 const REQUESTS: usize = 1_000_000;
 const MERCHANTS: u64 = 5;
@@ -51,57 +53,41 @@ fn senders() -> Vec<Arc<Sender>> {
 }
 
 /// Returns tokens whose prefix names their owner, after a random delay, or fails.
-#[derive(Clone)]
-struct Issuer {
-    rng: Arc<Mutex<Rng>>,
+async fn token_response(
+    request: Request<Bytes>,
+    mut rng: Rng,
     minted: Arc<AtomicUsize>,
+) -> Result<Response<Full<Bytes>>, std::io::Error> {
+    let body: Value = serde_json::from_slice(request.body()).unwrap();
+    tokio::time::sleep(Duration::from_millis(rng.u64(0..40))).await;
+    let text = |name: &str| body[name].as_str().unwrap();
+    // The request has the credentials of its own merchant.
+    assert_eq!(text("api_key"), format!("key-{}", text("id")));
+    match rng.u32(0..100) {
+        0..5 => Ok(with_length(503, "")),
+        5..7 => Ok(with_length(200, r#"{"success": false, "error": {"code": "AP002", "message": "x"}}"#)),
+        7..9 => Err(std::io::Error::other("torn")),
+        // `resume_unwind` prints no message.
+        9..10 => std::panic::resume_unwind(Box::new("a bug in the client")),
+        10..11 => std::future::pending().await,
+        _ => {
+            let owner = match text("scope") {
+                "merchant" => "merchant".to_owned(),
+                _ => format!("u{}", text("userId")),
+            };
+            let nth = minted.fetch_add(1, Ordering::SeqCst);
+            let ttl = [2, 30, 600, 1800][rng.usize(0..4)];
+            Ok(with_length(200, format!(r#"{{"TTL": {ttl}, "token": "m{}-{owner}.{nth}"}}"#, text("id"))))
+        }
+    }
 }
 
-impl Service<Request<Full<Bytes>>> for Issuer {
-    type Response = Response<Full<Bytes>>;
-    type Error = std::io::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, std::io::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
-        let mut rng = self.rng.lock().fork();
-        let minted = Arc::clone(&self.minted);
-        async move {
-            let body: Value = serde_json::from_slice(&request.into_body().collect().await.unwrap().to_bytes()).unwrap();
-            tokio::time::sleep(Duration::from_millis(rng.u64(0..40))).await;
-            let text = |name: &str| body[name].as_str().unwrap();
-            // The request has the credentials of its own merchant.
-            assert_eq!(text("api_key"), format!("key-{}", text("id")));
-            let response = |status: u16, body: String| {
-                let length = HeaderValue::from(body.len());
-                let mut response = Response::new(Full::from(body));
-                *response.status_mut() = StatusCode::from_u16(status).unwrap();
-                response.headers_mut().insert(CONTENT_LENGTH, length);
-                Ok(response)
-            };
-            match rng.u32(0..100) {
-                0..5 => response(503, String::new()),
-                5..7 => response(200, r#"{"success": false, "error": {"code": "AP002", "message": "x"}}"#.into()),
-                7..9 => Err(std::io::Error::other("torn")),
-                // `resume_unwind` prints no message.
-                9..10 => std::panic::resume_unwind(Box::new("a bug in the client")),
-                10..11 => std::future::pending().await,
-                _ => {
-                    let owner = match text("scope") {
-                        "merchant" => "merchant".to_owned(),
-                        _ => format!("u{}", text("userId")),
-                    };
-                    let nth = minted.fetch_add(1, Ordering::SeqCst);
-                    let ttl = [2, 30, 600, 1800][rng.usize(0..4)];
-                    response(200, format!(r#"{{"TTL": {ttl}, "token": "m{}-{owner}.{nth}"}}"#, text("id")))
-                }
-            }
-        }
-        .boxed()
-    }
+fn with_length(status: u16, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let body = body.into();
+    let length = HeaderValue::from(body.len());
+    let mut response = response_with(StatusCode::from_u16(status).unwrap(), body);
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    response
 }
 
 /// Checks every token, and rejects some.
@@ -134,10 +120,8 @@ impl Service<Request<Full<Bytes>>> for Api {
             _ => return ready(Ok(Response::default())),
         };
         self.rejected.fetch_add(1, Ordering::Relaxed);
-        let mut response = Response::new(Full::from(rejection.1));
-        *response.status_mut() = StatusCode::from_u16(rejection.0).unwrap();
+        let mut response = with_length(rejection.0, rejection.1);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(rejection.1.len()));
         ready(Ok(response))
     }
 }
@@ -154,13 +138,16 @@ struct Counts {
 /// One source, 200 identities, and tasks that send requests in random order until enough have arrived.
 async fn run(seed: u64, enough: usize) -> Counts {
     let mut rng = Rng::with_seed(seed);
-    let issuer = Issuer { rng: Arc::new(Mutex::new(rng.fork())), minted: Arc::default() };
-    let minted = Arc::clone(&issuer.minted);
+    let minted = Arc::new(AtomicUsize::new(0));
+    let issuer = {
+        let (rng, minted) = (Arc::new(Mutex::new(rng.fork())), Arc::clone(&minted));
+        service_fn(move |request| token_response(request, rng.lock().fork(), Arc::clone(&minted)))
+    };
     let provider = Aeropay::builder()
         .api_version(ApiVersion::V1)
         .environment(Environment::Sandbox)
         .credentials_for(|merchant| Ok(Credentials::new(format!("key-{merchant}"), "secret")))
-        .http_client(tower_bearer_auth::token_endpoint::TokenClient::new(issuer))
+        .http_client(TokenClient::new(issuer))
         .build()
         .unwrap();
     let source = TokenSource::builder(provider).jitter_seed(seed).max_keys(195).build();

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use futures::FutureExt as _;
 use tower_bearer_auth::{FromExtension, Token, TokenSource};
 
-use crate::common::{Does, Issuer, TestClock, User, assert_reconciles, secs, settle, unavailable};
+use crate::common::{Outcome, Issuer, TestClock, User, assert_reconciles, secs, settle, unavailable};
 
 const ANN: User = FromExtension(1);
 const BOB: User = FromExtension(2);
@@ -51,7 +51,7 @@ async fn a_rejection_for_a_key_without_a_token_starts_no_fetch_and_creates_no_ke
 async fn a_rejection_for_a_key_in_a_backoff_cannot_be_retried() {
     let source = TokenSource::new(Issuer::for_users());
     let ann = token(&source, &ANN).await;
-    source.provider().then(Does::Fail(unavailable().with_retry_after(secs(30))));
+    source.provider().script(Outcome::Fail(unavailable().with_retry_after(secs(30))));
     source.token_for(&BOB).await.unwrap_err();
     assert!(!source.reject(&BOB, &ann));
     assert_unchanged(&source, 2, 1).await;

@@ -12,7 +12,7 @@ use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::{Error, ErrorKind, FromExtension, IssuedToken, Secret, TokenProvider, TokenSource, from_fn};
 
 use crate::common::{
-    Api, Does, Issuer, ORIGIN, Stopwatch, TestClock, assert_reconciles, get, layer, ms, secs, settle, unavailable,
+    Api, Outcome, Issuer, ORIGIN, Stopwatch, TestClock, assert_reconciles, get, layer, ms, secs, settle, unavailable,
 };
 use crate::support::wait::eventually;
 
@@ -29,7 +29,7 @@ async fn waiters_of_a_fetch_with_the_old_secret_get_a_token_with_the_new_one() {
         })
         .collect();
     sleep(ms(150)).await;
-    issuer.credential("second");
+    issuer.set_credential("second");
     source.rotate();
     for secret in join_all(waiters).await {
         assert_eq!(secret.unwrap(), "second.2");
@@ -49,7 +49,7 @@ async fn a_token_that_arrived_just_before_a_rotation_is_not_returned_to_a_waiter
     assert!(waiter.poll().is_pending());
     sleep(ms(201)).await;
     assert!(source.peek().is_some() && waiter.is_woken());
-    issuer.credential("second");
+    issuer.set_credential("second");
     source.rotate();
     assert!(waiter.poll().is_pending());
     assert_eq!(waiter.await.unwrap().expose_secret(), "second.2");
@@ -91,7 +91,7 @@ async fn a_token_of_an_evicted_key_is_not_used_after_a_rotation() {
     source.warm_up_for(&FromExtension(2)).await.unwrap();
     sleep(ms(201)).await;
     assert_eq!((source.stats().evicted, source.stats().fetches_succeeded), (1, 2));
-    issuer.credential("second");
+    issuer.set_credential("second");
     source.rotate();
     waiting.await.unwrap();
     assert_eq!(api.seen(), ["Bearer second.1.3"]);
@@ -101,7 +101,7 @@ async fn a_token_of_an_evicted_key_is_not_used_after_a_rotation() {
 #[tokio::test(start_paused = true)]
 async fn a_token_for_waiters_only_is_not_used_after_a_rotation() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
-    issuer.lifetime(secs(10));
+    issuer.set_lifetime(secs(10));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let mut waiter = tokio_test::task::spawn(source.token());
     assert!(waiter.poll().is_pending());
@@ -109,7 +109,7 @@ async fn a_token_for_waiters_only_is_not_used_after_a_rotation() {
     clock.mono_forward(secs(8));
     sleep(ms(201)).await;
     assert!(waiter.is_woken() && source.peek().is_none(), "it arrived after usable_until");
-    issuer.credential("second");
+    issuer.set_credential("second");
     source.rotate();
     assert_eq!(waiter.await.unwrap().expose_secret(), "second.2");
 }
@@ -125,7 +125,7 @@ async fn without_a_waiter_neither_a_rotation_nor_an_invalidation_starts_a_fetch(
         settle().await;
         forget(&source);
         sleep(secs(60)).await;
-        assert_eq!((issuer.requests(), issuer.in_flight()), (1, 0));
+        assert_eq!((issuer.requests(), issuer.running()), (1, 0));
         assert!(source.peek().is_none());
         source.token().await.unwrap();
         forget(&source);
@@ -151,7 +151,7 @@ async fn no_call_that_starts_after_a_rotation_gets_a_token_of_the_old_secret() {
             let early = tokio::spawn(client.clone().oneshot(get()));
             settle().await;
             sleep(rotated_after).await;
-            issuer.credential("second");
+            issuer.set_credential("second");
             source.rotate();
             let before = api.seen().len();
             let late = join_all((0..5).map(|_| tokio::spawn(client.clone().oneshot(get())))).await;
@@ -230,7 +230,7 @@ async fn a_rotation_affects_every_key_and_an_invalidation_only_its_own() {
     source.invalidate_for(&keys[0]);
     assert!(source.peek_for(&keys[0]).is_none());
     assert!(keys[1..].iter().all(|key| source.peek_for(key).is_some()));
-    issuer.credential("second");
+    issuer.set_credential("second");
     source.rotate();
     assert!(keys.iter().all(|key| source.peek_for(key).is_none()));
     for key in &keys {
@@ -251,8 +251,8 @@ async fn after_a_rotation_during_a_replay_the_replay_uses_the_new_secret() {
     api.revoke("first.1");
     let replaying = tokio::spawn(client.clone().oneshot(get()));
     sleep(ms(100)).await;
-    assert_eq!(issuer.in_flight(), 1);
-    issuer.credential("second");
+    assert_eq!(issuer.running(), 1);
+    issuer.set_credential("second");
     source.rotate();
     assert_eq!(replaying.await.unwrap().unwrap().status(), 200);
     assert_eq!(api.seen(), ["Bearer first.1", "Bearer first.1", "Bearer second.3"]);
@@ -268,7 +268,7 @@ async fn after_a_rotation_a_rejected_token_does_not_come_back() {
     source.accept(&old);
     assert!(source.reject(&(), &old));
     settle().await;
-    issuer.does(Does::Fail(unavailable()));
+    issuer.script_always(Outcome::Fail(unavailable()));
     source.rotate();
     let error = source.token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -414,8 +414,8 @@ async fn the_function_of_a_secret_is_called_in_every_fetch() {
 #[tokio::test(start_paused = true)]
 async fn at_ten_thousand_requests_a_second_none_waits_across_a_hundred_refreshes() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
-    issuer.lifetime(secs(4));
-    issuer.latency(ms(500));
+    issuer.set_lifetime(secs(4));
+    issuer.set_latency(ms(500));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     source.warm_up().await.unwrap();
     let mut ticks = interval(ms(1));
@@ -441,8 +441,8 @@ async fn at_ten_thousand_requests_a_second_none_waits_across_a_hundred_refreshes
 #[tokio::test(start_paused = true)]
 async fn through_the_layer_no_request_waits_across_refreshes_either() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
-    issuer.lifetime(secs(4));
-    issuer.latency(ms(500));
+    issuer.set_lifetime(secs(4));
+    issuer.set_latency(ms(500));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     let client = layer(&source).layer(Api::new(0));
     client.clone().oneshot(get()).await.unwrap();

@@ -9,7 +9,7 @@ use tokio::time::{interval, sleep, timeout};
 use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::{ErrorKind, FromExtension, TokenSource};
 
-use crate::common::{Api, Does, Issuer, Stopwatch, assert_reconciles, get, layer, ms, secs, settle, unavailable};
+use crate::common::{Api, Outcome, Issuer, Stopwatch, assert_reconciles, get, layer, ms, secs, settle, unavailable};
 
 // R1, R3
 #[tokio::test(start_paused = true)]
@@ -38,7 +38,7 @@ async fn a_thousand_cold_callers_make_one_token_request() {
 #[tokio::test(start_paused = true)]
 async fn a_thousand_cold_callers_share_one_failure() {
     let issuer = Issuer::new();
-    issuer.does(Does::Fail(unavailable()));
+    issuer.script_always(Outcome::Fail(unavailable()));
     let source = TokenSource::new(issuer.clone());
     let start = Stopwatch::start();
     let callers: Vec<_> = (0..1_000)
@@ -69,7 +69,7 @@ async fn a_thousand_cold_callers_share_one_failure() {
 #[tokio::test(start_paused = true)]
 async fn with_an_issuer_that_fails_for_ten_minutes_no_callers_pile_up() {
     let issuer = Issuer::new();
-    issuer.does(Does::Fail(unavailable()));
+    issuer.script_always(Outcome::Fail(unavailable()));
     let source = TokenSource::builder(issuer.clone()).jitter_seed(2).build();
     let (mut most_waiting, mut due) = (0, Vec::new());
     let mut ticks = interval(ms(10));
@@ -126,7 +126,7 @@ async fn sixty_four_clones_of_the_service_share_one_cache() {
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_takes_nearly_its_whole_timeout_is_the_only_one() {
     let issuer = Issuer::new();
-    issuer.latency(ms(11_900));
+    issuer.set_latency(ms(11_900));
     let source = TokenSource::new(issuer.clone());
     let mut callers = Vec::new();
     for _ in 0..119 {
@@ -148,7 +148,7 @@ fn a_caller_that_arrives_with_the_token_starts_no_second_fetch() {
     for _ in 0..500 {
         let _inside = runtime.enter();
         let issuer = Issuer::new();
-        issuer.latency(ms(0));
+        issuer.set_latency(ms(0));
         let source = TokenSource::new(issuer.clone());
         let together = Arc::new(Barrier::new(4));
         std::thread::scope(|threads| {
@@ -171,8 +171,8 @@ fn a_caller_that_arrives_with_the_token_starts_no_second_fetch() {
 async fn tokens_with_a_lifetime_of_zero_cost_one_request_a_second_and_serve_every_caller() {
     for (lifetime, latency) in [(secs(0), ms(0)), (secs(0), ms(200)), (secs(1), ms(0)), (secs(1), ms(200))] {
         let issuer = Issuer::for_users();
-        issuer.lifetime(lifetime);
-        issuer.latency(latency);
+        issuer.set_lifetime(lifetime);
+        issuer.set_latency(latency);
         let source = TokenSource::new(issuer.clone());
         let callers = (0..40).map(|caller| {
             let source = source.clone();
@@ -187,7 +187,7 @@ async fn tokens_with_a_lifetime_of_zero_cost_one_request_a_second_and_serve_ever
         });
         join_all(callers.collect::<Vec<_>>()).await.into_iter().for_each(Result::unwrap);
         for key in [FromExtension(0), FromExtension(1)] {
-            let requests = issuer.requests_for(key);
+            let requests = issuer.requests_for(&key);
             assert!((50..=61).contains(&requests), "{requests} requests in 60 s ({lifetime:?}, {latency:?})");
         }
         assert_eq!(issuer.most_at_once(), 1);
@@ -200,7 +200,7 @@ async fn tokens_with_a_lifetime_of_zero_cost_one_request_a_second_and_serve_ever
 async fn a_key_whose_issuer_stalls_delays_no_other_key() {
     let issuer = Issuer::for_users();
     let (stalled, cold, warm) = (FromExtension(1), FromExtension(2), FromExtension(3));
-    issuer.latency_for(&stalled, secs(11));
+    issuer.set_latency_for(&stalled, secs(11));
     let source = TokenSource::new(issuer.clone());
     source.warm_up_for(&warm).await.unwrap();
     let waiting = source.clone();

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use tokio::time::sleep;
 use tower_bearer_auth::{Clock as _, Error, ErrorKind, TokenSource, TokenState};
 
-use crate::common::{Does, Issuer, Stopwatch, TestClock, assert_reconciles, ms, secs, settle, unavailable};
+use crate::common::{Outcome, Issuer, Stopwatch, TestClock, assert_reconciles, ms, secs, settle, unavailable};
 
 #[tokio::test(start_paused = true)]
 async fn after_a_warm_up_the_first_request_does_not_wait() {
@@ -19,7 +19,7 @@ async fn after_a_warm_up_the_first_request_does_not_wait() {
     source.token().now_or_never().unwrap().unwrap();
     assert_eq!(issuer.requests(), 1);
     source.rotate();
-    issuer.does(Does::Fail(Error::permanent("no such client").with_kind(ErrorKind::InvalidCredentials)));
+    issuer.script_always(Outcome::Fail(Error::permanent("no such client").with_kind(ErrorKind::InvalidCredentials)));
     assert_eq!(source.warm_up().await.unwrap_err().kind(), ErrorKind::InvalidCredentials);
     assert_reconciles(&source);
 }
@@ -55,7 +55,7 @@ async fn a_readiness_probe_returns_every_state() {
     assert_eq!(seen(), (TokenState::Missing, None, None, None));
 
     // A first failure, its backoff, and the end of the backoff.
-    issuer.then(Does::Fail(unavailable().with_retry_after(secs(60))));
+    issuer.script(Outcome::Fail(unavailable().with_retry_after(secs(60))));
     assert!(source.token().now_or_never().is_none());
     settle().await;
     assert_eq!(seen(), (TokenState::Refreshing, None, None, None));
@@ -75,7 +75,7 @@ async fn a_readiness_probe_returns_every_state() {
     assert_eq!(seen(), (TokenState::Stale, Some(usable - secs(1000)), None, None));
 
     // An early refresh that fails.
-    issuer.then(Does::Fail(unavailable().with_retry_after(secs(300))));
+    issuer.script(Outcome::Fail(unavailable().with_retry_after(secs(300))));
     source.token().await.unwrap();
     settle().await;
     assert_eq!(seen(), (TokenState::Refreshing, Some(usable - secs(1000)), None, None));
@@ -101,13 +101,13 @@ async fn a_readiness_probe_returns_every_state() {
 #[tokio::test(start_paused = true)]
 async fn after_max_wait_a_caller_fails_and_the_fetch_continues() {
     let issuer = Issuer::new();
-    issuer.latency(secs(5));
+    issuer.set_latency(secs(5));
     let source = TokenSource::builder(issuer.clone()).max_wait(secs(1)).build();
     let watch = Stopwatch::start();
     let error = source.token().await.unwrap_err();
     assert_eq!(watch.read(), secs(1));
     assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Timeout, true));
-    assert_eq!((issuer.requests(), issuer.in_flight()), (1, 1));
+    assert_eq!((issuer.requests(), issuer.running()), (1, 1));
     // It is not a failure of the issuer: no backoff, and the next caller joins the same fetch.
     sleep(ms(3_500)).await;
     assert_eq!(source.token().await.unwrap().generation(), 1);
@@ -137,7 +137,7 @@ async fn max_wait_bounds_the_whole_wait_across_rotations() {
 #[tokio::test(start_paused = true)]
 async fn the_sums_hold_at_every_step_of_a_busy_minute() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
-    issuer.lifetime(secs(4));
+    issuer.set_lifetime(secs(4));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).max_wait(ms(300)).jitter_seed(7).build();
     let mut rng = fastrand::Rng::with_seed(7);
     let mut callers = Vec::new();
@@ -153,15 +153,15 @@ async fn the_sums_hold_at_every_step_of_a_busy_minute() {
             87 => source.rotate(),
             88..90 => drop(source.peek().map(|token| source.reject(&(), &token))),
             90..94 => drop(source.peek().inspect(|token| source.accept(token))),
-            94 => issuer.then(Does::Fail(unavailable())),
-            95 => issuer.then(Does::Panic("scripted")),
-            96 => issuer.latency(ms(rng.u64(1..1_000))),
+            94 => issuer.script(Outcome::Fail(unavailable())),
+            95 => issuer.script(Outcome::Panic("scripted")),
+            96 => issuer.set_latency(ms(rng.u64(1..1_000))),
             _ => sleep(ms(rng.u64(1..100))).await,
         }
         settle().await;
         // Every fetch that the source has counted has started by now.
         assert_reconciles(&source);
-        assert!(issuer.in_flight() <= 1);
+        assert!(issuer.running() <= 1);
     }
     sleep(secs(20)).await;
     let stats = assert_reconciles(&source);

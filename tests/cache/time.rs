@@ -6,7 +6,7 @@ use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::{Clock as _, TokenSource};
 
 use crate::common::{
-    Api, DAY, Does, Issuer, TestClock, YEAR, assert_reconciles, get, layer, ms, secs, settle, unavailable,
+    Api, DAY, Outcome, Issuer, TestClock, YEAR, assert_reconciles, get, layer, ms, secs, settle, unavailable,
 };
 
 type Jump = fn(&TestClock, std::time::Duration);
@@ -159,7 +159,7 @@ async fn a_monotonic_clock_that_is_a_moment_behind_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_clock_set_back_in_a_backoff_ends_the_backoff() {
     let (issuer, clock) = (Issuer::new(), TestClock::new());
-    issuer.then(Does::Fail(unavailable().with_retry_after(secs(60))));
+    issuer.script(Outcome::Fail(unavailable().with_retry_after(secs(60))));
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
     source.token().await.unwrap_err();
     clock.mono_back(YEAR);

@@ -1,4 +1,7 @@
 //! An issuer whose responses the simulation chooses.
+//!
+//! It is not `support::issuer`, because the oracle reads and changes every pending request: the version of its credentials, and
+//! whether the client still waits. The lifetime of a token is part of its response.
 
 use std::sync::Arc;
 use std::time::Duration;
