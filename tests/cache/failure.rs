@@ -7,7 +7,7 @@ use futures::future::join_all;
 use tokio::time::sleep;
 use tower_bearer_auth::{Error, ErrorKind, TokenSource};
 
-use crate::common::{Outcome, Issuer, Stopwatch, TestClock, assert_reconciles, ms, secs, settle, unavailable};
+use crate::common::{Issuer, Outcome, Stopwatch, TestClock, assert_reconciles, ms, secs, settle, unavailable};
 
 const CANARY: &str = "canary-8f2d1c";
 

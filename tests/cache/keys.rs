@@ -5,7 +5,7 @@ use futures::future::join_all;
 use tokio::time::sleep;
 use tower_bearer_auth::{FromExtension, TokenSource};
 
-use crate::common::{Outcome, Issuer, TestClock, User, assert_reconciles, ms, secs, settle, unavailable};
+use crate::common::{Issuer, Outcome, TestClock, User, assert_reconciles, ms, secs, settle, unavailable};
 
 struct World {
     issuer: Issuer<User>,

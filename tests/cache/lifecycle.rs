@@ -14,7 +14,7 @@ use tower_bearer_auth::{
 use tracing::Instrument as _;
 
 use crate::common::{
-    Api, DAY, Outcome, Issuer, Stopwatch, TestClock, User, assert_reconciles, get, layer, ms, secs, settle,
+    Api, DAY, Issuer, Outcome, Stopwatch, TestClock, User, assert_reconciles, get, layer, ms, secs, settle,
 };
 
 fn runtime() -> Runtime {

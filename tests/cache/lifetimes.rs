@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use tokio::time::sleep;
 use tower_bearer_auth::{RefreshPolicy, TokenSource};
 
-use crate::common::{DAY, Outcome, Issuer, Stopwatch, TestClock, assert_reconciles, ms, secs, settle};
+use crate::common::{DAY, Issuer, Outcome, Stopwatch, TestClock, assert_reconciles, ms, secs, settle};
 
 fn source(issuer: &Issuer) -> TokenSource<Issuer> {
     TokenSource::builder(issuer.clone()).clock(TestClock::new()).build()

@@ -8,7 +8,7 @@ use tower_bearer_auth::{Error, ErrorKind, RefreshPolicy, TokenSource};
 use tower_test::mock;
 
 use crate::common::{
-    Api, Outcome, Issuer, Stopwatch, TestClock, Trickle, assert_reconciles, get, layer, ms, secs, unavailable,
+    Api, Issuer, Outcome, Stopwatch, TestClock, Trickle, assert_reconciles, get, layer, ms, secs, unavailable,
 };
 
 fn usable_for(lifetime: std::time::Duration) -> std::time::Duration {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use futures::FutureExt as _;
 use tower_bearer_auth::{FromExtension, Token, TokenSource};
 
-use crate::common::{Outcome, Issuer, TestClock, User, assert_reconciles, secs, settle, unavailable};
+use crate::common::{Issuer, Outcome, TestClock, User, assert_reconciles, secs, settle, unavailable};
 
 const ANN: User = FromExtension(1);
 const BOB: User = FromExtension(2);

@@ -12,7 +12,7 @@ use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::{Error, ErrorKind, FromExtension, IssuedToken, Secret, TokenProvider, TokenSource, from_fn};
 
 use crate::common::{
-    Api, Outcome, Issuer, ORIGIN, Stopwatch, TestClock, assert_reconciles, get, layer, ms, secs, settle, unavailable,
+    Api, Issuer, ORIGIN, Outcome, Stopwatch, TestClock, assert_reconciles, get, layer, ms, secs, settle, unavailable,
 };
 use crate::support::wait::eventually;
 

@@ -9,7 +9,7 @@ use tokio::time::{interval, sleep, timeout};
 use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::{ErrorKind, FromExtension, TokenSource};
 
-use crate::common::{Api, Outcome, Issuer, Stopwatch, assert_reconciles, get, layer, ms, secs, settle, unavailable};
+use crate::common::{Api, Issuer, Outcome, Stopwatch, assert_reconciles, get, layer, ms, secs, settle, unavailable};
 
 // R1, R3
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use tokio::time::sleep;
 use tower_bearer_auth::{Clock as _, Error, ErrorKind, TokenSource, TokenState};
 
-use crate::common::{Outcome, Issuer, Stopwatch, TestClock, assert_reconciles, ms, secs, settle, unavailable};
+use crate::common::{Issuer, Outcome, Stopwatch, TestClock, assert_reconciles, ms, secs, settle, unavailable};
 
 #[tokio::test(start_paused = true)]
 async fn after_a_warm_up_the_first_request_does_not_wait() {

@@ -6,7 +6,7 @@ use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::{Clock as _, TokenSource};
 
 use crate::common::{
-    Api, DAY, Outcome, Issuer, TestClock, YEAR, assert_reconciles, get, layer, ms, secs, settle, unavailable,
+    Api, DAY, Issuer, Outcome, TestClock, YEAR, assert_reconciles, get, layer, ms, secs, settle, unavailable,
 };
 
 type Jump = fn(&TestClock, std::time::Duration);

@@ -6,20 +6,21 @@ use futures::future::join_all;
 use http::StatusCode;
 use tokio::runtime::Builder;
 use tokio::time::{advance, sleep};
-use tower_bearer_auth::{Error, ErrorKind, IssuedToken, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, TokenSource};
 use tracing::Instrument as _;
 
+use crate::support::issuer::Outcome;
 use crate::support::issuer::token;
 use crate::support::telemetry::Watch;
 use crate::support::virtual_time::Paused;
-use crate::users::{ANN, BOB, Issuer, LATENCY};
+use crate::users::{ANN, BOB, LATENCY, builder, issuer};
 use crate::{equal_to_stats, eventually};
 
 #[tokio::test(start_paused = true)]
 async fn a_new_token_is_one_event_with_its_lifetime_and_duration() {
     let watch = Watch::start();
-    let issuer = Issuer::default();
-    let source = issuer.builder().build();
+    let issuer = issuer();
+    let source = builder(&issuer).build();
     source.token_for(&ANN).await.unwrap();
     assert_eq!(
         watch.lines(),
@@ -58,14 +59,14 @@ async fn with_one_identity_no_event_has_a_key() {
 fn the_span_of_a_fetch_has_no_parent() {
     let watch = Watch::start();
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let issuer = Issuer::default();
+    let issuer = issuer();
     let caller = tracing::info_span!(target: "caller", "caller");
     caller.in_scope(|| {
         runtime.block_on(async {
-            let source = issuer.builder().build();
+            let source = builder(&issuer).build();
             let inner = tracing::info_span!(target: "caller", "inner");
             source.token_for(&ANN).instrument(inner).await.unwrap();
-            issuer.next(|| Err(Error::transient("down")));
+            issuer.script(Outcome::Fail(Error::transient("down")));
             source.token_for(&BOB).await.unwrap_err();
         });
     });
@@ -92,17 +93,17 @@ fn the_span_of_a_fetch_has_no_parent() {
 #[tokio::test(start_paused = true)]
 async fn a_failing_issuer_is_one_line_per_token_request_and_not_one_per_caller() {
     let watch = Watch::start();
-    let issuer = Issuer::default();
-    let source = issuer.builder().build();
-    issuer.next(|| {
-        Err(Error::transient("connection reset")
+    let issuer = issuer();
+    let source = builder(&issuer).build();
+    issuer.script(Outcome::Fail(
+        Error::transient("connection reset")
             .with_kind(ErrorKind::Unavailable)
             .with_status(StatusCode::SERVICE_UNAVAILABLE)
             .with_code("try_later")
             .with_message("the issuer is down")
             .with_hint("wait")
-            .with_retry_after(Duration::from_secs(20)))
-    });
+            .with_retry_after(Duration::from_secs(20)),
+    ));
     let waiting = join_all((0..1000).map(|_| source.token_for(&ANN))).await;
     let failed_fast = join_all((0..1000).map(|_| source.token_for(&ANN))).await;
     assert!(waiting.iter().chain(&failed_fast).all(Result::is_err));
@@ -129,12 +130,12 @@ async fn a_failing_issuer_is_one_line_per_token_request_and_not_one_per_caller()
 #[tokio::test(start_paused = true)]
 async fn a_failed_refresh_reports_the_rest_of_the_cached_token() {
     let watch = Watch::start();
-    let issuer = Issuer::default();
+    let issuer = issuer();
     let clock = Paused::start();
-    let source = issuer.builder().clock(clock).build();
+    let source = builder(&issuer).clock(clock).build();
     source.token_for(&ANN).await.unwrap();
     clock.go_to(LATENCY + Duration::from_secs(1400)).await;
-    issuer.next(|| Err(Error::permanent("wrong").with_kind(ErrorKind::InvalidCredentials)));
+    issuer.script(Outcome::Fail(Error::permanent("wrong").with_kind(ErrorKind::InvalidCredentials)));
     source.token_for(&ANN).await.unwrap();
     eventually("the refresh has started", || issuer.requests() == 2).await;
     sleep(LATENCY).await;
@@ -150,11 +151,11 @@ async fn a_failed_refresh_reports_the_rest_of_the_cached_token() {
 #[tokio::test(start_paused = true)]
 async fn the_same_token_again_is_not_reported_as_new() {
     let watch = Watch::start();
-    let issuer = Issuer::default();
-    let source = issuer.builder().build();
+    let issuer = issuer();
+    let source = builder(&issuer).build();
     source.token_for(&ANN).await.unwrap();
     advance(Duration::from_secs(1400)).await;
-    issuer.next(|| token(1));
+    issuer.script(Outcome::Return("token-1"));
     source.token_for(&ANN).await.unwrap();
     sleep(2 * LATENCY).await;
     assert_eq!(
@@ -173,8 +174,8 @@ fn a_fetch_that_is_cancelled_with_its_runtime_is_reported() {
     let watch = Watch::start();
     let runtime = || Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let first = runtime();
-    let issuer = Issuer::default();
-    let source = first.block_on(async { issuer.builder().build() });
+    let issuer = issuer();
+    let source = first.block_on(async { builder(&issuer).build() });
     first.block_on(async {
         let wait = tokio::time::timeout(Duration::from_secs(1), source.token_for(&ANN));
         wait.await.unwrap_err();
@@ -217,8 +218,8 @@ fn a_fetch_in_an_idle_runtime_is_reported_as_cancelled() {
 #[tokio::test(start_paused = true)]
 async fn a_day_without_requests_causes_no_event() {
     let watch = Watch::start();
-    let issuer = Issuer::default();
-    let source = issuer.builder().build();
+    let issuer = issuer();
+    let source = builder(&issuer).build();
     source.token_for(&ANN).await.unwrap();
     let before = watch.text();
     for _ in 0..24 * 60 {
@@ -233,9 +234,9 @@ async fn a_day_without_requests_causes_no_event() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_reported_without_its_message() {
     let watch = Watch::start();
-    let issuer = Issuer::default();
-    let source = issuer.builder().build();
-    issuer.next(|| -> Result<IssuedToken, Error> { panic!("cZ7kQ9vX-secret") });
+    let issuer = issuer();
+    let source = builder(&issuer).build();
+    issuer.script(Outcome::Panic("cZ7kQ9vX-secret"));
     source.token_for(&ANN).await.unwrap_err();
     let [failed] = &watch.events()[..] else { panic!("{:?}", watch.lines()) };
     assert_eq!(failed.field("kind"), Some("panicked"));

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tower_bearer_auth::FromExtension;
 
+use crate::support::issuer::Outcome;
 use crate::support::telemetry::{Seen, Watch};
-use crate::users::{ANN, BOB, Issuer, User};
+use crate::users::{ANN, BOB, Issuer, User, builder, issuer};
 use crate::{equal_to_stats, eventually};
 
 const CROWD: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -14,8 +15,8 @@ const CROWD: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 #[tokio::test(start_paused = true)]
 async fn evicted_keys_are_counted_and_not_named() {
     let watch = Watch::start();
-    let issuer = Issuer::default();
-    let source = issuer.builder().max_keys(2).build();
+    let issuer = issuer();
+    let source = builder(&issuer).max_keys(2).build();
     for name in CROWD {
         source.token_for(&FromExtension(User(name))).await.unwrap();
     }
@@ -29,8 +30,8 @@ async fn evicted_keys_are_counted_and_not_named() {
 #[tokio::test(start_paused = true)]
 async fn a_key_is_in_no_label() {
     let watch = Watch::start();
-    let issuer = Issuer::default();
-    let source = issuer.builder().build();
+    let issuer = issuer();
+    let source = builder(&issuer).build();
     for name in CROWD {
         source.token_for(&FromExtension(User(name))).await.unwrap();
     }
@@ -53,8 +54,8 @@ async fn a_key_is_in_no_label() {
 #[tokio::test(start_paused = true)]
 async fn a_rotation_is_reported_with_the_fetches_that_it_made_stale() {
     let watch = Watch::start();
-    let issuer = Issuer::default();
-    let source = issuer.builder().build();
+    let issuer = issuer();
+    let source = builder(&issuer).build();
     source.token_for(&ANN).await.unwrap();
     let waiting = tokio::spawn(source.token_for(&BOB));
     eventually("the token request has started", || issuer.requests() == 2).await;
@@ -72,7 +73,7 @@ async fn a_rotation_is_reported_with_the_fetches_that_it_made_stale() {
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_is_reported_for_a_key_in_the_cache() {
     let watch = Watch::start();
-    let source = Issuer::default().builder().build();
+    let source = builder(&issuer()).build();
     source.invalidate_for(&ANN);
     assert_eq!(watch.lines(), [""; 0]);
     source.token_for(&ANN).await.unwrap();
@@ -109,13 +110,13 @@ async fn a_subscriber_may_call_the_source() {
     crate::support::telemetry::hear_every_thread();
     let subscriber = tracing_subscriber::registry().with(curious.clone());
     let _guard = tracing::subscriber::set_default(subscriber);
-    let issuer = Issuer::default();
-    let source = issuer.builder().max_keys(1).build();
+    let issuer = issuer();
+    let source = builder(&issuer).max_keys(1).build();
     assert!(curious.source.set(source.clone()).is_ok());
     let token = source.token_for(&ANN).await.unwrap();
     source.reject(&ANN, &token);
     source.token_for(&BOB).await.unwrap();
-    issuer.next(|| Err(tower_bearer_auth::Error::transient("down").with_retry_after(Duration::from_secs(9))));
+    issuer.script(Outcome::Fail(tower_bearer_auth::Error::transient("down").with_retry_after(Duration::from_secs(9))));
     source.rotate();
     source.token_for(&ANN).await.unwrap_err();
     source.token_for(&ANN).await.unwrap_err();
@@ -123,7 +124,7 @@ async fn a_subscriber_may_call_the_source() {
     // A rejection during a backoff, with a usable token.
     source.rotate();
     let token = source.token_for(&ANN).await.unwrap();
-    issuer.next(|| Err(tower_bearer_auth::Error::permanent("wrong secret")));
+    issuer.script(Outcome::Fail(tower_bearer_auth::Error::permanent("wrong secret")));
     tokio::time::advance(Duration::from_secs(1200)).await;
     source.token_for(&ANN).await.unwrap();
     tokio::time::sleep(crate::users::LATENCY).await;
@@ -156,7 +157,7 @@ async fn a_subscriber_that_panics_costs_a_token_request_and_aborts_nothing() {
         }
     }
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(Bomb));
-    let source = Issuer::default().builder().build();
+    let source = builder(&issuer()).build();
     let result = std::panic::AssertUnwindSafe(source.token_for(&ANN)).catch_unwind().await;
     assert!(!matches!(result, Ok(Ok(_))), "the subscriber saw the fetch");
     assert_eq!(source.stats().fetches_in_flight, 0);

@@ -11,13 +11,13 @@ use tower::{Layer as _, Service as _, ServiceExt as _};
 use tower_bearer_auth::{Error, ErrorKind, FromExtension, TokenSource, replay};
 
 use crate::StoppedClock;
-use crate::rejections::{Revoked, layer, request, response};
+use crate::rejections::{Revoked, layer, request};
 use crate::support::api::Api;
 use crate::support::error_kinds::variants;
-use crate::support::issuer::token;
-use crate::support::responses::INVALID_TOKEN;
+use crate::support::issuer::Outcome;
+use crate::support::responses::{INVALID_TOKEN, response};
 use crate::support::telemetry::{Kind, Watch};
-use crate::users::{ANN, BOB, Issuer, User};
+use crate::users::{ANN, BOB, User, builder, issuer};
 
 const PAGE: &str = include_str!("../../docs/observability.md");
 const API: &str = "https://api.example.com";
@@ -76,26 +76,26 @@ fn everything() -> Watch {
 }
 
 async fn fetches() {
-    let issuer = Issuer::default();
-    let source = issuer.builder().max_keys(1).build();
+    let issuer = issuer();
+    let source = builder(&issuer).max_keys(1).build();
     source.token_for(&ANN).await.unwrap();
     advance(Duration::from_secs(1400)).await;
-    issuer.next(|| token(1));
+    issuer.script(Outcome::Return("token-1"));
     source.token_for(&ANN).await.unwrap();
     sleep(Duration::from_secs(3)).await;
     source.token_for(&BOB).await.unwrap();
     source.invalidate_for(&BOB);
     timeout(Duration::from_secs(1), source.token_for(&BOB)).await.unwrap_err();
     source.rotate();
-    issuer.next(|| Err(Error::transient("down")));
+    issuer.script(Outcome::Fail(Error::transient("down")));
     source.token_for(&ANN).await.unwrap_err();
     source.token_for(&ANN).await.unwrap_err();
 }
 
 async fn rejections() {
     // replayed; off, no_copy, not_safe; budget_exhausted; rejected_again; refresh_failed; and a foreign origin.
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     let client = layer(&source).layer(api.clone());
     client.clone().oneshot(request("GET", API)).await.unwrap();
@@ -123,7 +123,7 @@ async fn rejections() {
         client.clone().oneshot(request("GET", API)).await.unwrap();
     }
     sleep(Duration::from_secs(70)).await;
-    issuer.next(|| Err(Error::permanent("wrong").with_kind(ErrorKind::Config)));
+    issuer.script(Outcome::Fail(Error::permanent("wrong").with_kind(ErrorKind::Config)));
     let bare = layer(&source).layer(revoked.api(""));
     // After the first one the token is put back. The second one meets a backoff.
     for _ in 0..2 {
@@ -132,8 +132,8 @@ async fn rejections() {
 }
 
 async fn late_rejections() {
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let mut client = layer(&source).layer(revoked.api(INVALID_TOKEN));
     client.call(request("GET", API)).await.unwrap();
     revoked.add("token-1");
@@ -151,9 +151,9 @@ async fn late_rejections() {
 
 async fn each_kind() {
     for (kind, _) in KINDS {
-        let issuer = Issuer::default();
-        let source = issuer.builder().build();
-        issuer.next(move || Err(Error::permanent("no").with_kind(kind)));
+        let issuer = issuer();
+        let source = builder(&issuer).build();
+        issuer.script(Outcome::Fail(Error::permanent("no").with_kind(kind)));
         source.token_for(&FromExtension(User("kind"))).await.unwrap_err();
         source.token_for(&FromExtension(User("kind"))).await.unwrap_err();
     }
@@ -161,7 +161,7 @@ async fn each_kind() {
 
 fn cancelled_fetches() {
     let clock = StoppedClock::new();
-    let source = TokenSource::builder(Issuer::default()).clock(clock.clone()).build();
+    let source = TokenSource::builder(issuer()).clock(clock.clone()).build();
     let stuck = runtime();
     stuck.block_on(async { assert!(futures::poll!(Box::pin(source.token_for(&ANN))).is_pending()) });
     clock.advance(Duration::from_secs(60));
@@ -303,7 +303,7 @@ fn every_kind_of_error_has_its_word() {
 #[test]
 fn rare_counters_begin_at_zero() {
     let watch = Watch::start();
-    let source = TokenSource::new(Issuer::default());
+    let source = TokenSource::new(issuer());
     let metrics = watch.metrics();
     assert!(metrics.values().all(|metric| metric.count == 0 && metric.values.is_empty()), "{metrics:?}");
     for (name, label, words) in [

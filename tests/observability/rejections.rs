@@ -14,9 +14,10 @@ use tower_bearer_auth::{BearerAuthLayer, Error, ErrorKind, TokenSource, replay};
 
 use crate::equal_to_stats;
 use crate::support::api::Api;
-use crate::support::responses::{INVALID_TOKEN, bearer};
+use crate::support::issuer::Outcome;
+use crate::support::responses::{INVALID_TOKEN, bearer, rejection, response};
 use crate::support::telemetry::{Seen, Watch};
-use crate::users::{Issuer, User};
+use crate::users::{Issuer, User, builder, issuer};
 
 pub(crate) type Body = Full<Bytes>;
 
@@ -35,24 +36,9 @@ impl Revoked {
         let revoked = self.clone();
         Api::new(move |request| {
             let revoked = revoked.0.lock().iter().any(|token| token == "all" || token == bearer(request));
-            if revoked { rejected(challenge) } else { response(StatusCode::OK) }
+            if revoked { rejection(challenge) } else { response(StatusCode::OK) }
         })
     }
-}
-
-pub(crate) fn response(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = status;
-    response
-}
-
-/// A 401 with `challenge`, or without one if it is empty.
-fn rejected(challenge: &str) -> Response<Body> {
-    let mut response = response(StatusCode::UNAUTHORIZED);
-    if !challenge.is_empty() {
-        response.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
-    }
-    response
 }
 
 pub(crate) fn layer(source: &TokenSource<Issuer>) -> BearerAuthLayer<Issuer> {
@@ -75,8 +61,8 @@ fn lines(events: &[Seen]) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn a_revocation_is_one_warning_and_one_debug_event_per_request() {
     let watch = Watch::start();
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     assert_eq!(get(&source, &api).await.status(), 200);
     advance(Duration::from_secs(100)).await;
@@ -109,8 +95,8 @@ async fn a_revocation_is_one_warning_and_one_debug_event_per_request() {
 #[tokio::test(start_paused = true)]
 async fn a_rejected_new_token_and_an_empty_budget_are_reported() {
     let watch = Watch::start();
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api("");
     revoked.add("all");
     for _ in 0..50 {
@@ -149,8 +135,8 @@ async fn each_reason_for_no_replay_is_reported() {
         ("GET", replay::Mode::Safe, false, "no_copy"),
     ] {
         let watch = Watch::start();
-        let (issuer, revoked) = (Issuer::default(), Revoked::default());
-        let source = issuer.builder().build();
+        let (issuer, revoked) = (issuer(), Revoked::default());
+        let source = builder(&issuer).build();
         revoked.add("token-1");
         let layer = layer(&source).replay(when);
         let body: Body = if bodies { Full::default() } else { Full::from("not empty") };
@@ -170,12 +156,12 @@ async fn each_reason_for_no_replay_is_reported() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_refresh_is_reported_with_its_error() {
     let watch = Watch::start();
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     get(&source, &api).await;
     revoked.add("token-1");
-    issuer.next(|| Err(Error::permanent("wrong").with_kind(ErrorKind::InvalidCredentials)));
+    issuer.script(Outcome::Fail(Error::permanent("wrong").with_kind(ErrorKind::InvalidCredentials)));
     assert_eq!(get(&source, &api).await.status(), 401);
     let lines: Vec<_> = watch.named("request_not_replayed").iter().map(Seen::line).collect();
     assert_eq!(
@@ -197,8 +183,8 @@ async fn a_failed_refresh_is_reported_with_its_error() {
 #[tokio::test(start_paused = true)]
 async fn a_late_rejection_is_reported_as_ready_and_expired() {
     let watch = Watch::start();
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     get(&source, &api).await;
     revoked.add("token-1");
@@ -221,8 +207,8 @@ async fn a_late_rejection_is_reported_as_ready_and_expired() {
 #[tokio::test(start_paused = true)]
 async fn a_request_to_a_foreign_origin_is_reported_with_its_host_alone() {
     let watch = Watch::start();
-    let issuer = Issuer::default();
-    let source = issuer.builder().build();
+    let issuer = issuer();
+    let source = builder(&issuer).build();
     let api = Api::new(|_| response(StatusCode::OK));
     let uri = "https://user:cZ7kQ9vX@elsewhere.test:8443/cZ7kQ9vX?key=cZ7kQ9vX";
     let client = layer(&source).audit_all().layer(api.clone());
@@ -239,7 +225,7 @@ async fn a_request_to_a_foreign_origin_is_reported_with_its_host_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_stamped_request_causes_no_event() {
     let watch = Watch::start();
-    let source = Issuer::default().builder().build();
+    let source = builder(&issuer()).build();
     let api = Api::new(|_| response(StatusCode::OK));
     let client = layer(&source).audit_all().layer(api.clone());
     client.clone().oneshot(request("GET", API)).await.unwrap();

@@ -9,9 +9,10 @@ use tower_bearer_auth::{Error, ErrorKind, TokenSource, TokenState};
 
 use crate::rejections::{Body, Revoked, layer, request};
 use crate::support::api::Api;
+use crate::support::issuer::Outcome;
 use crate::support::responses::{INVALID_TOKEN, bearer};
 use crate::support::telemetry::Watch;
-use crate::users::{ANN, BOB, Issuer, LATENCY};
+use crate::users::{ANN, BOB, Issuer, LATENCY, builder, issuer};
 use crate::{equal_to_stats, eventually};
 
 async fn get(source: &TokenSource<Issuer>, api: &Api) -> Response<Body> {
@@ -29,8 +30,8 @@ fn since(watch: &Watch, seen: &mut usize) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn a_client_secret_has_leaked() {
     let (watch, mut seen) = (Watch::start(), 0);
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     get(&source, &api).await;
     drop(tokio::spawn(source.token_for(&BOB)));
@@ -42,7 +43,7 @@ async fn a_client_secret_has_leaked() {
     assert_eq!((watch.count("rotations_total", &[]), source.stats().fetches_stale), (1, 1));
 
     // The waiter of the stale request starts a new one at once.
-    issuer.next(|| Err(Error::permanent("unknown").with_kind(ErrorKind::InvalidCredentials)));
+    issuer.script(Outcome::Fail(Error::permanent("unknown").with_kind(ErrorKind::InvalidCredentials)));
     source.warm_up_for(&ANN).await.unwrap_err();
     let names = since(&watch, &mut seen);
     assert!(names.contains(&"token_request_failed".to_owned()), "{names:?}");
@@ -63,8 +64,8 @@ async fn a_client_secret_has_leaked() {
 #[tokio::test(start_paused = true)]
 async fn a_token_has_leaked() {
     let (watch, mut seen) = (Watch::start(), 0);
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     get(&source, &api).await;
     since(&watch, &mut seen);
@@ -85,12 +86,12 @@ async fn a_token_has_leaked() {
 #[tokio::test(start_paused = true)]
 async fn the_issuer_is_down() {
     let watch = Watch::start();
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     get(&source, &api).await;
     for _ in 0..1000 {
-        issuer.next(|| Err(Error::transient("down").with_kind(ErrorKind::Unavailable)));
+        issuer.script(Outcome::Fail(Error::transient("down").with_kind(ErrorKind::Unavailable)));
     }
     // Requests once in 5 s, until the first one fails.
     let failed = || watch.named("token_request_failed");
@@ -118,7 +119,7 @@ async fn the_issuer_is_down() {
     assert_eq!(source.status_for(&ANN).state, TokenState::Backoff);
     assert_eq!(failed().last().unwrap().field("usable_seconds"), Some("0"));
 
-    issuer.recover();
+    issuer.clear_script();
     sleep(Duration::from_secs(31)).await;
     assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
     assert_eq!(source.status_for(&ANN).state, TokenState::Fresh);

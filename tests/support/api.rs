@@ -59,3 +59,11 @@ where
         })
     }
 }
+
+/// The API as a token endpoint.
+#[cfg(feature = "token-endpoint")]
+impl From<Api> for tower_bearer_auth::token_endpoint::TokenClient {
+    fn from(api: Api) -> Self {
+        Self::new::<_, Full<Bytes>, _>(api)
+    }
+}

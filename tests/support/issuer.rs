@@ -133,12 +133,7 @@ impl<K: RequestKey> Issuer<K> {
             most_at_once: 0,
             dropped: 0,
             held: Vec::new(),
-            history: Some(History {
-                started: Vec::new(),
-                ended: Vec::new(),
-                minted: Vec::new(),
-                failed: Vec::new(),
-            }),
+            history: Some(History { started: Vec::new(), ended: Vec::new(), minted: Vec::new(), failed: Vec::new() }),
         };
         Self { state: Arc::new(Mutex::new(state)), held: watch::Sender::new(0), label: "" }
     }

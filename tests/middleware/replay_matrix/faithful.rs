@@ -18,6 +18,7 @@ use tower::{Service, service_fn};
 use tower_bearer_auth::{Error, FetchContext, FixedToken, IssuedToken, RequestHead, TokenProvider};
 
 use super::*;
+use crate::support::issuer::{Issuer, Outcome};
 
 type Sender = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
 
@@ -402,24 +403,6 @@ impl AsRef<[u8]> for Owned {
 // R14: a caller may keep a completed future, for example in a join. It must not keep the token or the source alive.
 #[tokio::test(start_paused = true)]
 async fn a_completed_future_keeps_nothing_alive() {
-    struct Issuer {
-        fetches: AtomicUsize,
-        fails: bool,
-        _alive: Arc<()>,
-    }
-
-    impl TokenProvider for Issuer {
-        type Key = ();
-
-        async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
-            match self.fetches.fetch_add(1, Ordering::SeqCst) {
-                0 => IssuedToken::bearer("first"),
-                _ if self.fails => Err(Error::permanent("no more")),
-                _ => IssuedToken::bearer("second"),
-            }
-        }
-    }
-
     let elsewhere = "https://elsewhere.example.com";
     for (what, uri, rejects, fails, sends) in [
         ("accepted", API, false, false, 1),
@@ -428,10 +411,16 @@ async fn a_completed_future_keeps_nothing_alive() {
         ("not refreshed", API, true, true, 1),
         ("no token", API, true, true, 0),
     ] {
-        let alive = Arc::new(());
-        let fetches = AtomicUsize::new(usize::from(sends == 0));
-        let issuer = Issuer { fetches, fails, _alive: Arc::clone(&alive) };
-        let layer = BearerAuthLayer::new(issuer).allow_origin(API).unwrap();
+        let issuer = Issuer::new();
+        if sends > 0 {
+            issuer.script(Outcome::Return("first"));
+        }
+        issuer.script_always(if fails {
+            Outcome::Fail(Error::permanent("no more"))
+        } else {
+            Outcome::Return("second")
+        });
+        let layer = BearerAuthLayer::new(issuer.clone()).allow_origin(API).unwrap();
         let api = Api::new(move |request| {
             if rejects && bearer(request) == "first" { rejection(INVALID_TOKEN) } else { response(StatusCode::OK) }
         });
@@ -442,7 +431,7 @@ async fn a_completed_future_keeps_nothing_alive() {
         assert_eq!(api.sends().len(), sends, "{what}");
         // The tasks of the source end too.
         tokio::task::yield_now().await;
-        assert_eq!(Arc::strong_count(&alive), 1, "{what}");
+        assert_eq!(issuer.clones(), 1, "{what}");
         let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| future.as_mut().now_or_never().is_some()));
         assert!(again.is_err(), "{what}: polled after completion");
     }

@@ -23,7 +23,8 @@ use tower_bearer_auth::{
     ResponseHead, TokenProvider, TokenSource, replay,
 };
 
-use super::fake::{Issuer, settings};
+use super::fake::settings;
+use crate::support::responses::response_with;
 
 const BOTH: [ApiVersion; 2] = [ApiVersion::V1, ApiVersion::V2];
 const LIMIT: usize = 64 * 1024;
@@ -31,8 +32,7 @@ const LIMIT: usize = 64 * 1024;
 /// A response with the headers of Aeropay's responses.
 fn api_response(status: u16, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let body = body.into();
-    let mut response = Response::new(Full::from(body.clone()));
-    *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+    let mut response = response_with(http::StatusCode::from_u16(status).unwrap(), body.clone());
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
     response.headers_mut().insert("content-length", HeaderValue::from(body.len()));
     response.headers_mut().insert("x-other", HeaderValue::from_static("kept"));
@@ -410,8 +410,7 @@ fn numbered(version: ApiVersion) -> (TokenSource<tower_bearer_auth::Aeropay>, Ar
             ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(body))))
         })
     };
-    let provider =
-        settings(version, Issuer::responding(500, "")).http_client(TokenClient::new(issuer)).build().unwrap();
+    let provider = settings(version, TokenClient::new(issuer)).build().unwrap();
     (TokenSource::new(provider), count)
 }
 
@@ -527,7 +526,7 @@ async fn the_layer_works_with_any_provider_that_has_the_key_of_aeropay() {
             ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(body))))
         });
         let issuer = tower::ServiceBuilder::new().buffer(1).service(issuer);
-        let provider = settings(version, Issuer::responding(500, "")).http_client(TokenClient::new(issuer));
+        let provider = settings(version, TokenClient::new(issuer));
         let provider: DynProvider<Identity> = DynProvider::new(provider.build().unwrap());
         let api = Api::sending(&[EXPIRED, DONE]);
         let layer = aeropay::layer(BearerAuthLayer::new(provider).bodies(replay::Cloned));

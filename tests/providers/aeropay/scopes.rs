@@ -7,7 +7,7 @@ use http::{Method, Request};
 use tower_bearer_auth::aeropay::{ApiVersion, Identity, MerchantId, Scope, TokenScope, UserId};
 use tower_bearer_auth::{Aeropay, Error, ErrorKind, RequestHead, RequestKey as _, TokenProvider as _};
 
-use super::fake::{Issuer, provider, settings};
+use super::fake::{provider, settings, unused};
 
 /// The documented scope of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,7 +293,7 @@ fn a_blank_user_id_is_a_missing_user() {
 #[test]
 fn an_added_endpoint_replaces_one_with_the_same_path() {
     let with_endpoint = |method: Method, path: &str, scope| {
-        let settings = settings(ApiVersion::V2, Issuer::responding(500, ""));
+        let settings = settings(ApiVersion::V2, unused());
         settings.endpoint(method, path, scope).build()
     };
     let provider = with_endpoint(Method::GET, "/v2/reports/{kind}", TokenScope::Merchant).unwrap();
@@ -324,7 +324,7 @@ fn paths_are_below_the_path_of_the_base_url() {
             .api_key("key")
             .api_secret("secret")
             .merchant_id(1)
-            .http_client(Issuer::responding(500, ""));
+            .http_client(unused());
         settings.build().unwrap()
     };
     for url in ["https://proxy.test/aeropay", "https://proxy.test/aeropay/", "https://proxy.test/aeropay/v2"] {
@@ -370,7 +370,7 @@ fn a_merchant_in_the_extensions_needs_credentials() {
     let platform = Aeropay::builder()
         .environment(tower_bearer_auth::aeropay::Environment::Sandbox)
         .credentials_for(|_| Err(Error::permanent("unknown merchant")))
-        .http_client(Issuer::responding(500, ""))
+        .http_client(unused())
         .build()
         .unwrap();
     assert_eq!(key(&platform, &request).unwrap(), Identity::merchant().at("99"));

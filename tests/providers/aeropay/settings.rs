@@ -3,14 +3,10 @@
 use tower_bearer_auth::aeropay::{ApiVersion, Credentials, Environment, MerchantIdForm};
 use tower_bearer_auth::{Aeropay, AeropayBuilder, ConfigError, Error, ErrorKind, TokenProvider as _};
 
-use super::fake::{Issuer, SECRET, provider, settings};
+use super::fake::{SECRET, provider, settings, unused};
 
 fn at(url: &str) -> AeropayBuilder {
     Aeropay::builder().base_url(url).api_key("key").api_secret(SECRET).merchant_id(1).http_client(unused())
-}
-
-fn unused() -> Issuer {
-    Issuer::responding(500, "")
 }
 
 #[test]

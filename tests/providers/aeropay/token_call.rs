@@ -6,7 +6,7 @@ use std::time::Duration;
 use tower_bearer_auth::aeropay::{ApiVersion, Credentials, Environment, Identity, MerchantIdForm};
 use tower_bearer_auth::{Aeropay, Error, ErrorKind, FetchContext, IssuedToken, TokenProvider as _, TokenSource};
 
-use super::fake::{Issuer, SECRET, settings};
+use super::fake::{SECRET, bodies, settings, token_endpoint};
 
 const GOOD: &str = r#"{"TTL": 1800, "token": "eyJ0eXAiOiJKV1Qi.e30.c2ln"}"#;
 const BOTH: [ApiVersion; 2] = [ApiVersion::V1, ApiVersion::V2];
@@ -16,20 +16,20 @@ fn user() -> Identity {
 }
 
 async fn sent(version: ApiVersion, form: Option<MerchantIdForm>, key: &Identity) -> String {
-    let issuer = Issuer::responding(200, GOOD);
+    let issuer = token_endpoint(200, GOOD);
     let mut builder = settings(version, issuer.clone());
     if let Some(form) = form {
         builder = builder.merchant_id_form(form);
     }
     builder.build().unwrap().fetch(key, &FetchContext::default()).await.unwrap();
-    let call = issuer.calls.lock().remove(0);
-    assert_eq!(call.method, "POST");
+    let call = issuer.sends().remove(0);
+    assert_eq!(call.method(), "POST");
     let path = if version == ApiVersion::V1 { "/token" } else { "/v2/token" };
-    assert_eq!(call.url, format!("https://api.sandbox-pay.aero.inc{path}"));
-    assert_eq!(call.headers["content-type"], "application/json");
-    assert_eq!(call.headers["accept"], "application/json");
-    assert!(!call.headers.contains_key("authorization") && !call.headers.contains_key("authorizationtoken"));
-    call.body
+    assert_eq!(call.uri().to_string(), format!("https://api.sandbox-pay.aero.inc{path}"));
+    assert_eq!(call.headers()["content-type"], "application/json");
+    assert_eq!(call.headers()["accept"], "application/json");
+    assert!(!call.headers().contains_key("authorization") && !call.headers().contains_key("authorizationtoken"));
+    String::from_utf8(call.body().to_vec()).unwrap()
 }
 
 // Aeropay's page on the token request: the fields of the body.
@@ -55,10 +55,10 @@ async fn each_version_has_its_own_token_request() {
 
 #[tokio::test]
 async fn a_token_header_is_sent_with_token_requests_only() {
-    let issuer = Issuer::responding(200, GOOD);
+    let issuer = token_endpoint(200, GOOD);
     let provider = settings(ApiVersion::V1, issuer.clone()).token_header("X-API-Version", "1.1").build().unwrap();
     provider.fetch(&Identity::merchant(), &FetchContext::default()).await.unwrap();
-    assert_eq!(issuer.calls.lock()[0].headers["x-api-version"], "1.1");
+    assert_eq!(issuer.sends()[0].headers()["x-api-version"], "1.1");
     assert!(provider.api_headers().is_empty());
 }
 
@@ -66,7 +66,7 @@ async fn outcome(status: u16, body: &str, key: &Identity) -> Result<IssuedToken,
     let mut outcomes = Vec::new();
     for version in BOTH {
         outcomes.push(
-            settings(version, Issuer::responding(status, body.to_owned()))
+            settings(version, token_endpoint(status, body.to_owned()))
                 .build()
                 .unwrap()
                 .fetch(key, &FetchContext::default())
@@ -275,7 +275,7 @@ async fn ttl_is_read_like_expires_in() {
         (None, 300),
     ] {
         let ttl = ttl.map(|ttl| format!(r#""TTL": {ttl}, "#)).unwrap_or_default();
-        let issuer = Issuer::responding(200, format!(r#"{{{ttl}"token": "abc"}}"#));
+        let issuer = token_endpoint(200, format!(r#"{{{ttl}"token": "abc"}}"#));
         let source = TokenSource::new(settings(ApiVersion::V1, issuer).build().unwrap());
         #[expect(clippy::disallowed_methods, reason = "expires_at is a time of day")]
         let now = std::time::SystemTime::now();
@@ -294,7 +294,7 @@ async fn ttl_is_read_like_expires_in() {
 // R30: the credentials of a merchant are found by its id. Wrong ones affect only that merchant.
 #[tokio::test]
 async fn each_merchant_has_its_own_credentials_and_its_own_failures() {
-    let issuer = Issuer::responding(200, GOOD);
+    let issuer = token_endpoint(200, GOOD);
     let provider = Aeropay::builder()
         .environment(Environment::Sandbox)
         .http_client(issuer.clone())
@@ -308,7 +308,7 @@ async fn each_merchant_has_its_own_credentials_and_its_own_failures() {
     let source = TokenSource::new(provider);
     source.token_for(&Identity::merchant().at("1")).await.unwrap();
     source.token_for(&Identity::user("9").at("2")).await.unwrap();
-    let bodies: Vec<_> = issuer.calls.lock().iter().map(|call| call.body.clone()).collect();
+    let bodies = bodies(&issuer);
     assert!(bodies[0].contains("key-of-1") && bodies[0].contains("secret-of-1") && bodies[0].contains(r#""id":"1""#));
     assert!(
         bodies[1].contains("key-of-2") && bodies[1].contains("secret-of-2") && bodies[1].contains(r#""userId":"9""#)
@@ -317,9 +317,9 @@ async fn each_merchant_has_its_own_credentials_and_its_own_failures() {
         let error = source.token_for(&Identity::merchant().at(bad)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
     }
-    assert_eq!(issuer.count(), 2);
+    assert_eq!(issuer.sends().len(), 2);
     source.token_for(&Identity::merchant().at("5")).await.unwrap();
-    assert_eq!(issuer.count(), 3);
+    assert_eq!(issuer.sends().len(), 3);
     let error = source.token_for(&Identity::merchant()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
 }
@@ -334,14 +334,14 @@ async fn a_rotated_key_and_secret_are_used_by_the_next_token_request() {
             Ok(format!("{name}-{}", turn.load(std::sync::atomic::Ordering::SeqCst)).into())
         })
     };
-    let issuer = Issuer::responding(200, GOOD);
+    let issuer = token_endpoint(200, GOOD);
     let builder = settings(ApiVersion::V1, issuer.clone()).api_key(of("key")).api_secret(of("secret"));
     let source = TokenSource::new(builder.build().unwrap());
     source.token_for(&Identity::merchant()).await.unwrap();
     turn.store(1, std::sync::atomic::Ordering::SeqCst);
     source.rotate();
     source.token_for(&Identity::merchant()).await.unwrap();
-    let bodies: Vec<_> = issuer.calls.lock().iter().map(|call| call.body.clone()).collect();
+    let bodies = bodies(&issuer);
     assert!(bodies[0].contains("key-0") && bodies[0].contains("secret-0"), "{bodies:?}");
     assert!(bodies[1].contains("key-1") && bodies[1].contains("secret-1"), "{bodies:?}");
 }
