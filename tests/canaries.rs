@@ -1,4 +1,6 @@
 //! R48: each public type, printed while it holds a secret.
+//!
+//! It needs the features of every provider.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -51,7 +51,7 @@ impl Api {
     }
 
     /// The `Authorization` headers of all requests.
-    pub(crate) fn seen(&self) -> Vec<String> {
+    pub(crate) fn authorizations(&self) -> Vec<String> {
         self.server.seen.lock().unwrap().clone()
     }
 }

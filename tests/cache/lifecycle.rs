@@ -336,7 +336,7 @@ async fn a_fetch_inherits_nothing_from_the_request_that_starts_it() {
     let client = layer(&source).layer(api.clone());
     let request = |patience| {
         let span = tracing::info_span!("caller");
-        assert!(!span.is_none(), "the subscriber sees spans");
+        assert!(!span.is_none(), "the subscriber receives spans");
         let call = client.clone().oneshot(get());
         CALLER.scope("first", timeout(patience, call)).instrument(span)
     };

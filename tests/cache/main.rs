@@ -13,7 +13,6 @@ mod common;
 mod failure;
 mod fetch_context;
 mod fleet;
-mod handovers;
 mod keys;
 #[cfg(feature = "tracing")]
 mod lifecycle;
@@ -26,6 +25,7 @@ mod own_token;
 mod reentrance;
 mod rejection;
 mod rotation;
+mod scripted_issuer;
 mod simulation;
 mod single_flight;
 mod sockets;
@@ -33,3 +33,4 @@ mod status;
 #[path = "../support/mod.rs"]
 mod support;
 mod time;
+mod waiters;

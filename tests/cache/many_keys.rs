@@ -15,7 +15,7 @@ type User = FromExtension<u64>;
 /// Users above this number have tokens of a minute.
 const SHORT_LIVED: u64 = 1_000_000_000;
 
-/// An issuer whose tokens are `user-` and the number of the user. It holds the requests of some users and fails those of others.
+/// An issuer of the tokens `user-1`, `user-2` and so on. It holds the requests of some users and fails those of others.
 fn issuer(held: Range<u64>, failing: Range<u64>) -> Issuer<User> {
     let issuer = Issuer::keyed().without_history();
     issuer.set_latency(Duration::ZERO);

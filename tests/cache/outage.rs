@@ -33,7 +33,7 @@ async fn with_the_issuer_down_every_request_succeeds_until_usable_until_and_then
                 let request = client.clone().oneshot(get());
                 assert_eq!(request.await.expect("a usable token was removed").status(), 200);
             }
-            let stamped = api.seen().len();
+            let stamped = api.authorizations().len();
             sleep(usable_for(lifetime) - watch.read()).await;
             let mut before = None;
             for _ in 0..20 {
@@ -51,7 +51,7 @@ async fn with_the_issuer_down_every_request_succeeds_until_usable_until_and_then
                 }
                 sleep(ms(5)).await;
             }
-            assert_eq!(api.seen().len(), stamped, "a token was stamped after usable_until");
+            assert_eq!(api.authorizations().len(), stamped, "a token was stamped after usable_until");
             assert_reconciles(&source);
         }
     }
@@ -127,7 +127,7 @@ async fn the_token_is_chosen_when_the_request_is_sent_not_when_the_service_becom
     client.ready().await.unwrap();
     sleep(secs(7200)).await;
     client.call(get()).await.unwrap();
-    assert_eq!(api.seen(), ["Bearer first.2"]);
+    assert_eq!(api.authorizations(), ["Bearer first.2"]);
 }
 
 // R37, R40

@@ -57,7 +57,7 @@ async fn a_provider_whose_client_is_wrapped_by_its_own_layer_fails_at_once() {
     assert!(watch.read() < secs(1), "{:?}", watch.read());
     assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Reentrant, false));
     assert!(error.hint().unwrap().contains("client"), "{error}");
-    assert!(api.seen().is_empty());
+    assert!(api.authorizations().is_empty());
     assert_eq!(*provider.fetches.lock().unwrap(), 1);
 }
 
@@ -75,7 +75,7 @@ async fn in_the_refresh_window_a_wrapped_client_sends_the_old_token() {
     client.clone().oneshot(get()).await.unwrap();
     sleep(ms(10)).await;
     client.oneshot(get()).await.unwrap();
-    assert_eq!(api.seen(), ["Bearer token.1", "Bearer token.1", "Bearer token.1", "Bearer token.2"]);
+    assert_eq!(api.authorizations(), ["Bearer token.1", "Bearer token.1", "Bearer token.1", "Bearer token.2"]);
     assert_eq!(*provider.fetches.lock().unwrap(), 2);
 }
 

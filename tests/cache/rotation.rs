@@ -94,7 +94,7 @@ async fn a_token_of_an_evicted_key_is_not_used_after_a_rotation() {
     issuer.set_credential("second");
     source.rotate();
     waiting.await.unwrap();
-    assert_eq!(api.seen(), ["Bearer second.1.3"]);
+    assert_eq!(api.authorizations(), ["Bearer second.1.3"]);
 }
 
 // R50: a token that arrived after usable_until is in no slot, so a rotation does not remove it.
@@ -153,11 +153,11 @@ async fn no_call_that_starts_after_a_rotation_gets_a_token_of_the_old_secret() {
             sleep(rotated_after).await;
             issuer.set_credential("second");
             source.rotate();
-            let before = api.seen().len();
+            let before = api.authorizations().len();
             let late = join_all((0..5).map(|_| tokio::spawn(client.clone().oneshot(get())))).await;
             assert!(late.into_iter().all(|response| response.unwrap().is_ok()));
             early.await.unwrap().unwrap();
-            for stamp in &api.seen()[before..] {
+            for stamp in &api.authorizations()[before..] {
                 assert!(stamp.starts_with("Bearer second."), "{stamp} after a rotation at {rotated_after:?}");
             }
             assert!(source.peek().unwrap().expose_secret().starts_with("second."));
@@ -255,7 +255,7 @@ async fn after_a_rotation_during_a_replay_the_replay_uses_the_new_secret() {
     issuer.set_credential("second");
     source.rotate();
     assert_eq!(replaying.await.unwrap().unwrap().status(), 200);
-    assert_eq!(api.seen(), ["Bearer first.1", "Bearer first.1", "Bearer second.3"]);
+    assert_eq!(api.authorizations(), ["Bearer first.1", "Bearer first.1", "Bearer second.3"]);
     assert_reconciles(&source);
 }
 

@@ -118,7 +118,7 @@ async fn sixty_four_clones_of_the_service_share_one_cache() {
     let other = layer(&source).layer(api.clone());
     other.oneshot(get()).await.unwrap();
     assert_eq!(issuer.requests(), 1);
-    assert_eq!(api.seen(), vec!["Bearer first.1"; 641]);
+    assert_eq!(api.authorizations(), vec!["Bearer first.1"; 641]);
     assert_reconciles(&source);
 }
 

@@ -125,7 +125,7 @@ async fn after_two_hours_of_suspend_no_expired_token_is_stamped_and_one_fetch_re
         assert_eq!(response.unwrap().unwrap().status(), 200);
     }
     assert_eq!(issuer.requests(), 2);
-    assert_eq!(api.seen().iter().filter(|stamp| *stamp == "Bearer first.1").count(), 1);
+    assert_eq!(api.authorizations().iter().filter(|stamp| *stamp == "Bearer first.1").count(), 1);
     assert_reconciles(&source);
 }
 

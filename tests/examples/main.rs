@@ -1,4 +1,7 @@
 //! Runs every example as a user does: without arguments and without environment variables.
+//!
+//! The examples are processes of their own. `cargo test` builds them beside the tests.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod aeropay_example;
 mod main_job;

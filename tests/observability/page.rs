@@ -16,7 +16,7 @@ use crate::support::api::Api;
 use crate::support::error_kinds::variants;
 use crate::support::issuer::Outcome;
 use crate::support::responses::{INVALID_TOKEN, response};
-use crate::support::telemetry::{Kind, Watch};
+use crate::support::telemetry::{Capture, Kind};
 use crate::users::{ANN, BOB, User, builder, issuer};
 
 const PAGE: &str = include_str!("../../docs/observability.md");
@@ -63,8 +63,8 @@ fn runtime() -> Runtime {
 }
 
 /// Causes every event at least once.
-fn everything() -> Watch {
-    let watch = Watch::start();
+fn everything() -> Capture {
+    let capture = Capture::start();
     runtime().block_on(async {
         fetches().await;
         rejections().await;
@@ -72,7 +72,7 @@ fn everything() -> Watch {
         each_kind().await;
     });
     cancelled_fetches();
-    watch
+    capture
 }
 
 async fn fetches() {
@@ -208,7 +208,7 @@ fn the_page_has_each_metric_and_no_other() {
 
 #[test]
 fn the_page_has_each_word_and_no_other() {
-    let watch = everything();
+    let capture = everything();
     let mut code: BTreeMap<(String, String), Words> = BTreeMap::new();
     let mut errors = Words::new();
     let mut add = |name: &str, label: &str, word: &str| {
@@ -218,7 +218,7 @@ fn the_page_has_each_word_and_no_other() {
             code.entry((name.to_owned(), label.to_owned())).or_default().insert(word.to_owned());
         }
     };
-    for ((name, labels), metric) in watch.metrics() {
+    for ((name, labels), metric) in capture.metrics() {
         if metric.count == 0 && metric.values.is_empty() {
             continue;
         }
@@ -226,7 +226,7 @@ fn the_page_has_each_word_and_no_other() {
             add(&name, label, word);
         }
     }
-    for seen in watch.all().iter().filter(|seen| seen.target == "tower_bearer_auth") {
+    for seen in capture.all().iter().filter(|seen| seen.target == "tower_bearer_auth") {
         for field in ["outcome", "reason", "token", "rejection", "refresh", "kind"] {
             if let Some(word) = seen.field(field) {
                 add(&seen.name, field, word);
@@ -302,9 +302,9 @@ fn every_kind_of_error_has_its_word() {
 /// The counters that alerts use with `increase` exist before the first event.
 #[test]
 fn rare_counters_begin_at_zero() {
-    let watch = Watch::start();
+    let capture = Capture::start();
     let source = TokenSource::new(issuer());
-    let metrics = watch.metrics();
+    let metrics = capture.metrics();
     assert!(metrics.values().all(|metric| metric.count == 0 && metric.values.is_empty()), "{metrics:?}");
     for (name, label, words) in [
         ("tokens_rejected_total", "token", vec!["unaccepted", "accepted", "expired"]),
@@ -320,6 +320,6 @@ fn rare_counters_begin_at_zero() {
     let failed = metrics.keys().filter(|(_, labels)| labels.get("outcome").is_some_and(|outcome| outcome == "failed"));
     let words: BTreeSet<_> = failed.map(|(_, labels)| labels["error"].as_str()).collect();
     assert_eq!(words, KINDS.iter().map(|(_, word)| *word).collect());
-    assert_eq!(watch.lines(), [""; 0]);
+    assert_eq!(capture.lines(), [""; 0]);
     drop(source);
 }

@@ -1,6 +1,8 @@
 //! The layer in common client stacks, over TLS on loopback. Tokens expire and are revoked during requests.
 //!
-//! The gateway is the one of the example `axum_gateway`.
+//! The gateway is the one of the example `axum_gateway`. `composed` sets the global subscriber, so these tests have a binary of
+//! their own.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod composed;
 #[path = "../../examples/axum_gateway/gateway.rs"]

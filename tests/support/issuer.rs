@@ -60,7 +60,7 @@ struct State<K> {
     latency: Duration,
     slow: HashMap<K, Duration>,
     lifetime: Option<Duration>,
-    short_lived: Option<(fn(&K) -> bool, Duration)>,
+    other_lifetime: Option<OtherLifetime<K>>,
     credential: String,
     name: Option<Arc<Name<K>>>,
     rule: Arc<Rule<K>>,
@@ -73,6 +73,11 @@ struct State<K> {
     held: Vec<Option<oneshot::Sender<Outcome>>>,
     /// `None` for a test that counts the memory in use.
     history: Option<History<K>>,
+}
+
+struct OtherLifetime<K> {
+    condition: fn(&K) -> bool,
+    lifetime: Duration,
 }
 
 struct History<K> {
@@ -122,7 +127,7 @@ impl<K: RequestKey> Issuer<K> {
             latency: Duration::from_millis(200),
             slow: HashMap::new(),
             lifetime: Some(Duration::from_secs(1800)),
-            short_lived: None,
+            other_lifetime: None,
             credential: "first".into(),
             name: None,
             rule: Arc::new(|_| Outcome::Mint),
@@ -164,7 +169,7 @@ impl<K: RequestKey> Issuer<K> {
 
     /// Sets another lifetime for the tokens of some keys.
     pub(crate) fn set_lifetime_if(&self, condition: fn(&K) -> bool, lifetime: Duration) {
-        self.state.lock().short_lived = Some((condition, lifetime));
+        self.state.lock().other_lifetime = Some(OtherLifetime { condition, lifetime });
     }
 
     /// Sets the credential for later token requests. It is part of the tokens.
@@ -301,8 +306,8 @@ impl<K: RequestKey> Issuer<K> {
             None => default_name(&state.credential, &request),
         };
         let outcome = state.script.pop_front().unwrap_or_else(|| (state.rule)(&request));
-        let lifetime = match state.short_lived {
-            Some((condition, lifetime)) if condition(key) => Some(lifetime),
+        let lifetime = match &state.other_lifetime {
+            Some(other) if (other.condition)(key) => Some(other.lifetime),
             _ => state.lifetime,
         };
         let latency = state.slow.get(key).copied().unwrap_or(state.latency);

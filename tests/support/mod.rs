@@ -1,5 +1,6 @@
 //! What the test binaries share. Each binary compiles this module and uses a part of it.
-#![allow(dead_code, unused_imports, reason = "each test binary uses a part of this module")]
+#![allow(dead_code, reason = "each test binary uses a part of this module")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 pub(crate) mod api;
 pub(crate) mod canary;

@@ -1,4 +1,4 @@
-//! RSA keys, made at start: none is committed, and the cryptography that the tests share makes none itself.
+//! Makes RSA keys. The repository contains no private key, and the cryptography of the tests does not make RSA keys.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,14 +7,14 @@ use num_bigint::BigUint;
 const E: u32 = 65_537;
 
 pub(crate) struct RsaKey {
-    /// The public half.
+    /// The modulus of the public key.
     pub(crate) n: Vec<u8>,
     pub(crate) e: Vec<u8>,
     der: Vec<u8>,
 }
 
 impl RsaKey {
-    /// RFC 8017 section 3.2. For tests alone: the chance in it is no secret.
+    /// A key of RFC 8017 section 3.2. The random numbers are not secure.
     pub(crate) fn new(bits: u64) -> Self {
         let one = BigUint::from(1u32);
         let e = BigUint::from(E);
@@ -31,12 +31,12 @@ impl RsaKey {
         }
     }
 
-    /// RFC 8017 appendix A.1.2.
+    /// The format of RFC 8017 appendix A.1.2.
     pub(crate) fn pkcs1(&self) -> String {
         pem("RSA PRIVATE KEY", &self.der)
     }
 
-    /// RFC 5208 section 5; the algorithm is rsaEncryption, 1.2.840.113549.1.1.1.
+    /// The format of RFC 5208 section 5. The algorithm is rsaEncryption, 1.2.840.113549.1.1.1.
     pub(crate) fn pkcs8(&self) -> String {
         let oid = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
         let parts = [vec![0x02, 0x01, 0x00], element(0x30, &oid), element(0x04, &self.der)];
@@ -72,7 +72,7 @@ fn integer(value: &BigUint) -> Vec<u8> {
     element(0x02, &bytes)
 }
 
-/// A prime with its two highest bits set, so that a product of two has all its bits.
+/// A prime with its two highest bits set, so that the product of two such primes has the full length.
 fn prime(bits: u64) -> BigUint {
     loop {
         let mut bytes: Vec<u8> = (0..bits / 8).map(|_| fastrand::u8(..)).collect();
@@ -85,7 +85,7 @@ fn prime(bits: u64) -> BigUint {
     }
 }
 
-/// Miller and Rabin, after a sieve of small divisors.
+/// The Miller-Rabin test, after trial division.
 fn is_prime(n: &BigUint) -> bool {
     let zero = BigUint::from(0u32);
     if (3u32..2000).step_by(2).any(|small| n % small == zero) {

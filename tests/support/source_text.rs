@@ -1,4 +1,4 @@
-//! Rust source, read as text: just enough of the language to tell code from comments and to follow a path.
+//! A lexer for Rust source that separates code from comments and resolves paths.
 
 /// A piece of Rust source.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub(crate) struct Token<'a> {
     pub(crate) end_line: usize,
 }
 
-/// Splits Rust source into names, `::` and single signs. Comments and lifetimes are left out; a literal is one token, `"`.
+/// Splits Rust source into names, `::` and single characters. It skips comments and lifetimes. A literal is one token, `"`.
 pub(crate) fn tokens(source: &str) -> Vec<Token<'_>> {
     let bytes = source.as_bytes();
     let is_name = |byte: u8| byte == b'_' || byte.is_ascii_alphanumeric() || byte >= 0x80;
@@ -70,17 +70,17 @@ fn raw_string(rest: &str) -> Option<usize> {
     marks[hashes..].starts_with('"').then_some(hashes)
 }
 
-/// A path that the source names.
+/// A path in the source.
 pub(crate) struct Named {
-    /// Its parts, from the root of the crate.
+    /// The segments, from the root of the crate.
     pub(crate) path: Vec<String>,
-    /// The name it is known by afterwards.
+    /// The name that it has after a `use`.
     pub(crate) alias: String,
-    /// The line it stands on.
+    /// The line number.
     pub(crate) line: usize,
 }
 
-/// Reads what follows a `::`: one path, or a group of them. Returns the place after it.
+/// Reads one path or a group of paths after a `::`. Returns the index after it.
 pub(crate) fn tree(code: &[Token<'_>], mut at: usize, mut path: Vec<String>, into: &mut Vec<Named>) -> usize {
     let text = |at: usize| code.get(at).map_or("", |token| token.text);
     loop {
@@ -110,7 +110,7 @@ pub(crate) fn tree(code: &[Token<'_>], mut at: usize, mut path: Vec<String>, int
     }
 }
 
-/// All paths by `crate::`, `self::` or `super::`, with their lines. `file` is relative to the package.
+/// All paths that begin with `crate::`, `self::` or `super::`. `file` is relative to the package.
 pub(crate) fn paths(file: &str, code: &[Token<'_>]) -> Vec<Named> {
     let mut module: Vec<String> = file
         .trim_start_matches("src/")

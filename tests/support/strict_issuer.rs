@@ -18,14 +18,14 @@ use tokio::net::TcpListener;
 
 /// One token request.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct ReceivedRequest {
     pub(crate) authorization: Vec<String>,
     pub(crate) body: String,
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) accepted: bool,
 }
 
-impl Seen {
+impl ReceivedRequest {
     /// All values of a field, in order.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         self.fields.iter().filter(|(field, _)| field == name).map(|(_, value)| value.as_str()).collect()
@@ -40,16 +40,16 @@ impl Seen {
     }
 }
 
-type Check = dyn Fn(&Seen) -> bool + Send + Sync;
+type Check = dyn Fn(&ReceivedRequest) -> bool + Send + Sync;
 
 pub(crate) struct StrictIssuer {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
 impl StrictIssuer {
     /// Starts an issuer. `accepts` checks the client authentication.
-    pub(crate) async fn start(accepts: impl Fn(&Seen) -> bool + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(accepts: impl Fn(&ReceivedRequest) -> bool + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -68,20 +68,20 @@ impl StrictIssuer {
         format!("http://{}/oauth/token", self.address)
     }
 
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
         self.seen.lock().clone()
     }
 }
 
 async fn respond(
     request: Request<Incoming>,
-    keep: Arc<Mutex<Vec<Seen>>>,
+    keep: Arc<Mutex<Vec<ReceivedRequest>>>,
     check: Arc<Check>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
     let authorization = head.headers.get_all("authorization").iter();
-    let mut seen = Seen {
+    let mut seen = ReceivedRequest {
         authorization: authorization.map(|value| value.to_str().unwrap().to_owned()).collect(),
         fields: form_urlencoded::parse(body.as_bytes()).into_owned().collect(),
         body,

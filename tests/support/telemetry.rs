@@ -1,4 +1,4 @@
-//! What an operator would see: every span and event at TRACE, and every metric, of the thread that asks for it.
+//! Captures the telemetry of one thread: every span and event at TRACE, and every metric.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -14,27 +14,27 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
-/// A span or an event, in the order in which they came.
+/// A span or an event.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct Captured {
     pub(crate) span: bool,
     pub(crate) level: Level,
     pub(crate) target: String,
     pub(crate) name: String,
-    /// The name of the span around it.
+    /// The name of the parent span.
     pub(crate) inside: Option<String>,
-    /// The names of the fields that it may have.
+    /// The names of the declared fields.
     pub(crate) declared: BTreeSet<String>,
-    /// Those that it has.
+    /// The fields that have a value.
     pub(crate) fields: BTreeMap<String, String>,
 }
 
-impl Seen {
+impl Captured {
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.fields.get(name).map(String::as_str)
     }
 
-    /// Level, name and fields but for the message, in one line.
+    /// The level, the name and the fields in one line, without the message.
     pub(crate) fn line(&self) -> String {
         let fields = self.fields.iter().filter(|(name, _)| *name != "message");
         let fields: String = fields.map(|(name, value)| format!(" {name}={value}")).collect();
@@ -49,7 +49,7 @@ pub(crate) enum Kind {
     Histogram,
 }
 
-/// A metric with its labels, and all that came under them.
+/// The sum and the values of a metric with one set of labels.
 #[derive(Clone, Debug)]
 pub(crate) struct Metric {
     pub(crate) kind: Kind,
@@ -61,27 +61,28 @@ pub(crate) struct Metric {
 
 type Metrics = BTreeMap<(String, BTreeMap<String, String>), Metric>;
 
-/// Keeps a second dispatcher, who wants everything, for as long as the process lives. Beside a single one tracing asks the
-/// thread that comes by a callsite first, and a thread that nobody watches would switch it off for those that are watched.
-pub(crate) fn hear_every_thread() {
+/// Adds a dispatcher that enables every call site, for the rest of the process. With a single dispatcher, tracing caches the
+/// interest of the thread that reaches a call site first. A thread without a capture would disable the call site for all
+/// threads.
+pub(crate) fn enable_every_call_site() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| std::mem::forget(Dispatch::new(Registry::default())));
 }
 
-/// Sees as long as it lives, on the thread that made it.
-pub(crate) struct Watch {
-    seen: Lens,
+/// Captures the telemetry of the thread that created it, until it is dropped.
+pub(crate) struct Capture {
+    seen: CaptureLayer,
     snapshotter: Snapshotter,
     metrics: Mutex<Metrics>,
     _metrics: metrics::LocalRecorderGuard<'static>,
     _tracing: subscriber::DefaultGuard,
 }
 
-impl Watch {
+impl Capture {
     pub(crate) fn start() -> Self {
-        hear_every_thread();
+        enable_every_call_site();
         let recorder = Box::leak(Box::new(DebuggingRecorder::new()));
-        let seen = Lens::default();
+        let seen = CaptureLayer::default();
         Self {
             snapshotter: recorder.snapshotter(),
             metrics: Mutex::default(),
@@ -91,33 +92,33 @@ impl Watch {
         }
     }
 
-    /// Every span and event so far, whoever made it.
-    pub(crate) fn all(&self) -> Vec<Seen> {
+    /// Every span and event so far, of every crate.
+    pub(crate) fn all(&self) -> Vec<Captured> {
         self.seen.0.lock().clone()
     }
 
     /// This crate's events so far.
-    pub(crate) fn events(&self) -> Vec<Seen> {
+    pub(crate) fn events(&self) -> Vec<Captured> {
         self.all().into_iter().filter(|seen| !seen.span && seen.target == "tower_bearer_auth").collect()
     }
 
     /// This crate's spans so far.
-    pub(crate) fn spans(&self) -> Vec<Seen> {
+    pub(crate) fn spans(&self) -> Vec<Captured> {
         self.all().into_iter().filter(|seen| seen.span && seen.target == "tower_bearer_auth").collect()
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.events().iter().map(Seen::line).collect()
+        self.events().iter().map(Captured::line).collect()
     }
 
-    pub(crate) fn named(&self, name: &str) -> Vec<Seen> {
+    pub(crate) fn named(&self, name: &str) -> Vec<Captured> {
         self.events().into_iter().filter(|event| event.name == name).collect()
     }
 
     /// Every metric so far.
     pub(crate) fn metrics(&self) -> Metrics {
         let mut metrics = self.metrics.lock();
-        // Looking takes away, so it is added up here.
+        // A snapshot resets the counters, so their sums are kept here.
         for (key, unit, text, value) in self.snapshotter.snapshot().into_vec() {
             let labels = key.key().labels().map(|label| (label.key().to_owned(), label.value().to_owned())).collect();
             let kind = match key.kind() {
@@ -141,33 +142,33 @@ impl Watch {
         metrics.clone()
     }
 
-    /// What a counter of this crate has come to, over all label sets that have these labels.
+    /// The sum of a counter of this crate, over all label sets that contain these labels.
     pub(crate) fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let name = format!("tower_bearer_auth_{name}");
-        self.picked(&name, labels).iter().map(|metric| metric.count).sum()
+        self.matching(&name, labels).iter().map(|metric| metric.count).sum()
     }
 
-    /// What a histogram of this crate was given, over all label sets that have these labels.
+    /// The values of a histogram of this crate, over all label sets that contain these labels.
     pub(crate) fn values(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         let name = format!("tower_bearer_auth_{name}");
-        self.picked(&name, labels).into_iter().flat_map(|metric| metric.values).collect()
+        self.matching(&name, labels).into_iter().flat_map(|metric| metric.values).collect()
     }
 
-    fn picked(&self, name: &str, labels: &[(&str, &str)]) -> Vec<Metric> {
+    fn matching(&self, name: &str, labels: &[(&str, &str)]) -> Vec<Metric> {
         let fits = |all: &BTreeMap<String, String>| {
             labels.iter().all(|(label, value)| all.get(*label).is_some_and(|there| there == value))
         };
         self.metrics().into_iter().filter(|((n, all), _)| n == name && fits(all)).map(|(_, metric)| metric).collect()
     }
 
-    /// All of it in one text: names, targets, fields, labels and values.
+    /// Everything in one text: names, targets, fields, labels and values.
     pub(crate) fn text(&self) -> String {
         format!("{:?}\n{:?}", self.all(), self.metrics())
     }
 }
 
 #[derive(Clone, Default)]
-struct Lens(Arc<Mutex<Vec<Seen>>>);
+struct CaptureLayer(Arc<Mutex<Vec<Captured>>>);
 
 struct Fields<'a>(&'a mut BTreeMap<String, String>);
 
@@ -189,18 +190,18 @@ fn declared(metadata: &tracing::Metadata<'_>) -> BTreeSet<String> {
     metadata.fields().iter().map(|field| field.name().to_owned()).collect()
 }
 
-/// The place of a span in `Lens`.
-struct Place(usize);
+/// The index of a span in `CaptureLayer`.
+struct Index(usize);
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lens {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for CaptureLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let metadata = attributes.metadata();
         let mut fields = BTreeMap::new();
         attributes.record(&mut Fields(&mut fields));
         let span = context.span(id).unwrap();
         let mut seen = self.0.lock();
-        span.extensions_mut().insert(Place(seen.len()));
-        seen.push(Seen {
+        span.extensions_mut().insert(Index(seen.len()));
+        seen.push(Captured {
             span: true,
             level: *metadata.level(),
             target: metadata.target().to_owned(),
@@ -214,15 +215,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lens {
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let span = context.span(id).unwrap();
         let extensions = span.extensions();
-        let place = extensions.get::<Place>().unwrap().0;
-        values.record(&mut Fields(&mut self.0.lock()[place].fields));
+        let index = extensions.get::<Index>().unwrap().0;
+        values.record(&mut Fields(&mut self.0.lock()[index].fields));
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
         let mut fields = BTreeMap::new();
         event.record(&mut Fields(&mut fields));
-        self.0.lock().push(Seen {
+        self.0.lock().push(Captured {
             span: false,
             level: *metadata.level(),
             target: metadata.target().to_owned(),

@@ -20,7 +20,7 @@ use tower_bearer_auth::{
 use super::wire::{Wire, http_response};
 use crate::support::canary::shown_in;
 use crate::support::rsa_key::{RsaKey, pem};
-use crate::support::strict_issuer::{Seen, StrictIssuer};
+use crate::support::strict_issuer::{ReceivedRequest, StrictIssuer};
 
 const ID: &str = "orders:eu";
 
@@ -77,7 +77,7 @@ impl Rules {
         issuer
     }
 
-    fn accept(&self, seen: &Seen) -> bool {
+    fn accept(&self, seen: &ReceivedRequest) -> bool {
         let fields: Vec<&str> = seen.fields.iter().map(|(name, _)| name.as_str()).collect();
         let Some(assertion) = seen.one("client_assertion") else { return false };
         let Some(claims) = self.read(assertion) else { return false };
@@ -141,10 +141,10 @@ fn at_noon(algorithm: SigningAlgorithm, key: impl Into<Secret>) -> PrivateKeyJwt
 }
 
 fn accepted(issuer: &StrictIssuer) -> Vec<bool> {
-    issuer.seen().iter().map(|seen| seen.accepted).collect()
+    issuer.requests().iter().map(|seen| seen.accepted).collect()
 }
 
-fn jti(seen: &Seen) -> String {
+fn jti(seen: &ReceivedRequest) -> String {
     let claims = seen.one("client_assertion").unwrap().split('.').nth(1).unwrap();
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
     claims["jti"].as_str().unwrap().to_owned()
@@ -192,7 +192,7 @@ async fn no_assertion_is_sent_twice() {
     }
     assert_eq!(rules.used.lock().len(), 50);
     // The issuer rejects an assertion that it has seen before.
-    let seen = issuer.seen().remove(0);
+    let seen = issuer.requests().remove(0);
     assert!(!rules.accept(&seen));
 
     let down = Wire::responding(http_response(503, &[], "")).await;
@@ -219,7 +219,7 @@ async fn assertions_of_concurrent_fetches_differ() {
             fetch.await.unwrap().unwrap();
         }
     }
-    let distinct: HashSet<String> = issuer.seen().iter().map(jti).collect();
+    let distinct: HashSet<String> = issuer.requests().iter().map(jti).collect();
     assert_eq!(distinct.len(), 100);
 }
 
@@ -399,7 +399,7 @@ async fn an_echoed_assertion_and_its_key_are_never_printed() {
         text.push_str(&format!("{next} {next:?}"));
         cause = next.source();
     }
-    let seen = issuer.seen().remove(0);
+    let seen = issuer.requests().remove(0);
     let assertion = seen.one("client_assertion").unwrap();
     let signature = assertion.rsplit('.').next().unwrap();
     let mut secrets = vec![assertion, signature];

@@ -10,7 +10,7 @@ use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 use super::wire::{GOOD, Wire, http_response};
 use crate::support::canary::shown_in;
-use crate::support::strict_issuer::{Seen, StrictIssuer};
+use crate::support::strict_issuer::{ReceivedRequest, StrictIssuer};
 
 /// The decoded credentials for an id and a secret in each encoding. Written by hand from RFC 3986 section 2.1 and the
 /// WHATWG form encoding.
@@ -50,7 +50,7 @@ fn client(url: &str, id: &str, secret: &str, encoding: BasicEncoding) -> ClientC
 }
 
 /// The decoded credentials of the single `Authorization` header.
-fn pair(seen: &Seen) -> Option<String> {
+fn pair(seen: &ReceivedRequest) -> Option<String> {
     let [value] = seen.authorization.as_slice() else { return None };
     let bytes = STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
     String::from_utf8(bytes).ok()
@@ -126,8 +126,8 @@ async fn each_kind_of_server_accepts_the_documented_encodings() {
                 .await
                 .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidCredentials);
-            let accepted = issuer.seen().iter().filter(|seen| seen.accepted).count();
-            assert_eq!((accepted, issuer.seen().len()), (accepts.len(), accepts.len() + 1));
+            let accepted = issuer.requests().iter().filter(|seen| seen.accepted).count();
+            assert_eq!((accepted, issuer.requests().len()), (accepts.len(), accepts.len() + 1));
         }
     }
     // With this secret, the other encodings are rejected. So each row of the documentation is needed.
@@ -210,7 +210,7 @@ async fn an_echoed_basic_header_is_never_printed() {
     for encoding in ENCODINGS {
         let provider = client(&issuer.token_url(), "id", SECRET, encoding);
         let error = provider.fetch(&(), &FetchContext::default()).await.unwrap_err();
-        let header = issuer.seen().last().unwrap().authorization[0].clone();
+        let header = issuer.requests().last().unwrap().authorization[0].clone();
         let mut text = format!("{provider:?} {provider:#?} {error} {error:?} {error:#?} {:?}", error.hint());
         let mut cause = error.source();
         while let Some(next) = cause {
@@ -221,7 +221,7 @@ async fn an_echoed_basic_header_is_never_printed() {
         let decoded = String::from_utf8(STANDARD.decode(&encoded).unwrap()).unwrap();
         assert_eq!(shown_in(&text, &[SECRET, &encoded, &decoded]), None, "{text}");
         // The detector finds it in the header.
-        assert!(shown_in(&issuer.seen().last().unwrap().authorization[0], &[&encoded]).is_some());
+        assert!(shown_in(&issuer.requests().last().unwrap().authorization[0], &[&encoded]).is_some());
     }
 }
 

@@ -5,7 +5,7 @@ use tower_bearer_auth::{
 };
 
 use super::wire::{GOOD, Wire, http_response};
-use crate::support::strict_issuer::{Seen, StrictIssuer};
+use crate::support::strict_issuer::{ReceivedRequest, StrictIssuer};
 
 fn base(url: &str) -> ClientCredentialsBuilder {
     ClientCredentials::builder().client_id("id").client_secret("secret").token_url(url).api_origin("https://api.test")
@@ -48,7 +48,7 @@ async fn parameters_are_also_sent_with_basic() {
         .build()
         .unwrap();
     provider.fetch(&(), &FetchContext::default()).await.unwrap();
-    let seen = issuer.seen().remove(0);
+    let seen = issuer.requests().remove(0);
     assert_eq!(seen.all("resource"), ["https://a.test", "https://b.test"]);
     assert_eq!(seen.one("organization"), Some("7"));
     assert_eq!(seen.one("client_secret"), None);
@@ -171,7 +171,7 @@ type Change = fn(ClientCredentialsBuilder) -> ClientCredentialsBuilder;
 // R30: a token is used only for what it was requested for.
 #[tokio::test]
 async fn two_sources_never_share_a_token() {
-    let issuer = StrictIssuer::start(|seen: &Seen| seen.one("client_secret").is_some()).await;
+    let issuer = StrictIssuer::start(|seen: &ReceivedRequest| seen.one("client_secret").is_some()).await;
     let changes: [Change; 7] = [
         |b| b,
         // Equal settings do not share a token either.
@@ -184,14 +184,14 @@ async fn two_sources_never_share_a_token() {
     ];
     let sources = changes.map(|change| TokenSource::new(change(base(&issuer.token_url())).build().unwrap()));
     for (before, source) in sources.iter().enumerate() {
-        assert_eq!(issuer.seen().len(), before);
+        assert_eq!(issuer.requests().len(), before);
         source.token().await.unwrap();
         // A clone shares the token.
         source.clone().token().await.unwrap();
         source.token().await.unwrap();
-        assert_eq!(issuer.seen().len(), before + 1);
+        assert_eq!(issuer.requests().len(), before + 1);
         assert_eq!(source.stats().fetches, 1);
     }
-    let bodies: std::collections::BTreeSet<String> = issuer.seen().into_iter().map(|seen| seen.body).collect();
+    let bodies: std::collections::BTreeSet<String> = issuer.requests().into_iter().map(|seen| seen.body).collect();
     assert_eq!(bodies.len(), changes.len() - 1);
 }

@@ -1,4 +1,4 @@
-//! Callers whose runtime ends, whose fetch is cancelled or whose key is evicted while they wait.
+//! Waiters: their runtime ends, their fetch is cancelled, or their key is evicted while they wait.
 
 use std::future::Future as _;
 use std::pin::pin;
