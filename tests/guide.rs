@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tower_bearer_auth::{Error, FetchContext, IssuedToken, RefreshPolicy, TokenProvider, TokenSource};
 use tower_bearer_auth_sandbox::{AccessPspSandbox, AeropaySandbox};
 
-use support::virtual_time::Paused;
+use support::time::Paused;
 
 const GUIDE: &str = include_str!("../src/guide.rs");
 const CONTENTS: &str = include_str!("../src/guide/contents.md");

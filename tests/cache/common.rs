@@ -9,7 +9,7 @@ use tower_bearer_auth::{BearerAuthLayer, RequestKey, SourceStats, TokenProvider,
 
 pub(crate) use crate::api::{Api, Trickle};
 pub(crate) use crate::support::issuer::{Issuer, Outcome, User, unavailable};
-pub(crate) use crate::support::virtual_time::{DAY, Stopwatch, TestClock, YEAR, ms, secs, settle};
+pub(crate) use crate::support::time::{DAY, Stopwatch, TestClock, YEAR, ms, secs, settle};
 
 pub(crate) const ORIGIN: &str = "https://api.example.com";
 

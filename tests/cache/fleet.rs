@@ -6,7 +6,7 @@ use std::time::Duration;
 use tower_bearer_auth::{SourceStats, TokenSource, TokenSourceBuilder};
 
 use crate::support::issuer::Issuer;
-use crate::support::virtual_time::Paused;
+use crate::support::time::Paused;
 
 /// An issuer that responds at once.
 fn issuer() -> Issuer {

@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use tower_bearer_auth::{Error, ErrorKind, TokenSource};
 
 use crate::support::issuer::Issuer;
-use crate::support::virtual_time::{Paused, ms};
+use crate::support::time::{Paused, ms};
 
 /// A lifetime and the times that follow from the rules, in ms.
 struct Case {

@@ -14,10 +14,11 @@ use hyper::body::Incoming;
 use tokio::sync::RwLock;
 use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::replay::Cloned;
-use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, Clock, Now, ReplayOutcome, SystemClock, TokenSource};
+use tower_bearer_auth::{Audit, BearerAuthLayer, BoxError, ReplayOutcome, TokenSource};
 use tower_bearer_auth_sandbox::{AccessPspSandbox, ScriptedResponse, Verdict};
 
 use crate::support::https::{Http, client, provider};
+use crate::support::time::Ahead;
 use crate::support::wait::within;
 
 type Body = Full<Bytes>;
@@ -79,16 +80,6 @@ async fn a_hundred_requests_in_flight_at_each_of_five_revocations_succeed_with_o
         }
         let version = if version == Http::One { Version::HTTP_11 } else { Version::HTTP_2 };
         assert!(sandbox.api_requests().iter().all(|request| request.version == version));
-    }
-}
-
-/// A clock that the test advances, so that the refresh budget fills at once.
-#[derive(Clone, Default)]
-struct Ahead(Arc<parking_lot::Mutex<Duration>>);
-
-impl Clock for Ahead {
-    fn now(&self) -> Now {
-        SystemClock.now().after(*self.0.lock())
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 use crate::support::issuer::Outcome;
 use crate::support::issuer::token;
 use crate::support::telemetry::Capture;
-use crate::support::virtual_time::Paused;
+use crate::support::time::Paused;
 use crate::users::{ANN, BOB, LATENCY, builder, issuer};
 use crate::{equal_to_stats, eventually};
 

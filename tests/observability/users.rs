@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower_bearer_auth::{FromExtension, TokenSource, TokenSourceBuilder};
 
 use crate::support;
-use crate::support::virtual_time::Paused;
+use crate::support::time::Paused;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct User(pub(crate) &'static str);

@@ -22,10 +22,11 @@ use std::time::Duration;
 
 use http::{StatusCode, Version};
 use parking_lot::Mutex;
-use tower_bearer_auth::{AccessPsp, Clock, Now, SystemClock, TokenSource};
+use tower_bearer_auth::{AccessPsp, TokenSource};
 use tower_bearer_auth_sandbox::{AccessPspSandbox, Verdict};
 
 use support::https::{self, Http};
+use support::time::Ahead;
 use support::wait::{eventually, within};
 
 /// The lifetime of the sandbox's tokens.
@@ -34,16 +35,6 @@ const LIFETIME: Duration = Duration::from_secs(1800);
 const OVER: Duration = Duration::from_secs(1801);
 /// The number of concurrent requests. It is small enough for a limit of 256 open files.
 const CALLS: usize = 6;
-
-/// The client's clock, which a test advances.
-#[derive(Clone, Default)]
-struct Ahead(Arc<Mutex<Duration>>);
-
-impl Clock for Ahead {
-    fn now(&self) -> Now {
-        SystemClock.now().after(*self.0.lock())
-    }
-}
 
 /// An issuer, an API, and a token source for it.
 struct Stage {

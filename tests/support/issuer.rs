@@ -15,7 +15,7 @@ use tower_bearer_auth::{
     Error, ErrorKind, FetchContext, FromExtension, FromFn, IssuedToken, RequestKey, TokenProvider, from_fn,
 };
 
-use super::virtual_time::tokio_now;
+use super::time::tokio_now;
 
 /// What the issuer does with a token request after its latency.
 #[derive(Clone)]

@@ -13,5 +13,5 @@ pub(crate) mod rsa_key;
 pub(crate) mod source_text;
 pub(crate) mod strict_issuer;
 pub(crate) mod telemetry;
-pub(crate) mod virtual_time;
+pub(crate) mod time;
 pub(crate) mod wait;

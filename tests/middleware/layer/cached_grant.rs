@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tower_bearer_auth::RefreshPolicy;
 
 use super::*;
-use crate::support::virtual_time::Paused;
+use crate::support::time::Paused;
 
 /// Sends one request and returns the stamped header.
 async fn stamped<S>(service: &mut S, api: &Api) -> String

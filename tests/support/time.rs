@@ -1,10 +1,10 @@
-//! Clocks for tests in virtual time.
+//! Clocks that a test can move.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use tower_bearer_auth::{Clock, Now};
+use tower_bearer_auth::{Clock, Now, SystemClock};
 
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -111,6 +111,16 @@ impl Clock for TestClock {
         let passed = tokio_now().duration_since(self.start);
         let shifted = self.shifted.lock();
         Now { mono: shifted.mono + passed, wall: shifted.wall + passed }
+    }
+}
+
+/// The system's clock, moved forward by a duration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ahead(pub(crate) Arc<Mutex<Duration>>);
+
+impl Clock for Ahead {
+    fn now(&self) -> Now {
+        SystemClock.now().after(*self.0.lock())
     }
 }
 
