@@ -1,4 +1,6 @@
 //! R48: each public type, printed while it holds a secret.
+//!
+//! It needs the features of every provider.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -23,8 +27,10 @@ use tower_bearer_auth::{
 };
 use tower_bearer_auth_sandbox::{AccessPspSandbox, AeropaySandbox, Fault, Protocols, ScriptedResponse, Verdict};
 
-#[path = "common/canary.rs"]
-mod canary;
+mod support;
+use support::api::Api;
+use support::canary;
+use support::responses::response_with;
 
 const SECRET: &str = "cZ7kQ9vX-client/secret+1";
 const ISSUER_KEY: &str = "pL4mW8tR-issuer-key";
@@ -116,25 +122,12 @@ impl Printed {
     }
 }
 
-/// An issuer in this process that issues the canary, and an API that accepts every request.
-#[derive(Clone)]
-struct Issuer(&'static str);
-
-impl Service<Request<Full<Bytes>>> for Issuer {
-    type Response = Response<Full<Bytes>>;
-    type Error = BoxError;
-    type Future = Ready<Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
-        ready(Ok(Response::new(Full::from(self.0))))
-    }
+/// An API that sends this body to every request.
+fn api(body: &'static str) -> Api {
+    Api::new(move |_| response_with(StatusCode::OK, body))
 }
 
-/// The issuer as a client for token requests.
+/// A client whose token requests all get this body.
 fn issuer(body: &'static str) -> TokenClient {
     let service =
         tower::service_fn(move |_: Request<Bytes>| ready(Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(body)))));
@@ -177,7 +170,7 @@ async fn print_the_core(printed: &mut Printed) {
 
     let layer = source.layer().audit_all().bodies(replay::Cloned);
     printed.add("BearerAuthLayer", &layer);
-    let mut service = layer.layer(Issuer(GOOD));
+    let mut service = layer.layer(api(GOOD));
     let request = Request::post("https://api.test/x?uB1xS4aM-callers-own")
         .header("authorization", ELSEWHERE)
         .extension(ELSEWHERE)
@@ -186,7 +179,7 @@ async fn print_the_core(printed: &mut Printed) {
     printed.add("RequestHead", &RequestHead::of(&request));
     let plain = source.layer().layer(());
     printed.add("BearerAuth", &plain);
-    let future = service.ready().await.unwrap().call(request);
+    let future = ServiceExt::<Request<Full<Bytes>>>::ready(&mut service).await.unwrap().call(request);
     printed.add("ResponseFuture", &future);
     let response = future.await.unwrap();
     printed.add("ResponseHead", &ResponseHead::of(&response));
@@ -197,8 +190,7 @@ async fn print_the_core(printed: &mut Printed) {
     let failing = TokenSource::new(provider(ECHO, printed));
     printed.error(&failing.token().await.unwrap_err());
     printed.add("TokenStatus", &failing.status());
-    let not_sent =
-        failing.layer().layer(Issuer(GOOD)).oneshot(Request::new(Full::<Bytes>::default())).await.unwrap_err();
+    let not_sent = failing.layer().layer(api(GOOD)).oneshot(Request::new(Full::<Bytes>::default())).await.unwrap_err();
     printed.add("NotSent", not_sent.downcast_ref::<NotSent>().unwrap());
     printed.0.entry("NotSent".to_owned()).or_default().push(not_sent.to_string());
     let panicking = TokenSource::new(from_fn(|| async { panic!("{SECRET} {TOKEN}") }));
@@ -366,7 +358,7 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
     let bodies = replay::Buffered::new(1024, wrap);
     printed.add("replay::Buffered", &bodies);
     let source = TokenSource::new(FixedToken::new(TOKEN).unwrap());
-    let service = source.layer().bodies(bodies).layer(Issuer(GOOD));
+    let service = source.layer().bodies(bodies).layer(api(GOOD));
     service.oneshot(Request::post("/").body(Full::from(SECRET)).unwrap()).await.unwrap();
     assert!(!shown.lock().is_empty());
     printed.0.entry("replay::ReplayBody".into()).or_default().push(shown.lock().clone());
@@ -394,7 +386,7 @@ async fn print_aeropay(printed: &mut Printed) {
     printed.add("Aeropay", &provider);
     printed.add("aeropay::Aeropay", &provider);
     let layer = aeropay::layer(BearerAuthLayer::new(provider).audit_all().bodies(replay::Cloned));
-    let client = layer.layer(Issuer(AEROPAY));
+    let client = layer.layer(api(AEROPAY));
     let request =
         Request::get("/user").extension(aeropay::UserId::new("user-17")).body(Full::<Bytes>::from(ELSEWHERE)).unwrap();
     let response = client.oneshot(request).await.unwrap();
@@ -418,7 +410,7 @@ async fn print_aeropay(printed: &mut Printed) {
     printed.add("aeropay::Endpoint", &failing.provider().endpoints().first());
     let rejections = aeropay::RejectionLayer::new(aeropay::ApiVersion::V2);
     printed.add("aeropay::RejectionLayer", &rejections);
-    let mut service = rejections.layer(Issuer(AEROPAY));
+    let mut service = rejections.layer(api(AEROPAY));
     let request = Request::get("/").header("authorization", ELSEWHERE).body(Full::<Bytes>::default()).unwrap();
     printed.add("aeropay::RejectionFuture", &service.call(request));
     printed.add("aeropay::RejectionService", &rejections.layer(()));
@@ -539,4 +531,34 @@ fn the_exported_types_are_found() {
     }
     // An empty list would make the test above meaningless.
     assert!(listed.len() > 45, "{listed:?}");
+}
+
+#[test]
+fn the_detector_finds_every_form() {
+    const SECRET: &str = "xQ8w/Zt4-canary+7";
+    struct Leaks;
+    impl std::fmt::Debug for Leaks {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_tuple("Leaks").field(&SECRET).finish()
+        }
+    }
+    let percent: String = form_urlencoded::byte_serialize(SECRET.as_bytes()).collect();
+    for leak in [
+        format!("{Leaks:?}"),
+        percent,
+        STANDARD.encode(SECRET),
+        URL_SAFE_NO_PAD.encode(SECRET),
+        format!("{:?}", SECRET.as_bytes()),
+        format!("{:?}", bytes::Bytes::from(SECRET)),
+        SECRET[..canary::FRAGMENT].to_owned(),
+        SECRET[SECRET.len() - canary::FRAGMENT..].to_owned(),
+    ] {
+        assert!(canary::shown_in(&leak, &[SECRET]).is_some(), "{leak}");
+    }
+}
+
+#[test]
+fn the_detector_accepts_a_text_without_a_secret() {
+    let text = "the issuer rejects the client's credentials (HTTP 401)";
+    assert_eq!(canary::shown_in(text, &["xQ8w/Zt4-canary+7", SECRET, ISSUER_KEY, API_KEY, TOKEN, ELSEWHERE]), None);
 }

@@ -3,6 +3,8 @@
 //! The servers run on another thread, which is not observed, because they log every header that they receive. On the
 //! observed thread, the client's other crates report too: h2 and hyper-util with `tracing`, rustls with `log`. (hyper's
 //! own tracing is behind a compiler cfg.)
+//!
+//! The logger of the `log` crate is global, so these tests have a binary of their own.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -32,18 +34,11 @@ use tower_bearer_auth::{
 };
 use tower_bearer_auth_sandbox::{AccessPspSandbox, AeropaySandbox, Fault, ScriptedResponse};
 
-#[path = "common/canary.rs"]
-mod canary;
-#[path = "common/https.rs"]
-mod https;
-#[path = "common/observed.rs"]
-mod observed;
-#[path = "common/strict_issuer.rs"]
-mod strict_issuer;
-
-use https::Http;
-use observed::Watch;
-use strict_issuer::{Seen, StrictIssuer};
+mod support;
+use support::canary::shown_in;
+use support::https::{self, Http};
+use support::strict_issuer::{ReceivedRequest, StrictIssuer};
+use support::telemetry::Capture;
 
 /// Secrets that no server has. They are in URLs, bodies, panics and errors.
 const SECRET: &str = "cZ7kQ9vX-client/secret+1";
@@ -117,13 +112,13 @@ impl Servers {
         let tokens: Vec<_> = tokens.flatten().collect();
         // Only the signature of a JWT, because the other parts are similar in all of them.
         let signatures = tokens.iter().filter_map(|token| token.to_str().unwrap().rsplit('.').next());
-        let proofs = self.strict.seen().into_iter().flat_map(|seen| proofs_in(&seen));
+        let proofs = self.strict.requests().into_iter().flat_map(|seen| proofs_in(&seen));
         keys.chain(signatures).map(str::to_owned).chain(proofs).collect()
     }
 }
 
 /// The client authentication of a request: the credentials of `Basic`, or the signature of an assertion.
-fn proofs_in(seen: &Seen) -> Vec<String> {
+fn proofs_in(seen: &ReceivedRequest) -> Vec<String> {
     let basic = seen.authorization.iter().filter_map(|value| value.strip_prefix("Basic "));
     let signed = seen.one("client_assertion").and_then(|assertion| assertion.rsplit('.').next());
     basic.chain(signed).map(str::to_owned).collect()
@@ -377,10 +372,10 @@ async fn drive_small_providers() {
     send_some(from_fn(|| async { panic!("{SECRET} {TOKEN}") })).await;
 }
 
-fn drive_everything() -> (Watch, Servers) {
+fn drive_everything() -> (Capture, Servers) {
     Log::start();
     let servers = Servers::start();
-    let watch = Watch::start();
+    let capture = Capture::start();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let psp = &servers.psp;
@@ -410,26 +405,26 @@ fn drive_everything() -> (Watch, Servers) {
         drive_small_providers().await;
     });
     drop(runtime);
-    (watch, servers)
+    (capture, servers)
 }
 
 // R48
 #[test]
 fn no_provider_reports_a_secret_or_a_token_at_trace() {
     assert_eq!(faults("x").len(), FAULTS);
-    let (watch, servers) = drive_everything();
+    let (capture, servers) = drive_everything();
     let random = servers.random_secrets();
-    let seen = watch.all();
-    for text in [watch.text(), Log::text()] {
+    let seen = capture.all();
+    for text in [capture.text(), Log::text()] {
         println!("{} bytes", text.len());
-        let shown = canary::shown_in(&text, &[SECRET, TOKEN, ELSEWHERE]).or_else(|| random_secret_in(&text, &random));
+        let shown = shown_in(&text, &[SECRET, TOKEN, ELSEWHERE]).or_else(|| random_secret_in(&text, &random));
         assert_eq!(shown.map(|form| around(&text, &form)), None);
     }
     println!("{} spans and events, {} random secrets", seen.len(), random.len());
 
     // The search is only meaningful if everything was reported. There are about 3900 spans and events.
     assert!(seen.len() > 3_500, "{} spans and events", seen.len());
-    let events: BTreeSet<_> = watch.events().into_iter().map(|event| event.name).collect();
+    let events: BTreeSet<_> = capture.events().into_iter().map(|event| event.name).collect();
     for name in [
         "token_minted",
         "token_request_failed",
@@ -446,7 +441,7 @@ fn no_provider_reports_a_secret_or_a_token_at_trace() {
     for kind in
         ["panicked", "timeout", "malformed_response", "invalid_credentials", "unsupported_token_type", "throttled"]
     {
-        assert!(watch.count("token_requests_total", &[("error", kind)]) > 0, "{kind}");
+        assert!(capture.count("token_requests_total", &[("error", kind)]) > 0, "{kind}");
     }
     for stack in ["h2::", "hyper_util::"] {
         assert!(seen.iter().any(|seen| seen.target.starts_with(stack)), "{stack} reported nothing");
@@ -454,7 +449,7 @@ fn no_provider_reports_a_secret_or_a_token_at_trace() {
     assert!(Log::text().contains("rustls"), "rustls logged nothing");
     assert!(random.len() > 10, "{}", random.len());
     // Three encodings of one secret, two of which are equal, and two signatures.
-    let proofs: BTreeSet<_> = servers.strict.seen().iter().flat_map(proofs_in).collect();
+    let proofs: BTreeSet<_> = servers.strict.requests().iter().flat_map(proofs_in).collect();
     assert!(proofs.len() >= 4 && proofs.is_subset(&random), "{} proofs", proofs.len());
     for secret in &random {
         assert!(random_secret_in(&format!("x{secret}y"), &random).is_some(), "{secret}");
@@ -492,12 +487,12 @@ fn a_leak_in_a_span_an_event_or_a_metric_is_found() {
         &|| metrics::histogram!("times", "key" => format!("{leaks:?}")).record(1.0),
     ];
     for (at, leak) in leak.iter().enumerate() {
-        let watch = Watch::start();
-        assert_eq!(canary::shown_in(&watch.text(), &[SECRET, TOKEN]), None);
+        let capture = Capture::start();
+        assert_eq!(shown_in(&capture.text(), &[SECRET, TOKEN]), None);
         leak();
-        assert!(canary::shown_in(&watch.text(), &[SECRET, TOKEN]).is_some(), "{at}: {}", watch.text());
+        assert!(shown_in(&capture.text(), &[SECRET, TOKEN]).is_some(), "{at}: {}", capture.text());
     }
     Log::start();
     log::trace!("{leaks:?}");
-    assert!(canary::shown_in(&Log::text(), &[SECRET]).is_some());
+    assert!(shown_in(&Log::text(), &[SECRET]).is_some());
 }

@@ -1,5 +1,7 @@
 //! What one request, a burst of requests and an idle user cost: allocations, bytes and token requests.
 //!
+//! The counts have a binary of their own, so that other tests do not warm up what this process allocates once.
+//!
 //! `tests/golden/counts.txt` has an upper bound for each count. Change it by hand only: a failing test prints the lines
 //! as they are now. If a count falls, lower its bound in the same commit. The benchmarks measure the same at full size,
 //! see `BENCHMARKS.md`.
@@ -25,9 +27,12 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};
 use tower_bearer_auth::{
-    BearerAuthLayer, BoxError, Error, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource, replay,
+    BearerAuthLayer, BoxError, Error, FromExtension, IssuedToken, RequestKey, TokenSource, replay,
 };
 use tower_http::auth::AddAuthorizationLayer;
+
+mod support;
+use support::issuer::{Issuer, Outcome};
 
 const BOUNDS: &str = include_str!("golden/counts.txt");
 const ORIGIN: &str = "https://api.example.com";
@@ -84,38 +89,12 @@ impl<B> Service<Request<B>> for Api {
     }
 }
 
-/// Counts token requests. It responds to each after `latency`, with the same token for every key or with a failure.
-#[derive(Clone)]
-struct Issuer<K> {
-    requests: Arc<AtomicU64>,
-    latency: Duration,
-    up: bool,
-    key: std::marker::PhantomData<fn(K)>,
-}
-
-impl<K> Issuer<K> {
-    fn new(latency: Duration, up: bool) -> Self {
-        Self { requests: Arc::default(), latency, up, key: std::marker::PhantomData }
-    }
-
-    fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-}
-
-impl<K: tower_bearer_auth::RequestKey> TokenProvider for Issuer<K> {
-    type Key = K;
-
-    async fn fetch(&self, _: &K, _: &FetchContext) -> Result<IssuedToken, Error> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        if !self.latency.is_zero() {
-            tokio::time::sleep(self.latency).await;
-        }
-        if !self.up {
-            return Err(Error::transient("down"));
-        }
-        Ok(IssuedToken::bearer(TOKEN)?.expires_in(Duration::from_secs(1_800)))
-    }
+/// An issuer that returns the same token for every key after `latency`, or fails.
+fn scripted_issuer<K: RequestKey>(latency: Duration, up: bool) -> Issuer<K> {
+    let issuer = Issuer::keyed().without_history();
+    issuer.set_latency(latency);
+    issuer.script_always(if up { Outcome::Return(TOKEN) } else { Outcome::Fail(Error::transient("down")) });
+    issuer
 }
 
 const LATENCY: Duration = Duration::from_millis(200);
@@ -155,8 +134,8 @@ where
     counted
 }
 
-fn warm<K: tower_bearer_auth::RequestKey>(keys: impl IntoIterator<Item = K>) -> BearerAuthLayer<Issuer<K>> {
-    let source = TokenSource::builder(Issuer::<K>::new(Duration::ZERO, true)).build();
+fn warm<K: RequestKey>(keys: impl IntoIterator<Item = K>) -> BearerAuthLayer<Issuer<K>> {
+    let source = TokenSource::builder(scripted_issuer::<K>(Duration::ZERO, true)).build();
     runtime().block_on(async {
         for key in keys {
             source.warm_up_for(&key).await.unwrap();
@@ -253,14 +232,14 @@ where
             served += u64::from(future.await.is_ok());
         }
     }));
-    (issuer.requests(), served, held.bytes_current as u64 / (WAITERS - 1))
+    (issuer.requests() as u64, served, held.bytes_current as u64 / (WAITERS - 1))
 }
 
 #[test]
 fn concurrent_requests_for_a_cold_key_cost_no_more_than_their_bounds() {
     let mut rows = Vec::new();
     for (up, outcome) in [(true, "success"), (false, "failure")] {
-        let issuer = Issuer::<()>::new(LATENCY, up);
+        let issuer = scripted_issuer::<()>(LATENCY, up);
         let source = TokenSource::new(issuer.clone());
         let (token_requests, served, a_waiter) = storm(&issuer, || source.token());
         assert_eq!(served, if up { WAITERS } else { 0 });
@@ -269,7 +248,7 @@ fn concurrent_requests_for_a_cold_key_cost_no_more_than_their_bounds() {
             rows.push((format!("storm: {WAITERS} on a source, bytes a waiter"), a_waiter));
         }
 
-        let (issuer, api) = (Issuer::<()>::new(LATENCY, up), Api::default());
+        let (issuer, api) = (scripted_issuer::<()>(LATENCY, up), Api::default());
         let service = TokenSource::new(issuer.clone()).layer().allow_origin(ORIGIN).unwrap().layer(api.clone());
         let mut requests: Vec<_> = (0..WAITERS).map(|_| request(Full::<Bytes>::default())).collect();
         let (token_requests, served, a_waiter) = storm(&issuer, || service.clone().call(requests.pop().unwrap()));
@@ -291,7 +270,7 @@ const USERS: u64 = 64 * 325;
 // R31
 #[test]
 fn an_idle_user_takes_no_more_than_its_bound() {
-    let issuer = Issuer::<FromExtension<u64>>::new(Duration::ZERO, true);
+    let issuer = scripted_issuer::<FromExtension<u64>>(Duration::ZERO, true);
     let source = TokenSource::builder(issuer.clone()).max_keys(USERS as usize).build();
     let runtime = runtime();
     runtime.block_on(source.warm_up_for(&FromExtension(USERS))).unwrap();
@@ -302,7 +281,7 @@ fn an_idle_user_takes_no_more_than_its_bound() {
             }
         });
     });
-    assert_eq!((issuer.requests(), source.stats().keys), (USERS, USERS));
+    assert_eq!((issuer.requests() as u64, source.stats().keys), (USERS, USERS));
     let token = measure(|| std::mem::forget(IssuedToken::bearer(TOKEN).unwrap()));
     let (user, token) = (held.bytes_current as u64 / (USERS - 1), token.bytes_current as u64);
     assert!(user - token <= 1_024, "{user} bytes a user, {token} of them the token");

@@ -2,8 +2,7 @@
 //! the measured ones.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "common/virtual_time.rs"]
-mod virtual_time;
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +15,7 @@ use parking_lot::Mutex;
 use tower_bearer_auth::{Error, FetchContext, IssuedToken, RefreshPolicy, TokenProvider, TokenSource};
 use tower_bearer_auth_sandbox::{AccessPspSandbox, AeropaySandbox};
 
-use virtual_time::Paused;
+use support::time::Paused;
 
 const GUIDE: &str = include_str!("../src/guide.rs");
 const CONTENTS: &str = include_str!("../src/guide/contents.md");

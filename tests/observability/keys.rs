@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tower_bearer_auth::FromExtension;
 
-use crate::observed::{Seen, Watch};
-use crate::users::{ANN, BOB, Issuer, User};
+use crate::support::issuer::Outcome;
+use crate::support::telemetry::{Capture, Captured};
+use crate::users::{ANN, BOB, Issuer, User, builder, issuer};
 use crate::{equal_to_stats, eventually};
 
 const CROWD: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -13,29 +14,29 @@ const CROWD: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 // R31
 #[tokio::test(start_paused = true)]
 async fn evicted_keys_are_counted_and_not_named() {
-    let watch = Watch::start();
-    let issuer = Issuer::default();
-    let source = issuer.builder().max_keys(2).build();
+    let capture = Capture::start();
+    let issuer = issuer();
+    let source = builder(&issuer).max_keys(2).build();
     for name in CROWD {
         source.token_for(&FromExtension(User(name))).await.unwrap();
     }
     assert_eq!(source.stats().keys, 2);
-    let lines: Vec<_> = watch.named("keys_evicted").iter().map(Seen::line).collect();
+    let lines: Vec<_> = capture.named("keys_evicted").iter().map(Captured::line).collect();
     assert_eq!(lines, vec!["DEBUG keys_evicted keys=1 provider=staging"; 4]);
-    assert_eq!(watch.count("evictions_total", &[("provider", "staging")]), 4);
-    equal_to_stats(&watch, &source.stats());
+    assert_eq!(capture.count("evictions_total", &[("provider", "staging")]), 4);
+    equal_to_stats(&capture, &source.stats());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_key_is_in_no_label() {
-    let watch = Watch::start();
-    let issuer = Issuer::default();
-    let source = issuer.builder().build();
+    let capture = Capture::start();
+    let issuer = issuer();
+    let source = builder(&issuer).build();
     for name in CROWD {
         source.token_for(&FromExtension(User(name))).await.unwrap();
     }
     source.token_for(&ANN).await.unwrap();
-    let metrics = watch.metrics();
+    let metrics = capture.metrics();
     assert!(!metrics.is_empty());
     for (name, labels) in metrics.keys() {
         assert!(labels.values().all(|value| !value.contains("ann")), "{name}: {labels:?}");
@@ -46,39 +47,39 @@ async fn a_key_is_in_no_label() {
         .filter(|((name, _), metric)| name == "tower_bearer_auth_token_requests_total" && metric.count > 0);
     assert_eq!(of_requests.map(|(_, metric)| metric.count).collect::<Vec<_>>(), [7]);
     // An event has the key.
-    assert_eq!(watch.named("token_minted").last().unwrap().field("key"), Some("FromExtension(User(\"ann\"))"));
+    assert_eq!(capture.named("token_minted").last().unwrap().field("key"), Some("FromExtension(User(\"ann\"))"));
 }
 
 // R50
 #[tokio::test(start_paused = true)]
 async fn a_rotation_is_reported_with_the_fetches_that_it_made_stale() {
-    let watch = Watch::start();
-    let issuer = Issuer::default();
-    let source = issuer.builder().build();
+    let capture = Capture::start();
+    let issuer = issuer();
+    let source = builder(&issuer).build();
     source.token_for(&ANN).await.unwrap();
     let waiting = tokio::spawn(source.token_for(&BOB));
     eventually("the token request has started", || issuer.requests() == 2).await;
     source.rotate();
     let stale = "INFO token_request_stale key=FromExtension(User(\"bob\")) provider=staging";
-    assert_eq!(watch.lines()[1..], [stale, "INFO credentials_rotated keys=2 provider=staging"]);
+    assert_eq!(capture.lines()[1..], [stale, "INFO credentials_rotated keys=2 provider=staging"]);
     waiting.await.unwrap().unwrap();
     assert_eq!(issuer.requests(), 3);
-    assert_eq!(watch.count("rotations_total", &[("provider", "staging")]), 1);
+    assert_eq!(capture.count("rotations_total", &[("provider", "staging")]), 1);
     let labels = [("provider", "staging"), ("outcome", "stale"), ("error", "none")];
-    assert_eq!(watch.count("token_requests_total", &labels), 1);
-    equal_to_stats(&watch, &source.stats());
+    assert_eq!(capture.count("token_requests_total", &labels), 1);
+    equal_to_stats(&capture, &source.stats());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_is_reported_for_a_key_in_the_cache() {
-    let watch = Watch::start();
-    let source = Issuer::default().builder().build();
+    let capture = Capture::start();
+    let source = builder(&issuer()).build();
     source.invalidate_for(&ANN);
-    assert_eq!(watch.lines(), [""; 0]);
+    assert_eq!(capture.lines(), [""; 0]);
     source.token_for(&ANN).await.unwrap();
     source.invalidate_for(&ANN);
-    assert_eq!(watch.lines()[1..], ["INFO token_invalidated key=FromExtension(User(\"ann\")) provider=staging"]);
-    assert_eq!(watch.count("invalidations_total", &[("provider", "staging")]), 1);
+    assert_eq!(capture.lines()[1..], ["INFO token_invalidated key=FromExtension(User(\"ann\")) provider=staging"]);
+    assert_eq!(capture.count("invalidations_total", &[("provider", "staging")]), 1);
 }
 
 /// No lock may be held while a subscriber runs, because it may call the source.
@@ -106,16 +107,16 @@ async fn a_subscriber_may_call_the_source() {
         }
     }
     let curious = Curious::default();
-    crate::observed::hear_every_thread();
+    crate::support::telemetry::enable_every_call_site();
     let subscriber = tracing_subscriber::registry().with(curious.clone());
     let _guard = tracing::subscriber::set_default(subscriber);
-    let issuer = Issuer::default();
-    let source = issuer.builder().max_keys(1).build();
+    let issuer = issuer();
+    let source = builder(&issuer).max_keys(1).build();
     assert!(curious.source.set(source.clone()).is_ok());
     let token = source.token_for(&ANN).await.unwrap();
     source.reject(&ANN, &token);
     source.token_for(&BOB).await.unwrap();
-    issuer.next(|| Err(tower_bearer_auth::Error::transient("down").with_retry_after(Duration::from_secs(9))));
+    issuer.script(Outcome::Fail(tower_bearer_auth::Error::transient("down").with_retry_after(Duration::from_secs(9))));
     source.rotate();
     source.token_for(&ANN).await.unwrap_err();
     source.token_for(&ANN).await.unwrap_err();
@@ -123,7 +124,7 @@ async fn a_subscriber_may_call_the_source() {
     // A rejection during a backoff, with a usable token.
     source.rotate();
     let token = source.token_for(&ANN).await.unwrap();
-    issuer.next(|| Err(tower_bearer_auth::Error::permanent("wrong secret")));
+    issuer.script(Outcome::Fail(tower_bearer_auth::Error::permanent("wrong secret")));
     tokio::time::advance(Duration::from_secs(1200)).await;
     source.token_for(&ANN).await.unwrap();
     tokio::time::sleep(crate::users::LATENCY).await;
@@ -156,8 +157,8 @@ async fn a_subscriber_that_panics_costs_a_token_request_and_aborts_nothing() {
         }
     }
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(Bomb));
-    let source = Issuer::default().builder().build();
+    let source = builder(&issuer()).build();
     let result = std::panic::AssertUnwindSafe(source.token_for(&ANN)).catch_unwind().await;
-    assert!(!matches!(result, Ok(Ok(_))), "the subscriber saw the fetch");
+    assert!(!matches!(result, Ok(Ok(_))), "the subscriber received the fetch");
     assert_eq!(source.stats().fetches_in_flight, 0);
 }

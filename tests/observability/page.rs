@@ -11,12 +11,13 @@ use tower::{Layer as _, Service as _, ServiceExt as _};
 use tower_bearer_auth::{Error, ErrorKind, FromExtension, TokenSource, replay};
 
 use crate::StoppedClock;
-use crate::api::{Api, INVALID_TOKEN};
-use crate::issuer::token;
-use crate::observed::{Kind, Watch};
-use crate::rejections::{Revoked, layer, request, response};
-use crate::users::{ANN, BOB, Issuer, User};
-use crate::variants::variants;
+use crate::rejections::{Revoked, layer, request};
+use crate::support::api::Api;
+use crate::support::error_kinds::variants;
+use crate::support::issuer::Outcome;
+use crate::support::responses::{INVALID_TOKEN, response};
+use crate::support::telemetry::{Capture, Kind};
+use crate::users::{ANN, BOB, User, builder, issuer};
 
 const PAGE: &str = include_str!("../../docs/observability.md");
 const API: &str = "https://api.example.com";
@@ -62,8 +63,8 @@ fn runtime() -> Runtime {
 }
 
 /// Causes every event at least once.
-fn everything() -> Watch {
-    let watch = Watch::start();
+fn everything() -> Capture {
+    let capture = Capture::start();
     runtime().block_on(async {
         fetches().await;
         rejections().await;
@@ -71,30 +72,30 @@ fn everything() -> Watch {
         each_kind().await;
     });
     cancelled_fetches();
-    watch
+    capture
 }
 
 async fn fetches() {
-    let issuer = Issuer::default();
-    let source = issuer.builder().max_keys(1).build();
+    let issuer = issuer();
+    let source = builder(&issuer).max_keys(1).build();
     source.token_for(&ANN).await.unwrap();
     advance(Duration::from_secs(1400)).await;
-    issuer.next(|| token(1));
+    issuer.script(Outcome::Return("token-1"));
     source.token_for(&ANN).await.unwrap();
     sleep(Duration::from_secs(3)).await;
     source.token_for(&BOB).await.unwrap();
     source.invalidate_for(&BOB);
     timeout(Duration::from_secs(1), source.token_for(&BOB)).await.unwrap_err();
     source.rotate();
-    issuer.next(|| Err(Error::transient("down")));
+    issuer.script(Outcome::Fail(Error::transient("down")));
     source.token_for(&ANN).await.unwrap_err();
     source.token_for(&ANN).await.unwrap_err();
 }
 
 async fn rejections() {
     // replayed; off, no_copy, not_safe; budget_exhausted; rejected_again; refresh_failed; and a foreign origin.
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     let client = layer(&source).layer(api.clone());
     client.clone().oneshot(request("GET", API)).await.unwrap();
@@ -122,7 +123,7 @@ async fn rejections() {
         client.clone().oneshot(request("GET", API)).await.unwrap();
     }
     sleep(Duration::from_secs(70)).await;
-    issuer.next(|| Err(Error::permanent("wrong").with_kind(ErrorKind::Config)));
+    issuer.script(Outcome::Fail(Error::permanent("wrong").with_kind(ErrorKind::Config)));
     let bare = layer(&source).layer(revoked.api(""));
     // After the first one the token is put back. The second one meets a backoff.
     for _ in 0..2 {
@@ -131,8 +132,8 @@ async fn rejections() {
 }
 
 async fn late_rejections() {
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let mut client = layer(&source).layer(revoked.api(INVALID_TOKEN));
     client.call(request("GET", API)).await.unwrap();
     revoked.add("token-1");
@@ -150,9 +151,9 @@ async fn late_rejections() {
 
 async fn each_kind() {
     for (kind, _) in KINDS {
-        let issuer = Issuer::default();
-        let source = issuer.builder().build();
-        issuer.next(move || Err(Error::permanent("no").with_kind(kind)));
+        let issuer = issuer();
+        let source = builder(&issuer).build();
+        issuer.script(Outcome::Fail(Error::permanent("no").with_kind(kind)));
         source.token_for(&FromExtension(User("kind"))).await.unwrap_err();
         source.token_for(&FromExtension(User("kind"))).await.unwrap_err();
     }
@@ -160,7 +161,7 @@ async fn each_kind() {
 
 fn cancelled_fetches() {
     let clock = StoppedClock::new();
-    let source = TokenSource::builder(Issuer::default()).clock(clock.clone()).build();
+    let source = TokenSource::builder(issuer()).clock(clock.clone()).build();
     let stuck = runtime();
     stuck.block_on(async { assert!(futures::poll!(Box::pin(source.token_for(&ANN))).is_pending()) });
     clock.advance(Duration::from_secs(60));
@@ -207,7 +208,7 @@ fn the_page_has_each_metric_and_no_other() {
 
 #[test]
 fn the_page_has_each_word_and_no_other() {
-    let watch = everything();
+    let capture = everything();
     let mut code: BTreeMap<(String, String), Words> = BTreeMap::new();
     let mut errors = Words::new();
     let mut add = |name: &str, label: &str, word: &str| {
@@ -217,7 +218,7 @@ fn the_page_has_each_word_and_no_other() {
             code.entry((name.to_owned(), label.to_owned())).or_default().insert(word.to_owned());
         }
     };
-    for ((name, labels), metric) in watch.metrics() {
+    for ((name, labels), metric) in capture.metrics() {
         if metric.count == 0 && metric.values.is_empty() {
             continue;
         }
@@ -225,7 +226,7 @@ fn the_page_has_each_word_and_no_other() {
             add(&name, label, word);
         }
     }
-    for seen in watch.all().iter().filter(|seen| seen.target == "tower_bearer_auth") {
+    for seen in capture.all().iter().filter(|seen| seen.target == "tower_bearer_auth") {
         for field in ["outcome", "reason", "token", "rejection", "refresh", "kind"] {
             if let Some(word) = seen.field(field) {
                 add(&seen.name, field, word);
@@ -301,9 +302,9 @@ fn every_kind_of_error_has_its_word() {
 /// The counters that alerts use with `increase` exist before the first event.
 #[test]
 fn rare_counters_begin_at_zero() {
-    let watch = Watch::start();
-    let source = TokenSource::new(Issuer::default());
-    let metrics = watch.metrics();
+    let capture = Capture::start();
+    let source = TokenSource::new(issuer());
+    let metrics = capture.metrics();
     assert!(metrics.values().all(|metric| metric.count == 0 && metric.values.is_empty()), "{metrics:?}");
     for (name, label, words) in [
         ("tokens_rejected_total", "token", vec!["unaccepted", "accepted", "expired"]),
@@ -319,6 +320,6 @@ fn rare_counters_begin_at_zero() {
     let failed = metrics.keys().filter(|(_, labels)| labels.get("outcome").is_some_and(|outcome| outcome == "failed"));
     let words: BTreeSet<_> = failed.map(|(_, labels)| labels["error"].as_str()).collect();
     assert_eq!(words, KINDS.iter().map(|(_, word)| *word).collect());
-    assert_eq!(watch.lines(), [""; 0]);
+    assert_eq!(capture.lines(), [""; 0]);
     drop(source);
 }

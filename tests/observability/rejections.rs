@@ -12,10 +12,12 @@ use tokio::time::advance;
 use tower::{Layer as _, Service as _, ServiceExt as _};
 use tower_bearer_auth::{BearerAuthLayer, Error, ErrorKind, TokenSource, replay};
 
-use crate::api::{Api, INVALID_TOKEN, bearer};
 use crate::equal_to_stats;
-use crate::observed::{Seen, Watch};
-use crate::users::{Issuer, User};
+use crate::support::api::Api;
+use crate::support::issuer::Outcome;
+use crate::support::responses::{INVALID_TOKEN, bearer, rejection, response};
+use crate::support::telemetry::{Capture, Captured};
+use crate::users::{Issuer, User, builder, issuer};
 
 pub(crate) type Body = Full<Bytes>;
 
@@ -34,24 +36,9 @@ impl Revoked {
         let revoked = self.clone();
         Api::new(move |request| {
             let revoked = revoked.0.lock().iter().any(|token| token == "all" || token == bearer(request));
-            if revoked { rejected(challenge) } else { response(StatusCode::OK) }
+            if revoked { rejection(challenge) } else { response(StatusCode::OK) }
         })
     }
-}
-
-pub(crate) fn response(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = status;
-    response
-}
-
-/// A 401 with `challenge`, or without one if it is empty.
-fn rejected(challenge: &str) -> Response<Body> {
-    let mut response = response(StatusCode::UNAUTHORIZED);
-    if !challenge.is_empty() {
-        response.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
-    }
-    response
 }
 
 pub(crate) fn layer(source: &TokenSource<Issuer>) -> BearerAuthLayer<Issuer> {
@@ -66,16 +53,16 @@ async fn get(source: &TokenSource<Issuer>, api: &Api) -> Response<Body> {
     layer(source).layer(api.clone()).oneshot(request("GET", API)).await.unwrap()
 }
 
-fn lines(events: &[Seen]) -> Vec<String> {
-    events.iter().map(Seen::line).collect()
+fn lines(events: &[Captured]) -> Vec<String> {
+    events.iter().map(Captured::line).collect()
 }
 
 // R22, R51: a token that was accepted and is rejected before it expires.
 #[tokio::test(start_paused = true)]
 async fn a_revocation_is_one_warning_and_one_debug_event_per_request() {
-    let watch = Watch::start();
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let capture = Capture::start();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     assert_eq!(get(&source, &api).await.status(), 200);
     advance(Duration::from_secs(100)).await;
@@ -84,7 +71,7 @@ async fn a_revocation_is_one_warning_and_one_debug_event_per_request() {
     assert!(responses.iter().all(|response| response.status() == 200));
     assert_eq!((issuer.requests(), api.sends().len()), (2, 201));
 
-    let rejections = watch.named("token_rejected");
+    let rejections = capture.named("token_rejected");
     let (warnings, rest): (Vec<_>, Vec<_>) =
         rejections.into_iter().partition(|seen| seen.level == tracing::Level::WARN);
     let fields = "age_seconds=102 generation=1 key=FromExtension(User(\"ann\")) provider=staging \
@@ -92,24 +79,24 @@ async fn a_revocation_is_one_warning_and_one_debug_event_per_request() {
     assert_eq!(lines(&warnings), [format!("WARN token_rejected {fields}")]);
     assert_eq!(lines(&rest), vec![format!("DEBUG token_rejected {fields}"); 99]);
     let replayed = "DEBUG request_replayed generation=2 key=FromExtension(User(\"ann\")) provider=staging";
-    assert_eq!(lines(&watch.named("request_replayed")), vec![replayed; 100]);
+    assert_eq!(lines(&capture.named("request_replayed")), vec![replayed; 100]);
 
-    assert_eq!(watch.count("tokens_rejected_total", &[("provider", "staging"), ("token", "accepted")]), 1);
-    assert_eq!(watch.count("tokens_rejected_total", &[]), 1);
+    assert_eq!(capture.count("tokens_rejected_total", &[("provider", "staging"), ("token", "accepted")]), 1);
+    assert_eq!(capture.count("tokens_rejected_total", &[]), 1);
     let labels = [("provider", "staging"), ("token", "accepted"), ("refresh", "in_flight")];
-    assert_eq!(watch.count("rejections_total", &labels), 100);
-    assert_eq!(watch.count("replays_total", &[("provider", "staging")]), 100);
+    assert_eq!(capture.count("rejections_total", &labels), 100);
+    assert_eq!(capture.count("replays_total", &[("provider", "staging")]), 100);
     let labels = [("provider", "staging"), ("outcome", "replayed"), ("error", "none")];
-    assert_eq!(watch.count("rejected_requests_total", &labels), 100);
-    equal_to_stats(&watch, &source.stats());
+    assert_eq!(capture.count("rejected_requests_total", &labels), 100);
+    equal_to_stats(&capture, &source.stats());
 }
 
 // R24: a new token that is rejected.
 #[tokio::test(start_paused = true)]
 async fn a_rejected_new_token_and_an_empty_budget_are_reported() {
-    let watch = Watch::start();
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let capture = Capture::start();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api("");
     revoked.add("all");
     for _ in 0..50 {
@@ -119,8 +106,12 @@ async fn a_rejected_new_token_and_an_empty_budget_are_reported() {
     // 50 responses, and one to the one replay.
     assert_eq!(api.sends().len(), 51);
 
-    let warnings: Vec<_> =
-        watch.events().into_iter().filter(|seen| seen.level == tracing::Level::WARN).map(|seen| seen.line()).collect();
+    let warnings: Vec<_> = capture
+        .events()
+        .into_iter()
+        .filter(|seen| seen.level == tracing::Level::WARN)
+        .map(|seen| seen.line())
+        .collect();
     let rejected = |generation, age, refresh| {
         format!(
             "WARN token_rejected age_seconds={age} generation={generation} \
@@ -128,16 +119,16 @@ async fn a_rejected_new_token_and_an_empty_budget_are_reported() {
         )
     };
     assert_eq!(warnings, [rejected(1, 2, "in_flight"), rejected(2, 2, "none")]);
-    assert_eq!(watch.count("tokens_rejected_total", &[("token", "unaccepted")]), 2);
-    assert_eq!(watch.count("rejections_total", &[("token", "unaccepted"), ("refresh", "budget_exhausted")]), 49);
-    assert_eq!(watch.count("rejected_requests_total", &[("outcome", "rejected_again")]), 1);
-    assert_eq!(watch.count("rejected_requests_total", &[("outcome", "budget_exhausted")]), 49);
-    let not_healed = watch.named("request_not_replayed");
-    assert_eq!(not_healed.len(), 50);
+    assert_eq!(capture.count("tokens_rejected_total", &[("token", "unaccepted")]), 2);
+    assert_eq!(capture.count("rejections_total", &[("token", "unaccepted"), ("refresh", "budget_exhausted")]), 49);
+    assert_eq!(capture.count("rejected_requests_total", &[("outcome", "rejected_again")]), 1);
+    assert_eq!(capture.count("rejected_requests_total", &[("outcome", "budget_exhausted")]), 49);
+    let not_replayed = capture.named("request_not_replayed");
+    assert_eq!(not_replayed.len(), 50);
     let line = "DEBUG request_not_replayed generation=2 key=FromExtension(User(\"ann\")) provider=staging reason=";
-    assert_eq!(not_healed[0].line(), format!("{line}rejected_again"));
-    assert_eq!(not_healed[1].line(), format!("{line}budget_exhausted"));
-    equal_to_stats(&watch, &source.stats());
+    assert_eq!(not_replayed[0].line(), format!("{line}rejected_again"));
+    assert_eq!(not_replayed[1].line(), format!("{line}budget_exhausted"));
+    equal_to_stats(&capture, &source.stats());
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,57 +138,57 @@ async fn each_reason_for_no_replay_is_reported() {
         ("POST", replay::Mode::Safe, true, "not_safe"),
         ("GET", replay::Mode::Safe, false, "no_copy"),
     ] {
-        let watch = Watch::start();
-        let (issuer, revoked) = (Issuer::default(), Revoked::default());
-        let source = issuer.builder().build();
+        let capture = Capture::start();
+        let (issuer, revoked) = (issuer(), Revoked::default());
+        let source = builder(&issuer).build();
         revoked.add("token-1");
         let layer = layer(&source).replay(when);
         let body: Body = if bodies { Full::default() } else { Full::from("not empty") };
         let (head, _) = request(method, API).into_parts();
         let response = layer.layer(revoked.api("")).oneshot(Request::from_parts(head, body)).await.unwrap();
         assert_eq!(response.status(), 401);
-        let lines: Vec<_> = watch.named("request_not_replayed").iter().map(Seen::line).collect();
+        let lines: Vec<_> = capture.named("request_not_replayed").iter().map(Captured::line).collect();
         let fields = "generation=1 key=FromExtension(User(\"ann\")) provider=staging";
         assert_eq!(lines, [format!("DEBUG request_not_replayed {fields} reason={reason}")]);
         let labels = [("provider", "staging"), ("outcome", reason), ("error", "none")];
-        assert_eq!(watch.count("rejected_requests_total", &labels), 1, "{reason}");
-        assert_eq!(watch.count("replays_total", &[]), 0);
-        equal_to_stats(&watch, &source.stats());
+        assert_eq!(capture.count("rejected_requests_total", &labels), 1, "{reason}");
+        assert_eq!(capture.count("replays_total", &[]), 0);
+        equal_to_stats(&capture, &source.stats());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_refresh_is_reported_with_its_error() {
-    let watch = Watch::start();
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let capture = Capture::start();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     get(&source, &api).await;
     revoked.add("token-1");
-    issuer.next(|| Err(Error::permanent("wrong").with_kind(ErrorKind::InvalidCredentials)));
+    issuer.script(Outcome::Fail(Error::permanent("wrong").with_kind(ErrorKind::InvalidCredentials)));
     assert_eq!(get(&source, &api).await.status(), 401);
-    let lines: Vec<_> = watch.named("request_not_replayed").iter().map(Seen::line).collect();
+    let lines: Vec<_> = capture.named("request_not_replayed").iter().map(Captured::line).collect();
     assert_eq!(
         lines,
         ["DEBUG request_not_replayed generation=1 key=FromExtension(User(\"ann\")) \
           kind=invalid_credentials provider=staging reason=refresh_failed"]
     );
     let labels = [("outcome", "refresh_failed"), ("error", "invalid_credentials")];
-    assert_eq!(watch.count("rejected_requests_total", &labels), 1);
+    assert_eq!(capture.count("rejected_requests_total", &labels), 1);
     // There is no token, and a backoff runs: the next request fails fast, without an event.
-    let before = watch.lines();
+    let before = capture.lines();
     layer(&source).layer(api).oneshot(request("GET", API)).await.unwrap_err();
-    assert_eq!(watch.lines(), before);
-    assert_eq!(watch.count("failed_fast_total", &[("error", "invalid_credentials")]), 1);
-    equal_to_stats(&watch, &source.stats());
+    assert_eq!(capture.lines(), before);
+    assert_eq!(capture.count("failed_fast_total", &[("error", "invalid_credentials")]), 1);
+    equal_to_stats(&capture, &source.stats());
 }
 
 /// A rejection that arrives after the refresh, and one that arrives after the token has expired.
 #[tokio::test(start_paused = true)]
 async fn a_late_rejection_is_reported_as_ready_and_expired() {
-    let watch = Watch::start();
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let capture = Capture::start();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     get(&source, &api).await;
     revoked.add("token-1");
@@ -206,46 +197,49 @@ async fn a_late_rejection_is_reported_as_ready_and_expired() {
     advance(Duration::from_secs(3600)).await;
     get(&source, &api).await;
     assert_eq!(late.await.unwrap().status(), 200);
-    let last = watch.named("token_rejected").last().unwrap().line();
+    let last = capture.named("token_rejected").last().unwrap().line();
     assert_eq!(
         last,
         "DEBUG token_rejected age_seconds=3606 generation=1 \
          key=FromExtension(User(\"ann\")) provider=staging refresh=ready rejection=invalid_token token=expired"
     );
-    assert_eq!(watch.count("rejections_total", &[("token", "expired"), ("refresh", "ready")]), 1);
-    equal_to_stats(&watch, &source.stats());
+    assert_eq!(capture.count("rejections_total", &[("token", "expired"), ("refresh", "ready")]), 1);
+    equal_to_stats(&capture, &source.stats());
 }
 
 // R25: reported without the rest of the foreign URL.
 #[tokio::test(start_paused = true)]
 async fn a_request_to_a_foreign_origin_is_reported_with_its_host_alone() {
-    let watch = Watch::start();
-    let issuer = Issuer::default();
-    let source = issuer.builder().build();
+    let capture = Capture::start();
+    let issuer = issuer();
+    let source = builder(&issuer).build();
     let api = Api::new(|_| response(StatusCode::OK));
     let uri = "https://user:cZ7kQ9vX@elsewhere.test:8443/cZ7kQ9vX?key=cZ7kQ9vX";
     let client = layer(&source).audit_all().layer(api.clone());
     client.oneshot(request("GET", uri)).await.unwrap();
     assert!(api.sends()[0].headers().get("authorization").is_none());
-    assert_eq!(watch.lines(), ["DEBUG request_not_stamped host=elsewhere.test provider=staging reason=foreign_origin"]);
-    assert_eq!(watch.count("not_stamped_total", &[("provider", "staging")]), 1);
-    assert!(!watch.text().contains("cZ7kQ9vX"), "{}", watch.text());
-    equal_to_stats(&watch, &source.stats());
+    assert_eq!(
+        capture.lines(),
+        ["DEBUG request_not_stamped host=elsewhere.test provider=staging reason=foreign_origin"]
+    );
+    assert_eq!(capture.count("not_stamped_total", &[("provider", "staging")]), 1);
+    assert!(!capture.text().contains("cZ7kQ9vX"), "{}", capture.text());
+    equal_to_stats(&capture, &source.stats());
     assert_eq!(issuer.requests(), 0);
 }
 
 /// A request that is not rejected causes no event, audited or not.
 #[tokio::test(start_paused = true)]
 async fn a_stamped_request_causes_no_event() {
-    let watch = Watch::start();
-    let source = Issuer::default().builder().build();
+    let capture = Capture::start();
+    let source = builder(&issuer()).build();
     let api = Api::new(|_| response(StatusCode::OK));
     let client = layer(&source).audit_all().layer(api.clone());
     client.clone().oneshot(request("GET", API)).await.unwrap();
-    let before = watch.text();
+    let before = capture.text();
     for _ in 0..100 {
         client.clone().oneshot(request("GET", API)).await.unwrap();
     }
-    assert_eq!(watch.text(), before);
+    assert_eq!(capture.text(), before);
     assert_eq!((api.sends().len(), source.stats().hits), (101, 100));
 }

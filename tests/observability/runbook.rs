@@ -7,10 +7,12 @@ use tokio::time::sleep;
 use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::{Error, ErrorKind, TokenSource, TokenState};
 
-use crate::api::{Api, INVALID_TOKEN, bearer};
-use crate::observed::Watch;
 use crate::rejections::{Body, Revoked, layer, request};
-use crate::users::{ANN, BOB, Issuer, LATENCY};
+use crate::support::api::Api;
+use crate::support::issuer::Outcome;
+use crate::support::responses::{INVALID_TOKEN, bearer};
+use crate::support::telemetry::Capture;
+use crate::users::{ANN, BOB, Issuer, LATENCY, builder, issuer};
 use crate::{equal_to_stats, eventually};
 
 async fn get(source: &TokenSource<Issuer>, api: &Api) -> Response<Body> {
@@ -18,8 +20,8 @@ async fn get(source: &TokenSource<Issuer>, api: &Api) -> Response<Body> {
 }
 
 /// The names of the events since the last call.
-fn since(watch: &Watch, seen: &mut usize) -> Vec<String> {
-    let names: Vec<_> = watch.events().into_iter().skip(*seen).map(|event| event.name).collect();
+fn since(capture: &Capture, seen: &mut usize) -> Vec<String> {
+    let names: Vec<_> = capture.events().into_iter().skip(*seen).map(|event| event.name).collect();
     *seen += names.len();
     names
 }
@@ -27,76 +29,76 @@ fn since(watch: &Watch, seen: &mut usize) -> Vec<String> {
 // R50
 #[tokio::test(start_paused = true)]
 async fn a_client_secret_has_leaked() {
-    let (watch, mut seen) = (Watch::start(), 0);
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let (capture, mut seen) = (Capture::start(), 0);
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     get(&source, &api).await;
     drop(tokio::spawn(source.token_for(&BOB)));
     eventually("a token request is running", || issuer.requests() == 2).await;
-    since(&watch, &mut seen);
+    since(&capture, &mut seen);
 
     source.rotate();
-    assert_eq!(since(&watch, &mut seen), ["token_request_stale", "credentials_rotated"]);
-    assert_eq!((watch.count("rotations_total", &[]), source.stats().fetches_stale), (1, 1));
+    assert_eq!(since(&capture, &mut seen), ["token_request_stale", "credentials_rotated"]);
+    assert_eq!((capture.count("rotations_total", &[]), source.stats().fetches_stale), (1, 1));
 
     // The waiter of the stale request starts a new one at once.
-    issuer.next(|| Err(Error::permanent("unknown").with_kind(ErrorKind::InvalidCredentials)));
+    issuer.script(Outcome::Fail(Error::permanent("unknown").with_kind(ErrorKind::InvalidCredentials)));
     source.warm_up_for(&ANN).await.unwrap_err();
-    let names = since(&watch, &mut seen);
+    let names = since(&capture, &mut seen);
     assert!(names.contains(&"token_request_failed".to_owned()), "{names:?}");
     source.rotate();
     source.warm_up_for(&ANN).await.unwrap();
-    let names = since(&watch, &mut seen);
+    let names = since(&capture, &mut seen);
     assert_eq!(names.last().map(String::as_str), Some("token_minted"), "{names:?}");
     assert_eq!(source.status_for(&ANN).state, TokenState::Fresh);
-    let minted = watch.named("token_minted").last().unwrap().field("generation").unwrap().parse::<u64>().unwrap();
+    let minted = capture.named("token_minted").last().unwrap().field("generation").unwrap().parse::<u64>().unwrap();
     assert!(minted > 1);
 
     revoked.add("token-1");
     assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
-    assert_eq!(watch.named("token_rejected").len(), 0);
+    assert_eq!(capture.named("token_rejected").len(), 0);
     assert_ne!(bearer(api.sends().last().unwrap()), "token-1");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_has_leaked() {
-    let (watch, mut seen) = (Watch::start(), 0);
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let (capture, mut seen) = (Capture::start(), 0);
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     get(&source, &api).await;
-    since(&watch, &mut seen);
+    since(&capture, &mut seen);
     revoked.add("token-1");
     assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
-    assert_eq!(since(&watch, &mut seen), ["token_rejected", "token_minted", "request_replayed"]);
-    assert_eq!(watch.count("tokens_rejected_total", &[("token", "accepted")]), 1);
+    assert_eq!(since(&capture, &mut seen), ["token_rejected", "token_minted", "request_replayed"]);
+    assert_eq!(capture.count("tokens_rejected_total", &[("token", "accepted")]), 1);
 
     source.invalidate_for(&ANN);
-    assert_eq!(since(&watch, &mut seen), ["token_invalidated"]);
+    assert_eq!(since(&capture, &mut seen), ["token_invalidated"]);
     assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
-    assert_eq!(since(&watch, &mut seen), ["token_minted"]);
+    assert_eq!(since(&capture, &mut seen), ["token_minted"]);
     assert_eq!(bearer(api.sends().last().unwrap()), "token-3");
-    equal_to_stats(&watch, &source.stats());
+    equal_to_stats(&capture, &source.stats());
 }
 
 // R38, R39
 #[tokio::test(start_paused = true)]
 async fn the_issuer_is_down() {
-    let watch = Watch::start();
-    let (issuer, revoked) = (Issuer::default(), Revoked::default());
-    let source = issuer.builder().build();
+    let capture = Capture::start();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
     let api = revoked.api(INVALID_TOKEN);
     get(&source, &api).await;
     for _ in 0..1000 {
-        issuer.next(|| Err(Error::transient("down").with_kind(ErrorKind::Unavailable)));
+        issuer.script(Outcome::Fail(Error::transient("down").with_kind(ErrorKind::Unavailable)));
     }
     // Requests once in 5 s, until the first one fails.
-    let failed = || watch.named("token_request_failed");
+    let failed = || capture.named("token_request_failed");
     let mut sent = 0;
     while source.status_for(&ANN).is_ready() {
         assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
-        assert_eq!(watch.count("failed_fast_total", &[]), 0);
+        assert_eq!(capture.count("failed_fast_total", &[]), 0);
         if !failed().is_empty() {
             let state = source.status_for(&ANN).state;
             assert!(matches!(state, TokenState::Stale | TokenState::Refreshing), "{state:?}");
@@ -111,21 +113,21 @@ async fn the_issuer_is_down() {
     assert!(retry.fold(0.0, f64::max) <= 30.0);
 
     let client = layer(&source).layer(api.clone());
-    while watch.count("failed_fast_total", &[("error", "unavailable")]) == 0 {
+    while capture.count("failed_fast_total", &[("error", "unavailable")]) == 0 {
         client.clone().oneshot(request("GET", "https://api.example.com")).await.unwrap_err();
     }
     assert_eq!(source.status_for(&ANN).state, TokenState::Backoff);
     assert_eq!(failed().last().unwrap().field("usable_seconds"), Some("0"));
 
-    issuer.recover();
+    issuer.clear_script();
     sleep(Duration::from_secs(31)).await;
     assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
     assert_eq!(source.status_for(&ANN).state, TokenState::Fresh);
-    let last = watch.events().pop().unwrap();
+    let last = capture.events().pop().unwrap();
     assert_eq!(last.name, "token_minted");
     // One line for each token request at the issuer, and none for callers.
-    assert_eq!(watch.events().len(), issuer.requests());
-    assert_eq!(watch.spans().len(), issuer.requests());
+    assert_eq!(capture.events().len(), issuer.requests());
+    assert_eq!(capture.spans().len(), issuer.requests());
     sleep(LATENCY).await;
-    equal_to_stats(&watch, &source.stats());
+    equal_to_stats(&capture, &source.stats());
 }

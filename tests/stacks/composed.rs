@@ -97,7 +97,7 @@ fn stack(stage: &Stage, http: Http) -> Boxed {
         .layer(FollowRedirectLayer::new())
         .retry(On503(true))
         .buffer(CALLS)
-        .timeout(within::GUARD)
+        .timeout(crate::support::wait::GUARD)
         .concurrency_limit(CALLS)
         .layer(stage.source.layer().bodies(Cloned))
         .layer(traced())

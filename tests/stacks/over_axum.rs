@@ -277,12 +277,12 @@ async fn readiness_depends_on_the_token_and_not_on_the_issuer() {
         assert_eq!(local.readyz().await, 200, "an outage of the issuer does not change readiness");
         within("the probe refreshes", sandbox.wait_token_requests(fetches + 1)).await;
         let settled = || source.stats().fetches_failed as usize == sandbox.token_request_count() - 1;
-        eventually::eventually("the fetch fails", settled).await;
+        eventually("the fetch fails", settled).await;
         assert_eq!(local.get("/echo").await.status(), 200);
     }
     stage.age(Duration::from_secs(40));
     assert_eq!(local.readyz().await, 503, "the token has expired");
-    eventually::eventually("the fetch fails", || source.status().next_try.is_some()).await;
+    eventually("the fetch fails", || source.status().next_try.is_some()).await;
     let api_requests = sandbox.api_request_count();
     let response = local.get("/echo").await;
     assert_eq!((response.status().as_u16(), sandbox.api_request_count()), (503, api_requests), "nothing is sent");

@@ -1,0 +1,203 @@
+//! Reading the state of a source without a token request.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::time::sleep;
+use tower_bearer_auth::{Clock as _, Error, ErrorKind, TokenSource, TokenState};
+
+use crate::common::{Issuer, Outcome, Stopwatch, TestClock, assert_reconciles, ms, secs, settle, unavailable};
+
+#[tokio::test(start_paused = true)]
+async fn after_a_warm_up_the_first_request_does_not_wait() {
+    let issuer = Issuer::new();
+    let source = TokenSource::new(issuer.clone());
+    let watch = Stopwatch::start();
+    source.warm_up().await.unwrap();
+    assert_eq!(watch.read(), ms(200));
+    source.warm_up().now_or_never().unwrap().unwrap();
+    source.token().now_or_never().unwrap().unwrap();
+    assert_eq!(issuer.requests(), 1);
+    source.rotate();
+    issuer.script_always(Outcome::Fail(Error::permanent("no such client").with_kind(ErrorKind::InvalidCredentials)));
+    assert_eq!(source.warm_up().await.unwrap_err().kind(), ErrorKind::InvalidCredentials);
+    assert_reconciles(&source);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_the_state_never_starts_a_fetch() {
+    let (issuer, clock) = (Issuer::new(), TestClock::new());
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+    let look = || (source.peek().map(|token| token.generation()), source.status().is_ready(), source.stats().hits);
+    assert_eq!(look(), (None, false, 0));
+    source.token().await.unwrap();
+    assert_eq!(look(), (Some(1), true, 0));
+    sleep(secs(1100)).await;
+    assert_eq!(look(), (Some(1), true, 0));
+    sleep(secs(700)).await;
+    assert_eq!(look(), (None, false, 0));
+    settle().await;
+    assert_eq!(issuer.requests(), 1);
+    assert_reconciles(&source);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_readiness_probe_returns_every_state() {
+    let (issuer, clock) = (Issuer::new(), TestClock::new());
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+    let seen = || {
+        let status = source.status();
+        assert_eq!(status.is_ready(), source.peek().is_some());
+        assert_reconciles(&source);
+        let left = status.usable_until.map(|until| until.duration_since(clock.now().wall).unwrap());
+        (status.state, left, status.last_error, status.next_try)
+    };
+    assert_eq!(seen(), (TokenState::Missing, None, None, None));
+
+    // A first failure, its backoff, and the end of the backoff.
+    issuer.script(Outcome::Fail(unavailable().with_retry_after(secs(60))));
+    assert!(source.token().now_or_never().is_none());
+    settle().await;
+    assert_eq!(seen(), (TokenState::Refreshing, None, None, None));
+    sleep(ms(200)).await;
+    settle().await;
+    assert_eq!(seen(), (TokenState::Backoff, None, Some(ErrorKind::Unavailable), Some(secs(60))));
+    sleep(secs(20)).await;
+    assert_eq!(seen(), (TokenState::Backoff, None, Some(ErrorKind::Unavailable), Some(secs(40))));
+    sleep(secs(40)).await;
+    assert_eq!(seen(), (TokenState::Missing, None, Some(ErrorKind::Unavailable), None));
+
+    // A token, usable for 30 s less than its lifetime, from the start of its fetch.
+    source.token().await.unwrap();
+    let usable = secs(1770) - ms(200);
+    assert_eq!(seen(), (TokenState::Fresh, Some(usable), None, None));
+    sleep(secs(1000)).await;
+    assert_eq!(seen(), (TokenState::Stale, Some(usable - secs(1000)), None, None));
+
+    // An early refresh that fails.
+    issuer.script(Outcome::Fail(unavailable().with_retry_after(secs(300))));
+    source.token().await.unwrap();
+    settle().await;
+    assert_eq!(seen(), (TokenState::Refreshing, Some(usable - secs(1000)), None, None));
+    sleep(ms(200)).await;
+    settle().await;
+    let usable = usable - secs(1000) - ms(200);
+    assert_eq!(seen(), (TokenState::Stale, Some(usable), Some(ErrorKind::Unavailable), Some(secs(300))));
+
+    // One that succeeds. While it runs, the status still has the last error.
+    sleep(secs(300)).await;
+    source.token().await.unwrap();
+    settle().await;
+    let usable = usable - secs(300);
+    assert_eq!(seen(), (TokenState::Refreshing, Some(usable), Some(ErrorKind::Unavailable), None));
+    sleep(ms(200)).await;
+    settle().await;
+    assert_eq!(seen(), (TokenState::Fresh, Some(secs(1770) - ms(200)), None, None));
+
+    source.invalidate();
+    assert_eq!(seen(), (TokenState::Missing, None, None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_max_wait_a_caller_fails_and_the_fetch_continues() {
+    let issuer = Issuer::new();
+    issuer.set_latency(secs(5));
+    let source = TokenSource::builder(issuer.clone()).max_wait(secs(1)).build();
+    let watch = Stopwatch::start();
+    let error = source.token().await.unwrap_err();
+    assert_eq!(watch.read(), secs(1));
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Timeout, true));
+    assert_eq!((issuer.requests(), issuer.running()), (1, 1));
+    // It is not a failure of the issuer: no backoff, and the next caller joins the same fetch.
+    sleep(ms(3_500)).await;
+    assert_eq!(source.token().await.unwrap().generation(), 1);
+    assert_eq!(watch.read(), secs(5));
+    assert_eq!((issuer.requests(), issuer.dropped()), (1, 0));
+    let stats = assert_reconciles(&source);
+    assert_eq!((stats.waits_failed, stats.waits_served), (1, 1));
+}
+
+// The limit applies to the whole wait, even if its fetch is replaced.
+#[tokio::test(start_paused = true)]
+async fn max_wait_bounds_the_whole_wait_across_rotations() {
+    let issuer = Issuer::new();
+    let source = TokenSource::builder(issuer.clone()).max_wait(secs(1)).build();
+    let waiting = source.clone();
+    let watch = Stopwatch::start();
+    let caller = tokio::spawn(async move { waiting.token().await.unwrap_err().kind() });
+    while !caller.is_finished() && watch.read() < secs(3) {
+        sleep(ms(150)).await;
+        source.rotate();
+    }
+    assert_eq!(caller.await.unwrap(), ErrorKind::Timeout);
+    assert!(watch.read() <= ms(1_200), "{:?}", watch.read());
+    assert_reconciles(&source);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sums_hold_at_every_step_of_a_busy_minute() {
+    let (issuer, clock) = (Issuer::new(), TestClock::new());
+    issuer.set_lifetime(secs(4));
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).max_wait(ms(300)).jitter_seed(7).build();
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut callers = Vec::new();
+    for _ in 0..6_000 {
+        match rng.u32(..100) {
+            0..60 => {
+                let source = source.clone();
+                callers.push(tokio::spawn(async move { drop(source.token().await) }));
+            }
+            60..80 => drop(source.token().now_or_never()),
+            80..85 => drop(callers.pop().inspect(tokio::task::JoinHandle::abort)),
+            85..87 => source.invalidate(),
+            87 => source.rotate(),
+            88..90 => drop(source.peek().map(|token| source.reject(&(), &token))),
+            90..94 => drop(source.peek().inspect(|token| source.accept(token))),
+            94 => issuer.script(Outcome::Fail(unavailable())),
+            95 => issuer.script(Outcome::Panic("scripted")),
+            96 => issuer.set_latency(ms(rng.u64(1..1_000))),
+            _ => sleep(ms(rng.u64(1..100))).await,
+        }
+        settle().await;
+        // Every fetch that the source has counted has started by now.
+        assert_reconciles(&source);
+        assert!(issuer.running() <= 1);
+    }
+    sleep(secs(20)).await;
+    let stats = assert_reconciles(&source);
+    assert_eq!((stats.waiting, stats.fetches_in_flight), (0, 0));
+    for (what, count) in [
+        ("hits", stats.hits),
+        ("failed fast", stats.failed_fast),
+        ("served", stats.waits_served),
+        ("failed", stats.waits_failed),
+        ("abandoned", stats.waits_abandoned),
+        ("succeeded", stats.fetches_succeeded),
+        ("fetches failed", stats.fetches_failed),
+        ("stale", stats.fetches_stale),
+        ("rejections", stats.rejections),
+    ] {
+        assert!(count > 0, "no {what} in a busy minute: {stats:?}");
+    }
+}
+
+// R4
+#[tokio::test(start_paused = true)]
+async fn staggered_rejections_of_one_token_cost_one_token_request() {
+    let issuer = Issuer::new();
+    let source = TokenSource::new(issuer.clone());
+    let old = source.token().await.unwrap();
+    source.accept(&old);
+    for _ in 0..100 {
+        assert!(source.reject(&(), &old));
+        sleep(Duration::from_millis(7)).await;
+    }
+    let new = source.token().await.unwrap();
+    assert_eq!((new.generation(), issuer.requests()), (2, 2));
+    // A rejection of the old token changes nothing now.
+    assert!(source.reject(&(), &old));
+    assert_eq!(source.peek().unwrap().generation(), 2);
+    sleep(secs(1)).await;
+    assert_eq!(issuer.requests(), 2);
+    assert_reconciles(&source);
+}

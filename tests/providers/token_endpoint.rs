@@ -1,0 +1,16 @@
+//! Token requests and providers over real sockets: what the issuer receives, and what its response becomes.
+
+mod access_psp;
+mod assertion;
+mod basic;
+mod builders;
+mod canaries;
+mod discovery;
+mod environment;
+mod parameters;
+mod proxy;
+mod requests;
+mod responses;
+mod services;
+mod tls;
+mod wire;

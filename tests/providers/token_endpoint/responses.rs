@@ -1,0 +1,392 @@
+//! What each response of an issuer becomes.
+
+use std::error::Error as _;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::TcpListener;
+use tower_bearer_auth::{Error, ErrorKind, FetchContext, IssuedToken, TokenProvider as _};
+
+use super::wire::{GOOD, Then, Wire, client, http_response};
+
+async fn outcome(response: Vec<u8>) -> Result<IssuedToken, Error> {
+    Wire::responding(response).await.client().fetch(&(), &FetchContext::default()).await
+}
+
+async fn failure(response: Vec<u8>) -> Error {
+    outcome(response).await.unwrap_err()
+}
+
+// RFC 6749 section 5.2 and RFC 8707 section 2. The status decides if there is no documented code.
+#[tokio::test]
+async fn the_error_code_decides_before_the_status() {
+    use ErrorKind::{Config, InvalidCredentials, InvalidRequest, Throttled, Timeout, Unavailable};
+    for (status, body, kind, code) in [
+        (400, r#"{"error":"invalid_request"}"#, InvalidRequest, Some("invalid_request")),
+        (400, r#"{"error":"invalid_client"}"#, InvalidCredentials, Some("invalid_client")),
+        (401, r#"{"error":"invalid_client"}"#, InvalidCredentials, Some("invalid_client")),
+        (403, r#"{"error":"invalid_client"}"#, InvalidCredentials, Some("invalid_client")),
+        (400, r#"{"error":"invalid_grant"}"#, InvalidRequest, Some("invalid_grant")),
+        (400, r#"{"error":"unauthorized_client"}"#, InvalidRequest, Some("unauthorized_client")),
+        (400, r#"{"error":"unsupported_grant_type"}"#, InvalidRequest, Some("unsupported_grant_type")),
+        (400, r#"{"error":"invalid_scope","x":1}"#, InvalidRequest, Some("invalid_scope")),
+        (401, r#"{"error":"invalid_scope"}"#, InvalidRequest, Some("invalid_scope")),
+        (400, r#"{"error":"invalid_target"}"#, InvalidRequest, Some("invalid_target")),
+        (400, r#"{"error":"temporarily_unavailable"}"#, Unavailable, Some("temporarily_unavailable")),
+        (400, r#"{"error":"server_error"}"#, Unavailable, Some("server_error")),
+        (200, r#"{"error":"invalid_client"}"#, InvalidCredentials, Some("invalid_client")),
+        // disabled_client is a code of AccessPSP only.
+        (401, r#"{"error":"disabled_client"}"#, InvalidCredentials, None),
+        (400, "", InvalidRequest, None),
+        (401, "", InvalidCredentials, None),
+        (403, "", InvalidCredentials, None),
+        (404, "", Config, None),
+        (405, "", Config, None),
+        (410, "", Config, None),
+        (415, "", InvalidRequest, None),
+        (422, "", InvalidRequest, None),
+        (400, "<html>invalid_client</html>", InvalidRequest, None),
+        (401, r#"{"error":"no_such_code"}"#, InvalidCredentials, None),
+        (401, r#"{"error":{"code":"invalid_scope"}}"#, InvalidCredentials, None),
+        (401, r#"["invalid_scope"]"#, InvalidCredentials, None),
+        (401, r#"{"error":"invalid_scope","error":"x"}"#, InvalidCredentials, None),
+        (401, r#"{"error":"invalid_scope""#, InvalidCredentials, None),
+        (408, "", Timeout, None),
+        (429, "", Throttled, None),
+        (429, r#"{"error":"invalid_client"}"#, Throttled, None),
+        (500, "", Unavailable, None),
+        (502, "<html>", Unavailable, None),
+        (503, r#"{"error":"invalid_client"}"#, Unavailable, None),
+        (504, "", Unavailable, None),
+        (599, "", Unavailable, None),
+    ] {
+        let error = failure(http_response(status, &[], body)).await;
+        assert_eq!(error.kind(), kind, "{status} {body}");
+        assert_eq!(error.code(), code, "{status} {body}");
+        assert_eq!(error.status().unwrap().as_u16(), status);
+        let is_transient = matches!(kind, Throttled | Timeout | Unavailable);
+        assert_eq!(error.is_transient(), is_transient, "{status} {body}");
+        assert_eq!(error.retry_after(), None);
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_read_in_both_forms_and_invalid_values_are_ignored() {
+    let date = ("Date", "Sun, 06 Nov 1994 08:49:37 GMT");
+    for (value, seconds) in [
+        ("0", Some(0)),
+        ("7", Some(7)),
+        ("Sun, 06 Nov 1994 08:51:07 GMT", Some(90)),
+        ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+        ("31536000", Some(31_536_000)),
+        ("99999999999999999999999999", Some(u64::MAX)),
+        ("-1", None),
+        ("soon", None),
+        ("", None),
+    ] {
+        for status in [408, 429, 500, 503] {
+            let error = failure(http_response(status, &[date, ("Retry-After", value)], "")).await;
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(error.retry_after(), expected, "{status} {value:?}");
+        }
+    }
+    // One hour from this machine's time, from a server that sends no `Date`.
+    #[expect(clippy::disallowed_methods, reason = "the header's date has to lie ahead of now")]
+    let hour = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3600));
+    let error = failure(http_response(503, &[("Retry-After", &hour)], "")).await;
+    let delay = error.retry_after().unwrap();
+    assert!(delay <= Duration::from_secs(3600) && delay > Duration::from_secs(3000), "{delay:?}");
+    // A permanent error has no delay.
+    let error = failure(http_response(401, &[("Retry-After", "7")], "")).await;
+    assert_eq!(error.retry_after(), None);
+}
+
+// R26
+#[tokio::test]
+async fn no_redirect_is_followed_and_its_target_receives_nothing() {
+    let target = Wire::responding(http_response(200, &[], GOOD)).await;
+    for status in [300, 301, 302, 303, 304, 305, 307, 308] {
+        let location = format!("{}/path?secret=inside#fragment", target.origin());
+        let error = failure(http_response(status, &[("Location", &location)], "")).await;
+        assert_eq!(error.kind(), ErrorKind::Config, "{status}");
+        assert!(!error.is_transient());
+        assert_eq!(error.status().unwrap().as_u16(), status);
+        let shown = format!("{error} {error:?}");
+        assert!(shown.contains(&target.origin()), "{shown}");
+        assert!(!shown.contains("path") && !shown.contains("inside"), "{shown}");
+    }
+    for location in [
+        "/elsewhere?secret=inside",
+        "https://user:inside@evil.test/",
+        "inside",
+        "https://\u{fc}inside.test/",
+        &format!("https://{}.test/", "inside".repeat(100)),
+    ] {
+        let error = failure(http_response(307, &[("Location", location)], "")).await;
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(!format!("{error} {error:?}").contains("inside"), "{error}");
+    }
+    assert_eq!(failure(http_response(302, &[], "")).await.kind(), ErrorKind::Config);
+    assert_eq!(target.connections(), 0);
+}
+
+fn lifetime(token: &IssuedToken) -> String {
+    let shown = format!("{token:?}");
+    let (_, rest) = shown.split_once("lifetime: ").unwrap();
+    rest.split([',', ' ']).next().unwrap().to_owned()
+}
+
+// R32, row by row, as the issuer sends it.
+#[tokio::test]
+async fn every_form_of_a_lifetime_that_issuers_send_is_read() {
+    for (json, expected) in [
+        ("1", "Some(1s)"),
+        ("59", "Some(59s)"),
+        ("3600", "Some(3600s)"),
+        ("3600.0", "Some(3600s)"),
+        ("\"3600\"", "Some(3600s)"),
+        ("\"3600 \"", "Some(3600s)"),
+        ("null", "None"),
+        ("true", "None"),
+        ("\"\"", "None"),
+        ("0", "Some(1s)"),
+        ("-1", "Some(1s)"),
+        ("1e18", "Some(86400s)"),
+        ("18446744073709551615", "Some(86400s)"),
+        ("1e999", "Some(86400s)"),
+        ("{\"a\":[]}", "None"),
+        ("[]", "None"),
+        ("\"abc\"", "None"),
+    ] {
+        let body = format!(r#"{{"access_token":"abc","token_type":"Bearer","expires_in":{json}}}"#);
+        let token = outcome(http_response(200, &[], &body)).await.unwrap();
+        assert_eq!(lifetime(&token), expected, "{json}");
+    }
+    let absent = outcome(http_response(200, &[], r#"{"access_token":"abc","token_type":"Bearer"}"#)).await;
+    assert_eq!(lifetime(&absent.unwrap()), "None");
+    let nan = r#"{"access_token":"abc","token_type":"Bearer","expires_in":NaN}"#;
+    let error = failure(http_response(200, &[], nan)).await;
+    assert_eq!(error.kind(), ErrorKind::MalformedResponse);
+}
+
+// R41
+#[tokio::test]
+async fn a_malformed_response_is_a_transient_error_that_quotes_nothing() {
+    let html = "<html><title>CANARY</title></html>";
+    let endless = format!(r#"{{"access_token":"CANARY{}"}}"#, "x".repeat(64 * 1024));
+    let deep = format!(r#"{{"access_token":{}"#, "[".repeat(60_000));
+    for body in [
+        "",
+        " ",
+        html,
+        "CANARY",
+        "null",
+        "true",
+        "\"CANARY\"",
+        "[]",
+        r#"["CANARY","Bearer",3600]"#,
+        "{}",
+        r#"{"access_token":"CANARY""#,
+        r#"{"access_token":"CANARY","token_type":"Bearer","expires_in":18"#,
+        r#"{"access_token":"CANARY","token_type":"Bearer"} CANARY"#,
+        r#"{"access_token":"CANARY","token_type":"Bearer","expires_in":CANARY}"#,
+        r#"{"token_type":"Bearer","expires_in":1800,"CANARY":1}"#,
+        r#"{"access_token":null,"token_type":"Bearer"}"#,
+        r#"{"access_token":12345678,"token_type":"Bearer"}"#,
+        r#"{"access_token":["CANARY"],"token_type":"Bearer"}"#,
+        r#"{"access_token":"","token_type":"Bearer"}"#,
+        r#"{"access_token":"CANARY","access_token":"other","token_type":"Bearer"}"#,
+        r#"{"access_token":"abc","expires_in":1,"expires_in":3600}"#,
+        r#"{"ACCESS_TOKEN":"CANARY","token_type":"Bearer"}"#,
+        &endless,
+        &deep,
+    ] {
+        let start: String = body.chars().take(60).collect();
+        for status in [200, 201] {
+            let error = failure(http_response(status, &[], body)).await;
+            assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{start}");
+            assert!(error.is_transient(), "{start}");
+            assert_eq!(error.status().unwrap().as_u16(), status);
+            assert!(error.source().is_none(), "{start}");
+            assert!(!format!("{error} {error:?}").contains("CANARY"), "{start}");
+        }
+    }
+    let error = failure(http_response(204, &[], "")).await;
+    assert_eq!(error.kind(), ErrorKind::MalformedResponse);
+}
+
+// RFC 6750 section 2.1. A line break would let the issuer add a header.
+#[tokio::test]
+async fn a_token_with_an_invalid_character_is_rejected() {
+    for token in [
+        "CANARY\\r\\nx-evil: 1",
+        "CANARY\\n",
+        "CAN ARY",
+        "CANARY\\u0000",
+        "CANARY\\u00fc",
+        "CANARY,",
+        "CANARY\\\"",
+        "=CAN",
+        "CAN=ARY",
+        "===",
+        " CANARY",
+        "CANARY;",
+        "\\u20acCANARY",
+        "CANARY\\t",
+    ] {
+        let body = format!(r#"{{"access_token":"{token}","token_type":"Bearer"}}"#);
+        let error = failure(http_response(200, &[], &body)).await;
+        assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{token}");
+        assert!(error.is_transient());
+        assert!(!format!("{error} {error:?}").contains("CANARY"), "{token}");
+    }
+    // Raw control characters in a string are not valid JSON.
+    let error = failure(http_response(200, &[], "{\"access_token\":\"a\r\nb\"}")).await;
+    assert_eq!(error.kind(), ErrorKind::MalformedResponse);
+    // Escapes of valid characters are accepted. Some issuers escape every slash.
+    for token in ["a\\/b+c~d.e-f_g==", "\\u0061bc"] {
+        let body = format!(r#"{{"access_token":"{token}","token_type":"Bearer"}}"#);
+        outcome(http_response(200, &[], &body)).await.unwrap();
+    }
+}
+
+// RFC 6749 section 5.1: the token type is case-insensitive. Section 7.1: no token of another type is used.
+#[tokio::test]
+async fn a_token_that_is_not_a_bearer_token_is_rejected_by_name() {
+    for token_type in ["\"Bearer\"", "\"bearer\"", "\"BEARER\"", "\"bEaReR\"", "\" Bearer \"", "null"] {
+        let body = format!(r#"{{"access_token":"abc","token_type":{token_type}}}"#);
+        outcome(http_response(200, &[], &body)).await.unwrap();
+    }
+    outcome(http_response(200, &[], r#"{"access_token":"abc"}"#)).await.unwrap();
+    for (token_type, named) in [
+        ("\"DPoP\"", "DPoP"),
+        ("\"dpop\"", "DPoP"),
+        ("\"MAC\"", "MAC"),
+        ("\"N_A\"", "N_A"),
+        ("\"pop\"", "PoP"),
+        ("\"CANARY\"", "not a bearer token"),
+        ("\"Bearer CANARY\"", "not a bearer token"),
+        ("\"\"", "not a bearer token"),
+        ("7", "not a bearer token"),
+        ("true", "not a bearer token"),
+        ("{}", "not a bearer token"),
+    ] {
+        let body = format!(r#"{{"access_token":"abc","token_type":{token_type}}}"#);
+        let error = failure(http_response(200, &[], &body)).await;
+        assert_eq!(error.kind(), ErrorKind::UnsupportedTokenType, "{token_type}");
+        assert!(!error.is_transient());
+        assert!(error.to_string().contains(named), "{error}");
+        assert!(!format!("{error:?}").contains("CANARY"));
+    }
+}
+
+// Aera's pages differ in the fields of a response, so additional fields are accepted.
+#[tokio::test]
+async fn unknown_fields_and_other_content_types_are_accepted() {
+    let body = r#"{"a":1,"a":{"b":[null]},"access_token":"abc","scope":"x","refresh_token":"r","token_type":"Bearer","expires_in":60}"#;
+    for content_type in ["text/plain", "application/jwt", "text/html; charset=latin1", ""] {
+        let token = outcome(http_response(200, &[("Content-Type", content_type)], body)).await;
+        assert_eq!(lifetime(&token.unwrap()), "Some(60s)");
+    }
+}
+
+fn sized(total: usize) -> String {
+    let frame = r#"{"access_token":"abc","pad":""}"#;
+    let pad = "x".repeat(total - frame.len());
+    format!(r#"{{"access_token":"abc","pad":"{pad}"}}"#)
+}
+
+fn chunked(body: &str) -> Vec<u8> {
+    let mut bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for chunk in body.as_bytes().chunks(1000) {
+        bytes.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+        bytes.extend(chunk);
+        bytes.extend(b"\r\n");
+    }
+    bytes.extend(b"0\r\n\r\n");
+    bytes
+}
+
+// R41: the limit is 64 KiB, with or without a declared length.
+#[tokio::test]
+async fn a_response_is_read_up_to_64_kib() {
+    let cap = 64 * 1024;
+    outcome(http_response(200, &[], &sized(cap))).await.unwrap();
+    outcome(chunked(&sized(cap))).await.unwrap();
+    // Declared and never sent: rejected without waiting for it.
+    let declared = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", cap + 1);
+    let wire = Wire::start(Then::Hang(declared.into_bytes())).await;
+    // A body that never ends.
+    let mut endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for _ in 0..70 {
+        endless.extend(b"400\r\n");
+        endless.extend([b'x'; 1024]);
+        endless.extend(b"\r\n");
+    }
+    let hanging = Wire::start(Then::Hang(endless)).await;
+    for error in [
+        failure(http_response(200, &[], &sized(cap + 1))).await,
+        failure(chunked(&sized(cap + 1))).await,
+        wire.client().fetch(&(), &FetchContext::default()).await.unwrap_err(),
+        hanging.client().fetch(&(), &FetchContext::default()).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{error}");
+        assert!(error.is_transient());
+        assert!(error.to_string().contains("64 KiB"), "{error}");
+    }
+    // The status of an error decides, even if the body is too large.
+    let error = failure(http_response(403, &[], &sized(cap + 1))).await;
+    assert_eq!(error.kind(), ErrorKind::InvalidCredentials);
+    let error = failure(http_response(503, &[("Retry-After", "3")], &sized(cap + 1))).await;
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
+}
+
+// R39: an I/O error is never permanent.
+#[tokio::test]
+async fn an_io_error_is_transient_and_keeps_its_source() {
+    let unreachable = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}/token", listener.local_addr().unwrap())
+    };
+    let unreached = client(&unreachable).build().unwrap().fetch(&(), &FetchContext::default()).await.unwrap_err();
+    let truncated = format!("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{GOOD}");
+    let half_a_head = b"HTTP/1.1 200 OK\r\nContent-Le".to_vec();
+    let bad_chunk = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nCANARY".to_vec();
+    for error in [
+        &unreached,
+        &failure(Vec::new()).await,
+        &failure(truncated.into_bytes()).await,
+        &failure(half_a_head).await,
+        &failure(bad_chunk).await,
+        &failure(b"garbage CANARY garbage\r\n\r\n".to_vec()).await,
+        &failure(b"SSH-2.0-CANARY\r\n".to_vec()).await,
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        assert!(error.is_transient());
+        assert!(error.source().is_some(), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("CANARY"), "{error:?}");
+    }
+    let mut cause = unreached.source();
+    let found = std::iter::from_fn(|| {
+        let here = cause?;
+        cause = here.source();
+        Some(here)
+    })
+    .find_map(|error| error.downcast_ref::<io::Error>())
+    .unwrap();
+    assert_eq!(found.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn a_hanging_issuer_ends_in_the_timeout_of_the_call() {
+    let half = http_response(200, &[], GOOD);
+    let half = half[..half.len() - 5].to_vec();
+    for sent in [Vec::new(), b"HTTP/1.1 200 OK\r\n".to_vec(), half] {
+        let wire = Wire::start(Then::Hang(sent)).await;
+        let provider = client(&wire.token_url()).timeout(Duration::from_millis(50)).build().unwrap();
+        let error = provider.fetch(&(), &FetchContext::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert!(error.is_transient());
+        assert!(error.to_string().contains("50ms"), "{error}");
+    }
+}
