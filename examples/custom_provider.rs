@@ -14,7 +14,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_bearer_auth::{
-    BearerAuthLayer, BoxError, Error, ErrorKind, FetchContext, FromExtension, IssuedToken, TokenProvider,
+    BearerAuthLayer, BoxError, Error, ErrorKind, ExtensionKey, FetchContext, IssuedToken, TokenProvider,
 };
 
 /// The tenant of a request. The caller puts it into the extensions of the request.
@@ -28,7 +28,7 @@ struct Issuer {
 }
 
 impl TokenProvider for Issuer {
-    type Key = FromExtension<Tenant>;
+    type Key = ExtensionKey<Tenant>;
 
     async fn fetch(&self, key: &Self::Key, _: &FetchContext) -> Result<IssuedToken, Error> {
         let number = self.token_requests.fetch_add(1, Ordering::SeqCst) + 1;

@@ -20,7 +20,7 @@ pub mod token_endpoint;
 pub use crate::clock::{Clock, Now, SystemClock};
 pub use crate::error::{BoxError, ConfigError, Error, ErrorKind, NotReplayed, NotSent};
 pub use crate::layer::{Audit, BearerAuth, BearerAuthLayer, ReplayOutcome, ResponseFuture, replay};
-pub use crate::message::{FromExtension, Origins, Rejection, RequestHead, RequestKey, ResponseHead};
+pub use crate::message::{ExtensionKey, Origins, Rejection, RequestHead, RequestKey, ResponseHead};
 pub use crate::provider::{DynProvider, FetchContext, FetchReason, TokenProvider};
 #[cfg(feature = "aeropay")]
 pub use crate::providers::aeropay::{self, Aeropay, AeropayBuilder};

@@ -21,7 +21,7 @@ use tower::{Layer, Service, ServiceExt};
 use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::{
     AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, ConfigError, DynProvider,
-    Error, FetchContext, FixedToken, FromExtension, IssuedToken, NotReplayed, NotSent, Origins, PrivateKeyJwt,
+    Error, ExtensionKey, FetchContext, FixedToken, IssuedToken, NotReplayed, NotSent, Origins, PrivateKeyJwt,
     RequestHead, ResponseHead, Secret, SigningAlgorithm, SystemClock, TokenProvider, TokenSource, aeropay, from_fn,
     replay,
 };
@@ -266,9 +266,9 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
     printed.add("Secret", &Secret::from_fn(|| Ok(SECRET.into())));
     let file = std::env::temp_dir().join(format!("tower-bearer-auth-canary-{}", std::process::id()));
     fs::write(&file, SECRET).unwrap();
-    printed.add("Secret", &Secret::file(&file).unwrap());
+    printed.add("Secret", &Secret::from_file(&file).unwrap());
     fs::write(&file, [SECRET.as_bytes(), &[0xff]].concat()).unwrap();
-    printed.config_error(Secret::file(&file).unwrap_err());
+    printed.config_error(Secret::from_file(&file).unwrap_err());
     fs::remove_file(&file).unwrap();
 
     printed.add("DynProvider", &DynProvider::new(FixedToken::new(TOKEN).unwrap()));
@@ -291,7 +291,7 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
     printed.add("FromFn", &from_fn(|| async { IssuedToken::bearer(TOKEN) }));
     printed.add("Origins", &Origins::none().allow("https://api.test").unwrap());
     printed.add("Rejection", &tower_bearer_auth::Rejection::Unspecified);
-    printed.add("FromExtension", &FromExtension(7));
+    printed.add("ExtensionKey", &ExtensionKey(7));
     printed.add("SystemClock", &SystemClock);
     printed.add("Now", &tower_bearer_auth::Clock::now(&SystemClock));
     printed.add("RefreshPolicy", &tower_bearer_auth::RefreshPolicy::default());
@@ -484,8 +484,8 @@ async fn no_public_type_prints_a_secret() {
         "Sale",
         "Session",
         "IssuerRequest",
-        "AeropayCall",
-        "AeropayTokenCall",
+        "AeropayApiRequest",
+        "AeropayIssuerRequest",
     ];
     let rows: BTreeSet<String> = printed.0.keys().cloned().collect();
     let types: BTreeSet<String> =

@@ -105,7 +105,7 @@ impl Servers {
         let keys = [self.psp.client_secret(), self.psp.api_key(), self.psp.token_api_key()];
         let keys = keys.into_iter().chain([self.aeropay.api_key(), self.aeropay.api_secret()]);
         let psp = self.psp.api_requests().into_iter().map(|request| request.headers);
-        let aeropay = self.aeropay.calls().into_iter().map(|call| call.headers);
+        let aeropay = self.aeropay.api_requests().into_iter().map(|call| call.headers);
         let tokens = psp
             .chain(aeropay)
             .flat_map(|headers| [AUTHORIZATION.as_str(), "authorizationToken"].map(|name| headers.get(name).cloned()));

@@ -26,9 +26,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};
-use tower_bearer_auth::{
-    BearerAuthLayer, BoxError, Error, FromExtension, IssuedToken, RequestKey, TokenSource, replay,
-};
+use tower_bearer_auth::{BearerAuthLayer, BoxError, Error, ExtensionKey, IssuedToken, RequestKey, TokenSource, replay};
 use tower_http::auth::AddAuthorizationLayer;
 
 mod support;
@@ -163,7 +161,7 @@ fn a_stamped_request_allocates_no_more_than_its_bound() {
     };
     let wrap: fn(replay::ReplayBody<Boxed>) -> Boxed = |body| body.boxed_unsync();
     let one = warm([()]);
-    let many = warm((0..1_000).map(FromExtension::<u64>));
+    let many = warm((0..1_000).map(ExtensionKey::<u64>));
     let counted = [
         ("static header", after(2, &AddAuthorizationLayer::bearer(TOKEN), empty)),
         ("off, the second", after(1, &one.clone().bodies(replay::Off), empty)),
@@ -270,14 +268,14 @@ const USERS: u64 = 64 * 325;
 // R31
 #[test]
 fn an_idle_user_takes_no_more_than_its_bound() {
-    let issuer = scripted_issuer::<FromExtension<u64>>(Duration::ZERO, true);
+    let issuer = scripted_issuer::<ExtensionKey<u64>>(Duration::ZERO, true);
     let source = TokenSource::builder(issuer.clone()).max_keys(USERS as usize).build();
     let runtime = runtime();
-    runtime.block_on(source.warm_up_for(&FromExtension(USERS))).unwrap();
+    runtime.block_on(source.warm_up_for(&ExtensionKey(USERS))).unwrap();
     let held = measure(|| {
         runtime.block_on(async {
             for user in 1..USERS {
-                source.warm_up_for(&FromExtension(user)).await.unwrap();
+                source.warm_up_for(&ExtensionKey(user)).await.unwrap();
             }
         });
     });

@@ -78,18 +78,18 @@ impl PrintingClient {
                     error.code().map(|code| format!(", {code}")).unwrap_or_default()
                 );
                 println!("    hint: {}", error.hint().unwrap_or("none"));
-                self.printed = self.sandbox.call_count();
+                self.printed = self.sandbox.api_request_count();
                 return Ok(json!(null));
             }
         };
-        for call in self.sandbox.calls().into_iter().skip(self.printed) {
+        for call in self.sandbox.api_requests().into_iter().skip(self.printed) {
             let scope = call.scope.as_deref().unwrap_or("no scope");
             let user = call.user.as_deref().map(|id| format!(" for {}", self.name(id))).unwrap_or_default();
             let status = call.status.ok_or("no status")?.as_u16();
             let code = call.code.map(|code| format!(" with {code} in the body")).unwrap_or_default();
             println!("    token: {scope}{user}, {:?}; response: {status}{code}", call.verdict.ok_or("no verdict")?);
         }
-        self.printed = self.sandbox.call_count();
+        self.printed = self.sandbox.api_request_count();
         if let Some(audit) = Audit::of(&response) {
             println!("    sent {} time(s), replay: {:?}", audit.sends, audit.replay);
         }
@@ -117,7 +117,7 @@ impl PrintingClient {
 
     /// Prints the token requests and their outcomes.
     pub(crate) fn print_token_requests(&self) {
-        let calls = self.sandbox.token_calls();
+        let calls = self.sandbox.token_requests();
         println!("{} token requests", calls.len());
         for call in calls {
             let user = call.user.as_deref().map(|id| format!(" for {}", self.name(id))).unwrap_or_default();

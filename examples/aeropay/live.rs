@@ -15,7 +15,7 @@ pub(crate) async fn search_transactions() -> Result<(), BoxError> {
     }
     println!("provider {provider:?}");
     println!("API host {sandbox}");
-    let path = match provider.version() {
+    let path = match provider.api_version() {
         aeropay::ApiVersion::V2 => "/v2/transactionSearch",
         _ => "/transactionSearch",
     };

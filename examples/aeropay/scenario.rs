@@ -51,7 +51,7 @@ pub(crate) async fn run() -> Result<(), BoxError> {
     client.print_token_requests();
     println!(
         "{} requests at the API, {} transactions",
-        client.sandbox.call_count(),
+        client.sandbox.api_request_count(),
         client.sandbox.transactions().len()
     );
     Ok(())

@@ -36,7 +36,7 @@ pub enum Fault {
     /// Sends the documented head and half of the body, then closes the connection.
     TruncatedBody,
     /// Sends the documented response one byte at a time, with this delay before each byte.
-    Dribble(Duration),
+    SlowBody(Duration),
     /// Replaces `token_type`, or omits it.
     TokenType(Option<String>),
     /// Replaces the value of `expires_in` with this raw text, or omits the field. The text need not be valid JSON.
@@ -79,7 +79,7 @@ impl fmt::Debug for Fault {
             Self::Hang => f.write_str("Hang"),
             Self::Reset => f.write_str("Reset"),
             Self::TruncatedBody => f.write_str("TruncatedBody"),
-            Self::Dribble(delay) => f.debug_tuple("Dribble").field(delay).finish(),
+            Self::SlowBody(delay) => f.debug_tuple("SlowBody").field(delay).finish(),
             Self::TokenType(_) => f.write_str("TokenType(..)"),
             Self::ExpiresIn(_) => f.write_str("ExpiresIn(..)"),
             Self::AccessToken(_) => f.write_str("AccessToken(..)"),
@@ -120,7 +120,7 @@ impl Script {
 pub(crate) fn reply(response: ScriptedResponse, fault: Option<Fault>) -> Reply {
     let (response, body) = match fault {
         Some(Fault::TruncatedBody) => truncated(response),
-        Some(Fault::Dribble(delay)) => dribbled(response, delay),
+        Some(Fault::SlowBody(delay)) => dribbled(response, delay),
         _ => return Reply::Response(response.into_response()),
     };
     Reply::Response(response.into_response_with(body))

@@ -21,7 +21,7 @@ mod tls;
 
 pub use self::{
     access_psp::{AccessPspSandbox, AccessPspSandboxBuilder},
-    aeropay::{AeropayCall, AeropaySandbox, AeropaySandboxBuilder, AeropayTokenCall},
+    aeropay::{AeropayApiRequest, AeropayIssuerRequest, AeropaySandbox, AeropaySandboxBuilder},
     fault::Fault,
     record::{ApiRequest, IssuerRequest, MintedToken, Sale, Session, Verdict},
     recorder::Recorder,

@@ -70,7 +70,7 @@ impl Recorder {
     }
 
     /// Whether any connection received these bytes. Incomplete requests count as well.
-    pub fn has_seen(&self, needle: &[u8]) -> bool {
+    pub fn has_received(&self, needle: &[u8]) -> bool {
         let streams = self.received.streams.lock();
         let contains = |stream: &Vec<u8>| find(stream, needle).is_some();
         streams.iter().any(contains)

@@ -29,7 +29,7 @@ impl ConfigError {
 
     /// Replaces the name of the setting. Use it in a builder that passes one of its settings on under another name.
     #[must_use]
-    pub fn for_setting(mut self, setting: &str) -> Self {
+    pub fn with_setting(mut self, setting: &str) -> Self {
         self.setting = setting.into();
         self
     }

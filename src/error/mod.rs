@@ -173,6 +173,14 @@ impl Error {
         self.retry_after
     }
 
+    /// What went wrong: `Display` without status, code and hint.
+    ///
+    /// It may contain control characters.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.inner.message
+    }
+
     /// The HTTP status of the issuer's response, if there was one.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {

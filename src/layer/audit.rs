@@ -92,7 +92,7 @@ pub enum ReplayOutcome {
     /// The layer stamped no token: the origin is foreign, or the request already had the header.
     NotStamped,
     /// The request was replayed, and the new token was not rejected.
-    Made,
+    Replayed,
     /// The request was replayed, and the new token was rejected too. There is no second replay.
     RejectedAgain,
     /// Replays are off: [`Mode::Never`](crate::replay::Mode::Never) or [`replay::Off`](crate::replay::Off).
@@ -113,7 +113,7 @@ impl ReplayOutcome {
     pub(super) fn label(self) -> Option<(&'static str, Option<ErrorKind>)> {
         match self {
             Self::NotNeeded | Self::NotStamped => None,
-            Self::Made => Some(("replayed", None)),
+            Self::Replayed => Some(("replayed", None)),
             Self::RejectedAgain => Some(("rejected_again", None)),
             Self::Off => Some(("off", None)),
             Self::NoCopy => Some(("no_copy", None)),

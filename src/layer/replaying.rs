@@ -108,7 +108,7 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
             None => (None, ReplayOutcome::NoCopy),
             Some(copy) if !bodies.is_complete(&copy.request.body) => (None, ReplayOutcome::NoCopy),
             Some(copy) if settings.mode.allows(rejection, || settings.is_idempotent(&copy.request.head)) => {
-                (Some(copy), ReplayOutcome::Made)
+                (Some(copy), ReplayOutcome::Replayed)
             }
             Some(_) => (None, ReplayOutcome::NotSafe),
         };

@@ -29,7 +29,7 @@ impl<P: TokenProvider> Settings<P> {
     /// Reads the response to a replay. A second rejection is only reported: it uses no budget and starts no fetch.
     pub(super) fn after_replay<T>(&self, mut response: Response<T>, grant: &Grant<P::Key>) -> Response<T> {
         let Some(rejection) = self.rejection(&mut response, grant.token()) else {
-            return self.audited(response, grant, 2, ReplayOutcome::Made);
+            return self.audited(response, grant, 2, ReplayOutcome::Replayed);
         };
         self.source.report_rejected_again(grant, rejection);
         self.audited(response, grant, 2, ReplayOutcome::RejectedAgain)

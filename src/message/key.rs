@@ -28,22 +28,22 @@ impl RequestKey for () {
 /// A key that the caller inserts into the extensions of the request.
 ///
 /// ```
-/// use tower_bearer_auth::{FromExtension, RequestHead, RequestKey};
+/// use tower_bearer_auth::{ExtensionKey, RequestHead, RequestKey};
 ///
 /// #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 /// struct Tenant(u32);
 ///
 /// let request = http::Request::builder().extension(Tenant(7)).body(()).unwrap();
-/// let key = FromExtension::<Tenant>::from_request(&RequestHead::of(&request)).unwrap();
+/// let key = ExtensionKey::<Tenant>::from_request(&RequestHead::of(&request)).unwrap();
 /// assert_eq!(key.0, Tenant(7));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct FromExtension<T>(
+pub struct ExtensionKey<T>(
     /// The value from the extensions.
     pub T,
 );
 
-impl<T> RequestKey for FromExtension<T>
+impl<T> RequestKey for ExtensionKey<T>
 where
     T: Clone + Eq + Hash + Debug + Send + Sync + 'static,
 {

@@ -17,7 +17,7 @@ mod origin;
 mod rejection;
 
 pub use self::head::{RequestHead, ResponseHead};
-pub use self::key::{FromExtension, RequestKey};
+pub use self::key::{ExtensionKey, RequestKey};
 pub(crate) use self::origin::Destination;
 pub use self::origin::Origins;
 #[cfg(feature = "token-endpoint")]

@@ -159,7 +159,7 @@ fn an_invalid_origin_is_an_error_that_does_not_repeat_it() {
 #[test]
 fn a_missing_key_is_an_error_that_names_its_type() {
     let request = http::Request::new(());
-    let error = FromExtension::<u64>::from_request(&RequestHead::of(&request)).unwrap_err();
+    let error = ExtensionKey::<u64>::from_request(&RequestHead::of(&request)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MissingKey);
     assert!(error.hint().unwrap().contains("u64"));
 }

@@ -173,7 +173,7 @@ impl AccessPspBuilder {
     ///
     /// The name is the provider's [`label`](TokenProvider::label) in telemetry and `Debug` output.
     pub fn environment(self, name: impl Into<String>) -> Self {
-        self.map(|inner| inner.environment(name))
+        self.map(|inner| inner.label(name))
     }
 
     /// Sets the token URL of another environment.
@@ -231,6 +231,9 @@ impl AccessPspBuilder {
     pub fn from_env(self, prefix: &str) -> Result<Self, ConfigError> {
         let variables = Variables::new(prefix, &process)?;
         let mut read = Self { inner: self.inner.read(&variables)? };
+        if let Some(name) = variables.text("ENVIRONMENT")? {
+            read = read.environment(name);
+        }
         if let Some(key) = variables.secret("TOKEN_API_KEY")? {
             read = read.token_api_key(key);
         }
@@ -248,12 +251,15 @@ impl AccessPspBuilder {
     /// together: a name other than `production` without the other two is an error.
     pub fn build(self) -> Result<AccessPsp, ConfigError> {
         let mut settings = self.inner;
+        if let Some(name) = &settings.label {
+            super::check::text("environment", name)?;
+        }
         if settings.token_url.is_none() && settings.api_origins.is_empty() {
-            if settings.environment.as_deref().is_some_and(|name| name != PRODUCTION) {
+            if settings.label.as_deref().is_some_and(|name| name != PRODUCTION) {
                 return Err(ConfigError::new("environment", "its token URL and API origins are missing")
                     .with_hint("set token_url and api_origin"));
             }
-            settings = settings.environment(PRODUCTION).token_url(TOKEN_URL);
+            settings = settings.label(PRODUCTION).token_url(TOKEN_URL);
             for origin in API_ORIGINS {
                 settings = settings.api_origin(origin);
             }

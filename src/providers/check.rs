@@ -91,6 +91,6 @@ pub(super) fn header_value(setting: &str, value: &SecretValue) -> Result<HeaderV
 #[cfg(feature = "client-credentials")]
 pub(super) fn origins(setting: &str, texts: &[String]) -> Result<Origins, ConfigError> {
     texts.iter().try_fold(Origins::none(), |origins, text| {
-        origins.allow(text.trim()).map_err(|error| error.for_setting(setting))
+        origins.allow(text.trim()).map_err(|error| error.with_setting(setting))
     })
 }

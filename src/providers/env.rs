@@ -43,7 +43,7 @@ impl<'a> Variables<'a> {
             },
             (None, Some(path)) if path.is_empty() => Err(ConfigError::new(name_file, "it is empty")),
             (None, Some(path)) => {
-                Secret::file(PathBuf::from(path)).map(Some).map_err(|error| error.for_setting(&name_file))
+                Secret::from_file(PathBuf::from(path)).map(Some).map_err(|error| error.with_setting(&name_file))
             }
         }
     }
@@ -65,7 +65,7 @@ impl<'a> Variables<'a> {
         let Some(text) = self.text(suffix)? else {
             return Ok(None);
         };
-        text.parse().map(Some).map_err(|error: ConfigError| error.for_setting(&self.name(suffix)))
+        text.parse().map(Some).map_err(|error: ConfigError| error.with_setting(&self.name(suffix)))
     }
 
     /// Reads a list with commas between its items.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{ConfigError, Error};
 use crate::provider::{FetchContext, TokenProvider};
 use crate::token::IssuedToken;
 
@@ -22,10 +22,14 @@ impl FixedToken {
     ///
     /// # Errors
     ///
-    /// As [`IssuedToken::bearer`].
-    pub fn new(token: impl AsRef<str>) -> Result<Self, Error> {
-        let token = IssuedToken::bearer(token)?.expires_in(LIFETIME);
-        Ok(Self { token })
+    /// [`ConfigError`] if the token is empty or has a character that a bearer token may not have, as for
+    /// [`IssuedToken::bearer`].
+    pub fn new(token: impl AsRef<str>) -> Result<Self, ConfigError> {
+        let token = IssuedToken::bearer(token).map_err(|_| {
+            ConfigError::new("token", "it is empty or has a character that a bearer token may not have")
+                .with_hint("pass the token without `Bearer` (RFC 6750 section 2.1)")
+        })?;
+        Ok(Self { token: token.expires_in(LIFETIME) })
     }
 }
 

@@ -97,7 +97,7 @@ impl Secret {
     ///
     /// [`ConfigError`] if the file is unreadable, too large, empty or not UTF-8. It contains the path and not the
     /// content.
-    pub fn file(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+    pub fn from_file(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         let path = path.into();
         let latest = read(&path)?;
         let state = FileState { latest, last_error: None, requested: 0, completed: 0, has_reader: false };

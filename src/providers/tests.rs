@@ -116,24 +116,24 @@ fn all() -> Vec<(&'static str, OsString)> {
         ("P_TOKEN_URL", "https://issuer.test/token".into()),
         ("P_API_ORIGINS", "https://a.test,https://b.test".into()),
         ("P_SCOPE", "read write".into()),
-        ("P_ENVIRONMENT", "staging".into()),
+        ("P_LABEL", "staging".into()),
     ]
 }
 
 #[test]
 fn every_setting_has_its_variable() {
-    let read = |builder: ClientCredentialsBuilder| with(&all(), |v| builder.read(v));
+    let read = |builder: ClientCredentialsBuilder| with(&all(), |v| builder.read_all(v));
     let built = read(ClientCredentialsBuilder::default()).unwrap().build().unwrap();
     assert_eq!(built.client_id, "id");
     assert_eq!(built.parameters.scope.as_deref(), Some("read write"));
-    assert_eq!(built.environment, "staging");
+    assert_eq!(built.label, "staging");
     assert_eq!(built.endpoint.origin(), "https://issuer.test");
     assert_eq!(format!("{:?}", built.origins), "[https://a.test, https://b.test]");
     // A setting of the builder stays if its variable is not set.
     let mut some = all();
     some.retain(|(name, _)| !name.ends_with("CLIENT_ID") && !name.ends_with("SCOPE"));
     let builder = ClientCredentialsBuilder::default().client_id("mine").scope("own");
-    let built = with(&some, |v| builder.read(v)).unwrap().build().unwrap();
+    let built = with(&some, |v| builder.read_all(v)).unwrap().build().unwrap();
     assert_eq!(built.client_id, "mine");
     assert_eq!(built.parameters.scope.as_deref(), Some("own"));
 }

@@ -13,7 +13,7 @@ pub(super) fn token_endpoint(
     timeout: Option<Duration>,
 ) -> Result<TokenEndpoint, ConfigError> {
     let client = client.map_or_else(default_client, Ok)?;
-    let endpoint = TokenEndpoint::new(url, client).map_err(|error| error.for_setting(setting))?;
+    let endpoint = TokenEndpoint::new(url, client).map_err(|error| error.with_setting(setting))?;
     match timeout {
         Some(timeout) => {
             check_timeout("timeout", timeout)?;

@@ -77,14 +77,14 @@ impl<P: TokenProvider> Cache<P> {
         if stale.is_some() {
             self.stats.record(|stats| {
                 stats.fetches_in_flight -= 1;
-                stats.fetches_stale += 1;
+                stats.fetches_discarded += 1;
             });
         }
         drop(slot);
         if let Some(fetch) = stale {
-            fetch.finish(FetchOutcome::Stale);
+            fetch.finish(FetchOutcome::Discarded);
             self.sweep(now);
-            self.telemetry.emit(Event::Stale { key: KeyField::new(&*entry.key) });
+            self.telemetry.emit(Event::Discarded { key: KeyField::new(&*entry.key) });
         }
     }
 

@@ -16,8 +16,8 @@ use crate::token::Token;
 #[derive(Clone, Debug)]
 pub(super) enum FetchOutcome {
     Completed(Result<Token, Error>),
-    /// `rotate` or `invalidate` made the fetch stale. Look the token up again.
-    Stale,
+    /// `rotate` or `invalidate` discarded the fetch. Look the token up again.
+    Discarded,
 }
 
 /// The outcome of a fetch, for one waiter.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 /// Two sums hold in every snapshot:
 ///
 /// - `waits = waits_served + waits_failed + waits_abandoned + waiting`
-/// - `fetches = fetches_succeeded + fetches_failed + fetches_cancelled + fetches_stale + fetches_in_flight`
+/// - `fetches = fetches_succeeded + fetches_failed + fetches_cancelled + fetches_discarded + fetches_in_flight`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[doc(alias = "metrics")]
@@ -41,7 +41,7 @@ pub struct SourceStats {
     /// Fetches that were cancelled with their runtime.
     pub fetches_cancelled: u64,
     /// Fetches that `rotate` or `invalidate` made stale while they ran.
-    pub fetches_stale: u64,
+    pub fetches_discarded: u64,
     /// Fetches that are running.
     pub fetches_in_flight: u64,
     /// Responses that rejected a token, replays included.

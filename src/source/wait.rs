@@ -148,7 +148,7 @@ impl<P: TokenProvider> Future for TokenWait<P> {
                     }
                 }
                 Poll::Ready(Some(FetchOutcome::Completed(Err(error)))) => return this.finish(Err(error)),
-                Poll::Ready(Some(FetchOutcome::Stale)) => {}
+                Poll::Ready(Some(FetchOutcome::Discarded)) => {}
                 Poll::Ready(None) => waiting.cancelled += u8::from(waiting.started_here),
                 Poll::Pending => {
                     if !rt::has_passed(&mut waiting.timer, this.cache.max_wait, cx).unwrap_or(false) {

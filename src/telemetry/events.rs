@@ -87,8 +87,8 @@ pub(super) fn emit(provider: &str, event: Event<'_>) {
             reason,
             "a token request was cancelled with its runtime"
         ),
-        Event::Stale { key } => event!(
-            name: "token_request_stale",
+        Event::Discarded { key } => event!(
+            name: "token_request_discarded",
             target: TARGET,
             Level::INFO,
             provider,

@@ -55,7 +55,7 @@ pub(super) fn register(provider: &Arc<str>) {
         describe_histogram!(*name, Unit::Seconds, *text);
     }
     let provider = SharedString::from_shared(Arc::clone(provider));
-    for outcome in ["minted", "kept", "cancelled", "stale"] {
+    for outcome in ["minted", "kept", "cancelled", "discarded"] {
         token_requests(&provider, outcome, "none").increment(0);
     }
     for kind in ErrorKind::ALL {
@@ -76,7 +76,7 @@ pub(super) fn count(provider: &Arc<str>, event: Event<'_>) {
         Event::Kept { took, .. } => token_request(provider, "kept", "none", Some(took)),
         Event::Failed { error, took, .. } => token_request(provider, "failed", error.kind().as_str(), Some(took)),
         Event::Cancelled { .. } => token_request(provider, "cancelled", "none", None),
-        Event::Stale { .. } => token_request(provider, "stale", "none", None),
+        Event::Discarded { .. } => token_request(provider, "discarded", "none", None),
         Event::TokenRejected { token, first, refresh, .. } => {
             if first {
                 counter!(TOKENS_REJECTED, "provider" => provider.clone(), "token" => token).increment(1);

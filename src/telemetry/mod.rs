@@ -55,8 +55,8 @@ pub(crate) enum Event<'a> {
         key: KeyField<'a>,
         reason: &'static str,
     },
-    /// `rotate` or `invalidate` made a fetch stale.
-    Stale {
+    /// `rotate` or `invalidate` discarded a fetch.
+    Discarded {
         key: KeyField<'a>,
     },
     /// A server rejected a token.

@@ -66,7 +66,7 @@ pub(crate) fn assert_reconciles<K: RequestKey>(source: &TokenSource<Issuer<K>>) 
     let fetches = stats.fetches_succeeded
         + stats.fetches_failed
         + stats.fetches_cancelled
-        + stats.fetches_stale
+        + stats.fetches_discarded
         + stats.fetches_in_flight;
     assert_eq!(stats.fetches, fetches, "{stats:?}");
     assert_eq!(stats.fetches, source.provider().requests() as u64, "{stats:?}");

@@ -3,7 +3,7 @@
 use futures::FutureExt as _;
 use futures::future::join_all;
 use tokio::time::sleep;
-use tower_bearer_auth::{FromExtension, TokenSource};
+use tower_bearer_auth::{ExtensionKey, TokenSource};
 
 use crate::common::{Issuer, Outcome, TestClock, User, assert_reconciles, ms, secs, settle, unavailable};
 
@@ -22,15 +22,15 @@ fn world(max_keys: usize) -> World {
 impl World {
     async fn warm(&self, user: u32, lifetime: u64) {
         self.issuer.set_lifetime(secs(lifetime));
-        self.source.warm_up_for(&FromExtension(user)).await.unwrap();
+        self.source.warm_up_for(&ExtensionKey(user)).await.unwrap();
     }
 
     fn touch(&self, user: u32) {
-        self.source.token_for(&FromExtension(user)).now_or_never().unwrap().unwrap();
+        self.source.token_for(&ExtensionKey(user)).now_or_never().unwrap().unwrap();
     }
 
     fn cached(&self, users: std::ops::Range<u32>) -> Vec<u32> {
-        users.filter(|user| self.source.peek_for(&FromExtension(*user)).is_some()).collect()
+        users.filter(|user| self.source.peek_for(&ExtensionKey(*user)).is_some()).collect()
     }
 }
 
@@ -49,7 +49,7 @@ async fn an_expired_key_is_evicted_before_any_usable_one_even_if_it_was_used_las
     assert_eq!(world.cached(1..5), [1, 2, 4]);
     assert_eq!(world.source.stats().keys, 3);
     // Key 3 is evicted, and its status with it.
-    assert_eq!(world.source.status_for(&FromExtension(3)).last_error, None);
+    assert_eq!(world.source.status_for(&ExtensionKey(3)).last_error, None);
     assert_eq!(assert_reconciles(&world.source).evicted, 1);
 }
 
@@ -77,7 +77,7 @@ async fn among_usable_keys_the_least_recently_used_is_evicted_first() {
 #[tokio::test(start_paused = true)]
 async fn a_key_that_protects_its_issuer_is_evicted_last() {
     let world = world(3);
-    let (failing, rejected) = (FromExtension(1), FromExtension(2));
+    let (failing, rejected) = (ExtensionKey(1), ExtensionKey(2));
     world.issuer.script(Outcome::Fail(unavailable().with_retry_after(secs(60))));
     world.source.token_for(&failing).await.unwrap_err();
     world.warm(2, 1800).await;
@@ -102,14 +102,14 @@ async fn a_key_that_protects_its_issuer_is_evicted_last() {
 async fn among_keys_used_at_the_same_time_the_expired_ones_are_evicted_first() {
     let world = world(640);
     world.issuer.set_lifetime(secs(40));
-    join_all((0..5).map(FromExtension).map(|key| {
+    join_all((0..5).map(ExtensionKey).map(|key| {
         let source = world.source.clone();
         async move { source.warm_up_for(&key).await.unwrap() }
     }))
     .await;
     sleep(secs(100)).await;
     world.issuer.set_lifetime(secs(1800));
-    join_all((5..640).map(FromExtension).map(|key| {
+    join_all((5..640).map(ExtensionKey).map(|key| {
         let source = world.source.clone();
         async move { source.warm_up_for(&key).await.unwrap() }
     }))
@@ -130,9 +130,7 @@ async fn keys_with_a_running_fetch_are_never_evicted_and_do_not_count() {
     let callers: Vec<_> = (0..100)
         .map(|user| {
             let source = world.source.clone();
-            tokio::spawn(
-                async move { source.token_for(&FromExtension(user)).await.unwrap().expose_secret().to_owned() },
-            )
+            tokio::spawn(async move { source.token_for(&ExtensionKey(user)).await.unwrap().expose_secret().to_owned() })
         })
         .collect();
     settle().await;
@@ -146,7 +144,7 @@ async fn keys_with_a_running_fetch_are_never_evicted_and_do_not_count() {
     assert_eq!((stats.keys, stats.fetches_in_flight), (110, 100));
     // A second call joins the running fetch.
     for user in 0..100 {
-        assert!(world.source.token_for(&FromExtension(user)).now_or_never().is_none());
+        assert!(world.source.token_for(&ExtensionKey(user)).now_or_never().is_none());
     }
     settle().await;
     assert_eq!((world.issuer.running(), world.issuer.requests()), (100, 200));
@@ -155,7 +153,7 @@ async fn keys_with_a_running_fetch_are_never_evicted_and_do_not_count() {
     }
     settle().await;
     assert_eq!((world.source.stats().keys, world.issuer.dropped()), (10, 0));
-    assert!((0..200).all(|user| world.issuer.requests_for(&FromExtension(user)) == 1));
+    assert!((0..200).all(|user| world.issuer.requests_for(&ExtensionKey(user)) == 1));
     assert_reconciles(&world.source);
 }
 
@@ -170,7 +168,7 @@ async fn a_key_that_was_evicted_and_comes_back_never_has_two_fetches_at_once() {
             world.issuer.set_latency(ms(rng.u64(1..50)));
             let (source, user) = (world.source.clone(), rng.u32(..6));
             callers.push(tokio::spawn(async move {
-                let token = source.token_for(&FromExtension(user)).await.unwrap();
+                let token = source.token_for(&ExtensionKey(user)).await.unwrap();
                 assert!(token.expose_secret().starts_with(&format!("first.{user}.")), "the token of another user");
             }));
             sleep(ms(rng.u64(..10))).await;
@@ -189,7 +187,7 @@ async fn a_hundred_thousand_users_leave_no_more_keys_than_the_limit() {
     world.issuer.set_latency(ms(0));
     let mut most = 0;
     for user in 0..100_000 {
-        world.source.token_for(&FromExtension(user)).await.unwrap();
+        world.source.token_for(&ExtensionKey(user)).await.unwrap();
         let stats = world.source.stats();
         most = most.max(stats.keys - stats.fetches_in_flight);
     }
@@ -205,14 +203,14 @@ fn keys_whose_fetches_never_complete_are_bounded_too() {
     let source = TokenSource::builder(Issuer::for_users()).max_keys(100).build();
     // No runtime, so no fetch.
     for user in 0..1_000 {
-        futures::executor::block_on(source.token_for(&FromExtension(user))).unwrap_err();
+        futures::executor::block_on(source.token_for(&ExtensionKey(user))).unwrap_err();
     }
     assert!(source.stats().keys <= 100, "{} keys without a runtime", source.stats().keys);
     // Fetches that are cancelled with their runtime.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for user in 0..1_000 {
-            source.token_for(&FromExtension(user)).now_or_never();
+            source.token_for(&ExtensionKey(user)).now_or_never();
         }
     });
     assert!(source.stats().keys >= 1_000);
@@ -222,7 +220,7 @@ fn keys_whose_fetches_never_complete_are_bounded_too() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for user in 0..1_000 {
-            source.token_for(&FromExtension(user)).now_or_never();
+            source.token_for(&ExtensionKey(user)).now_or_never();
         }
         source.rotate();
     });

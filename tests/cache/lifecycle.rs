@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{sleep, timeout};
 use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::{
-    Error, ErrorKind, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource, from_fn,
+    Error, ErrorKind, ExtensionKey, FetchContext, IssuedToken, TokenProvider, TokenSource, from_fn,
 };
 use tracing::Instrument as _;
 
@@ -86,7 +86,7 @@ fn a_request_made_outside_of_the_runtime_that_polls_it_is_served() {
 #[test]
 fn a_request_made_outside_of_a_runtime_during_a_backoff_fails_fast_once() {
     let issuer = Issuer::new();
-    issuer.does(Does::Fail(Error::permanent("wrong secret")));
+    issuer.script(Outcome::Fail(Error::permanent("wrong secret")));
     let source = TokenSource::new(issuer.clone());
     let mut client = layer(&source).layer(Api::new(0));
     let runtime = runtime();
@@ -304,16 +304,16 @@ fn a_provider_that_blocks_its_thread_blocks_no_other_request() {
     let (release, released) = mpsc::channel();
     let source = TokenSource::new(Blocking { entered, release: Mutex::new(released) });
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let (blocked, other) = (FromExtension(1), FromExtension(2));
+    let (blocked, other) = (ExtensionKey(1), ExtensionKey(2));
     runtime.block_on(async {
         source.warm_up_for(&other).await.unwrap();
         let waiting = source.clone();
-        let waiter = tokio::spawn(async move { waiting.token_for(&FromExtension(1)).await });
+        let waiter = tokio::spawn(async move { waiting.token_for(&ExtensionKey(1)).await });
         has_entered.recv().unwrap();
         for _ in 0..100 {
             assert!(source.token_for(&blocked).now_or_never().is_none());
             assert!(source.token_for(&other).now_or_never().is_some());
-            assert!(source.token_for(&FromExtension(3)).await.is_ok());
+            assert!(source.token_for(&ExtensionKey(3)).await.is_ok());
             assert!(source.peek_for(&blocked).is_none());
             assert!(!source.status_for(&blocked).is_ready());
             assert_eq!(source.stats().fetches_in_flight, 1);

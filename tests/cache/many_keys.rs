@@ -6,11 +6,11 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::join_all;
 use tokio::time::Instant;
-use tower_bearer_auth::{Error, ErrorKind, FromExtension, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, ExtensionKey, TokenSource};
 
 use crate::support::issuer::{Issuer, Outcome};
 
-type User = FromExtension<u64>;
+type User = ExtensionKey<u64>;
 
 /// Users above this number have tokens of a minute.
 const SHORT_LIVED: u64 = 1_000_000_000;
@@ -30,7 +30,7 @@ fn issuer(held: Range<u64>, failing: Range<u64>) -> Issuer<User> {
 }
 
 async fn call(source: &TokenSource<Issuer<User>>, user: u64) -> Result<(), Error> {
-    let token = source.token_for(&FromExtension(user)).await?;
+    let token = source.token_for(&ExtensionKey(user)).await?;
     assert_eq!(token.expose_secret(), format!("user-{user}"));
     Ok(())
 }
@@ -129,7 +129,7 @@ async fn a_key_with_a_running_fetch_is_never_evicted() {
 async fn expired_keys_are_evicted_first_and_then_the_least_recently_used() {
     let issuer = issuer(0..0, 0..0);
     let source = TokenSource::builder(issuer.clone()).max_keys(40).build();
-    let cached = |user: u64| source.peek_for(&FromExtension(user)).is_some();
+    let cached = |user: u64| source.peek_for(&ExtensionKey(user)).is_some();
     call_all(&source, 0..20).await;
     call_all(&source, SHORT_LIVED + 1..SHORT_LIVED + 21).await;
     tokio::time::advance(Duration::from_secs(120)).await;
@@ -180,7 +180,7 @@ fn a_hit_allocates_nothing_among_ten_users_or_a_hundred_thousand() {
         for wave in 0..users / 10 {
             runtime.block_on(call_all(&source, wave * 10..wave * 10 + 10));
         }
-        let keys: Vec<_> = (0..10).map(|nth| FromExtension(nth * users / 10)).collect();
+        let keys: Vec<_> = (0..10).map(|nth| ExtensionKey(nth * users / 10)).collect();
         let measured = allocation_counter::measure(|| {
             for key in &keys {
                 let token = source.token_for(key).now_or_never();

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use tower::buffer::Buffer;
 use tower::util::BoxCloneService;
 use tower::{BoxError, Layer as _, ServiceExt as _};
-use tower_bearer_auth::{Error, ErrorKind, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, ExtensionKey, FetchContext, IssuedToken, TokenProvider, TokenSource};
 
 use crate::common::{Api, Stopwatch, TestClock, Trickle, User, get, layer, ms, secs};
 
@@ -112,7 +112,7 @@ impl TokenProvider for Chained {
     async fn fetch(&self, key: &User, _: &FetchContext) -> Result<IssuedToken, Error> {
         sleep(ms(100)).await;
         if let Some(other) = (self.needs)(key.0) {
-            self.source.get().unwrap().token_for(&FromExtension(other)).await?;
+            self.source.get().unwrap().token_for(&ExtensionKey(other)).await?;
         }
         IssuedToken::bearer(format!("user.{}", key.0))
     }
@@ -122,7 +122,7 @@ impl TokenProvider for Chained {
 #[tokio::test(start_paused = true)]
 async fn a_fetch_may_wait_for_the_token_of_another_key() {
     let source = Chained::source(|user| (user == 2).then_some(1));
-    let token = source.token_for(&FromExtension(2)).await.unwrap();
+    let token = source.token_for(&ExtensionKey(2)).await.unwrap();
     assert_eq!(token.expose_secret(), "user.2");
     assert_eq!(source.stats().fetches, 2);
 }
@@ -132,7 +132,7 @@ async fn a_fetch_may_wait_for_the_token_of_another_key() {
 async fn a_fetch_that_waits_for_its_own_key_fails_at_once() {
     let source = Chained::source(Some);
     let watch = Stopwatch::start();
-    assert_eq!(source.token_for(&FromExtension(2)).await.unwrap_err().kind(), ErrorKind::Reentrant);
+    assert_eq!(source.token_for(&ExtensionKey(2)).await.unwrap_err().kind(), ErrorKind::Reentrant);
     assert_eq!(watch.read(), ms(100));
 }
 
@@ -141,7 +141,7 @@ async fn a_fetch_that_waits_for_its_own_key_fails_at_once() {
 async fn two_fetches_that_wait_for_each_other_are_ended_by_the_fetch_timeout() {
     let source = Chained::source(|user| Some(3 - user));
     let watch = Stopwatch::start();
-    let (one, two) = (FromExtension(1), FromExtension(2));
+    let (one, two) = (ExtensionKey(1), ExtensionKey(2));
     let (one, two) = tokio::join!(source.token_for(&one), source.token_for(&two));
     assert!(one.is_err() && two.is_err());
     assert!(watch.read() <= ms(12_100), "{:?}", watch.read());

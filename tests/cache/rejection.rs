@@ -4,12 +4,12 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use futures::FutureExt as _;
-use tower_bearer_auth::{FromExtension, Token, TokenSource};
+use tower_bearer_auth::{ExtensionKey, Token, TokenSource};
 
 use crate::common::{Issuer, Outcome, TestClock, User, assert_reconciles, secs, settle, unavailable};
 
-const ANN: User = FromExtension(1);
-const BOB: User = FromExtension(2);
+const ANN: User = ExtensionKey(1);
+const BOB: User = ExtensionKey(2);
 
 async fn token(source: &TokenSource<Issuer<User>>, key: &User) -> Token {
     let token = source.token_for(key).await.unwrap();
@@ -118,7 +118,7 @@ fn a_rejection_outside_of_a_runtime_can_be_retried_only_with_a_usable_token() {
     let source = TokenSource::new(Issuer::for_users());
     let (ann, bob) = runtime.block_on(async { (token(&source, &ANN).await, token(&source, &BOB).await) });
     assert!(source.reject(&BOB, &ann), "there is a usable token");
-    assert!(!source.reject(&FromExtension(3), &bob), "no fetch can start");
+    assert!(!source.reject(&ExtensionKey(3), &bob), "no fetch can start");
     assert_eq!(source.stats().rejections, 2);
 }
 

@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use futures::future::join_all;
 use tokio::time::{interval, sleep};
 use tower::{Layer as _, ServiceExt as _};
-use tower_bearer_auth::{Error, ErrorKind, FromExtension, IssuedToken, Secret, TokenProvider, TokenSource, from_fn};
+use tower_bearer_auth::{Error, ErrorKind, ExtensionKey, IssuedToken, Secret, TokenProvider, TokenSource, from_fn};
 
 use crate::common::{
     Api, Issuer, ORIGIN, Outcome, Stopwatch, TestClock, assert_reconciles, get, layer, ms, secs, settle, unavailable,
@@ -37,7 +37,7 @@ async fn waiters_of_a_fetch_with_the_old_secret_get_a_token_with_the_new_one() {
     assert_eq!(watch.read(), ms(350));
     assert_eq!((issuer.requests(), issuer.dropped()), (2, 1));
     let stats = assert_reconciles(&source);
-    assert_eq!((stats.fetches_stale, stats.waits, stats.waits_served), (1, 100, 100));
+    assert_eq!((stats.fetches_discarded, stats.waits, stats.waits_served), (1, 100, 100));
 }
 
 // R50
@@ -83,12 +83,12 @@ async fn a_token_of_an_evicted_key_is_not_used_after_a_rotation() {
         request.extensions_mut().insert(user);
         request
     };
-    source.warm_up_for(&FromExtension(2)).await.unwrap();
+    source.warm_up_for(&ExtensionKey(2)).await.unwrap();
     let mut waiting =
         tokio_test::task::spawn(source.layer().allow_origin(ORIGIN).unwrap().layer(api.clone()).oneshot(of(1)));
     assert!(waiting.poll().is_pending());
     clock.mono_forward(secs(2));
-    source.warm_up_for(&FromExtension(2)).await.unwrap();
+    source.warm_up_for(&ExtensionKey(2)).await.unwrap();
     sleep(ms(201)).await;
     assert_eq!((source.stats().evicted, source.stats().fetches_succeeded), (1, 2));
     issuer.set_credential("second");
@@ -213,7 +213,7 @@ fn a_stale_fetch_that_cannot_be_stopped_changes_nothing() {
         assert_eq!(runtime.block_on(early).unwrap(), "new", "a waiter got the old token");
         assert_eq!(source.peek().unwrap().expose_secret(), "new");
         let stats = source.stats();
-        assert_eq!((stats.fetches, stats.fetches_stale, stats.fetches_succeeded), (2, 1, 1));
+        assert_eq!((stats.fetches, stats.fetches_discarded, stats.fetches_succeeded), (2, 1, 1));
     }
 }
 
@@ -222,7 +222,7 @@ fn a_stale_fetch_that_cannot_be_stopped_changes_nothing() {
 async fn a_rotation_affects_every_key_and_an_invalidation_only_its_own() {
     let (issuer, clock) = (Issuer::for_users(), TestClock::new());
     let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
-    let keys: Vec<_> = (1..=100).map(FromExtension).collect();
+    let keys: Vec<_> = (1..=100).map(ExtensionKey).collect();
     for key in &keys {
         source.token_for(key).now_or_never();
     }
@@ -312,7 +312,7 @@ fn source_of(secret: &Secret) -> TokenSource<impl TokenProvider<Key = ()>> {
 #[tokio::test]
 async fn a_secret_file_is_read_in_every_fetch_and_a_failed_read_keeps_the_old_secret() {
     let file = Scratch::new("reread", "secret-1\n");
-    let secret = Secret::file(&file.0).unwrap();
+    let secret = Secret::from_file(&file.0).unwrap();
     let source = source_of(&secret);
     assert_eq!(source.token().await.unwrap().expose_secret(), "secret-1");
 
@@ -359,7 +359,7 @@ fn readers() -> usize {
 #[tokio::test]
 async fn a_secret_file_that_hangs_costs_two_seconds_and_one_thread_and_keeps_the_old_secret() {
     let file = Scratch::new("hangs", "secret-1");
-    let secret = Secret::file(&file.0).unwrap();
+    let secret = Secret::from_file(&file.0).unwrap();
     let source = source_of(&secret);
     fs::remove_file(&file.0).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&file.0).status().unwrap().success());
@@ -385,7 +385,7 @@ async fn a_secret_file_that_hangs_costs_two_seconds_and_one_thread_and_keeps_the
 #[test]
 fn a_secret_file_is_read_outside_of_a_runtime_too() {
     let file = Scratch::new("outside", "secret-1");
-    let secret = Secret::file(&file.0).unwrap();
+    let secret = Secret::from_file(&file.0).unwrap();
     file.write("secret-2");
     assert_eq!(secret.load().now_or_never().unwrap().unwrap().expose_secret(), "secret-2");
 }

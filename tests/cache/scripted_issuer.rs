@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_bearer_auth::{FetchContext, FromExtension, TokenProvider as _};
+use tower_bearer_auth::{ExtensionKey, FetchContext, TokenProvider as _};
 
 use crate::common::{Issuer, Outcome, User, ms, secs, settle, unavailable};
 
@@ -31,7 +31,7 @@ async fn a_held_request_waits_for_its_response_and_a_dropped_one_is_counted() {
     issuer.script_with(|request| if request.key.0 < 3 { Outcome::Hold } else { Outcome::Mint });
     let fetch = |user| {
         let issuer = issuer.clone();
-        tokio::spawn(async move { issuer.fetch(&FromExtension(user), &FetchContext::default()).await })
+        tokio::spawn(async move { issuer.fetch(&ExtensionKey(user), &FetchContext::default()).await })
     };
     let (one, two, three) = (fetch(1), fetch(2), fetch(3));
     assert_eq!(three.await.unwrap().unwrap().expose_secret(), "first.3.3");
@@ -43,5 +43,5 @@ async fn a_held_request_waits_for_its_response_and_a_dropped_one_is_counted() {
     settle().await;
     issuer.release();
     assert_eq!((issuer.requests(), issuer.minted(), issuer.dropped(), issuer.running()), (3, 2, 1, 0));
-    assert_eq!(issuer.requested_keys(), [1, 2, 3].map(|user: u32| -> User { FromExtension(user) }));
+    assert_eq!(issuer.requested_keys(), [1, 2, 3].map(|user: u32| -> User { ExtensionKey(user) }));
 }

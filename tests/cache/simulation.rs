@@ -66,7 +66,7 @@ fn everything_happened(lives: &[SourceStats]) {
         ("fetches succeeded", sum(|stats| stats.fetches_succeeded), 10_000),
         ("fetches failed", sum(|stats| stats.fetches_failed), 5_000),
         ("fetches cancelled", sum(|stats| stats.fetches_cancelled), 1_000),
-        ("fetches stale", sum(|stats| stats.fetches_stale), 1_000),
+        ("fetches stale", sum(|stats| stats.fetches_discarded), 1_000),
         ("budget exhausted", sum(|stats| stats.budget_exhausted), 1_000),
         ("evicted", sum(|stats| stats.evicted), 500),
     ];

@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::future::join_all;
 use tokio::time::{interval, sleep, timeout};
 use tower::{Layer as _, ServiceExt as _};
-use tower_bearer_auth::{ErrorKind, FromExtension, TokenSource};
+use tower_bearer_auth::{ErrorKind, ExtensionKey, TokenSource};
 
 use crate::common::{Api, Issuer, Outcome, Stopwatch, assert_reconciles, get, layer, ms, secs, settle, unavailable};
 
@@ -177,7 +177,7 @@ async fn tokens_with_a_lifetime_of_zero_cost_one_request_a_second_and_serve_ever
         let callers = (0..40).map(|caller| {
             let source = source.clone();
             tokio::spawn(async move {
-                let key = FromExtension(caller % 2);
+                let key = ExtensionKey(caller % 2);
                 let start = Stopwatch::start();
                 while start.read() < secs(60) {
                     source.token_for(&key).await.unwrap();
@@ -186,7 +186,7 @@ async fn tokens_with_a_lifetime_of_zero_cost_one_request_a_second_and_serve_ever
             })
         });
         join_all(callers.collect::<Vec<_>>()).await.into_iter().for_each(Result::unwrap);
-        for key in [FromExtension(0), FromExtension(1)] {
+        for key in [ExtensionKey(0), ExtensionKey(1)] {
             let requests = issuer.requests_for(&key);
             assert!((50..=61).contains(&requests), "{requests} requests in 60 s ({lifetime:?}, {latency:?})");
         }
@@ -199,12 +199,12 @@ async fn tokens_with_a_lifetime_of_zero_cost_one_request_a_second_and_serve_ever
 #[tokio::test(start_paused = true)]
 async fn a_key_whose_issuer_stalls_delays_no_other_key() {
     let issuer = Issuer::for_users();
-    let (stalled, cold, warm) = (FromExtension(1), FromExtension(2), FromExtension(3));
+    let (stalled, cold, warm) = (ExtensionKey(1), ExtensionKey(2), ExtensionKey(3));
     issuer.set_latency_for(&stalled, secs(11));
     let source = TokenSource::new(issuer.clone());
     source.warm_up_for(&warm).await.unwrap();
     let waiting = source.clone();
-    let first = tokio::spawn(async move { waiting.token_for(&FromExtension(1)).await.unwrap() });
+    let first = tokio::spawn(async move { waiting.token_for(&ExtensionKey(1)).await.unwrap() });
     settle().await;
     assert_eq!(issuer.requests_for(&stalled), 1);
 

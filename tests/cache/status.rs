@@ -174,7 +174,7 @@ async fn the_sums_hold_at_every_step_of_a_busy_minute() {
         ("abandoned", stats.waits_abandoned),
         ("succeeded", stats.fetches_succeeded),
         ("fetches failed", stats.fetches_failed),
-        ("stale", stats.fetches_stale),
+        ("discarded", stats.fetches_discarded),
         ("rejections", stats.rejections),
     ] {
         assert!(count > 0, "no {what} in a busy minute: {stats:?}");

@@ -6,11 +6,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tower_bearer_auth::{FromExtension, TokenSource};
+use tower_bearer_auth::{ExtensionKey, TokenSource};
 
 use crate::support::issuer::{Issuer, Outcome};
 
-type User = FromExtension<u8>;
+type User = ExtensionKey<u8>;
 
 /// An issuer that responds when the test calls `respond`.
 fn issuer() -> Issuer<User> {
@@ -50,8 +50,8 @@ macro_rules! poll {
 fn a_caller_in_another_runtime_gets_a_token_although_the_runtime_of_the_fetch_ends() {
     let (issuer, first, second) = (issuer(), runtime(), runtime());
     let source = TokenSource::new(issuer.clone());
-    let mut here = pin!(source.token_for(&FromExtension(1)));
-    let mut there = pin!(source.token_for(&FromExtension(1)));
+    let mut here = pin!(source.token_for(&ExtensionKey(1)));
+    let mut there = pin!(source.token_for(&ExtensionKey(1)));
     assert!(poll!(first, here).is_pending());
     assert!(poll!(second, there).is_pending());
     poll_tasks(&first);
@@ -74,11 +74,11 @@ fn a_caller_whose_runtime_ends_continues_to_wait_in_another_one() {
     for fetch_is_cancelled in [true, false] {
         let (issuer, first, second) = (issuer(), runtime(), runtime());
         let source = TokenSource::new(issuer.clone());
-        let mut starts = pin!(source.token_for(&FromExtension(1)));
+        let mut starts = pin!(source.token_for(&ExtensionKey(1)));
         if !fetch_is_cancelled {
             assert!(poll!(second, starts).is_pending());
         }
-        let mut moved = pin!(source.token_for(&FromExtension(1)));
+        let mut moved = pin!(source.token_for(&ExtensionKey(1)));
         assert!(poll!(first, moved).is_pending());
         poll_tasks(&first);
         drop(first);
@@ -97,7 +97,7 @@ fn a_caller_whose_runtime_ends_continues_to_wait_in_another_one() {
 fn a_caller_whose_key_was_evicted_and_came_back_joins_the_new_fetch() {
     let (issuer, runtime) = (issuer(), runtime());
     let source = TokenSource::builder(issuer.clone()).max_keys(1).build();
-    let (one, two) = (FromExtension(1), FromExtension(2));
+    let (one, two) = (ExtensionKey(1), ExtensionKey(2));
     let mut early = pin!(source.token_for(&one));
     assert!(poll!(runtime, early).is_pending());
     poll_tasks(&runtime);
@@ -128,16 +128,16 @@ fn a_caller_whose_key_was_evicted_and_came_back_joins_the_new_fetch() {
 fn after_a_rotation_a_waiter_gets_the_new_token_and_the_old_one_is_dropped() {
     let (issuer, runtime) = (issuer(), runtime());
     let source = TokenSource::new(issuer.clone());
-    let mut before = pin!(source.token_for(&FromExtension(1)));
+    let mut before = pin!(source.token_for(&ExtensionKey(1)));
     assert!(poll!(runtime, before).is_pending());
     poll_tasks(&runtime);
     // The issuer has sent the old token already.
     issuer.respond(0, Outcome::Return("old"));
     source.rotate();
-    let mut after = pin!(source.token_for(&FromExtension(1)));
+    let mut after = pin!(source.token_for(&ExtensionKey(1)));
     assert!(poll!(runtime, after).is_pending());
     poll_tasks(&runtime);
-    assert!(source.peek_for(&FromExtension(1)).is_none(), "the old token was kept");
+    assert!(source.peek_for(&ExtensionKey(1)).is_none(), "the old token was kept");
     assert!(poll!(runtime, before).is_pending());
     poll_tasks(&runtime);
     assert_eq!(requested_keys(&issuer), [1, 1]);
@@ -148,5 +148,5 @@ fn after_a_rotation_a_waiter_gets_the_new_token_and_the_old_one_is_dropped() {
         assert_eq!(token.expose_secret(), "new");
     }
     let stats = source.stats();
-    assert_eq!((stats.fetches_stale, stats.fetches_succeeded, stats.fetches), (1, 1, 2));
+    assert_eq!((stats.fetches_discarded, stats.fetches_succeeded, stats.fetches), (1, 1, 2));
 }

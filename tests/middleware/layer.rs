@@ -18,7 +18,7 @@ use http_body_util::Full;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder, ServiceExt as _};
 use tower_bearer_auth::{
-    Audit, BearerAuth, BearerAuthLayer, BoxError, Error, ErrorKind, FetchContext, FixedToken, FromExtension,
+    Audit, BearerAuth, BearerAuthLayer, BoxError, Error, ErrorKind, ExtensionKey, FetchContext, FixedToken,
     IssuedToken, Origins, ReplayOutcome, RequestHead, TokenProvider, TokenSource,
 };
 use tower_test::{assert_request_eq, mock};
@@ -146,7 +146,7 @@ struct Keyed {
 }
 
 impl TokenProvider for Keyed {
-    type Key = FromExtension<u32>;
+    type Key = ExtensionKey<u32>;
 
     async fn fetch(&self, key: &Self::Key, _: &FetchContext) -> Result<IssuedToken, Error> {
         IssuedToken::bearer(format!("user-{}-{}", key.0, self.minted.fetch_add(1, Ordering::SeqCst)))
@@ -192,7 +192,7 @@ async fn the_api_headers_are_stamped_once_wherever_the_token_is() {
         }
         let response = client.clone().oneshot(request).await.unwrap();
         let audit = Audit::of(&response);
-        assert_eq!(audit.map(Audit::key), (path == "/reject").then_some(Some(&FromExtension(7_u32))));
+        assert_eq!(audit.map(Audit::key), (path == "/reject").then_some(Some(&ExtensionKey(7_u32))));
     }
     assert_eq!(api.sends().len(), 3);
     for (request, token) in api.sends().iter().zip(["user-7-0", "user-7-0", "user-7-1"]) {
@@ -358,9 +358,9 @@ async fn an_audit_shows_its_key_only_by_the_type_of_the_key() {
     request.extensions_mut().insert(7_u32);
     let response = layer.layer_over(Api::new(ok)).oneshot(request).await.unwrap();
     let audit = Audit::of(&response).unwrap();
-    assert_eq!(audit.key(), Some(&FromExtension(7_u32)));
+    assert_eq!(audit.key(), Some(&ExtensionKey(7_u32)));
     assert_eq!((audit.key::<()>(), audit.key::<u32>()), (None, None));
-    assert!(format!("{audit:?}").contains("FromExtension(7)"));
+    assert!(format!("{audit:?}").contains("ExtensionKey(7)"));
     assert!(Audit::of(&Response::new(())).is_none());
 }
 

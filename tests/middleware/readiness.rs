@@ -200,7 +200,7 @@ async fn a_replay_that_waits_for_readiness_longer_than_its_token_lives_has_a_new
         let sends = api.sends();
         assert_eq!(sends.iter().map(|sent| bearer(sent)).collect::<Vec<_>>(), ["token-1", "token-3"]);
         let audit = Audit::of(&response).unwrap();
-        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(3), 2, ReplayOutcome::Made));
+        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(3), 2, ReplayOutcome::Replayed));
         assert_eq!(fetches.count(), 3);
     }
 }

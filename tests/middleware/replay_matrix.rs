@@ -220,9 +220,9 @@ fn reason_for(row: &Row, sends: usize, no_copy: ReplayOutcome) -> Option<(usize,
     let is_rejection = matches!(reply, NoReason | InvalidToken | Grpc);
     let reason = match (sends, mode) {
         _ if !is_rejection => return None,
-        (2, _) => ReplayOutcome::Made,
+        (2, _) => ReplayOutcome::Replayed,
         (_, Never) => ReplayOutcome::Off,
-        _ if no_copy != ReplayOutcome::Made => no_copy,
+        _ if no_copy != ReplayOutcome::Replayed => no_copy,
         _ => {
             assert_eq!((reply, kind), (NoReason, Other), "only this row is not safe to replay");
             ReplayOutcome::NotSafe
@@ -254,7 +254,7 @@ async fn a_request_is_sent_as_often_as_its_cell_of_the_table_says() {
         for (method, key) in kind.requests() {
             let full = |bytes: &str| request(&method, key, Full::new(Bytes::from(bytes.to_owned())));
             let streamed = || request(&method, key, stream());
-            let made = ReplayOutcome::Made;
+            let made = ReplayOutcome::Replayed;
             let columns: [Vec<(usize, usize)>; 5] = [
                 vec![
                     run(row, full(""), Empty, "", made).await,

@@ -73,7 +73,7 @@ async fn a_revoked_token_is_replaced_by_the_next_call() {
     let audit = audit_of(&response);
     assert_eq!(
         (audit.generation, audit.key(), audit.sends, audit.replay),
-        (Some(2), Some(&()), 2, ReplayOutcome::Made)
+        (Some(2), Some(&()), 2, ReplayOutcome::Replayed)
     );
     assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
     let tokens: Vec<_> = api.sends().iter().map(|sent| bearer(sent).to_owned()).collect();
@@ -120,7 +120,7 @@ async fn staggered_rejections_of_one_generation_make_one_token_request() {
         let response = response.unwrap();
         assert_eq!(response.status(), 200);
         let audit = audit_of(&response);
-        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, ReplayOutcome::Made));
+        assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, ReplayOutcome::Replayed));
     }
     assert_eq!((fetches.count(), api.sends().len()), (2, 1 + 2 * CALLS));
     let stats = source.stats();
@@ -238,7 +238,7 @@ async fn the_head_of_a_replay_differs_from_the_first_send_only_in_the_token() {
     secret.set_sensitive(true);
     let request = request.header("x-key", secret).extension(Order(17)).body(Body::default()).unwrap();
     let response = layer(provider).layer(api.clone()).oneshot(request).await.unwrap();
-    assert_eq!((response.status(), audit_of(&response).replay), (StatusCode::OK, ReplayOutcome::Made));
+    assert_eq!((response.status(), audit_of(&response).replay), (StatusCode::OK, ReplayOutcome::Replayed));
 
     let sends = api.sends();
     let [first, second] = &sends[..] else { panic!("{} sends", sends.len()) };

@@ -25,7 +25,7 @@ async fn a_new_token_is_one_event_with_its_lifetime_and_duration() {
     assert_eq!(
         capture.lines(),
         ["INFO token_minted expires_in_seconds=1798 generation=1 \
-          key=FromExtension(User(\"ann\")) provider=staging took_seconds=2 usable_seconds=1768"]
+          key=ExtensionKey(User(\"ann\")) provider=staging took_seconds=2 usable_seconds=1768"]
     );
     let labels = [("provider", "staging"), ("outcome", "minted"), ("error", "none")];
     assert_eq!(capture.count("token_requests_total", &labels), 1);
@@ -78,7 +78,7 @@ fn the_span_of_a_fetch_has_no_parent() {
         assert_eq!((span.field("outcome"), span.field("generation")), (Some(outcome), generation));
         assert_eq!(span.field("provider"), Some("staging"));
     }
-    assert_eq!(spans[1].field("key"), Some("FromExtension(User(\"bob\"))"));
+    assert_eq!(spans[1].field("key"), Some("ExtensionKey(User(\"bob\"))"));
     // The provider's own events are in the span too.
     let all = capture.all();
     let inside = |target: &'static str| all.iter().filter(move |seen| !seen.span && seen.target == target);
@@ -114,7 +114,7 @@ async fn a_failing_issuer_is_one_line_per_token_request_and_not_one_per_caller()
     assert!((20.0..=22.0).contains(&retry), "{retry}");
     let expected = format!(
         "WARN token_request_failed code=try_later error=the issuer is down (HTTP 503, try_later): wait \
-         key=FromExtension(User(\"ann\")) kind=unavailable provider=staging retry_seconds={retry} status=503 took_seconds=2 \
+         key=ExtensionKey(User(\"ann\")) kind=unavailable provider=staging retry_seconds={retry} status=503 took_seconds=2 \
          transient=true usable_seconds=0"
     );
     assert_eq!(failed.line(), expected);
@@ -160,7 +160,7 @@ async fn the_same_token_again_is_not_reported_as_new() {
     sleep(2 * LATENCY).await;
     assert_eq!(
         capture.named("token_kept").iter().map(crate::support::telemetry::Captured::line).collect::<Vec<_>>(),
-        ["INFO token_kept generation=1 key=FromExtension(User(\"ann\")) provider=staging took_seconds=2 \
+        ["INFO token_kept generation=1 key=ExtensionKey(User(\"ann\")) provider=staging took_seconds=2 \
           usable_seconds=366"]
     );
     assert_eq!(capture.named("token_minted").len(), 1);
@@ -183,7 +183,7 @@ fn a_fetch_that_is_cancelled_with_its_runtime_is_reported() {
     drop(first);
     assert_eq!(
         capture.lines(),
-        ["WARN token_request_cancelled key=FromExtension(User(\"ann\")) provider=staging reason=runtime_ended"]
+        ["WARN token_request_cancelled key=ExtensionKey(User(\"ann\")) provider=staging reason=runtime_ended"]
     );
     assert_eq!(capture.count("token_requests_total", &[("outcome", "cancelled"), ("error", "none")]), 1);
     assert_eq!(capture.count("waits_total", &[("outcome", "abandoned")]), 1);

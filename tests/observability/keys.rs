@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_bearer_auth::FromExtension;
+use tower_bearer_auth::ExtensionKey;
 
 use crate::support::issuer::Outcome;
 use crate::support::telemetry::{Capture, Captured};
@@ -18,7 +18,7 @@ async fn evicted_keys_are_counted_and_not_named() {
     let issuer = issuer();
     let source = builder(&issuer).max_keys(2).build();
     for name in CROWD {
-        source.token_for(&FromExtension(User(name))).await.unwrap();
+        source.token_for(&ExtensionKey(User(name))).await.unwrap();
     }
     assert_eq!(source.stats().keys, 2);
     let lines: Vec<_> = capture.named("keys_evicted").iter().map(Captured::line).collect();
@@ -33,7 +33,7 @@ async fn a_key_is_in_no_label() {
     let issuer = issuer();
     let source = builder(&issuer).build();
     for name in CROWD {
-        source.token_for(&FromExtension(User(name))).await.unwrap();
+        source.token_for(&ExtensionKey(User(name))).await.unwrap();
     }
     source.token_for(&ANN).await.unwrap();
     let metrics = capture.metrics();
@@ -47,7 +47,7 @@ async fn a_key_is_in_no_label() {
         .filter(|((name, _), metric)| name == "tower_bearer_auth_token_requests_total" && metric.count > 0);
     assert_eq!(of_requests.map(|(_, metric)| metric.count).collect::<Vec<_>>(), [7]);
     // An event has the key.
-    assert_eq!(capture.named("token_minted").last().unwrap().field("key"), Some("FromExtension(User(\"ann\"))"));
+    assert_eq!(capture.named("token_minted").last().unwrap().field("key"), Some("ExtensionKey(User(\"ann\"))"));
 }
 
 // R50
@@ -60,12 +60,12 @@ async fn a_rotation_is_reported_with_the_fetches_that_it_made_stale() {
     let waiting = tokio::spawn(source.token_for(&BOB));
     eventually("the token request has started", || issuer.requests() == 2).await;
     source.rotate();
-    let stale = "INFO token_request_stale key=FromExtension(User(\"bob\")) provider=staging";
+    let stale = "INFO token_request_discarded key=ExtensionKey(User(\"bob\")) provider=staging";
     assert_eq!(capture.lines()[1..], [stale, "INFO credentials_rotated keys=2 provider=staging"]);
     waiting.await.unwrap().unwrap();
     assert_eq!(issuer.requests(), 3);
     assert_eq!(capture.count("rotations_total", &[("provider", "staging")]), 1);
-    let labels = [("provider", "staging"), ("outcome", "stale"), ("error", "none")];
+    let labels = [("provider", "staging"), ("outcome", "discarded"), ("error", "none")];
     assert_eq!(capture.count("token_requests_total", &labels), 1);
     equal_to_stats(&capture, &source.stats());
 }
@@ -78,7 +78,7 @@ async fn an_invalidation_is_reported_for_a_key_in_the_cache() {
     assert_eq!(capture.lines(), [""; 0]);
     source.token_for(&ANN).await.unwrap();
     source.invalidate_for(&ANN);
-    assert_eq!(capture.lines()[1..], ["INFO token_invalidated key=FromExtension(User(\"ann\")) provider=staging"]);
+    assert_eq!(capture.lines()[1..], ["INFO token_invalidated key=ExtensionKey(User(\"ann\")) provider=staging"]);
     assert_eq!(capture.count("invalidations_total", &[("provider", "staging")]), 1);
 }
 

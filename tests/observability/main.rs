@@ -32,7 +32,7 @@ fn equal_to_stats(capture: &Capture, stats: &SourceStats) {
         ("succeeded", fetches("minted") + fetches("kept"), stats.fetches_succeeded),
         ("failed", fetches("failed"), stats.fetches_failed),
         ("cancelled", fetches("cancelled"), stats.fetches_cancelled),
-        ("stale", fetches("stale"), stats.fetches_stale),
+        ("discarded", fetches("discarded"), stats.fetches_discarded),
         ("fetches", capture.count("token_requests_total", &[]) + stats.fetches_in_flight, stats.fetches),
         ("served", waits("served"), stats.waits_served),
         ("failed waits", waits("failed"), stats.waits_failed),

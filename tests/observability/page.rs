@@ -8,7 +8,7 @@ use http_body_util::Full;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{advance, sleep, timeout};
 use tower::{Layer as _, Service as _, ServiceExt as _};
-use tower_bearer_auth::{Error, ErrorKind, FromExtension, TokenSource, replay};
+use tower_bearer_auth::{Error, ErrorKind, ExtensionKey, TokenSource, replay};
 
 use crate::StoppedClock;
 use crate::rejections::{Revoked, layer, request};
@@ -154,8 +154,8 @@ async fn each_kind() {
         let issuer = issuer();
         let source = builder(&issuer).build();
         issuer.script(Outcome::Fail(Error::permanent("no").with_kind(kind)));
-        source.token_for(&FromExtension(User("kind"))).await.unwrap_err();
-        source.token_for(&FromExtension(User("kind"))).await.unwrap_err();
+        source.token_for(&ExtensionKey(User("kind"))).await.unwrap_err();
+        source.token_for(&ExtensionKey(User("kind"))).await.unwrap_err();
     }
 }
 
@@ -308,7 +308,7 @@ fn rare_counters_begin_at_zero() {
     assert!(metrics.values().all(|metric| metric.count == 0 && metric.values.is_empty()), "{metrics:?}");
     for (name, label, words) in [
         ("tokens_rejected_total", "token", vec!["unaccepted", "accepted", "expired"]),
-        ("token_requests_total", "outcome", vec!["minted", "kept", "failed", "cancelled", "stale"]),
+        ("token_requests_total", "outcome", vec!["minted", "kept", "failed", "cancelled", "discarded"]),
         ("rotations_total", "provider", vec!["staging"]),
         ("invalidations_total", "provider", vec!["staging"]),
     ] {

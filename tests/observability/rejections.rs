@@ -74,11 +74,11 @@ async fn a_revocation_is_one_warning_and_one_debug_event_per_request() {
     let rejections = capture.named("token_rejected");
     let (warnings, rest): (Vec<_>, Vec<_>) =
         rejections.into_iter().partition(|seen| seen.level == tracing::Level::WARN);
-    let fields = "age_seconds=102 generation=1 key=FromExtension(User(\"ann\")) provider=staging \
+    let fields = "age_seconds=102 generation=1 key=ExtensionKey(User(\"ann\")) provider=staging \
                   refresh=in_flight rejection=invalid_token token=accepted";
     assert_eq!(lines(&warnings), [format!("WARN token_rejected {fields}")]);
     assert_eq!(lines(&rest), vec![format!("DEBUG token_rejected {fields}"); 99]);
-    let replayed = "DEBUG request_replayed generation=2 key=FromExtension(User(\"ann\")) provider=staging";
+    let replayed = "DEBUG request_replayed generation=2 key=ExtensionKey(User(\"ann\")) provider=staging";
     assert_eq!(lines(&capture.named("request_replayed")), vec![replayed; 100]);
 
     assert_eq!(capture.count("tokens_rejected_total", &[("provider", "staging"), ("token", "accepted")]), 1);
@@ -115,7 +115,7 @@ async fn a_rejected_new_token_and_an_empty_budget_are_reported() {
     let rejected = |generation, age, refresh| {
         format!(
             "WARN token_rejected age_seconds={age} generation={generation} \
-             key=FromExtension(User(\"ann\")) provider=staging refresh={refresh} rejection=unspecified token=unaccepted"
+             key=ExtensionKey(User(\"ann\")) provider=staging refresh={refresh} rejection=unspecified token=unaccepted"
         )
     };
     assert_eq!(warnings, [rejected(1, 2, "in_flight"), rejected(2, 2, "none")]);
@@ -125,7 +125,7 @@ async fn a_rejected_new_token_and_an_empty_budget_are_reported() {
     assert_eq!(capture.count("rejected_requests_total", &[("outcome", "budget_exhausted")]), 49);
     let not_replayed = capture.named("request_not_replayed");
     assert_eq!(not_replayed.len(), 50);
-    let line = "DEBUG request_not_replayed generation=2 key=FromExtension(User(\"ann\")) provider=staging reason=";
+    let line = "DEBUG request_not_replayed generation=2 key=ExtensionKey(User(\"ann\")) provider=staging reason=";
     assert_eq!(not_replayed[0].line(), format!("{line}rejected_again"));
     assert_eq!(not_replayed[1].line(), format!("{line}budget_exhausted"));
     equal_to_stats(&capture, &source.stats());
@@ -148,7 +148,7 @@ async fn each_reason_for_no_replay_is_reported() {
         let response = layer.layer(revoked.api("")).oneshot(Request::from_parts(head, body)).await.unwrap();
         assert_eq!(response.status(), 401);
         let lines: Vec<_> = capture.named("request_not_replayed").iter().map(Captured::line).collect();
-        let fields = "generation=1 key=FromExtension(User(\"ann\")) provider=staging";
+        let fields = "generation=1 key=ExtensionKey(User(\"ann\")) provider=staging";
         assert_eq!(lines, [format!("DEBUG request_not_replayed {fields} reason={reason}")]);
         let labels = [("provider", "staging"), ("outcome", reason), ("error", "none")];
         assert_eq!(capture.count("rejected_requests_total", &labels), 1, "{reason}");
@@ -170,7 +170,7 @@ async fn a_failed_refresh_is_reported_with_its_error() {
     let lines: Vec<_> = capture.named("request_not_replayed").iter().map(Captured::line).collect();
     assert_eq!(
         lines,
-        ["DEBUG request_not_replayed generation=1 key=FromExtension(User(\"ann\")) \
+        ["DEBUG request_not_replayed generation=1 key=ExtensionKey(User(\"ann\")) \
           kind=invalid_credentials provider=staging reason=refresh_failed"]
     );
     let labels = [("outcome", "refresh_failed"), ("error", "invalid_credentials")];
@@ -201,7 +201,7 @@ async fn a_late_rejection_is_reported_as_ready_and_expired() {
     assert_eq!(
         last,
         "DEBUG token_rejected age_seconds=3606 generation=1 \
-         key=FromExtension(User(\"ann\")) provider=staging refresh=ready rejection=invalid_token token=expired"
+         key=ExtensionKey(User(\"ann\")) provider=staging refresh=ready rejection=invalid_token token=expired"
     );
     assert_eq!(capture.count("rejections_total", &[("token", "expired"), ("refresh", "ready")]), 1);
     equal_to_stats(&capture, &source.stats());

@@ -39,8 +39,8 @@ async fn a_client_secret_has_leaked() {
     since(&capture, &mut seen);
 
     source.rotate();
-    assert_eq!(since(&capture, &mut seen), ["token_request_stale", "credentials_rotated"]);
-    assert_eq!((capture.count("rotations_total", &[]), source.stats().fetches_stale), (1, 1));
+    assert_eq!(since(&capture, &mut seen), ["token_request_discarded", "credentials_rotated"]);
+    assert_eq!((capture.count("rotations_total", &[]), source.stats().fetches_discarded), (1, 1));
 
     // The waiter of the stale request starts a new one at once.
     issuer.script(Outcome::Fail(Error::permanent("unknown").with_kind(ErrorKind::InvalidCredentials)));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_bearer_auth::{FromExtension, TokenSource, TokenSourceBuilder};
+use tower_bearer_auth::{ExtensionKey, TokenSource, TokenSourceBuilder};
 
 use crate::support;
 use crate::support::time::Paused;
@@ -10,11 +10,11 @@ use crate::support::time::Paused;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct User(pub(crate) &'static str);
 
-pub(crate) type Key = FromExtension<User>;
+pub(crate) type Key = ExtensionKey<User>;
 pub(crate) type Issuer = support::issuer::Issuer<Key>;
 
-pub(crate) const ANN: Key = FromExtension(User("ann"));
-pub(crate) const BOB: Key = FromExtension(User("bob"));
+pub(crate) const ANN: Key = ExtensionKey(User("ann"));
+pub(crate) const BOB: Key = ExtensionKey(User("bob"));
 
 pub(crate) const PROVIDER: &str = "staging";
 

@@ -158,9 +158,9 @@ async fn in_a_stack_of_all_layers_a_redirect_sends_no_byte_of_a_token_to_another
     assert_eq!((stage.sandbox.api_request_count(), foreign.request_count()), (1, 1));
     let stamped = stage.sandbox.api_requests()[0].headers[AUTHORIZATION].to_str().unwrap().to_owned();
     for part in stamped.split(['.', ' ']).chain(["uthorization", "canary-of-the-caller"]) {
-        assert!(!foreign.has_seen(part.as_bytes()), "{part} arrived");
+        assert!(!foreign.has_received(part.as_bytes()), "{part} arrived");
     }
-    assert!(foreign.has_seen(b"GET /elsewhere"), "the search finds what the server received");
+    assert!(foreign.has_received(b"GET /elsewhere"), "the search finds what the server received");
 }
 
 // The retry layer is outside. Its retry has the new token, and the replay is not one of its retries.

@@ -203,7 +203,7 @@ async fn a_unary_call_with_a_revoked_token_succeeds_at_the_first_attempt() {
             let response = client.unary(tonic::Request::new(message.clone()), path(UNARY), Raw).await.unwrap();
             assert_eq!(response.get_ref(), "response 0", "{check:?}");
             let audit = response.extensions().get::<Audit>().unwrap();
-            assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, ReplayOutcome::Made));
+            assert_eq!((audit.generation, audit.sends, audit.replay), (Some(2), 2, ReplayOutcome::Replayed));
             assert_eq!((tokens(&server), fetches.count()), (BOTH.map(str::to_owned).into(), 2));
             let calls = server.calls.lock();
             assert_eq!(calls[1].messages, std::slice::from_ref(&message), "{check:?}: the whole message, once");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tower_bearer_auth::{
-    Error, ErrorKind, FetchContext, FromExtension, FromFn, IssuedToken, RequestKey, TokenProvider, from_fn,
+    Error, ErrorKind, ExtensionKey, FetchContext, FromFn, IssuedToken, RequestKey, TokenProvider, from_fn,
 };
 
 use super::time::tokio_now;
@@ -50,7 +50,7 @@ pub(crate) struct Issuer<K = ()> {
 }
 
 /// The key of [`Issuer::for_users`].
-pub(crate) type User = FromExtension<u32>;
+pub(crate) type User = ExtensionKey<u32>;
 
 type Name<K> = dyn Fn(&TokenRequest<'_, K>) -> String + Send + Sync;
 type Rule<K> = dyn Fn(&TokenRequest<'_, K>) -> Outcome + Send + Sync;

@@ -22,7 +22,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::sync::RwLock;
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
 use tower_bearer_auth::{
-    BearerAuthLayer, BoxError, Error, FetchContext, FixedToken, FromExtension, IssuedToken, TokenProvider, TokenSource,
+    BearerAuthLayer, BoxError, Error, FetchContext, FixedToken, ExtensionKey, IssuedToken, TokenProvider, TokenSource,
 };
 use tower_http::auth::AddAuthorizationLayer;
 use tower_layer::Layer;
@@ -144,11 +144,11 @@ pub struct User(u64);
 pub struct Users;
 
 impl TokenProvider for Users {
-    type Key = FromExtension<User>;
+    type Key = ExtensionKey<User>;
 
     async fn fetch(
         &self,
-        FromExtension(User(number)): &FromExtension<User>,
+        ExtensionKey(User(number)): &ExtensionKey<User>,
         _: &FetchContext,
     ) -> Result<IssuedToken, Error> {
         let token = IssuedToken::bearer(format!("opaque-token-of-43-characters-{number:013}"))?;
@@ -164,7 +164,7 @@ pub fn keyed(users: u64) -> BearerAuthLayer<Users> {
     let source = TokenSource::builder(Users).max_keys(usize::try_from(users).expect("that many keys")).build();
     block_on(async {
         for number in 0..users {
-            source.warm_up_for(&FromExtension(User(number))).await.expect("a token");
+            source.warm_up_for(&ExtensionKey(User(number))).await.expect("a token");
         }
     });
     let stats = source.stats();

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, USER_AGENT};
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
-use tower_bearer_auth::{BearerAuthLayer, Error, FetchContext, FromExtension, IssuedToken, TokenProvider, TokenSource};
+use tower_bearer_auth::{BearerAuthLayer, Error, FetchContext, ExtensionKey, IssuedToken, TokenProvider, TokenSource};
 use tower_service::Service;
 
 pub const LATENCY: Duration = Duration::from_millis(200);
@@ -68,11 +68,11 @@ pub struct User(pub u64);
 pub struct Users;
 
 impl TokenProvider for Users {
-    type Key = FromExtension<User>;
+    type Key = ExtensionKey<User>;
 
     async fn fetch(
         &self,
-        FromExtension(User(number)): &FromExtension<User>,
+        ExtensionKey(User(number)): &ExtensionKey<User>,
         _: &FetchContext,
     ) -> Result<IssuedToken, Error> {
         Ok(IssuedToken::bearer(token(*number))?.expires_in(24 * 2 * HALF_AN_HOUR))

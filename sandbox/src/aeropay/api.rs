@@ -5,7 +5,7 @@ use http::{HeaderName, Method, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
-use super::{AeropayCall, Service, Version, merchant::Payment, responses, scopes, tokens::Actor};
+use super::{AeropayApiRequest, Service, Version, merchant::Payment, responses, scopes, tokens::Actor};
 use crate::{
     journal::Entry,
     record::Verdict,
@@ -24,7 +24,7 @@ impl Version {
 
 impl Service {
     pub(super) async fn api(&self, version: Version, head: &Parts, incoming: Incoming) -> ScriptedResponse {
-        let entry = self.calls.push(AeropayCall {
+        let entry = self.calls.push(AeropayApiRequest {
             method: head.method.clone(),
             path: path_and_query(&head.uri),
             headers: head.headers.clone(),

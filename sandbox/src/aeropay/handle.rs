@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AeropayCall, AeropaySandbox, AeropayTokenCall, tokens::Actor};
+use super::{AeropayApiRequest, AeropayIssuerRequest, AeropaySandbox, tokens::Actor};
 use crate::{fault::Fault, response::ScriptedResponse};
 
 /// # Time
@@ -118,27 +118,27 @@ impl AeropaySandbox {
 /// # Records
 impl AeropaySandbox {
     /// The requests that the token endpoints received, in the order of arrival.
-    pub fn token_calls(&self) -> Vec<AeropayTokenCall> {
+    pub fn token_requests(&self) -> Vec<AeropayIssuerRequest> {
         self.service.token_calls.all()
     }
 
     /// The number of requests that the token endpoints received, with or without a response.
-    pub fn token_call_count(&self) -> usize {
+    pub fn token_request_count(&self) -> usize {
         self.service.token_calls.count()
     }
 
     /// Waits until the token endpoints have received `count` requests, with or without a response.
-    pub async fn wait_token_calls(&self, count: usize) {
+    pub async fn wait_token_requests(&self, count: usize) {
         self.service.token_calls.wait(count).await;
     }
 
     /// The requests that the API received, in the order of arrival.
-    pub fn calls(&self) -> Vec<AeropayCall> {
+    pub fn api_requests(&self) -> Vec<AeropayApiRequest> {
         self.service.calls.all()
     }
 
     /// The number of requests that the API received, with or without a response.
-    pub fn call_count(&self) -> usize {
+    pub fn api_request_count(&self) -> usize {
         self.service.calls.count()
     }
 

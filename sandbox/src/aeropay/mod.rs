@@ -11,7 +11,7 @@ mod token;
 mod tokens;
 
 pub use self::{
-    record::{AeropayCall, AeropayTokenCall},
+    record::{AeropayApiRequest, AeropayIssuerRequest},
     start::{AeropaySandbox, AeropaySandboxBuilder},
 };
 
@@ -56,8 +56,8 @@ struct Service {
     credentials: Credentials,
     tokens: Tokens,
     merchant: Merchant,
-    token_calls: Journal<AeropayTokenCall>,
-    calls: Journal<AeropayCall>,
+    token_calls: Journal<AeropayIssuerRequest>,
+    calls: Journal<AeropayApiRequest>,
     script: Script,
     issuer_gate: Gate,
     api_gate: Gate,

@@ -12,7 +12,7 @@ use crate::record::Verdict;
 /// The `Debug` output does not contain header values or the body, because they may be secret.
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct AeropayTokenCall {
+pub struct AeropayIssuerRequest {
     /// `/token` or `/v2/token`, with the query if there is one.
     pub path: String,
     /// All headers, with their values.
@@ -31,9 +31,9 @@ pub struct AeropayTokenCall {
     pub jti: Option<String>,
 }
 
-impl fmt::Debug for AeropayTokenCall {
+impl fmt::Debug for AeropayIssuerRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AeropayTokenCall")
+        f.debug_struct("AeropayIssuerRequest")
             .field("scope", &self.scope)
             .field("user", &self.user)
             .field("body_bytes", &self.body.len())
@@ -49,7 +49,7 @@ impl fmt::Debug for AeropayTokenCall {
 /// The `Debug` output does not contain header values or the body, because they may be secret.
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct AeropayCall {
+pub struct AeropayApiRequest {
     /// The method, as sent.
     pub method: Method,
     /// The path, with the query if there is one.
@@ -72,9 +72,9 @@ pub struct AeropayCall {
     pub code: Option<String>,
 }
 
-impl fmt::Debug for AeropayCall {
+impl fmt::Debug for AeropayApiRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AeropayCall")
+        f.debug_struct("AeropayApiRequest")
             .field("method", &self.method)
             .field("scope", &self.scope)
             .field("user", &self.user)

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION, request::Parts}
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
-use super::{AeropayTokenCall, Credentials, Service, Version, responses, tokens::Actor};
+use super::{AeropayIssuerRequest, Credentials, Service, Version, responses, tokens::Actor};
 use crate::{
     fault::{self, Fault},
     request::{self, path_and_query},
@@ -31,7 +31,7 @@ impl Credentials {
 impl Service {
     pub(super) async fn token(&self, version: Version, head: &Parts, incoming: Incoming) -> Reply {
         let fault = self.script.take();
-        let entry = self.token_calls.push(AeropayTokenCall {
+        let entry = self.token_calls.push(AeropayIssuerRequest {
             path: path_and_query(&head.uri),
             headers: head.headers.clone(),
             body: Bytes::new(),

@@ -89,7 +89,7 @@ async fn the_token_response_is_exactly_the_documented_one() {
             assert_eq!(body.as_object().unwrap().len(), 2);
         }
     }
-    let calls = sandbox.token_calls();
+    let calls = sandbox.token_requests();
     assert_eq!(calls.len(), 4);
     assert!(calls.iter().all(|call| call.scope.as_deref() == Some("merchant") && call.jti.is_some()));
     assert!(!format!("{calls:?} {sandbox:?}").contains(sandbox.api_key()));
@@ -154,7 +154,7 @@ async fn an_invalid_token_is_rejected_in_the_format_of_its_version() {
         token(&other, &Plain::trusting(other.ca_pem()), None).await
     };
     let revoked = token(&sandbox, &client, None).await;
-    let jti = sandbox.token_calls().last().unwrap().jti.clone().unwrap();
+    let jti = sandbox.token_requests().last().unwrap().jti.clone().unwrap();
     assert!(sandbox.revoke(&jti) && !sandbox.revoke("no such token"));
     let user = confirmed(&sandbox, &client, "a@example.com").await;
     let of_user = token(&sandbox, &client, Some(&user)).await;
@@ -171,7 +171,7 @@ async fn an_invalid_token_is_rejected_in_the_format_of_its_version() {
         ] {
             let response = client.send(call(&sandbox, "POST", &path, token.as_deref(), "{}")).await.unwrap();
             assert_eq!(outcome(&response), (status, code.to_owned()), "{path}");
-            assert_eq!(sandbox.calls().last().unwrap().verdict, Some(verdict));
+            assert_eq!(sandbox.api_requests().last().unwrap().verdict, Some(verdict));
         }
         // The header of the other version does not count.
         let mut swapped = call(&sandbox, "POST", &path, None, "{}");
@@ -271,7 +271,7 @@ async fn a_scripted_response_is_sent_once_and_recorded() {
         .push(outcome(&client.send(call(&sandbox, "POST", "/transactionSearch", Some(&good), "{}")).await.unwrap()));
     let outcomes: Vec<_> = outcomes.iter().map(|(status, code)| (*status, code.as_str())).collect();
     assert_eq!(outcomes, [(200, "AP007"), (200, "none"), (401, "AP007"), (200, "AP101"), (200, "AP302")]);
-    let verdicts: Vec<_> = sandbox.calls().iter().map(|call| call.verdict.unwrap().is_accepted()).collect();
+    let verdicts: Vec<_> = sandbox.api_requests().iter().map(|call| call.verdict.unwrap().is_accepted()).collect();
     assert_eq!(verdicts, [false, true, false, false, true]);
     sandbox.script(Fault::ExpiresIn(Some("\"3600 \"".to_owned())));
     sandbox.script(Fault::AccessToken(None));

@@ -89,7 +89,7 @@ async fn a_connection_is_reset_a_body_truncated_and_a_body_sent_slowly() {
             let response = client.send(token_request(&sandbox)).await;
             assert!(response.is_err(), "{fault:?}");
         }
-        sandbox.script(Fault::Dribble(Duration::from_micros(1)));
+        sandbox.script(Fault::SlowBody(Duration::from_micros(1)));
         let response = client.send(token_request(&sandbox)).await.unwrap();
         assert_eq!(json(&response)["token_type"], "Bearer");
     }
@@ -186,7 +186,7 @@ async fn a_recorder_keeps_every_byte_and_sends_the_configured_response() {
         assert_eq!(recorder.connections(), 1);
         let first: Bytes = recorder.requests()[0].clone();
         assert!(first.starts_with(b"POST /path HTTP/1.1\r\n") && first.ends_with(b"\r\n\r\none"));
-        assert!(recorder.has_seen(b"Bearer canary") && !recorder.has_seen(b"Bearer Canary"));
+        assert!(recorder.has_received(b"Bearer canary") && !recorder.has_received(b"Bearer Canary"));
     }
 }
 
@@ -202,6 +202,6 @@ async fn a_recorder_reads_chunked_bodies_and_several_requests_in_one_write() {
     assert_eq!(recorder.requests(), [&chunked[..], plain]);
     // An incomplete request is a leak as well.
     stream.write_all(b"GET / HTTP/1.1\r\ncanary").await.unwrap();
-    eventually("the incomplete request has arrived", || recorder.has_seen(b"canary")).await;
+    eventually("the incomplete request has arrived", || recorder.has_received(b"canary")).await;
     assert_eq!(recorder.request_count(), 2);
 }

@@ -257,7 +257,7 @@ impl AeropayBuilder {
         }
         let token_url = format!("{base_url}{}{}", wire.prefix, wire.token_path);
         let endpoint = token_endpoint("base_url", &token_url, self.client, self.timeout)?;
-        let origins = Origins::none().allow(endpoint.origin()).map_err(|error| error.for_setting("base_url"))?;
+        let origins = Origins::none().allow(endpoint.origin()).map_err(|error| error.with_setting("base_url"))?;
         let base_path = base_url.parse::<Uri>().map(|url| url.path().trim_end_matches('/').to_owned());
         let mut endpoints: Vec<Endpoint> = wire.endpoints.iter().map(Endpoint::of_row).collect();
         for (method, path, scope) in self.endpoints {

@@ -61,7 +61,7 @@ impl Aeropay {
 
     /// The version of the API.
     #[must_use]
-    pub fn version(&self) -> ApiVersion {
+    pub fn api_version(&self) -> ApiVersion {
         self.version
     }
 

@@ -67,7 +67,7 @@ named!(SigningAlgorithm, "algorithm": Rs256 = "RS256", Ps256 = "PS256", Es256 = 
 /// use tower_bearer_auth::{ClientCredentials, PrivateKeyJwt, Secret, SigningAlgorithm};
 ///
 /// # fn main() -> Result<(), tower_bearer_auth::Error> {
-/// let key = Secret::file("/run/secrets/orders.pem")?;
+/// let key = Secret::from_file("/run/secrets/orders.pem")?;
 /// let provider = ClientCredentials::builder()
 ///     .client_id("orders")
 ///     .private_key_jwt(PrivateKeyJwt::new(SigningAlgorithm::Es256, key).key_id("2026-11"))

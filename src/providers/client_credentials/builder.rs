@@ -46,7 +46,7 @@ pub struct ClientCredentialsBuilder {
     pub(in crate::providers) token_url: Option<String>,
     pub(in crate::providers) api_origins: Vec<String>,
     pub(super) parameters: Parameters,
-    pub(in crate::providers) environment: Option<String>,
+    pub(in crate::providers) label: Option<String>,
     pub(in crate::providers) token_headers: Vec<(String, Secret)>,
     pub(in crate::providers) api_headers: Vec<(String, Secret)>,
     pub(super) timeout: Option<Duration>,
@@ -184,8 +184,8 @@ impl ClientCredentialsBuilder {
 
     /// Sets the name of this issuer in telemetry and `Debug` output: the provider's
     /// [`label`](crate::TokenProvider::label). The default is the origin of the token URL.
-    pub fn environment(mut self, name: impl Into<String>) -> Self {
-        self.environment = Some(name.into());
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
         self
     }
 
@@ -250,8 +250,8 @@ impl ClientCredentialsBuilder {
         };
         let origins = check::origins("api_origin", &self.api_origins)?;
         self.parameters.check()?;
-        if let Some(environment) = &self.environment {
-            check::text("environment", environment)?;
+        if let Some(label) = &self.label {
+            check::text("label", label)?;
         }
         let token_headers = TokenHeaders::new(self.token_headers)?;
         if token_headers.contain(&AUTHORIZATION) {
@@ -268,7 +268,7 @@ impl ClientCredentialsBuilder {
         }
         let endpoint = token_endpoint("token_url", &token_url, self.client, self.timeout)?;
         Ok(ClientCredentials {
-            environment: self.environment.unwrap_or_else(|| endpoint.origin().to_owned()),
+            label: self.label.unwrap_or_else(|| endpoint.origin().to_owned()),
             endpoint,
             client_id,
             authentication: authentication.addressed_to(&token_url),
@@ -325,7 +325,7 @@ fn authentication(
 impl fmt::Debug for ClientCredentialsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientCredentialsBuilder")
-            .field("environment", &self.environment)
+            .field("label", &self.label)
             .field("parameters", &self.parameters)
             .finish_non_exhaustive()
     }

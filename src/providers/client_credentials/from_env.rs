@@ -15,7 +15,7 @@ impl ClientCredentialsBuilder {
     /// | --- | --- |
     /// | `PREFIX_CLIENT_ID`, `PREFIX_CLIENT_SECRET` | as named; required if the builder does not have them (the secret only if the method sends one) |
     /// | `PREFIX_TOKEN_URL`, `PREFIX_API_ORIGINS` (separated by commas) | as named; required if the builder does not have them |
-    /// | `PREFIX_SCOPE`, `PREFIX_AUDIENCE`, `PREFIX_ENVIRONMENT` | as named |
+    /// | `PREFIX_SCOPE`, `PREFIX_AUDIENCE`, `PREFIX_LABEL` | as named |
     /// | `PREFIX_RESOURCES` (separated by commas) | [`resource`](Self::resource), added to those of the builder |
     /// | `PREFIX_CLIENT_AUTHENTICATION` | the method: `client_secret_post`, `client_secret_basic`, `private_key_jwt`, `tls_client_auth` or `self_signed_tls_client_auth`; the default is the builder's method |
     /// | `PREFIX_BASIC_ENCODING` | `percent`, `form` or `raw`, for `client_secret_basic` |
@@ -46,6 +46,7 @@ impl ClientCredentialsBuilder {
     pub(in crate::providers) fn read_all(mut self, variables: &Variables<'_>) -> Result<Self, ConfigError> {
         self.method = method(variables, std::mem::take(&mut self.method))?;
         self.parameters.audience = variables.text("AUDIENCE")?.or(self.parameters.audience);
+        self.label = variables.text("LABEL")?.or(self.label);
         self.parameters.resources.extend(variables.list("RESOURCES")?);
         self.read(variables)
     }
@@ -66,7 +67,6 @@ impl ClientCredentialsBuilder {
         }
         self.api_origins.extend(variables.list("API_ORIGINS")?);
         self.parameters.scope = variables.text("SCOPE")?.or(self.parameters.scope);
-        self.environment = variables.text("ENVIRONMENT")?.or(self.environment);
         Ok(self)
     }
 }

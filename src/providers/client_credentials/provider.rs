@@ -64,7 +64,7 @@ pub struct ClientCredentials {
     pub(in crate::providers) client_id: String,
     pub(super) authentication: Authentication,
     pub(in crate::providers) parameters: Parameters,
-    pub(in crate::providers) environment: String,
+    pub(in crate::providers) label: String,
     pub(in crate::providers) origins: Origins,
     pub(in crate::providers) token_headers: TokenHeaders,
     pub(in crate::providers) api_headers: HeaderMap,
@@ -104,14 +104,14 @@ impl TokenProvider for ClientCredentials {
     }
 
     fn label(&self) -> &str {
-        &self.environment
+        &self.label
     }
 }
 
 impl fmt::Debug for ClientCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientCredentials")
-            .field("environment", &self.environment)
+            .field("label", &self.label)
             .field("issuer", &self.endpoint.origin())
             .field("origins", &self.origins)
             .field("authentication", &self.authentication)

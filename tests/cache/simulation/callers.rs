@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tower_bearer_auth::{Error, FromExtension, Token, TokenSource};
+use tower_bearer_auth::{Error, ExtensionKey, Token, TokenSource};
 
 use super::issuer::Issuer;
 use super::oracle::CallStart;
@@ -76,7 +76,7 @@ pub(crate) struct Caller {
 impl Caller {
     pub(crate) fn new(source: &TokenSource<Issuer>, user: u8, runtime: usize, start: CallStart) -> Self {
         let source = source.clone();
-        let future = Box::pin(async move { source.token_for(&FromExtension(user)).await });
+        let future = Box::pin(async move { source.token_for(&ExtensionKey(user)).await });
         Self { user, runtime, start, future, woken: Arc::new(Woken(AtomicBool::new(true))) }
     }
 

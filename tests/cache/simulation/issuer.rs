@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tower_bearer_auth::{Error, FetchContext, FromExtension, IssuedToken, TokenProvider};
+use tower_bearer_auth::{Error, ExtensionKey, FetchContext, IssuedToken, TokenProvider};
 
 /// The identity that a token is for.
-pub(crate) type User = FromExtension<u8>;
+pub(crate) type User = ExtensionKey<u8>;
 
 pub(crate) enum ScriptedResponse {
     Token(String, Option<i64>),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use tower_bearer_auth::{Error, ErrorKind, FromExtension, RefreshPolicy, SourceStats, Token, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, ExtensionKey, RefreshPolicy, SourceStats, Token, TokenSource};
 
 use super::callers::{Caller, Runtimes};
 use super::issuer::{Issuer, ScriptedResponse};
@@ -254,7 +254,7 @@ impl Life {
     fn reject(&mut self) {
         let Some((user, token)) = self.a_held_token() else { return };
         let runtime = self.rng.usize(0..2);
-        let can_retry = self.runtimes.within(runtime, || self.source.reject(&FromExtension(user), &token));
+        let can_retry = self.runtimes.within(runtime, || self.source.reject(&ExtensionKey(user), &token));
         self.trace(|| format!("{} is rejected, retry: {can_retry}", token.expose_secret()));
         self.oracle.rejected(user, &token, can_retry, self.now());
     }
@@ -271,7 +271,7 @@ impl Life {
 
     fn invalidate(&mut self) {
         let user = self.user();
-        self.source.invalidate_for(&FromExtension(user));
+        self.source.invalidate_for(&ExtensionKey(user));
         self.trace(|| format!("{user} is invalidated"));
         let epoch = self.issuer.state(|state| state.epoch);
         self.oracle.forgotten(user, epoch);
@@ -363,8 +363,8 @@ impl Life {
         }
         self.oracle.check_stats(&self.source.stats(), self.max_keys);
         for user in 0..KEYS as u8 {
-            let peeked = self.source.peek_for(&FromExtension(user));
-            assert_eq!(self.source.status_for(&FromExtension(user)).is_ready(), peeked.is_some());
+            let peeked = self.source.peek_for(&ExtensionKey(user));
+            assert_eq!(self.source.status_for(&ExtensionKey(user)).is_ready(), peeked.is_some());
             match peeked {
                 Some(token) => self.oracle.stamped(user, self.oracle.looks(user, now), &token, now),
                 None => assert!(!self.oracle.must_be_served(user, now), "a usable token was removed"),

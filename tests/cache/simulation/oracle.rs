@@ -294,7 +294,7 @@ impl Oracle {
         for fetch in self.running(user) {
             self.fetches[fetch] = Fetch::Ended;
             self.expected.fetches_in_flight -= 1;
-            self.expected.fetches_stale += 1;
+            self.expected.fetches_discarded += 1;
         }
         let first_fetch = self.fetches.len();
         let key = self.key(user);
@@ -474,7 +474,7 @@ impl Oracle {
         }
         assert_eq!(*stats, expected, "the statistics do not reconcile");
         assert_eq!(stats.waits, stats.waits_served + stats.waits_failed + stats.waits_abandoned + stats.waiting);
-        let ended = stats.fetches_succeeded + stats.fetches_failed + stats.fetches_cancelled + stats.fetches_stale;
+        let ended = stats.fetches_succeeded + stats.fetches_failed + stats.fetches_cancelled + stats.fetches_discarded;
         assert_eq!(stats.fetches, ended + stats.fetches_in_flight);
     }
 }

@@ -135,7 +135,7 @@ impl Api<'_> {
                 let at_api = Since::now(self.facts, "/jwt").await?;
                 let response = call(&stack(&source), self.request(Method::GET, "/jwt", "")?).await.map_err(boxed)?;
                 equal("the API's reply", response.status().as_u16(), 200)?;
-                equal("replay", Audit::of(&response).map(|audit| audit.replay), Some(ReplayOutcome::Made))?;
+                equal("replay", Audit::of(&response).map(|audit| audit.replay), Some(ReplayOutcome::Replayed))?;
                 let noted = at_api.noted().await?;
                 let [first, second] = &noted[..] else {
                     return fail(format!("{} sends", noted.len()));

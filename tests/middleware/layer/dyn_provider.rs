@@ -8,7 +8,7 @@ use super::*;
 struct Odd(AtomicUsize);
 
 impl TokenProvider for Odd {
-    type Key = FromExtension<u32>;
+    type Key = ExtensionKey<u32>;
 
     async fn fetch(&self, key: &Self::Key, cx: &FetchContext) -> Result<IssuedToken, Error> {
         let n = self.0.fetch_add(1, Ordering::SeqCst) + 1;
@@ -37,7 +37,7 @@ impl TokenProvider for Odd {
     }
 
     fn key(&self, request: &RequestHead<'_>) -> Result<Self::Key, Error> {
-        tower_bearer_auth::RequestKey::from_request(request).map(|FromExtension(key): Self::Key| FromExtension(key + 1))
+        tower_bearer_auth::RequestKey::from_request(request).map(|ExtensionKey(key): Self::Key| ExtensionKey(key + 1))
     }
 
     fn label(&self) -> &str {
@@ -63,7 +63,7 @@ async fn a_provider_is_chosen_at_run_time() {
 #[tokio::test(start_paused = true)]
 async fn each_method_reaches_the_inner_provider() {
     for (method, sends) in [("POST", 2), ("GET", 1)] {
-        let provider: DynProvider<FromExtension<u32>> = DynProvider::new(Odd(AtomicUsize::new(0)));
+        let provider: DynProvider<ExtensionKey<u32>> = DynProvider::new(Odd(AtomicUsize::new(0)));
         assert_eq!(provider.label(), "odd");
         let api = Api::new(|request| match request.headers()["authorizationtoken"].to_str().unwrap() {
             "Bearer canary-user-7-1" => response(StatusCode::from_u16(419).unwrap()),
@@ -76,8 +76,8 @@ async fn each_method_reaches_the_inner_provider() {
         request.extensions_mut().insert(6_u32);
         let response = client.oneshot(request).await.unwrap();
         let audit = Audit::of(&response).unwrap();
-        assert_eq!((usize::from(audit.sends), audit.key()), (sends, Some(&FromExtension(7_u32))), "{method}");
-        let expected = if sends == 2 { ReplayOutcome::Made } else { ReplayOutcome::NotSafe };
+        assert_eq!((usize::from(audit.sends), audit.key()), (sends, Some(&ExtensionKey(7_u32))), "{method}");
+        let expected = if sends == 2 { ReplayOutcome::Replayed } else { ReplayOutcome::NotSafe };
         assert_eq!(audit.replay, expected, "{method}");
         assert_eq!((response.status().as_u16(), api.sends().len()), (if sends == 2 { 200 } else { 419 }, sends));
         assert!(api.sends().iter().all(|request| request.headers()["x-api-key"] == "canary-api-key"));
@@ -104,7 +104,7 @@ async fn a_clone_shares_the_provider_and_debug_shows_only_its_label() {
     let source = TokenSource::new(provider.clone());
     let debug = format!("{provider:?}");
     assert_eq!(debug, "DynProvider { label: \"odd\" }");
-    source.warm_up_for(&FromExtension(8)).await.unwrap();
+    source.warm_up_for(&ExtensionKey(8)).await.unwrap();
     let layer = source.layer();
     for debug in [format!("{source:?}"), format!("{layer:?}"), format!("{:?}", layer.layer_over(7))] {
         assert!(!debug.contains("canary"), "{debug}");

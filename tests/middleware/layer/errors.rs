@@ -136,7 +136,7 @@ async fn an_error_of_the_layer_means_that_nothing_was_sent() {
 async fn a_missing_key_is_an_error_before_any_io() {
     let inner = Fragile::new(&[Inner::Ok]);
     let source = TokenSource::new(Keyed::default());
-    source.warm_up_for(&FromExtension(1)).await.unwrap();
+    source.warm_up_for(&ExtensionKey(1)).await.unwrap();
     let client = source.layer().layer_over(inner.clone());
     let error = client.clone().oneshot(get(API)).await.unwrap_err();
     assert_eq!(kind(&error), Some(ErrorKind::MissingKey));

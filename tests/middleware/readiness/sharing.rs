@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use tower::limit::ConcurrencyLimit;
 use tower::util::BoxCloneSyncService;
-use tower_bearer_auth::{FetchContext, FixedToken, FromExtension};
+use tower_bearer_auth::{ExtensionKey, FetchContext, FixedToken};
 
 use super::*;
 
@@ -14,7 +14,7 @@ type Client = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 struct ForOne;
 
 impl TokenProvider for ForOne {
-    type Key = FromExtension<u32>;
+    type Key = ExtensionKey<u32>;
 
     async fn fetch(&self, key: &Self::Key, _: &FetchContext) -> Result<IssuedToken, Error> {
         match key.0 {

@@ -24,7 +24,7 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    use ReplayOutcome::{Made, NoCopy, NotNeeded, NotSafe, NotStamped, Off, RefreshFailed, RejectedAgain};
+    use ReplayOutcome::{NoCopy, NotNeeded, NotSafe, NotStamped, Off, RefreshFailed, RejectedAgain, Replayed};
     let foreign = || Request::get("https://elsewhere.test").body(Body::default()).unwrap();
     let case = |name, request: Request<Body>, challenge, revoked, expected| Case {
         name,
@@ -40,10 +40,10 @@ fn cases() -> Vec<Case> {
     vec![
         case("accepted", get(), "", 0, (Some(1), 1, NotNeeded)),
         case("foreign", foreign(), "", 9, (None, 1, NotStamped)),
-        case("replayed", get(), "", 1, (Some(2), 2, Made)),
+        case("replayed", get(), "", 1, (Some(2), 2, Replayed)),
         case("rejected twice", get(), "", 2, (Some(2), 2, RejectedAgain)),
         case("a payment after a 401 without a reason", post(), "", 1, (Some(1), 1, NotSafe)),
-        case("a payment after a 401 invalid_token", post(), INVALID_TOKEN, 1, (Some(2), 2, Made)),
+        case("a payment after a 401 invalid_token", post(), INVALID_TOKEN, 1, (Some(2), 2, Replayed)),
         Case { when: Mode::Never, ..case("never", get(), "", 1, (Some(1), 1, Off)) },
         Case { clones: false, ..case("no copy", post(), INVALID_TOKEN, 1, (Some(1), 1, NoCopy)) },
         Case { issuer_down: true, ..case("the issuer is down", get(), "", 1, (Some(1), 1, down)) },

@@ -117,7 +117,7 @@ async fn an_early_rejection_resets_the_first_send_and_the_replay_is_complete() {
             drop(sender);
             let response = call.await.unwrap().unwrap();
             assert_eq!(response.status(), 200);
-            assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::Made);
+            assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::Replayed);
             assert_eq!(*bodies.complete.lock(), ["pay 100 to alice"]);
         }
     }

@@ -47,7 +47,7 @@ fn port(recorder: &Recorder) -> String {
 
 fn assert_nothing_leaked(recorder: &Recorder, what: &str) {
     for secret in [TOKEN, KEY, "uthorization", "x-api-key"] {
-        assert!(!recorder.has_seen(secret.as_bytes()), "{what}: {secret} arrived");
+        assert!(!recorder.has_received(secret.as_bytes()), "{what}: {secret} arrived");
     }
 }
 
@@ -103,7 +103,7 @@ async fn a_follower_outside_of_the_layer_sends_no_secret_to_another_origin() {
             assert_nothing_leaked(&foreign, url);
         }
         assert!(
-            api.has_seen(TOKEN.as_bytes()) && api.has_seen(KEY.as_bytes()),
+            api.has_received(TOKEN.as_bytes()) && api.has_received(KEY.as_bytes()),
             "the search finds the secrets at the API"
         );
     }
@@ -134,7 +134,7 @@ async fn a_redirect_within_the_api_is_stamped_and_replayed() {
 
 /// Whether the token and the API key arrived at the foreign server.
 fn leaks(foreign: &Recorder) -> [bool; 2] {
-    [TOKEN, KEY].map(|secret| foreign.has_seen(secret.as_bytes()))
+    [TOKEN, KEY].map(|secret| foreign.has_received(secret.as_bytes()))
 }
 
 // R25: the follower repeats the stamped headers. It removes `Authorization`, and no other header.

@@ -67,7 +67,7 @@ impl World {
     }
 
     fn verdicts(&self) -> Vec<(Option<String>, Option<String>, Option<Verdict>)> {
-        self.sandbox.calls().into_iter().map(|call| (call.scope, call.user, call.verdict)).collect()
+        self.sandbox.api_requests().into_iter().map(|call| (call.scope, call.user, call.verdict)).collect()
     }
 }
 
@@ -82,7 +82,7 @@ async fn each_row(version: ApiVersion, rows: &[Row]) {
         match documented {
             Documented::None => {
                 assert_eq!(Error::find(&*outcome.err().unwrap()).unwrap().kind(), ErrorKind::MissingKey);
-                assert_eq!((seen.len(), world.sandbox.token_call_count()), (0, 0), "{method} {path}");
+                assert_eq!((seen.len(), world.sandbox.token_request_count()), (0, 0), "{method} {path}");
             }
             Documented::Merchant => {
                 outcome.unwrap();
@@ -132,7 +132,7 @@ async fn only_the_requests_of_an_unconfirmed_user_fail() {
         let reply = world.call("GET", &path, Some(&alice), "").await.unwrap();
         assert_eq!(reply.body["user"]["userId"], alice.as_str());
         // One token request for the merchant, one for bob, and two for alice.
-        assert_eq!(world.sandbox.token_call_count(), 4);
+        assert_eq!(world.sandbox.token_request_count(), 4);
     }
 }
 
@@ -148,12 +148,12 @@ async fn a_rejected_token_is_refreshed_and_money_moves_once() {
         world.sandbox.revoke_user(user.as_str());
         let reply = world.call("POST", &path, Some(&user), r#"{"amount": 2}"#).await.unwrap();
         assert_eq!(reply.status, 200);
-        assert_eq!(reply.audit.map(|audit| (audit.sends, audit.replay)), Some((2, ReplayOutcome::Made)));
+        assert_eq!(reply.audit.map(|audit| (audit.sends, audit.replay)), Some((2, ReplayOutcome::Replayed)));
         assert_eq!(world.sandbox.transactions().len(), 2);
-        assert_eq!(world.sandbox.token_call_count(), 3);
+        assert_eq!(world.sandbox.token_request_count(), 3);
         // The merchant's token is still cached.
         world.call("POST", &format!("{}/transactionSearch", world.prefix), None, "{}").await.unwrap();
-        assert_eq!(world.sandbox.token_call_count(), 3);
+        assert_eq!(world.sandbox.token_request_count(), 3);
     }
 }
 
@@ -168,6 +168,6 @@ async fn the_token_of_the_widget_reaches_the_caller() {
         let reply = world.call("GET", &path, Some(&user), "").await.unwrap();
         assert_eq!(reply.body["token"], "the-token-of-the-widget");
         assert!(reply.audit.is_none());
-        assert_eq!(world.sandbox.token_call_count(), 2);
+        assert_eq!(world.sandbox.token_request_count(), 2);
     }
 }

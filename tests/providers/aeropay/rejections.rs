@@ -445,7 +445,7 @@ async fn a_rejection_in_a_200_is_replayed_with_a_new_token() {
         assert_eq!(response.body(), DONE.1, "{method} {path}");
         assert_eq!((sends, minted), (2, 2), "{method} {path}");
         let audit = Audit::of(&response).unwrap();
-        assert_eq!((audit.sends, audit.replay), (2, ReplayOutcome::Made));
+        assert_eq!((audit.sends, audit.replay), (2, ReplayOutcome::Replayed));
     }
     for rejected in [(401, r#"{"error":{"code":"AP008","message":"Invalid token."}}"#), (403, REJECTION), EXPIRED] {
         let (response, sends, minted) = call(ApiVersion::V2, at("POST", "/v2/transaction"), &[rejected, DONE]).await;
@@ -531,7 +531,7 @@ async fn the_layer_works_with_any_provider_that_has_the_key_of_aeropay() {
         let api = Api::sending(&[EXPIRED, DONE]);
         let layer = aeropay::layer(BearerAuthLayer::new(provider).bodies(replay::Cloned));
         let response = layer.layer(api.clone()).oneshot(at("GET", path)).await.unwrap();
-        assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::Made);
+        assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::Replayed);
         assert_eq!(*api.tokens.lock(), ["Bearer t0", "Bearer t1"]);
     }
 }

@@ -47,7 +47,7 @@ fn each_version_has_its_header() {
             .http_client(unused())
             .build()
             .unwrap()
-            .version(),
+            .api_version(),
         ApiVersion::V1
     );
 }

@@ -292,7 +292,7 @@ async fn a_key_that_changes_in_its_file_is_used_by_the_next_fetch() {
     let issuer = rules.issuer().await;
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("rotating-key.pem");
     std::fs::write(&path, old).unwrap();
-    let provider = client(&issuer.token_url(), at_noon(SigningAlgorithm::Es256, Secret::file(&path).unwrap()));
+    let provider = client(&issuer.token_url(), at_noon(SigningAlgorithm::Es256, Secret::from_file(&path).unwrap()));
     provider.fetch(&(), &FetchContext::default()).await.unwrap_err();
     std::fs::write(&path, new).unwrap();
     provider.fetch(&(), &FetchContext::default()).await.unwrap();

@@ -152,7 +152,7 @@ async fn a_secret_that_changes_in_its_file_is_used_by_the_next_header() {
     std::fs::write(&path, "old").unwrap();
     let provider = ClientCredentials::builder()
         .client_id("id")
-        .client_secret(Secret::file(&path).unwrap())
+        .client_secret(Secret::from_file(&path).unwrap())
         .client_secret_basic(BasicEncoding::default())
         .token_url(wire.token_url())
         .api_origin("https://api.test")

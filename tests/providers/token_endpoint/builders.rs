@@ -117,7 +117,7 @@ fn empty_text_and_control_characters_are_rejected() {
         named(general(|b| b.client_id(bad)), "client_id", ANY);
         named(general(|b| b.client_secret(bad)), "client_secret", ANY);
         named(general(|b| b.scope(bad)), "scope", ANY);
-        named(general(|b| b.environment(bad)), "environment", ANY);
+        named(general(|b| b.label(bad)), "label", ANY);
         named(general(|b| b.token_header("x-api-key", bad)), "token_header", ANY);
         named(general(|b| b.api_header("x-api-key", bad)), "api_header", ANY);
         named(psp(|b| b.client_id(bad)), "client_id", ANY);

@@ -150,7 +150,7 @@ fn a_reserved_parameter_is_rejected() {
 #[test]
 fn debug_prints_what_is_requested_and_no_value_that_may_be_a_secret() {
     let builder = base("https://issuer.test/token")
-        .environment("blue")
+        .label("blue")
         .scope("read")
         .resource("https://api.test/v2?key=CANARY")
         .audience("https://api.test/the-audience?key=CANARY")

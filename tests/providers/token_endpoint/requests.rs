@@ -82,7 +82,7 @@ async fn a_secret_that_changes_in_its_file_is_used_by_the_next_fetch() {
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("rotating-secret");
     std::fs::write(&path, "old\n").unwrap();
     let provider =
-        client(&wire.token_url()).client_secret(tower_bearer_auth::Secret::file(&path).unwrap()).build().unwrap();
+        client(&wire.token_url()).client_secret(tower_bearer_auth::Secret::from_file(&path).unwrap()).build().unwrap();
     provider.fetch(&(), &FetchContext::default()).await.unwrap();
     std::fs::write(&path, "new\r\n").unwrap();
     provider.fetch(&(), &FetchContext::default()).await.unwrap();

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use tower_bearer_auth::token_endpoint::{ResponseBody, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::{
-    BoxError, Error, FetchContext, FromExtension, IssuedToken, Origins, Rejection, RequestHead, ResponseHead,
+    BoxError, Error, FetchContext, ExtensionKey, IssuedToken, Origins, Rejection, RequestHead, ResponseHead,
     TokenProvider,
 };
 
@@ -29,9 +29,9 @@ impl Tenants {
 }
 
 impl TokenProvider for Tenants {
-    type Key = FromExtension<Tenant>;
+    type Key = ExtensionKey<Tenant>;
 
-    async fn fetch(&self, FromExtension(tenant): &Self::Key, _: &FetchContext) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, ExtensionKey(tenant): &Self::Key, _: &FetchContext) -> Result<IssuedToken, Error> {
         let request = TokenRequest::form(&[
             ("grant_type", "client_credentials"),
             ("client_id", &self.client_id),

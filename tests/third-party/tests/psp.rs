@@ -62,7 +62,7 @@ async fn a_revoked_token_is_replaced_and_the_request_replayed_once() {
     let response = open_session(&mut wallet, &sandbox).await.unwrap();
     assert_eq!(response.status(), StatusCode::CREATED);
     let audit = Audit::of(&response).unwrap();
-    assert_eq!((audit.sends, audit.replay), (2, ReplayOutcome::Made));
+    assert_eq!((audit.sends, audit.replay), (2, ReplayOutcome::Replayed));
     assert_eq!(sandbox.token_request_count(), 2);
     let verdicts: Vec<_> = sandbox.api_requests().iter().map(|request| request.verdict.unwrap()).collect();
     assert_eq!(verdicts, [Verdict::Accepted, Verdict::Revoked, Verdict::Accepted]);
@@ -115,5 +115,5 @@ async fn the_token_and_the_api_key_do_not_reach_a_foreign_server() {
     let request = Request::get(foreign.origin()).body(Bytes::new()).unwrap();
     wallet.ready().await.unwrap().call(request).await.unwrap();
     assert_eq!(foreign.request_count(), 1);
-    assert!(!foreign.has_seen(b"Bearer ") && !foreign.has_seen(sandbox.api_key().as_bytes()));
+    assert!(!foreign.has_received(b"Bearer ") && !foreign.has_received(sandbox.api_key().as_bytes()));
 }

@@ -6,7 +6,7 @@ use third_party::tenants::{Tenant, Tenants, mark_rejection_in_body};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_bearer_auth::token_endpoint::{HttpClient, TokenEndpoint};
 use tower_bearer_auth::{
-    Audit, BearerAuthLayer, BoxError, Error, ErrorKind, FromExtension, Origins, ReplayOutcome, TokenSource, replay,
+    Audit, BearerAuthLayer, BoxError, Error, ErrorKind, ExtensionKey, Origins, ReplayOutcome, TokenSource, replay,
 };
 use tower_bearer_auth_sandbox::{AccessPspSandbox, ScriptedResponse};
 
@@ -84,8 +84,8 @@ async fn a_403_with_the_documented_code_is_replayed_with_a_new_token_of_that_ten
     assert!(platform.sandbox.revoke(&platform.sandbox.tokens()[0].jti));
     let (status, audit) = platform.send(Some("acme")).await.unwrap();
     let audit = audit.unwrap();
-    assert_eq!((status, audit.sends, audit.replay), (StatusCode::OK, 2, ReplayOutcome::Made));
-    assert_eq!(audit.key::<FromExtension<Tenant>>().unwrap().0, Tenant("acme".to_owned()));
+    assert_eq!((status, audit.sends, audit.replay), (StatusCode::OK, 2, ReplayOutcome::Replayed));
+    assert_eq!(audit.key::<ExtensionKey<Tenant>>().unwrap().0, Tenant("acme".to_owned()));
     assert_eq!(platform.send(Some("globex")).await.unwrap().0, StatusCode::OK);
     assert_eq!(platform.scopes(), ["acme", "globex", "acme"]);
     assert_eq!(platform.sandbox.api_request_count(), 5);
@@ -111,7 +111,7 @@ async fn a_rejection_in_a_200_body_is_replayed_if_a_layer_below_marks_it() {
     platform.sandbox.revoke_all();
     let (status, audit) = platform.send_and_read_body("acme").await.unwrap();
     let audit = audit.unwrap();
-    assert_eq!((status, audit.sends, audit.replay), (StatusCode::OK, 2, ReplayOutcome::Made));
+    assert_eq!((status, audit.sends, audit.replay), (StatusCode::OK, 2, ReplayOutcome::Replayed));
     assert_eq!((platform.scopes().len(), platform.sandbox.api_request_count()), (2, 3));
 }
 

@@ -12,7 +12,7 @@ use futures_util::task::noop_waker_ref;
 use http::Request;
 use stampede::{Api, HALF_AN_HOUR, Issuer, LATENCY, Plain, User, Users};
 use tokio::runtime::{Builder, Runtime};
-use tower_bearer_auth::{FromExtension, IssuedToken, TokenSource, replay};
+use tower_bearer_auth::{ExtensionKey, IssuedToken, TokenSource, replay};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -91,18 +91,18 @@ fn idle_users() -> f64 {
     let source = TokenSource::builder(Users).max_keys(usize::try_from(USERS).expect("that many")).build();
     let runtime = runtime();
     // The first user includes what is allocated once.
-    runtime.block_on(source.warm_up_for(&FromExtension(User(0)))).expect("a token");
+    runtime.block_on(source.warm_up_for(&ExtensionKey(User(0)))).expect("a token");
     let counted = measure(|| {
         runtime.block_on(async {
             for number in 1..USERS {
-                source.warm_up_for(&FromExtension(User(number))).await.expect("a token");
+                source.warm_up_for(&ExtensionKey(User(number))).await.expect("a token");
             }
         });
     });
     let stats = source.stats();
     assert_eq!((stats.keys, stats.fetches_succeeded, stats.evicted), (USERS, USERS, 0));
     for number in [0, USERS / 2, USERS - 1] {
-        let token = source.peek_for(&FromExtension(User(number))).expect("a token");
+        let token = source.peek_for(&ExtensionKey(User(number))).expect("a token");
         assert_eq!(token.expose_secret(), stampede::token(number));
     }
     counted.bytes_current as f64 / (USERS - 1) as f64

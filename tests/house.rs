@@ -3,11 +3,13 @@
 //!
 //! The tests read the sources as text, so they also see code behind a feature that is off.
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::{fs, io};
 
-use crate::support::source_text::{Named, paths, tokens, tree};
+use support::source_text::{Named, paths, tokens, tree};
 
 /// The largest number of lines of code in a file. Comments and blank lines do not count.
 const MAX_LINES: usize = 300;

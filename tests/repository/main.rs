@@ -1,5 +1,0 @@
-//! The rules for the files of this repository.
-
-mod house;
-#[path = "../support/mod.rs"]
-mod support;
