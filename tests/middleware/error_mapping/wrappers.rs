@@ -50,6 +50,23 @@ async fn an_error_is_found_through_boxes_and_arcs() {
     assert_eq!(kind(&other), None);
 }
 
+// R84: a pointer's source is the source of its contents, so a search by sources alone skips the contents.
+#[test]
+fn an_error_of_a_token_source_is_found_inside_pointers() {
+    let error = || Error::transient("down").with_kind(ErrorKind::Unavailable);
+    let pointers: Vec<BoxError> = vec![
+        Box::new(Arc::new(error())),
+        Box::new(Box::new(error())),
+        Box::new(Failed(Box::new(Arc::new(error())))),
+        Box::new(std::io::Error::other(error())),
+        Box::new(std::io::Error::other(Arc::new(error()))),
+        Box::new(Arc::new(std::io::Error::other(error()))),
+    ];
+    for (row, pointer) in pointers.iter().enumerate() {
+        assert_eq!(kind(&**pointer), FOUND, "row {row}");
+    }
+}
+
 // R84
 #[tokio::test(start_paused = true)]
 async fn an_error_is_found_through_anyhow() {
