@@ -1,7 +1,7 @@
 //! Runs `tower-bearer-auth` against servers that others wrote. `tests/interop/run` starts them.
 //!
 //!     interop certificates DIRECTORY
-//!     interop cases DIRECTORY FLOOR PAGE [--fill]
+//!     interop cases DIRECTORY FLOOR PAGE [--write]
 //!
 //! `cases` reads DIRECTORY/*.ready, which the servers write. It exits with 1 if a case fails, if there are fewer cases
 //! than in FLOOR, or if PAGE does not contain the observed tables.
@@ -73,8 +73,8 @@ async fn main() -> ExitCode {
     let outcome = match arguments[..] {
         ["certificates", directory] => tls::write(Path::new(directory)).map(|()| true),
         ["cases", directory, floor, page] => cases(directory, floor, page, false).await,
-        ["cases", directory, floor, page, "--fill"] => cases(directory, floor, page, true).await,
-        _ => fail("usage: interop certificates DIRECTORY | interop cases DIRECTORY FLOOR PAGE [--fill]"),
+        ["cases", directory, floor, page, "--write"] => cases(directory, floor, page, true).await,
+        _ => fail("usage: interop certificates DIRECTORY | interop cases DIRECTORY FLOOR PAGE [--write]"),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -86,7 +86,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn cases(directory: &str, floor: &str, page: &str, fill: bool) -> Check<bool> {
+async fn cases(directory: &str, floor: &str, page: &str, write: bool) -> Check<bool> {
     let world = World::read(Path::new(directory))?;
     let mut report = Report::default();
     oidc::all(&world, &mut report).await?;
@@ -94,5 +94,5 @@ async fn cases(directory: &str, floor: &str, page: &str, fill: bool) -> Check<bo
     django::all(&world, &mut report).await?;
     express::all(&world, &mut report).await?;
     faults::all(&world, &mut report).await?;
-    report.finish(Path::new(floor), Path::new(page), fill)
+    report.finish(Path::new(floor), Path::new(page), write)
 }

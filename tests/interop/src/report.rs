@@ -35,7 +35,7 @@ impl Encoding {
 
 impl Report {
     /// Prints all tables. Returns whether everything passed.
-    pub fn finish(self, floor: &Path, page: &Path, fill: bool) -> Check<bool> {
+    pub fn finish(self, floor: &Path, page: &Path, write: bool) -> Check<bool> {
         let mut good = true;
         for suite in &self.suites {
             let name = &suite.facts.server;
@@ -62,7 +62,7 @@ impl Report {
         }
         let tables = format!("{}\n{}\n{}", self.versions(), self.encodings_table(), self.failures_table());
         println!("\n{tables}");
-        good &= page_agrees(page, &tables, fill && good)?;
+        good &= page_agrees(page, &tables, write && good)?;
         println!(
             "issuer                      version    cases  passed  requests that the server counted  tokens that it issued"
         );
@@ -143,8 +143,8 @@ fn floors(text: &str) -> Check<Vec<(String, usize)>> {
     Ok(floors)
 }
 
-/// Whether the page has these tables between its two marks. With `fill`, they are written.
-fn page_agrees(page: &Path, tables: &str, fill: bool) -> Check<bool> {
+/// Whether the page has these tables between its two marks. With `write`, they are written.
+fn page_agrees(page: &Path, tables: &str, write: bool) -> Check<bool> {
     let text = fs::read_to_string(page)?;
     let parts = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?)));
     let Some((before, (between, after))) = parts else {
@@ -153,10 +153,10 @@ fn page_agrees(page: &Path, tables: &str, fill: bool) -> Check<bool> {
     if between.trim() == tables.trim() {
         return Ok(true);
     }
-    if fill {
+    if write {
         fs::write(page, format!("{before}{BEGIN}\n{}\n\n{END}{after}", tables.trim()))?;
         return Ok(true);
     }
-    println!("interop: {} has other tables than those above; tests/interop/run --fill writes them", page.display());
+    println!("interop: {} has other tables than those above; tests/interop/run --write writes them", page.display());
     Ok(false)
 }
