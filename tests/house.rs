@@ -6,7 +6,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use support::source_text::{Named, paths, tokens, tree};
@@ -695,4 +695,50 @@ fn each_old_word_is_found() {
     for kept in KEPT {
         assert_eq!(old_words(&kept.concat()), [0; 0], "{kept:?}");
     }
+}
+
+const ROOTS: &[&str] = &["src/", "tests/", "docs/", "scripts/", "examples/", "sandbox/", "benches/", ".ci/"];
+
+/// The paths in a page that do not exist. In a row of a table, a bare `x.rs` or `x/` is in the folder of the path before it.
+fn stale_paths(name: &str, page: &str) -> Vec<String> {
+    let (mut stale, mut fenced) = (Vec::new(), false);
+    for (index, line) in page.lines().enumerate() {
+        fenced ^= line.trim_start().starts_with("```");
+        let mut folder = None;
+        for code in line.split('`').skip(1).step_by(2).filter(|_| !fenced) {
+            let path = code.split([' ', ':']).next().unwrap_or_default();
+            let full = if ROOTS.iter().any(|root| path.starts_with(root)) && !path.contains('*') {
+                let full = PathBuf::from(path);
+                folder = if path.ends_with('/') { Some(full.clone()) } else { full.parent().map(Path::to_path_buf) };
+                full
+            } else if line.starts_with('|') && (path.ends_with(".rs") || path.ends_with('/')) {
+                let Some(folder) = &folder else { continue };
+                folder.join(path)
+            } else {
+                continue;
+            };
+            if !full.exists() {
+                stale.push(format!("{name}:{}: {}", index + 1, full.display()));
+            }
+        }
+    }
+    stale
+}
+
+#[test]
+fn every_path_in_a_page_exists() {
+    let mut pages = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(PathBuf::from).to_vec();
+    let docs = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path());
+    pages.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    let stale: Vec<String> = pages
+        .iter()
+        .flat_map(|page| stale_paths(&page.display().to_string(), &fs::read_to_string(page).unwrap()))
+        .collect();
+    assert!(stale.is_empty(), "{stale:#?}");
+}
+
+#[test]
+fn a_path_that_does_not_exist_is_found() {
+    let page = "| which file | `src/source/slot.rs`, `entry.rs`, `nowhere.rs` |\nSee `src/nowhere/`, and `scripts/bench count`.\n";
+    assert_eq!(stale_paths("page", page), ["page:1: src/source/nowhere.rs", "page:2: src/nowhere/"]);
 }

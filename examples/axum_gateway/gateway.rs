@@ -1,4 +1,4 @@
-//! The gateway. `tests/stacks.rs` tests this file.
+//! The gateway. `tests/stacks/` tests this file.
 
 use axum::body::Body;
 use axum::extract::Request;

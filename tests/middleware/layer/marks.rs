@@ -62,9 +62,9 @@ async fn the_last_mark_is_checked_before_the_provider() {
     }
 }
 
-// R102
+// After a 401, two stacked layers still send a request three times.
 #[tokio::test(start_paused = true)]
-async fn two_stacked_layers_read_a_mark_once_and_send_a_request_at_most_twice() {
+async fn the_first_of_two_stacked_layers_removes_the_mark() {
     let api = Api::new(|request| {
         let mut response = response(StatusCode::OK);
         if bearer(request) == "token-1" {
