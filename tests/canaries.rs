@@ -504,6 +504,9 @@ async fn no_public_type_prints_a_secret() {
     println!("{} types printed", printed.0.len());
 }
 
+/// More public types than this make the crate hard to learn.
+const MAX_TYPES: usize = 100;
+
 // A tool outside of the gate makes the listing. The exports of the sources show whether it is current.
 #[test]
 fn the_committed_listing_matches_the_sources() {
@@ -531,6 +534,7 @@ fn the_exported_types_are_found() {
     }
     // An empty list would make the test above meaningless.
     assert!(listed.len() > 45, "{listed:?}");
+    assert!(listed.len() <= MAX_TYPES, "{} public types, the limit is {MAX_TYPES}", listed.len());
 }
 
 #[test]
