@@ -8,7 +8,7 @@ use super::Error;
 /// The layer did not send the request: it did not call the inner service.
 ///
 /// [`BearerAuth`](crate::BearerAuth) returns this error, boxed, if it has no token for a request or must not send one.
-/// Any other error comes from the inner service.
+/// Any other error comes from the inner service, except [`NotReplayed`](crate::NotReplayed).
 ///
 /// `Display` prints `request not sent: ` and the words of the [`ErrorKind`](crate::ErrorKind). The [`Error`] is
 /// [`source()`](StdError::source), so [`Error::find`] finds it in any wrapper.
