@@ -24,10 +24,14 @@ pub(super) struct Slot<F> {
     in_flight: Option<InFlight<F>>,
     /// Boxed, because most slots have none.
     failure: Option<Box<Failure>>,
+    /// Errors that are no longer needed. Their destructors may run code of the user, so they are dropped after the lock
+    /// of the slot is released.
+    removed_errors: Vec<Error>,
     /// Transient failures in a row.
     failures: u32,
     budget: Budget,
-    cancelled: CancelledFetches,
+    /// Boxed, because most slots have none.
+    cancelled: Option<Box<CancelledFetches>>,
     /// When the last early refresh returned no better token, and the backoff after it.
     early: Option<(Instant, Duration)>,
     /// The generation of the rejected token that last ended a backoff; 0 if there is none.
@@ -67,6 +71,13 @@ pub(super) enum SlotAction {
     Fail(Error),
 }
 
+impl SlotAction {
+    /// Whether the action starts a fetch or waits for one, which needs a runtime with timers.
+    pub(super) fn needs_runtime(&self) -> bool {
+        matches!(self, Self::StampAndFetch(_) | Self::Join | Self::Fetch)
+    }
+}
+
 /// What to do after a rejection.
 #[derive(Debug)]
 pub(super) enum RejectionOutcome {
@@ -96,9 +107,10 @@ impl<F> Slot<F> {
             last_rejected: None,
             in_flight: None,
             failure: None,
+            removed_errors: Vec::new(),
             failures: 0,
             budget: Budget::full(now.mono),
-            cancelled: CancelledFetches::default(),
+            cancelled: None,
             early: None,
             backoff_ended_by: 0,
             failure_cleared_at: None,
@@ -119,7 +131,7 @@ impl<F> Slot<F> {
     /// What to do for a request that needs a token.
     pub(super) fn request(&mut self, now: Now) -> SlotAction {
         match self.request_again(now) {
-            SlotAction::Fetch => self.cancelled.backoff(false, now).map_or(SlotAction::Fetch, SlotAction::Fail),
+            SlotAction::Fetch => self.backoff_after_cancelled(false, now).map_or(SlotAction::Fetch, SlotAction::Fail),
             action => action,
         }
     }
@@ -142,11 +154,12 @@ impl<F> Slot<F> {
 
     /// Whether no backoff keeps a fetch from starting, for a request without a usable token.
     pub(super) fn may_fetch(&self, now: Now) -> bool {
-        self.backoff(now).is_none() && self.cancelled.backoff(false, now).is_none()
+        self.backoff(now).is_none() && self.backoff_after_cancelled(false, now).is_none()
     }
 
-    /// The context of the next fetch. `challenges` are those of the response that rejected the token.
-    pub(super) fn fetch_context(&self, challenges: Vec<HeaderValue>) -> FetchContext {
+    /// The context of the next fetch. `challenges` are those of the response that rejected the token. They are taken if
+    /// the context has them.
+    pub(super) fn fetch_context(&self, challenges: &mut Vec<HeaderValue>) -> FetchContext {
         let rejected = self.rejected.as_ref().map(|rejected| &rejected.token);
         let (reason, replaced) = match (rejected, &self.current, &self.last_rejected) {
             (Some(token), _, _) => (FetchReason::Rejected, Some(token)),
@@ -155,7 +168,7 @@ impl<F> Slot<F> {
             (None, None, None) if self.forgotten => (FetchReason::Rotated, None),
             (None, None, None) => (FetchReason::First, None),
         };
-        let challenges = if reason == FetchReason::Rejected { challenges } else { Vec::new() };
+        let challenges = if reason == FetchReason::Rejected { std::mem::take(challenges) } else { Vec::new() };
         FetchContext::new(reason, replaced.cloned(), challenges)
     }
 
@@ -183,7 +196,8 @@ impl<F> Slot<F> {
     /// request each.
     pub(super) fn cancel(&mut self, now: Now) {
         let usable_for = self.usable(now).map(|token| now.until(&token.deadlines().usable_until));
-        self.cancelled.add(Backoff::transient(self.cancelled.in_a_row(), usable_for, self.jitter.draw()), now);
+        let cancelled = self.cancelled.get_or_insert_default();
+        cancelled.add(Backoff::transient(cancelled.in_a_row(), usable_for, self.jitter.draw()), now);
     }
 
     /// Records the result of a fetch. Returns what every waiter of the fetch gets.
@@ -195,7 +209,7 @@ impl<F> Slot<F> {
         now: Now,
         generation: u64,
     ) -> Result<Token, Error> {
-        self.cancelled = CancelledFetches::default();
+        self.cancelled = None;
         let issued = match result {
             Ok(issued) => issued,
             Err(error) => return Err(self.fail(error, now)),
@@ -211,7 +225,7 @@ impl<F> Slot<F> {
             );
             return Err(self.fail(error, now));
         }
-        self.failure = None;
+        self.set_failure(None);
         self.failures = 0;
         self.rejected = None;
         let usable_for = now.until(&deadlines.usable_until);
@@ -257,7 +271,7 @@ impl<F> Slot<F> {
         }
         if ends_backoff {
             self.backoff_ended_by = generation;
-            self.failure = None;
+            self.set_failure(None);
         }
         self.current = None;
         self.rejected = Some(RejectedToken { token: current, invalid });
@@ -280,8 +294,8 @@ impl<F> Slot<F> {
         // A loop of invalidations must not remove the protection of the issuer.
         let lately = self.failure_cleared_at.is_some_and(|at| !refresh::passed(at, Duration::from_secs(1), now.mono));
         if credentials_changed || !lately {
-            self.cancelled = CancelledFetches::default();
-            self.failure = None;
+            self.cancelled = None;
+            self.set_failure(None);
             self.failures = 0;
             self.failure_cleared_at = Some(now.mono);
         }
@@ -320,13 +334,26 @@ impl<F> Slot<F> {
             && in_window(token, now)
             && self.early.is_none_or(|(since, length)| refresh::passed(since, length, now.mono))
             && !self.failure.as_ref().is_some_and(|failure| failure.in_backoff(true, now))
-            && self.cancelled.backoff(true, now).is_none()
+            && self.backoff_after_cancelled(true, now).is_none()
     }
 
     /// During the backoff after a failure: that failure.
     fn backoff(&self, now: Now) -> Option<Error> {
         let with_token = self.usable(now).is_some();
         self.failure.as_ref().filter(|failure| failure.in_backoff(with_token, now)).map(|f| f.shared(with_token, now))
+    }
+
+    fn backoff_after_cancelled(&self, with_token: bool, now: Now) -> Option<Error> {
+        self.cancelled.as_ref()?.backoff(with_token, now)
+    }
+
+    fn set_failure(&mut self, failure: Option<Failure>) {
+        let removed = std::mem::replace(&mut self.failure, failure.map(Box::new));
+        self.removed_errors.extend(removed.map(|failure| failure.error));
+    }
+
+    pub(super) fn take_removed_errors(&mut self) -> Vec<Error> {
+        std::mem::take(&mut self.removed_errors)
     }
 
     fn fail(&mut self, error: Error, now: Now) -> Error {
@@ -339,7 +366,7 @@ impl<F> Slot<F> {
         let failure = Failure::new(error, self.failures, usable_for, &mut self.jitter, now);
         self.failures = self.failures.saturating_add(u32::from(transient));
         let shared = failure.shared(usable_for.is_some(), now);
-        self.failure = Some(Box::new(failure));
+        self.set_failure(Some(failure));
         shared
     }
 }
