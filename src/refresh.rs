@@ -23,7 +23,10 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 const MIN_BACKOFF_WITH_TOKEN: Duration = Duration::from_secs(1);
 const MIN_BACKOFF_WITHOUT_TOKEN: Duration = Duration::from_millis(100);
+/// The shortest backoff after the first permanent failure. The longest one is twice as long.
 const PERMANENT_BACKOFF: Duration = Duration::from_millis(2500);
+/// The shortest backoff after many permanent failures.
+const MAX_PERMANENT_BACKOFF: Duration = Duration::from_secs(30);
 const MAX_RETRY_AFTER_WITH_TOKEN: Duration = Duration::from_secs(300);
 const MAX_RETRY_AFTER_WITHOUT_TOKEN: Duration = Duration::from_secs(60);
 const RETRY_AFTER_JITTER: f64 = 0.1;
@@ -45,7 +48,7 @@ const SET_BACK: Duration = Duration::from_secs(60);
 ///
 /// | lifetime | window | margin | issuer outage without a failed request |
 /// |---|---|---|---|
-/// | 10 s | 5 s | 2.5 s | about 2 s, at least 1 s |
+/// | 10 s | 5 s | 2.5 s | about 1 s |
 /// | 30 min | 15 min | 30 s | 13 min |
 /// | 40 min and more | 20 min | 30 s | 17.5 min |
 ///
@@ -137,31 +140,51 @@ impl Backoff {
     /// The backoff after a transient failure. `failures` is the number of transient failures in a row before it.
     ///
     /// It is at most half of the time that the token is still usable. The minimum keeps that from becoming an endless
-    /// series.
+    /// series. Beside a usable token the minimum is random too, so that a fleet does not come back in step.
     pub(crate) fn transient(failures: u32, usable_for: Option<Duration>, draw: f64) -> Self {
-        let step = 2_u32.checked_pow(failures).map_or(MAX_BACKOFF, |factor| FIRST_BACKOFF.saturating_mul(factor));
-        let drawn = step.min(MAX_BACKOFF).mul_f64(unit(draw));
+        let drawn = drawn_step(failures, draw);
         let cut = usable_for.map_or(drawn, |left| drawn.min(left / 2));
-        Self { with_token: cut.max(MIN_BACKOFF_WITH_TOKEN), without_token: cut.max(MIN_BACKOFF_WITHOUT_TOKEN) }
+        let min_with_token = MIN_BACKOFF_WITH_TOKEN.mul_f64(1.0 + unit(draw));
+        Self { with_token: cut.max(min_with_token), without_token: cut.max(MIN_BACKOFF_WITHOUT_TOKEN) }
     }
 
-    /// The backoff after a permanent failure. It is random, so that a fleet with a wrong secret does not call in step.
-    pub(crate) fn permanent(draw: f64) -> Self {
-        let drawn = PERMANENT_BACKOFF.mul_f64(1.0 + unit(draw));
+    /// The backoff after a permanent failure. `failures` is the number of permanent failures in a row before it. It is
+    /// random, so that a fleet with a wrong secret does not call in step.
+    pub(crate) fn permanent(failures: u32, draw: f64) -> Self {
+        let step = doubled(PERMANENT_BACKOFF, failures, MAX_PERMANENT_BACKOFF);
+        let drawn = step.mul_f64(1.0 + unit(draw));
         Self { with_token: drawn, without_token: drawn }
     }
 
-    /// Raises the backoff to the issuer's `Retry-After`, up to a limit.
-    pub(crate) fn at_least(self, retry_after: Duration, draw: f64) -> Self {
+    /// Raises the backoff to the issuer's `Retry-After`, up to a limit. To that, the greater of two random times is added:
+    /// up to a tenth of it, and the random time of a transient backoff after `failures` failures in a row. The sum may be
+    /// longer than the limit. Otherwise all clients with the same long `Retry-After` would come back at the same moment.
+    pub(crate) fn at_least(self, retry_after: Duration, failures: u32, draw: f64) -> Self {
         let raise = |backoff: Duration, max: Duration| {
             let requested = retry_after.min(max);
-            backoff.max(requested.saturating_add(requested.mul_f64(RETRY_AFTER_JITTER * unit(draw))).min(max))
+            let added = requested.mul_f64(RETRY_AFTER_JITTER * unit(draw)).max(drawn_step(failures, draw));
+            backoff.max(requested.saturating_add(added))
         };
         Self {
             with_token: raise(self.with_token, MAX_RETRY_AFTER_WITH_TOKEN),
             without_token: raise(self.without_token, MAX_RETRY_AFTER_WITHOUT_TOKEN),
         }
     }
+}
+
+/// How long a `Retry-After` holds off a rejection of a usable token.
+pub(crate) fn retry_after_with_token(retry_after: Duration) -> Duration {
+    retry_after.min(MAX_RETRY_AFTER_WITH_TOKEN)
+}
+
+/// `first`, doubled `times` times, and at most `max`.
+fn doubled(first: Duration, times: u32, max: Duration) -> Duration {
+    2_u32.checked_pow(times).map_or(max, |factor| first.saturating_mul(factor)).min(max)
+}
+
+/// A random time of at most 0.5 s after the first transient failure, 1 s after the second, and so on, up to 30 s.
+fn drawn_step(failures: u32, draw: f64) -> Duration {
+    doubled(FIRST_BACKOFF, failures, MAX_BACKOFF).mul_f64(unit(draw))
 }
 
 /// The backoff after an early refresh that returned no better token.

@@ -193,9 +193,7 @@ impl<P: TokenProvider> Cache<P> {
                 drop(slot);
                 self.lookup_in_slot(Arc::clone(entry), now, false)
             }
-            RejectionOutcome::Proceed(action) => {
-                self.act(entry, slot, action, Some(&runtime), &mut challenges, now)
-            }
+            RejectionOutcome::Proceed(action) => self.act(entry, slot, action, Some(&runtime), &mut challenges, now),
             RejectionOutcome::BudgetExhausted => {
                 drop(slot);
                 self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::BudgetExhausted, now);

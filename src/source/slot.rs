@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
-use super::failure::{CancelledFetches, Failure};
+use super::failure::{CancelledFetches, Failure, FailuresInARow};
 use super::jitter::Jitter;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
@@ -27,8 +27,7 @@ pub(super) struct Slot<F> {
     /// Errors that are no longer needed. Their destructors may run code of the user, so they are dropped after the lock
     /// of the slot is released.
     removed_errors: Vec<Error>,
-    /// Transient failures in a row.
-    failures: u32,
+    failures: FailuresInARow,
     budget: Budget,
     /// Boxed, because most slots have none.
     cancelled: Option<Box<CancelledFetches>>,
@@ -108,7 +107,7 @@ impl<F> Slot<F> {
             in_flight: None,
             failure: None,
             removed_errors: Vec::new(),
-            failures: 0,
+            failures: FailuresInARow::default(),
             budget: Budget::full(now.mono),
             cancelled: None,
             early: None,
@@ -226,7 +225,7 @@ impl<F> Slot<F> {
             return Err(self.fail(error, now));
         }
         self.set_failure(None);
-        self.failures = 0;
+        self.failures = FailuresInARow::default();
         self.rejected = None;
         let usable_for = now.until(&deadlines.usable_until);
         if let Some(current) = self.usable(now).cloned() {
@@ -259,7 +258,7 @@ impl<F> Slot<F> {
         };
         let ends_backoff = match &self.failure {
             Some(failure) if failure.in_backoff(true, now) => {
-                if !failure.ends_on_rejection || self.backoff_ended_by == generation {
+                if !failure.ends_on_rejection(now) || self.backoff_ended_by == generation {
                     return RejectionOutcome::Backoff(failure.shared(true, now));
                 }
                 true
@@ -296,7 +295,7 @@ impl<F> Slot<F> {
         if credentials_changed || !lately {
             self.cancelled = None;
             self.set_failure(None);
-            self.failures = 0;
+            self.failures = FailuresInARow::default();
             self.failure_cleared_at = Some(now.mono);
         }
     }
@@ -362,9 +361,7 @@ impl<F> Slot<F> {
             *(if invalid { &mut self.last_rejected } else { &mut self.current }) = Some(token);
         }
         let usable_for = self.usable(now).map(|token| now.until(&token.deadlines().usable_until));
-        let transient = error.is_transient();
-        let failure = Failure::new(error, self.failures, usable_for, &mut self.jitter, now);
-        self.failures = self.failures.saturating_add(u32::from(transient));
+        let failure = Failure::new(error, &mut self.failures, usable_for, &mut self.jitter, now);
         let shared = failure.shared(usable_for.is_some(), now);
         self.set_failure(Some(failure));
         shared

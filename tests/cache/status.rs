@@ -61,10 +61,13 @@ async fn a_readiness_probe_returns_every_state() {
     assert_eq!(seen(), (TokenState::Refreshing, None, None, None));
     sleep(ms(200)).await;
     settle().await;
-    assert_eq!(seen(), (TokenState::Backoff, None, Some(ErrorKind::Unavailable), Some(secs(60))));
+    // R70: up to 6 s are added to the `Retry-After`.
+    let backoff = source.status().next_try.unwrap();
+    assert!(secs(60) <= backoff && backoff <= secs(66), "{backoff:?}");
+    assert_eq!(seen(), (TokenState::Backoff, None, Some(ErrorKind::Unavailable), Some(backoff)));
     sleep(secs(20)).await;
-    assert_eq!(seen(), (TokenState::Backoff, None, Some(ErrorKind::Unavailable), Some(secs(40))));
-    sleep(secs(40)).await;
+    assert_eq!(seen(), (TokenState::Backoff, None, Some(ErrorKind::Unavailable), Some(backoff - secs(20))));
+    sleep(secs(46)).await;
     assert_eq!(seen(), (TokenState::Missing, None, Some(ErrorKind::Unavailable), None));
 
     // A token, usable for 30 s less than its lifetime, from the start of its fetch.
@@ -82,13 +85,15 @@ async fn a_readiness_probe_returns_every_state() {
     sleep(ms(200)).await;
     settle().await;
     let usable = usable - secs(1000) - ms(200);
-    assert_eq!(seen(), (TokenState::Stale, Some(usable), Some(ErrorKind::Unavailable), Some(secs(300))));
+    let backoff = source.status().next_try.unwrap();
+    assert!(secs(300) <= backoff && backoff <= secs(330), "{backoff:?}");
+    assert_eq!(seen(), (TokenState::Stale, Some(usable), Some(ErrorKind::Unavailable), Some(backoff)));
 
     // One that succeeds. While it runs, the status still has the last error.
-    sleep(secs(300)).await;
+    sleep(secs(330)).await;
     source.token().await.unwrap();
     settle().await;
-    let usable = usable - secs(300);
+    let usable = usable - secs(330);
     assert_eq!(seen(), (TokenState::Refreshing, Some(usable), Some(ErrorKind::Unavailable), None));
     sleep(ms(200)).await;
     settle().await;
