@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use http::HeaderValue;
 use tokio::runtime;
 
+use super::action::{RejectionOutcome, SlotAction};
 use super::cache::Cache;
 use super::entry::{Entry, SlotGuard};
 use super::fetch::Fetch;
 use super::fetch_handle::{OutcomeReceiver, is_fetching};
 use super::grant::{BudgetExhausted, Grant, JoinedFetch, Lookup};
 use super::report::Refresh;
-use super::slot::{RejectionOutcome, SlotAction};
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
 use crate::message::Rejection;
