@@ -54,16 +54,19 @@ const SET_BACK: Duration = Duration::from_secs(60);
 ///
 /// The last column is 0.9 of the window, less the margin, less one backoff. [How long an issuer may be
 /// down](crate::guide::outage) has the measured values. See also [Choosing a refresh policy](crate::guide::refresh).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[doc(alias = "refresh")]
 pub struct RefreshPolicy {
-    window: Option<Duration>,
+    window: Window,
+    margin: Option<Duration>,
 }
 
-impl Default for RefreshPolicy {
-    fn default() -> Self {
-        Self { window: Some(MAX_WINDOW) }
-    }
+#[derive(Clone, Copy, Debug, Default)]
+enum Window {
+    #[default]
+    Default,
+    Configured(Duration),
+    AtExpiry,
 }
 
 impl RefreshPolicy {
@@ -73,13 +76,23 @@ impl RefreshPolicy {
         Self::default()
     }
 
-    /// Makes the refresh window at most `window` long. The limits of the default policy, L/2 and 20 minutes, still
-    /// apply.
+    /// Makes the refresh window `window` long, but at most L/2. It may be longer than the 20 minutes of the default policy:
+    /// with 12 hours, a token of 24 hours is refreshed after the first half of its lifetime.
     ///
     /// A window below 35 seconds is useless for a long-lived token: the margin and one backoff take all of it.
     #[must_use]
     pub fn window(mut self, window: Duration) -> Self {
-        self.window = Some(window);
+        self.window = Window::Configured(window);
+        self
+    }
+
+    /// Makes the margin `margin` long, but at most L/2. A token is used until `margin` before its expiry.
+    ///
+    /// The default is min(30 s, L/4). Set a longer one if clocks differ by more, or if requests take longer to arrive.
+    /// A token with a lifetime below 2 s has no margin.
+    #[must_use]
+    pub fn margin(mut self, margin: Duration) -> Self {
+        self.margin = Some(margin);
         self
     }
 
@@ -88,18 +101,29 @@ impl RefreshPolicy {
     /// Once per lifetime, requests then wait for the issuer. If the issuer is down at that time, they fail.
     #[must_use]
     pub fn at_expiry(mut self) -> Self {
-        self.window = None;
+        self.window = Window::AtExpiry;
         self
     }
 
     /// The deadlines of a token that was requested at `started` and arrived at `arrived`.
     pub(crate) fn deadlines(&self, issued: Option<Duration>, started: Now, arrived: Now, draw: f64) -> Deadlines {
+        // Some issuers return 0 for a token without an expiry time.
+        let issued = issued.filter(|lifetime| !lifetime.is_zero());
         let lifetime = issued.unwrap_or(DEFAULT_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME);
         let fetched_at = corrected(started, arrived);
         let has_window = lifetime >= MIN_LIFETIME_WITH_WINDOW;
-        let margin = if has_window { MAX_MARGIN.min(lifetime / 4) } else { Duration::ZERO };
-        let refresh_at = self.window.filter(|_| has_window).map(|configured| {
-            let window = configured.min(MAX_WINDOW).min(lifetime / 2);
+        let margin = if has_window {
+            self.margin.map_or_else(|| MAX_MARGIN.min(lifetime / 4), |margin| margin.min(lifetime / 2))
+        } else {
+            Duration::ZERO
+        };
+        let window = match self.window {
+            Window::Default => Some(MAX_WINDOW),
+            Window::Configured(window) => Some(window),
+            Window::AtExpiry => None,
+        };
+        let refresh_at = window.filter(|_| has_window).map(|window| {
+            let window = window.min(lifetime / 2);
             fetched_at.after((lifetime - window).saturating_add(window.mul_f64(WINDOW_JITTER * unit(draw))))
         });
         Deadlines {

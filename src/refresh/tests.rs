@@ -33,7 +33,8 @@ fn any_lifetime_gives_a_window_a_margin_and_an_expiry() {
     let seconds = Duration::from_secs;
     let table = [
         (None, Some(150_000), Some(165_000), 270_000, 300_000),
-        (Some(seconds(0)), None, None, 1_000, 1_000),
+        (Some(seconds(0)), Some(150_000), Some(165_000), 270_000, 300_000),
+        (Some(Duration::from_nanos(1)), None, None, 1_000, 1_000),
         (Some(ms(1)), None, None, 1_000, 1_000),
         (Some(seconds(1)), None, None, 1_000, 1_000),
         (Some(ms(1_999)), None, None, 1_999, 1_999),
@@ -62,13 +63,25 @@ fn any_lifetime_gives_a_window_a_margin_and_an_expiry() {
 
 // R52: rule 1
 #[test]
-fn a_configured_window_only_narrows_and_at_expiry_keeps_the_margin() {
+fn a_configured_window_or_margin_is_at_most_half_of_the_lifetime_and_at_expiry_keeps_the_margin() {
     let policy = RefreshPolicy::new;
     let table = [
         (policy().window(ms(60_000)), 1_800, Some(1_740_000), Some(1_746_000), 1_770_000),
         (policy().window(ms(60_000)), 10, Some(5_000), Some(5_500), 7_500),
         (policy().window(Duration::ZERO), 1_800, Some(1_800_000), Some(1_800_000), 1_770_000),
         (policy().window(Duration::MAX), 1_800, Some(900_000), Some(990_000), 1_770_000),
+        // Longer than 20 min: up to half of the lifetime.
+        (policy().window(Duration::from_secs(12 * 3_600)), 86_400, Some(43_200_000), Some(47_520_000), 86_370_000),
+        (policy().window(Duration::from_secs(1_201)), 86_400, Some(85_199_000), Some(85_319_100), 86_370_000),
+        (policy().window(Duration::from_secs(12 * 3_600)), 3_600, Some(1_800_000), Some(1_980_000), 3_570_000),
+        // The margin: shorter and longer than the default, up to half of the lifetime.
+        (policy().margin(Duration::ZERO), 1_800, Some(900_000), Some(990_000), 1_800_000),
+        (policy().margin(ms(60_000)), 1_800, Some(900_000), Some(990_000), 1_740_000),
+        (policy().margin(ms(900_000)), 1_800, Some(900_000), Some(990_000), 900_000),
+        (policy().margin(ms(900_001)), 1_800, Some(900_000), Some(990_000), 900_000),
+        (policy().margin(ms(60_000)), 10, Some(5_000), Some(5_500), 5_000),
+        (policy().margin(ms(60_000)).at_expiry(), 1_800, None, None, 1_740_000),
+        (policy().margin(ms(60_000)), 1, None, None, 1_000),
         (policy().at_expiry(), 1_800, None, None, 1_770_000),
         (policy().at_expiry(), 10, None, None, 7_500),
         (policy().at_expiry(), 1, None, None, 1_000),

@@ -108,7 +108,7 @@ pub(crate) struct Oracle {
 
 /// Rule 1, computed independently: lifetime, longest window, margin.
 fn rule_1(lifetime: Option<i64>) -> (i64, i64, i64) {
-    let lifetime = lifetime.unwrap_or(300_000).clamp(1_000, 24 * HOUR);
+    let lifetime = lifetime.filter(|lifetime| *lifetime != 0).unwrap_or(300_000).clamp(1_000, 24 * HOUR);
     if lifetime < 2_000 {
         (lifetime, 0, 0)
     } else {
