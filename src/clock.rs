@@ -80,6 +80,11 @@ impl fmt::Debug for SystemClock {
     }
 }
 
+/// The time until a timer fires. Timers use tokio's clock, and not the clock of a source.
+pub(crate) fn until_timer(deadline: tokio::time::Instant) -> Duration {
+    deadline.into_std().saturating_duration_since(SystemClock.now().mono)
+}
+
 /// The clock of a source. The system clock has a variant of its own, because a dynamic call per request would cost
 /// more.
 #[derive(Clone)]

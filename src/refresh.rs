@@ -23,7 +23,10 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 const MIN_BACKOFF_WITH_TOKEN: Duration = Duration::from_secs(1);
 const MIN_BACKOFF_WITHOUT_TOKEN: Duration = Duration::from_millis(100);
+/// The shortest backoff after the first permanent failure. The longest one is twice as long.
 const PERMANENT_BACKOFF: Duration = Duration::from_millis(2500);
+/// The shortest backoff after many permanent failures.
+const MAX_PERMANENT_BACKOFF: Duration = Duration::from_secs(30);
 const MAX_RETRY_AFTER_WITH_TOKEN: Duration = Duration::from_secs(300);
 const MAX_RETRY_AFTER_WITHOUT_TOKEN: Duration = Duration::from_secs(60);
 const RETRY_AFTER_JITTER: f64 = 0.1;
@@ -45,22 +48,25 @@ const SET_BACK: Duration = Duration::from_secs(60);
 ///
 /// | lifetime | window | margin | issuer outage without a failed request |
 /// |---|---|---|---|
-/// | 10 s | 5 s | 2.5 s | about 2 s, at least 1 s |
+/// | 10 s | 5 s | 2.5 s | about 1 s |
 /// | 30 min | 15 min | 30 s | 13 min |
 /// | 40 min and more | 20 min | 30 s | 17.5 min |
 ///
 /// The last column is 0.9 of the window, less the margin, less one backoff. [How long an issuer may be
 /// down](crate::guide::outage) has the measured values. See also [Choosing a refresh policy](crate::guide::refresh).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[doc(alias = "refresh")]
 pub struct RefreshPolicy {
-    window: Option<Duration>,
+    window: Window,
+    margin: Option<Duration>,
 }
 
-impl Default for RefreshPolicy {
-    fn default() -> Self {
-        Self { window: Some(MAX_WINDOW) }
-    }
+#[derive(Clone, Copy, Debug, Default)]
+enum Window {
+    #[default]
+    Default,
+    Configured(Duration),
+    AtExpiry,
 }
 
 impl RefreshPolicy {
@@ -70,13 +76,23 @@ impl RefreshPolicy {
         Self::default()
     }
 
-    /// Makes the refresh window at most `window` long. The limits of the default policy, L/2 and 20 minutes, still
-    /// apply.
+    /// Makes the refresh window `window` long, but at most L/2. It may be longer than the 20 minutes of the default policy:
+    /// with 12 hours, a token of 24 hours is refreshed after the first half of its lifetime.
     ///
     /// A window below 35 seconds is useless for a long-lived token: the margin and one backoff take all of it.
     #[must_use]
     pub fn window(mut self, window: Duration) -> Self {
-        self.window = Some(window);
+        self.window = Window::Configured(window);
+        self
+    }
+
+    /// Makes the margin `margin` long, but at most L/2. A token is used until `margin` before its expiry.
+    ///
+    /// The default is min(30 s, L/4). Set a longer one if clocks differ by more, or if requests take longer to arrive.
+    /// A token with a lifetime below 2 s has no margin.
+    #[must_use]
+    pub fn margin(mut self, margin: Duration) -> Self {
+        self.margin = Some(margin);
         self
     }
 
@@ -85,18 +101,29 @@ impl RefreshPolicy {
     /// Once per lifetime, requests then wait for the issuer. If the issuer is down at that time, they fail.
     #[must_use]
     pub fn at_expiry(mut self) -> Self {
-        self.window = None;
+        self.window = Window::AtExpiry;
         self
     }
 
     /// The deadlines of a token that was requested at `started` and arrived at `arrived`.
     pub(crate) fn deadlines(&self, issued: Option<Duration>, started: Now, arrived: Now, draw: f64) -> Deadlines {
+        // Some issuers return 0 for a token without an expiry time.
+        let issued = issued.filter(|lifetime| !lifetime.is_zero());
         let lifetime = issued.unwrap_or(DEFAULT_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME);
         let fetched_at = corrected(started, arrived);
         let has_window = lifetime >= MIN_LIFETIME_WITH_WINDOW;
-        let margin = if has_window { MAX_MARGIN.min(lifetime / 4) } else { Duration::ZERO };
-        let refresh_at = self.window.filter(|_| has_window).map(|configured| {
-            let window = configured.min(MAX_WINDOW).min(lifetime / 2);
+        let margin = if has_window {
+            self.margin.map_or_else(|| MAX_MARGIN.min(lifetime / 4), |margin| margin.min(lifetime / 2))
+        } else {
+            Duration::ZERO
+        };
+        let window = match self.window {
+            Window::Default => Some(MAX_WINDOW),
+            Window::Configured(window) => Some(window),
+            Window::AtExpiry => None,
+        };
+        let refresh_at = window.filter(|_| has_window).map(|window| {
+            let window = window.min(lifetime / 2);
             fetched_at.after((lifetime - window).saturating_add(window.mul_f64(WINDOW_JITTER * unit(draw))))
         });
         Deadlines {
@@ -137,31 +164,51 @@ impl Backoff {
     /// The backoff after a transient failure. `failures` is the number of transient failures in a row before it.
     ///
     /// It is at most half of the time that the token is still usable. The minimum keeps that from becoming an endless
-    /// series.
+    /// series. Beside a usable token the minimum is random too, so that a fleet does not come back in step.
     pub(crate) fn transient(failures: u32, usable_for: Option<Duration>, draw: f64) -> Self {
-        let step = 2_u32.checked_pow(failures).map_or(MAX_BACKOFF, |factor| FIRST_BACKOFF.saturating_mul(factor));
-        let drawn = step.min(MAX_BACKOFF).mul_f64(unit(draw));
+        let drawn = drawn_step(failures, draw);
         let cut = usable_for.map_or(drawn, |left| drawn.min(left / 2));
-        Self { with_token: cut.max(MIN_BACKOFF_WITH_TOKEN), without_token: cut.max(MIN_BACKOFF_WITHOUT_TOKEN) }
+        let min_with_token = MIN_BACKOFF_WITH_TOKEN.mul_f64(1.0 + unit(draw));
+        Self { with_token: cut.max(min_with_token), without_token: cut.max(MIN_BACKOFF_WITHOUT_TOKEN) }
     }
 
-    /// The backoff after a permanent failure. It is random, so that a fleet with a wrong secret does not call in step.
-    pub(crate) fn permanent(draw: f64) -> Self {
-        let drawn = PERMANENT_BACKOFF.mul_f64(1.0 + unit(draw));
+    /// The backoff after a permanent failure. `failures` is the number of permanent failures in a row before it. It is
+    /// random, so that a fleet with a wrong secret does not call in step.
+    pub(crate) fn permanent(failures: u32, draw: f64) -> Self {
+        let step = doubled(PERMANENT_BACKOFF, failures, MAX_PERMANENT_BACKOFF);
+        let drawn = step.mul_f64(1.0 + unit(draw));
         Self { with_token: drawn, without_token: drawn }
     }
 
-    /// Raises the backoff to the issuer's `Retry-After`, up to a limit.
-    pub(crate) fn at_least(self, retry_after: Duration, draw: f64) -> Self {
+    /// Raises the backoff to the issuer's `Retry-After`, up to a limit. To that, the greater of two random times is added:
+    /// up to a tenth of it, and the random time of a transient backoff after `failures` failures in a row. The sum may be
+    /// longer than the limit. Otherwise all clients with the same long `Retry-After` would come back at the same moment.
+    pub(crate) fn at_least(self, retry_after: Duration, failures: u32, draw: f64) -> Self {
         let raise = |backoff: Duration, max: Duration| {
             let requested = retry_after.min(max);
-            backoff.max(requested.saturating_add(requested.mul_f64(RETRY_AFTER_JITTER * unit(draw))).min(max))
+            let added = requested.mul_f64(RETRY_AFTER_JITTER * unit(draw)).max(drawn_step(failures, draw));
+            backoff.max(requested.saturating_add(added))
         };
         Self {
             with_token: raise(self.with_token, MAX_RETRY_AFTER_WITH_TOKEN),
             without_token: raise(self.without_token, MAX_RETRY_AFTER_WITHOUT_TOKEN),
         }
     }
+}
+
+/// How long a `Retry-After` holds off a rejection of a usable token.
+pub(crate) fn retry_after_with_token(retry_after: Duration) -> Duration {
+    retry_after.min(MAX_RETRY_AFTER_WITH_TOKEN)
+}
+
+/// `first`, doubled `times` times, and at most `max`.
+fn doubled(first: Duration, times: u32, max: Duration) -> Duration {
+    2_u32.checked_pow(times).map_or(max, |factor| first.saturating_mul(factor)).min(max)
+}
+
+/// A random time of at most 0.5 s after the first transient failure, 1 s after the second, and so on, up to 30 s.
+fn drawn_step(failures: u32, draw: f64) -> Duration {
+    doubled(FIRST_BACKOFF, failures, MAX_BACKOFF).mul_f64(unit(draw))
 }
 
 /// The backoff after an early refresh that returned no better token.

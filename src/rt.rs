@@ -72,7 +72,8 @@ pub(crate) fn has_passed(armed: &mut Option<Pin<Box<Sleep>>>, after: Duration, c
     })
 }
 
-fn no_timers() -> Error {
+/// The error for a runtime without timers.
+pub(crate) fn no_timers() -> Error {
     Error::new(ErrorKind::NoRuntime, "a token request needs timers, and this tokio runtime has none")
         .with_hint("build the runtime with enable_time or enable_all")
 }

@@ -69,8 +69,9 @@ impl IssuedToken {
 
     /// Sets the lifetime, counted from the start of the fetch. This is `expires_in` of RFC 6749 section 5.1.
     ///
-    /// Without this, the source assumes 5 minutes, because RFC 6749 only recommends `expires_in`. The source raises a lifetime
-    /// below 1 second to 1 second, and lowers one above 24 hours to 24 hours.
+    /// Without this, or with a lifetime of zero, the source assumes 5 minutes: RFC 6749 only recommends `expires_in`, and
+    /// zero means "never" at some issuers. The source raises any other lifetime below 1 second to 1 second, and lowers one
+    /// above 24 hours to 24 hours.
     #[must_use]
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);

@@ -71,6 +71,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "stats",
             "jitter",
             "failure",
+            "action",
             "slot",
             "status",
             "fetch_handle",

@@ -269,7 +269,7 @@ impl<S, P: TokenProvider, R: Bodies<B>, B> Waiting<S, P, R, B> {
     where
         S: Service<Request<B>>,
     {
-        let Self { settings, bodies, wait: _, mut service, mut request } = self;
+        let Self { settings, bodies, wait, mut service, mut request } = self;
         // The same code is in `BearerAuth::call`. A shared function would move each request once more.
         let mut kept = None;
         if settings.may_replay() {
@@ -279,7 +279,7 @@ impl<S, P: TokenProvider, R: Bodies<B>, B> Waiting<S, P, R, B> {
                 kept = bodies.keep(request.body());
             }
         }
-        let saved = kept.map(|body| SavedRequest { head: SavedHead::of(&request), body });
+        let saved = kept.map(|body| SavedRequest { head: SavedHead::of(&request).after(wait.waited()), body });
         settings.stamp(request.headers_mut(), grant.token().header_value())?;
         let response = service.call(request);
         let copy = saved.map_or_else(R::Storage::empty, |request| R::Storage::with(Replayable { service, request }));

@@ -21,7 +21,7 @@ use crate::error::{BoxError, ErrorKind, NotReplayed};
 use crate::message::Rejection;
 use crate::provider::TokenProvider;
 use crate::rt;
-use crate::source::{BudgetExhausted, Grant, Lookup, TokenWait};
+use crate::source::{BudgetExhausted, Grant, Lookup, TokenWait, Waited};
 
 /// The body of a rejection is read to its end within these limits, so that its connection can be reused.
 const DRAIN_BYTES: usize = 64 * 1024;
@@ -39,6 +39,8 @@ pub(super) struct Replaying<S, P: TokenProvider, R: Bodies<B>, B, T> {
     settings: Arc<Settings<P>>,
     bodies: R,
     rejected: Grant<P::Key>,
+    /// The waits of the request so far.
+    waited: Waited,
     step: Step<S, P, R::Kept, B, T>,
 }
 
@@ -113,7 +115,9 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
             Some(_) => (None, ReplayOutcome::NotSafe),
         };
         let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().cloned().collect();
-        let lookup = settings.source.reject_grant(&rejected, rejection, challenges, replayable.is_some());
+        let waited = replayable.as_ref().map(|copy| copy.request.head.waited());
+        let lookup = settings.source.reject_grant(&rejected, rejection, challenges, waited);
+        let waited = waited.unwrap_or_default();
         let outcome = match (replayable, lookup) {
             (None, _) => outcome,
             (Some(_), Err(BudgetExhausted)) => ReplayOutcome::BudgetExhausted,
@@ -121,12 +125,12 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
             (Some(replayable), Ok(Lookup::Granted(grant))) => {
                 let step = Step::Refreshed { grant, response, replayable };
                 let settings = Arc::clone(settings);
-                return AfterRejection::Replay(Box::new(Self { settings, bodies, rejected, step }));
+                return AfterRejection::Replay(Box::new(Self { settings, bodies, rejected, waited, step }));
             }
             (Some(replayable), Ok(Lookup::Wait(wait))) => {
                 let step = Step::Refreshing { wait, response, replayable };
                 let settings = Arc::clone(settings);
-                return AfterRejection::Replay(Box::new(Self { settings, bodies, rejected, step }));
+                return AfterRejection::Replay(Box::new(Self { settings, bodies, rejected, waited, step }));
             }
         };
         AfterRejection::Return(settings.audited(response, &rejected, 1, outcome))
@@ -148,7 +152,11 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
         let (settings, bodies) = (&self.settings, &self.bodies);
         loop {
             let token = match &mut self.step {
-                Step::Refreshing { wait, .. } | Step::Restamping { wait, .. } => Some(ready!(Pin::new(wait).poll(cx))),
+                Step::Refreshing { wait, .. } | Step::Restamping { wait, .. } => {
+                    let result = ready!(Pin::new(&mut *wait).poll(cx));
+                    self.waited = wait.waited();
+                    Some(result)
+                }
                 Step::Draining { drain, .. } => {
                     ready!(drain.poll(cx));
                     None
@@ -204,7 +212,7 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                 (Step::Readying { grant, service, request }, _) => match settings.source.newest(&grant) {
                     Some(grant) => return Poll::Ready(replay(settings, grant, service, request)),
                     None => {
-                        let wait = settings.source.wait(grant.key().clone());
+                        let wait = settings.source.wait(grant.key().clone()).after(self.waited);
                         Step::Restamping { wait, grant, service, request }
                     }
                 },

@@ -33,7 +33,8 @@ fn any_lifetime_gives_a_window_a_margin_and_an_expiry() {
     let seconds = Duration::from_secs;
     let table = [
         (None, Some(150_000), Some(165_000), 270_000, 300_000),
-        (Some(seconds(0)), None, None, 1_000, 1_000),
+        (Some(seconds(0)), Some(150_000), Some(165_000), 270_000, 300_000),
+        (Some(Duration::from_nanos(1)), None, None, 1_000, 1_000),
         (Some(ms(1)), None, None, 1_000, 1_000),
         (Some(seconds(1)), None, None, 1_000, 1_000),
         (Some(ms(1_999)), None, None, 1_999, 1_999),
@@ -62,13 +63,25 @@ fn any_lifetime_gives_a_window_a_margin_and_an_expiry() {
 
 // R52: rule 1
 #[test]
-fn a_configured_window_only_narrows_and_at_expiry_keeps_the_margin() {
+fn a_configured_window_or_margin_is_at_most_half_of_the_lifetime_and_at_expiry_keeps_the_margin() {
     let policy = RefreshPolicy::new;
     let table = [
         (policy().window(ms(60_000)), 1_800, Some(1_740_000), Some(1_746_000), 1_770_000),
         (policy().window(ms(60_000)), 10, Some(5_000), Some(5_500), 7_500),
         (policy().window(Duration::ZERO), 1_800, Some(1_800_000), Some(1_800_000), 1_770_000),
         (policy().window(Duration::MAX), 1_800, Some(900_000), Some(990_000), 1_770_000),
+        // Longer than 20 min: up to half of the lifetime.
+        (policy().window(Duration::from_secs(12 * 3_600)), 86_400, Some(43_200_000), Some(47_520_000), 86_370_000),
+        (policy().window(Duration::from_secs(1_201)), 86_400, Some(85_199_000), Some(85_319_100), 86_370_000),
+        (policy().window(Duration::from_secs(12 * 3_600)), 3_600, Some(1_800_000), Some(1_980_000), 3_570_000),
+        // The margin: shorter and longer than the default, up to half of the lifetime.
+        (policy().margin(Duration::ZERO), 1_800, Some(900_000), Some(990_000), 1_800_000),
+        (policy().margin(ms(60_000)), 1_800, Some(900_000), Some(990_000), 1_740_000),
+        (policy().margin(ms(900_000)), 1_800, Some(900_000), Some(990_000), 900_000),
+        (policy().margin(ms(900_001)), 1_800, Some(900_000), Some(990_000), 900_000),
+        (policy().margin(ms(60_000)), 10, Some(5_000), Some(5_500), 5_000),
+        (policy().margin(ms(60_000)).at_expiry(), 1_800, None, None, 1_740_000),
+        (policy().margin(ms(60_000)), 1, None, None, 1_000),
         (policy().at_expiry(), 1_800, None, None, 1_770_000),
         (policy().at_expiry(), 10, None, None, 7_500),
         (policy().at_expiry(), 1, None, None, 1_000),
@@ -143,8 +156,8 @@ fn a_transient_backoff_doubles_up_to_a_maximum_and_is_at_most_half_of_the_rest_o
     // Failures before this one, the rest of the token, the draw; the backoff with a token and without one.
     let table = [
         (0, None, 0.0, 1_000, 100),
-        (0, None, 1.0, 1_000, 500),
-        (1, None, 1.0, 1_000, 1_000),
+        (0, None, 1.0, 2_000, 500),
+        (1, None, 1.0, 2_000, 1_000),
         (2, None, 1.0, 2_000, 2_000),
         (3, None, 0.5, 2_000, 2_000),
         (5, None, 1.0, 16_000, 16_000),
@@ -158,9 +171,9 @@ fn a_transient_backoff_doubles_up_to_a_maximum_and_is_at_most_half_of_the_rest_o
         (6, left(60_000), 1.0, 30_000, 30_000),
         (6, left(59_000), 1.0, 29_500, 29_500),
         (6, left(10_000), 1.0, 5_000, 5_000),
-        (6, left(1_000), 1.0, 1_000, 500),
-        (6, left(100), 1.0, 1_000, 100),
-        (6, left(0), 1.0, 1_000, 100),
+        (6, left(1_000), 1.0, 2_000, 500),
+        (6, left(100), 1.0, 2_000, 100),
+        (6, left(0), 1.0, 2_000, 100),
         (6, Some(Duration::MAX), 1.0, 30_000, 30_000),
     ];
     for (failures, usable_for, draw, with_token, without_token) in table {
@@ -172,41 +185,65 @@ fn a_transient_backoff_doubles_up_to_a_maximum_and_is_at_most_half_of_the_rest_o
     }
 }
 
-// R42: rule 7
+// R67: rule 7
 #[test]
-fn the_backoff_after_a_permanent_error_is_a_few_seconds_and_random() {
-    for (draw, backoff) in [(0.0, 2_500), (0.5, 3_750), (1.0, 5_000)] {
-        assert_eq!(Backoff::permanent(draw), Backoff { with_token: ms(backoff), without_token: ms(backoff) });
+fn the_backoff_after_a_permanent_error_doubles_up_to_a_minute_and_is_random() {
+    // Permanent failures in a row before this one; the shortest and the longest backoff.
+    let table = [
+        (0, 2_500, 5_000),
+        (1, 5_000, 10_000),
+        (2, 10_000, 20_000),
+        (3, 20_000, 40_000),
+        (4, 30_000, 60_000),
+        (5, 30_000, 60_000),
+        (31, 30_000, 60_000),
+        (32, 30_000, 60_000),
+        (u32::MAX, 30_000, 60_000),
+    ];
+    for (failures, shortest, longest) in table {
+        for (draw, backoff) in [(0.0, shortest), (0.5, (shortest + longest) / 2), (1.0, longest)] {
+            let expected = Backoff { with_token: ms(backoff), without_token: ms(backoff) };
+            assert_eq!(Backoff::permanent(failures, draw), expected, "{failures} failures, draw {draw}");
+        }
     }
 }
 
-// R42: rule 8
+// R70: rule 8
 #[test]
-fn retry_after_is_a_minimum_with_a_tenth_added_and_a_maximum() {
+fn retry_after_is_a_minimum_and_a_random_time_is_added_above_its_limits_too() {
     let seconds = Duration::from_secs;
     let first = |draw| Backoff::transient(0, None, draw);
+    // The backoff; Retry-After; transient failures in a row; the draw; the backoff with a token and without one.
     let table = [
-        (first(0.0), seconds(0), 0.0, 1_000, 100),
-        (first(1.0), seconds(0), 1.0, 1_000, 500),
-        (first(0.0), seconds(5), 0.0, 5_000, 5_000),
-        (first(1.0), seconds(5), 1.0, 5_500, 5_500),
-        (first(0.0), seconds(60), 0.0, 60_000, 60_000),
-        (first(1.0), seconds(60), 1.0, 66_000, 60_000),
-        (first(0.0), seconds(100), 0.0, 100_000, 60_000),
-        (first(1.0), seconds(100), 1.0, 110_000, 60_000),
-        (first(1.0), seconds(280), 1.0, 300_000, 60_000),
-        (first(0.0), seconds(300), 0.0, 300_000, 60_000),
-        (first(0.0), seconds(u64::MAX), 0.0, 300_000, 60_000),
-        (first(1.0), Duration::MAX, 1.0, 300_000, 60_000),
-        (Backoff::transient(6, None, 1.0), seconds(5), 1.0, 30_000, 30_000),
-        (Backoff::permanent(0.0), seconds(3), 0.0, 3_000, 3_000),
-        (Backoff::permanent(1.0), seconds(3), 1.0, 5_000, 5_000),
+        (first(0.0), seconds(0), 0, 0.0, 1_000, 100),
+        (first(1.0), seconds(0), 0, 1.0, 2_000, 500),
+        (first(0.0), seconds(5), 0, 0.0, 5_000, 5_000),
+        // A tenth and the first step are equal.
+        (first(1.0), seconds(5), 0, 1.0, 5_500, 5_500),
+        (first(1.0), seconds(4), 0, 1.0, 4_500, 4_500),
+        (first(1.0), seconds(6), 0, 1.0, 6_600, 6_600),
+        (first(0.0), seconds(60), 0, 0.0, 60_000, 60_000),
+        (first(1.0), seconds(60), 0, 1.0, 66_000, 66_000),
+        (first(0.5), seconds(60), 0, 0.5, 63_000, 63_000),
+        (first(0.0), seconds(100), 0, 0.0, 100_000, 60_000),
+        (first(1.0), seconds(100), 0, 1.0, 110_000, 66_000),
+        (first(0.0), seconds(300), 0, 0.0, 300_000, 60_000),
+        (first(1.0), seconds(300), 0, 1.0, 330_000, 66_000),
+        (first(0.0), seconds(u64::MAX), 0, 0.0, 300_000, 60_000),
+        (first(1.0), Duration::MAX, 0, 1.0, 330_000, 66_000),
+        // After many failures, the step of 30 s is longer than a tenth.
+        (Backoff::transient(6, None, 1.0), seconds(5), 6, 1.0, 35_000, 35_000),
+        (Backoff::transient(6, None, 1.0), seconds(299), 6, 1.0, 329_000, 90_000),
+        (Backoff::transient(6, None, 0.0), seconds(5), 6, 0.0, 5_000, 5_000),
+        (Backoff::permanent(0, 0.0), seconds(3), 0, 0.0, 3_000, 3_000),
+        (Backoff::permanent(0, 1.0), seconds(3), 0, 1.0, 5_000, 5_000),
+        (Backoff::permanent(4, 1.0), seconds(3), 0, 1.0, 60_000, 60_000),
     ];
-    for (drawn, requested, draw, with_token, without_token) in table {
+    for (drawn, requested, failures, draw, with_token, without_token) in table {
         assert_eq!(
-            drawn.at_least(requested, draw),
+            drawn.at_least(requested, failures, draw),
             Backoff { with_token: ms(with_token), without_token: ms(without_token) },
-            "{drawn:?}, Retry-After {requested:?}, draw {draw}"
+            "{drawn:?}, Retry-After {requested:?}, {failures} failures, draw {draw}"
         );
     }
 }
@@ -240,7 +277,7 @@ fn a_draw_outside_of_its_range_gives_no_duration_outside_of_its_range() {
     ] {
         assert_eq!(refresh(draw), Some(at), "draw {draw}");
         assert_eq!(Backoff::transient(9, None, draw).without_token, ms(backoff), "draw {draw}");
-        assert_eq!(Backoff::permanent(draw).without_token, ms(permanent), "draw {draw}");
+        assert_eq!(Backoff::permanent(0, draw).without_token, ms(permanent), "draw {draw}");
     }
 }
 

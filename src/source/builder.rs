@@ -94,9 +94,10 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
         self
     }
 
-    /// Sets how long one request waits for a token. The default is 15 seconds.
+    /// Sets how long one request waits for tokens. The default is 15 seconds.
     ///
-    /// After that the request fails with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). The fetch continues.
+    /// A request that is rejected and replayed may wait twice. The limit is for both waits together. If the second wait
+    /// reaches it, the caller gets the rejection. If the first one does, the request fails with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). In both cases the fetch continues.
     #[doc(alias = "timeout")]
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = wait;

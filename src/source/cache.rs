@@ -1,17 +1,18 @@
 //! What all clones of a source share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::entry::Entry;
-use super::fetch_handle::{FetchOutcome, is_fetching};
+use super::fetch_handle::{FetchHandle, FetchOutcome, running_fetch};
 use super::jitter::Jitter;
 use super::map::Map;
 use super::stats::Recorder;
 use crate::clock::{AnyClock, Now};
+use crate::error::Error;
 use crate::provider::TokenProvider;
 use crate::refresh::RefreshPolicy;
 use crate::telemetry::{Event, KeyField, Telemetry};
@@ -40,6 +41,13 @@ pub(crate) struct Cache<P: TokenProvider> {
     pub(super) fetch_timeout: Duration,
 }
 
+/// What was removed from a slot. Dropping it may run code of the user.
+pub(super) struct Forgotten<K> {
+    entry: Arc<Entry<K>>,
+    stale: Option<FetchHandle>,
+    _errors: Vec<Error>,
+}
+
 impl<P: TokenProvider> Cache<P> {
     /// The entry of `key`, created if there is none.
     pub(super) fn entry(&self, key: &P::Key, now: Now) -> Arc<Entry<P::Key>> {
@@ -58,20 +66,20 @@ impl<P: TokenProvider> Cache<P> {
         })
     }
 
-    /// Removes the tokens of `entry`, and makes its running fetch stale: its result is not used.
-    pub(super) fn forget(&self, entry: &Arc<Entry<P::Key>>, credentials_changed: bool) {
-        let now = self.clock.now();
+    /// Removes the tokens of `entry`, and makes its running fetch stale: its result is not used. Nothing is reported and no
+    /// code of the user runs until the caller calls `report_forgotten`.
+    pub(super) fn forget(&self, entry: &Arc<Entry<P::Key>>, credentials_changed: bool, now: Now) -> Forgotten<P::Key> {
         let mut slot = entry.lock();
-        // The provider itself may call this during its fetch. Then that fetch uses the new credentials and is not
-        // stale.
-        let stale = if is_fetching(entry) {
-            slot.forget_tokens(credentials_changed, now);
-            if let Some(fetch) = slot.in_flight() {
+        // The provider itself may call this during its fetch. Then that fetch uses the new credentials and is not stale.
+        // The id decides, because a fetch that is stale already may call this too.
+        let running = running_fetch(entry);
+        let stale = match slot.in_flight() {
+            Some(fetch) if running == Some(fetch.id) => {
                 fetch.handle.set_rotation(self.rotation());
+                slot.forget_tokens(credentials_changed, now);
+                None
             }
-            None
-        } else {
-            slot.forget(credentials_changed, now)
+            _ => slot.forget(credentials_changed, now),
         };
         entry.publish(&slot);
         if stale.is_some() {
@@ -80,12 +88,30 @@ impl<P: TokenProvider> Cache<P> {
                 stats.fetches_discarded += 1;
             });
         }
-        drop(slot);
+        Forgotten { entry: Arc::clone(entry), stale, _errors: slot.release() }
+    }
+
+    /// Wakes the waiters of a fetch that `forget` made stale, and reports it.
+    pub(super) fn report_forgotten(&self, forgotten: Forgotten<P::Key>, now: Now) {
+        let Forgotten { entry, stale, _errors } = forgotten;
         if let Some(fetch) = stale {
             fetch.finish(FetchOutcome::Discarded);
             self.sweep(now);
             self.telemetry.emit(Event::Discarded { key: KeyField::new(&*entry.key) });
         }
+    }
+
+    /// Forgets the tokens of all keys, and then reports.
+    pub(super) fn rotate(&self) {
+        let now = self.clock.now();
+        self.rotations.fetch_add(1, Ordering::AcqRel);
+        // See `Fetch::new` for the other side.
+        fence(Ordering::SeqCst);
+        // A subscriber or a destructor may panic, so nothing of the user runs before the last key is forgotten.
+        let entries = self.map.entries();
+        let forgotten: Vec<_> = entries.iter().map(|entry| self.forget(entry, true, now)).collect();
+        forgotten.into_iter().for_each(|forgotten| self.report_forgotten(forgotten, now));
+        self.telemetry.emit(Event::Rotated { keys: self.map.len() });
     }
 
     /// Brings the map back within its limit. Call this whenever the fetch of a key has ended.

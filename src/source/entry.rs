@@ -1,5 +1,6 @@
 //! A key with its slot, and the token that requests read without a lock.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use super::fetch_handle::FetchHandle;
 use super::jitter::Jitter;
 use super::slot::{Slot, is_fresh, is_usable};
 use crate::clock::Now;
+use crate::error::Error;
 use crate::token::{self, Token};
 
 pub(crate) struct Entry<K> {
@@ -23,6 +25,41 @@ pub(crate) struct Entry<K> {
     created_at: Instant,
     /// In seconds since `created_at`, written at most once a second.
     last_used: AtomicU64,
+}
+
+/// The lock of a slot. It drops the errors that the slot no longer needs after it has released the lock, because the
+/// destructor of an error may run code of the user.
+pub(super) struct SlotGuard<'a> {
+    // The order matters: the fields are dropped in this order.
+    slot: MutexGuard<'a, Slot<FetchHandle>>,
+    removed: Vec<Error>,
+}
+
+impl SlotGuard<'_> {
+    /// Releases the lock. Returns the errors that the slot no longer needs.
+    pub(super) fn release(mut self) -> Vec<Error> {
+        self.slot.take_removed_errors()
+    }
+}
+
+impl Deref for SlotGuard<'_> {
+    type Target = Slot<FetchHandle>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.slot
+    }
+}
+
+impl DerefMut for SlotGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.slot
+    }
+}
+
+impl Drop for SlotGuard<'_> {
+    fn drop(&mut self) {
+        self.removed = self.slot.take_removed_errors();
+    }
 }
 
 /// The order of eviction: the smallest rank first.
@@ -72,8 +109,8 @@ impl<K> Entry<K> {
         condition(&token).then_some(token)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Slot<FetchHandle>> {
-        self.slot.lock()
+    pub(super) fn lock(&self) -> SlotGuard<'_> {
+        SlotGuard { slot: self.slot.lock(), removed: Vec::new() }
     }
 
     /// Publishes the slot's current token to readers without the lock. Call this after every change, with the lock

@@ -12,30 +12,55 @@ pub(super) struct Failure {
     pub(super) error: Error,
     pub(super) at: Instant,
     pub(super) backoff: Backoff,
-    /// Whether a rejection of the current token may end the backoff.
-    pub(super) ends_on_rejection: bool,
+}
+
+/// How many fetches of a key have failed in a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FailuresInARow {
+    /// Since the last success. Permanent failures in between do not count, and do not end the row.
+    transient: u32,
+    /// Since the last fetch that did not fail permanently.
+    permanent: u32,
+}
+
+impl FailuresInARow {
+    fn add(&mut self, transient: bool) {
+        if transient {
+            self.transient = self.transient.saturating_add(1);
+            self.permanent = 0;
+        } else {
+            self.permanent = self.permanent.saturating_add(1);
+        }
+    }
 }
 
 impl Failure {
-    /// `failures` is the number of transient failures in a row before this one. `usable_for` is how long the cached
-    /// token is still usable.
+    /// `before` are the failures before this one, to which this one is added. `usable_for` is how long the cached token is
+    /// still usable.
     pub(super) fn new(
         error: Error,
-        failures: u32,
+        before: &mut FailuresInARow,
         usable_for: Option<Duration>,
         jitter: &mut Jitter,
         now: Now,
     ) -> Self {
         let mut backoff = if error.is_transient() {
-            Backoff::transient(failures, usable_for, jitter.draw())
+            Backoff::transient(before.transient, usable_for, jitter.draw())
         } else {
-            Backoff::permanent(jitter.draw())
+            Backoff::permanent(before.permanent, jitter.draw())
         };
         if let Some(delay) = error.retry_after() {
-            backoff = backoff.at_least(delay, jitter.draw());
+            backoff = backoff.at_least(delay, before.transient, jitter.draw());
         }
-        let ends_on_rejection = error.is_transient() && error.retry_after().is_none();
-        Self { error, at: now.mono, backoff, ends_on_rejection }
+        before.add(error.is_transient());
+        Self { error, at: now.mono, backoff }
+    }
+
+    /// Whether a rejection of the current token may end the backoff: the failure is transient, and its `Retry-After` is
+    /// over.
+    pub(super) fn ends_on_rejection(&self, now: Now) -> bool {
+        let requested = self.error.retry_after().map_or(Duration::ZERO, refresh::retry_after_with_token);
+        self.error.is_transient() && refresh::passed(self.at, requested, now.mono)
     }
 
     /// The rest of the backoff: with a usable token, or without one.

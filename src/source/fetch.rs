@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::thread::panicking;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::cache::Cache;
 use super::entry::Entry;
-use super::fetch_handle::{FetchHandle, FetchOutcome, fetching};
+use super::fetch_handle::{FetchHandle, FetchOutcome, Running};
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
 use crate::provider::{FetchContext, TokenProvider};
@@ -43,6 +44,9 @@ impl<P: TokenProvider> Fetch<P> {
         id: u64,
         context: FetchContext,
     ) -> (Self, FetchHandle) {
+        // A rotation counts itself and then visits the entries. This entry is in the map, and then the count is read. With
+        // a fence between the two on each side, either the rotation finds the entry, or the fetch has the new count.
+        fence(Ordering::SeqCst);
         let (handle, cancelled) = FetchHandle::new(cache.rotation());
         let fetch = Self {
             id,
@@ -75,9 +79,10 @@ impl<P: TokenProvider> Fetch<P> {
             return;
         };
         let started = clock.now();
+        let running = Running { entry_address: self.entry_address, id: self.id };
         let (provider, key) = (Arc::clone(&self.provider), Arc::clone(&self.key));
         let cx = std::mem::take(&mut self.context);
-        let fetch = within(timeout, fetching(self.entry_address, async move { provider.fetch(&key, &cx).await }));
+        let fetch = within(timeout, running.scope(async move { provider.fetch(&key, &cx).await }));
         // This also catches a panic in the destructor of the future that the timeout drops.
         let fetch = AssertUnwindSafe(fetch).catch_unwind().map(|caught| caught.unwrap_or_else(|_| Err(panicked())));
         let result = match select(&mut self.cancelled, pin!(fetch)).await {

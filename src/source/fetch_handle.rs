@@ -68,17 +68,31 @@ impl FetchHandle {
     }
 }
 
+/// The fetch that a task runs. An entry has one address as long as one of its fetches exists.
+#[derive(Clone, Copy)]
+pub(super) struct Running {
+    pub(super) entry_address: usize,
+    pub(super) id: u64,
+}
+
 tokio::task_local! {
-    /// The address of the entry for which the current task fetches a token.
-    static FETCHING: usize;
+    static RUNNING: Running;
 }
 
-/// Whether the current task is the fetch for `entry`. It must not wait for itself.
+/// The id of the fetch for `entry` that the current task runs. That fetch may be stale: compare the id with the slot's.
+pub(super) fn running_fetch<E>(entry: &Arc<E>) -> Option<u64> {
+    let running = RUNNING.try_with(|running| *running).ok()?;
+    (running.entry_address == Arc::as_ptr(entry).addr()).then_some(running.id)
+}
+
+/// Whether the current task is a fetch for `entry`. It must not wait for itself.
 pub(super) fn is_fetching<E>(entry: &Arc<E>) -> bool {
-    FETCHING.try_with(|fetching| *fetching == Arc::as_ptr(entry).addr()).unwrap_or(false)
+    running_fetch(entry).is_some()
 }
 
-/// Runs `fetch` as the fetch for the entry at `address`.
-pub(super) fn fetching<F: Future>(address: usize, fetch: F) -> impl Future<Output = F::Output> {
-    FETCHING.scope(address, fetch)
+impl Running {
+    /// Runs `fetch` as this fetch.
+    pub(super) fn scope<F: Future>(self, fetch: F) -> impl Future<Output = F::Output> {
+        RUNNING.scope(self, fetch)
+    }
 }

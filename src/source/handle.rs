@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use super::cache::Cache;
@@ -163,7 +162,9 @@ impl<P: TokenProvider> TokenSource<P> {
     #[doc(alias = "refresh")]
     pub fn invalidate_for(&self, key: &P::Key) {
         if let Some(entry) = self.cache.map.get(key) {
-            self.cache.forget(&entry, false);
+            let now = self.cache.clock.now();
+            let forgotten = self.cache.forget(&entry, false, now);
+            self.cache.report_forgotten(forgotten, now);
             self.cache.telemetry.emit(Event::Invalidated { key: KeyField::new(key) });
         }
     }
@@ -177,9 +178,7 @@ impl<P: TokenProvider> TokenSource<P> {
     /// What a layer read from its provider when it was created, for example an API key, does not change. If the
     /// provider calls this in its `fetch`, that fetch counts as one with the new credentials.
     pub fn rotate(&self) {
-        self.cache.rotations.fetch_add(1, Ordering::AcqRel);
-        self.cache.map.for_each(|entry| self.cache.forget(entry, true));
-        self.cache.telemetry.emit(Event::Rotated { keys: self.cache.map.len() });
+        self.cache.rotate();
     }
 
     /// Returns the state of `key`. Use it for a readiness probe: it does no I/O and starts no fetch.
@@ -188,7 +187,8 @@ impl<P: TokenProvider> TokenSource<P> {
         let Some(entry) = self.cache.map.get(key) else {
             return TokenStatus::missing();
         };
-        let view = entry.lock().view(self.cache.clock.now());
+        let now = self.cache.clock.now();
+        let view = entry.lock().view(now);
         TokenStatus::of(&view)
     }
 

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::HeaderValue;
-use parking_lot::MutexGuard;
 use tokio::runtime;
 
+use super::action::{RejectionOutcome, SlotAction};
 use super::cache::Cache;
-use super::entry::Entry;
+use super::entry::{Entry, SlotGuard};
 use super::fetch::Fetch;
-use super::fetch_handle::{FetchHandle, OutcomeReceiver, is_fetching};
+use super::fetch_handle::{OutcomeReceiver, is_fetching};
 use super::grant::{BudgetExhausted, Grant, JoinedFetch, Lookup};
 use super::report::Refresh;
-use super::slot::{RejectionOutcome, Slot, SlotAction};
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
 use crate::message::Rejection;
@@ -48,6 +47,9 @@ impl<P: TokenProvider> Cache<P> {
         now: Now,
         first: bool,
     ) -> Lookup<P::Key, JoinedFetch<P::Key>> {
+        // A timer of a runtime without timers panics, so a panic hook may run: not under the lock.
+        let mut runtime = None;
+        let mut stuck = None;
         loop {
             let mut slot = entry.lock();
             if slot.evicted {
@@ -55,21 +57,26 @@ impl<P: TokenProvider> Cache<P> {
                 entry = self.entry_again(&entry, now);
                 continue;
             }
-            let stuck = slot.take_stuck_fetch(self.longest_fetch(), now);
-            if stuck.is_some() {
+            if let Some(fetch) = slot.take_stuck_fetch(self.longest_fetch(), now) {
                 self.stats.record(|stats| {
                     stats.fetches_in_flight -= 1;
                     stats.fetches_cancelled += 1;
                 });
                 slot.cancel(now);
+                stuck = Some(fetch);
             }
             // A caller that finds a stuck fetch, or has waited for a cancelled one, starts the next one at once.
             let action = if first && stuck.is_none() { slot.request(now) } else { slot.request_again(now) };
+            if runtime.is_none() && action.needs_runtime() {
+                drop(slot);
+                runtime = Some(rt::with_timers());
+                continue;
+            }
             let failed_fast = first && matches!(action, SlotAction::Fail(_));
             if failed_fast {
                 self.stats.record(|stats| stats.failed_fast += 1);
             }
-            let result = self.act(&entry, slot, action, Vec::new(), now);
+            let result = self.act(&entry, slot, action, runtime.as_ref(), &mut Vec::new(), now);
             if let (true, Lookup::Failed(error)) = (failed_fast, &result) {
                 self.telemetry.emit(Event::FailedFast { error: error.kind() });
             }
@@ -83,13 +90,15 @@ impl<P: TokenProvider> Cache<P> {
         }
     }
 
-    /// Performs `action`. The caller holds the lock of the slot; this releases it.
+    /// Performs `action`. The caller holds the lock of the slot; this releases it. `runtime` is the current one, if the
+    /// action needs it. What this leaves in `challenges` is for the caller to drop, without the lock.
     fn act(
         self: &Arc<Self>,
         entry: &Arc<Entry<P::Key>>,
-        slot: MutexGuard<'_, Slot<FetchHandle>>,
+        slot: SlotGuard<'_>,
         action: SlotAction,
-        challenges: Vec<HeaderValue>,
+        runtime: Option<&Result<runtime::Handle, Error>>,
+        challenges: &mut Vec<HeaderValue>,
         now: Now,
     ) -> Lookup<P::Key, JoinedFetch<P::Key>> {
         match action {
@@ -98,9 +107,11 @@ impl<P: TokenProvider> Cache<P> {
                 granted(Arc::clone(entry), token, now)
             }
             SlotAction::StampAndFetch(token) => {
-                if let Ok(runtime) = rt::with_timers() {
+                if let Some(Ok(runtime)) = runtime {
                     // The caller does not wait: the cached token is still usable.
-                    drop(self.start_fetch(entry, slot, &runtime, challenges, now));
+                    drop(self.start_fetch(entry, slot, runtime, challenges, now));
+                } else {
+                    drop(slot);
                 }
                 granted(Arc::clone(entry), token, now)
             }
@@ -109,19 +120,22 @@ impl<P: TokenProvider> Cache<P> {
                 Error::new(ErrorKind::Reentrant, "the provider waits for the token that it is fetching")
                     .with_hint("give the provider an HTTP client that this layer does not wrap"),
             ),
-            SlotAction::Join | SlotAction::Fetch => match (rt::with_timers(), slot.in_flight()) {
-                (Ok(_), Some(fetch)) => {
+            SlotAction::Join | SlotAction::Fetch => match (runtime, slot.in_flight()) {
+                (Some(Ok(_)), Some(fetch)) => {
                     let outcome = fetch.handle.receiver();
                     Lookup::Wait(JoinedFetch { entry: Arc::clone(entry), outcome, started_here: false })
                 }
-                (Ok(runtime), None) => {
-                    let outcome = self.start_fetch(entry, slot, &runtime, challenges, now);
+                (Some(Ok(runtime)), None) => {
+                    let outcome = self.start_fetch(entry, slot, runtime, challenges, now);
                     Lookup::Wait(JoinedFetch { entry: Arc::clone(entry), outcome, started_here: true })
                 }
-                (Err(error), _) => {
+                (unsuitable, _) => {
                     drop(slot);
                     self.sweep(now);
-                    Lookup::Failed(error)
+                    Lookup::Failed(match unsuitable {
+                        Some(Err(error)) => error.clone(),
+                        _ => rt::no_timers(),
+                    })
                 }
             },
         }
@@ -130,9 +144,9 @@ impl<P: TokenProvider> Cache<P> {
     fn start_fetch(
         self: &Arc<Self>,
         entry: &Arc<Entry<P::Key>>,
-        mut slot: MutexGuard<'_, Slot<FetchHandle>>,
+        mut slot: SlotGuard<'_>,
         runtime: &runtime::Handle,
-        challenges: Vec<HeaderValue>,
+        challenges: &mut Vec<HeaderValue>,
         now: Now,
     ) -> OutcomeReceiver {
         let id = self.fetches.fetch_add(1, Ordering::Relaxed);
@@ -154,12 +168,13 @@ impl<P: TokenProvider> Cache<P> {
         self: &Arc<Self>,
         grant: &Grant<P::Key>,
         rejection: Rejection,
-        challenges: Vec<HeaderValue>,
+        mut challenges: Vec<HeaderValue>,
     ) -> Result<Lookup<P::Key, JoinedFetch<P::Key>>, BudgetExhausted> {
         let now = self.clock.now();
         let accepted = grant.token.is_accepted();
         // If no fetch can start, the token must not be removed for one.
-        if let Err(error) = rt::with_timers() {
+        let runtime = rt::with_timers();
+        if let Err(error) = runtime {
             let newer = self.map.get(grant.key()).and_then(|entry| entry.usable(now));
             let newer = newer.filter(|token| token.generation() != grant.token.generation());
             let result = match newer {
@@ -178,7 +193,7 @@ impl<P: TokenProvider> Cache<P> {
                 drop(slot);
                 self.lookup_in_slot(Arc::clone(entry), now, false)
             }
-            RejectionOutcome::Proceed(action) => self.act(entry, slot, action, challenges, now),
+            RejectionOutcome::Proceed(action) => self.act(entry, slot, action, Some(&runtime), &mut challenges, now),
             RejectionOutcome::BudgetExhausted => {
                 drop(slot);
                 self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::BudgetExhausted, now);
@@ -199,7 +214,8 @@ impl<P: TokenProvider> Cache<P> {
             return None;
         }
         let entry = self.map.get(key)?;
-        let has = entry.lock().has(token.generation(), self.clock.now());
+        let now = self.clock.now();
+        let has = entry.lock().has(token.generation(), now);
         has.then_some(entry)
     }
 

@@ -72,7 +72,10 @@ impl<K: Clone + Eq + Hash> Map<K> {
             return entry;
         }
         match self {
-            Self::Single(entry) => Arc::clone(entry.get_or_init(|| Arc::new(new()))),
+            Self::Single(entry) => {
+                let new = Arc::new(new());
+                Arc::clone(entry.get_or_init(|| new))
+            }
             Self::Keyed(keyed) => keyed.insert(key, new),
         }
     }
@@ -84,14 +87,15 @@ impl<K: Clone + Eq + Hash> Map<K> {
         }
     }
 
-    pub(super) fn for_each(&self, mut visit: impl FnMut(&Arc<Entry<K>>)) {
+    pub(super) fn entries(&self) -> Vec<Arc<Entry<K>>> {
         match self {
-            Self::Single(entry) => entry.get().into_iter().for_each(visit),
+            Self::Single(entry) => entry.get().into_iter().map(Arc::clone).collect(),
             Self::Keyed(keyed) => {
+                let mut entries = Vec::with_capacity(self.len());
                 for shard in &keyed.shards {
-                    let entries: Vec<_> = shard.read().values().map(Arc::clone).collect();
-                    entries.iter().for_each(&mut visit);
+                    entries.extend(shard.read().values().map(Arc::clone));
                 }
+                entries
             }
         }
     }
@@ -116,11 +120,12 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         let Some(shard) = self.shard(key) else {
             return Arc::new(new());
         };
+        // Before the lock, because a key's `Clone` may use the source. An entry that is not needed is dropped after it.
+        let entry = Arc::new(new());
         let mut shard = shard.write();
         if let Some(entry) = shard.get(key) {
             return Arc::clone(entry);
         }
-        let entry = Arc::new(new());
         shard.insert(Arc::clone(&entry.key), Arc::clone(&entry));
         self.len.fetch_add(1, Ordering::Relaxed);
         entry
@@ -134,8 +139,9 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         if self.idle(in_flight) <= self.max {
             return 0;
         }
+        // Dropped after the lock, because a key's `Drop` may use the source.
+        let mut evicted = Vec::new();
         let mut at = self.sweeping.lock();
-        let mut evicted = 0;
         let mut shards_without_eviction = 0;
         // The sweep ends after a full round of shards from which nothing can be evicted.
         while shards_without_eviction < SHARDS {
@@ -145,13 +151,14 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
             }
             let from = *at;
             let candidates = self.candidates(&mut at, now);
-            let removed = self.evict(candidates, over, now);
+            let before = evicted.len();
+            self.evict(candidates, over, now, &mut evicted);
+            let removed = evicted.len() - before;
             self.len.fetch_sub(removed, Ordering::Relaxed);
-            evicted += removed;
             let read = (*at + SHARDS - from - 1) % SHARDS + 1;
             shards_without_eviction = if removed == 0 { shards_without_eviction + read } else { 0 };
         }
-        evicted
+        evicted.len()
     }
 
     /// The keys of the next shards that may be evicted, with their ranks.
@@ -171,15 +178,20 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         candidates
     }
 
-    /// Evicts the keys with the smallest ranks.
-    fn evict(&self, mut candidates: Vec<(EvictionRank, usize, Arc<Entry<K>>)>, over: usize, now: Now) -> usize {
+    /// Evicts the keys with the smallest ranks, and adds their entries to `evicted`.
+    fn evict(
+        &self,
+        mut candidates: Vec<(EvictionRank, usize, Arc<Entry<K>>)>,
+        over: usize,
+        now: Now,
+        evicted: &mut Vec<Arc<Entry<K>>>,
+    ) {
         let goal = (over + candidates.len() / EVICTED_SHARE).min(candidates.len());
         if goal == 0 {
-            return 0;
+            return;
         }
         candidates.select_nth_unstable_by_key(goal - 1, |(rank, ..)| *rank);
         candidates.truncate(goal);
-        let mut removed = 0;
         for (rank, shard, entry) in candidates {
             let Some(shard) = self.shards.get(shard) else { continue };
             let mut keys = shard.write();
@@ -187,9 +199,9 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
             let same = keys.get(&entry.key).is_some_and(|there| Arc::ptr_eq(there, &entry));
             if same && entry.eviction_rank(now).is_some_and(|now| now <= rank) && entry.evict() {
                 keys.remove(&entry.key);
-                removed += 1;
+                drop(keys);
+                evicted.push(entry);
             }
         }
-        removed
     }
 }

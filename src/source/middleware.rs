@@ -9,7 +9,7 @@ use super::grant::{BudgetExhausted, Grant, Lookup};
 use super::handle::TokenSource;
 use super::report::Refresh;
 use super::slot::is_fresh;
-use super::wait::TokenWait;
+use super::wait::{TokenWait, Waited};
 use crate::error::ErrorKind;
 use crate::message::Rejection;
 use crate::provider::TokenProvider;
@@ -74,20 +74,23 @@ impl<P: TokenProvider> TokenSource<P> {
         self.cache.is_withdrawn(&grant.token)
     }
 
-    /// The server rejected the token of `grant`. If `wait` is false, a refresh starts, and the caller does not wait for
-    /// it.
+    /// The server rejected the token of `grant`. `waited` are the waits of the request so far. If it is `None`, a refresh
+    /// starts, and the caller does not wait for it.
     pub(crate) fn reject_grant(
         &self,
         grant: &Grant<P::Key>,
         rejection: Rejection,
         challenges: Vec<HeaderValue>,
-        wait: bool,
+        waited: Option<Waited>,
     ) -> Result<Lookup<P::Key, TokenWait<P>>, BudgetExhausted> {
         let result = self.cache.reject(grant, rejection, challenges)?;
         Ok(result.map_wait(|fetch| {
             let cache = Arc::clone(&self.cache);
             // The caller does not poll a future that it does not wait for, so that future must not count as a wait.
-            if wait { TokenWait::joined(cache, fetch) } else { TokenWait::for_entry(cache, fetch.entry) }
+            match waited {
+                Some(waited) => TokenWait::joined(cache, fetch).after(waited),
+                None => TokenWait::for_entry(cache, fetch.entry),
+            }
         }))
     }
 

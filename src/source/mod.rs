@@ -7,6 +7,7 @@
 //! | `stats` | the counters of a source, and the snapshot that users get |
 //! | `jitter` | random numbers |
 //! | `failure` | what a slot remembers about failed and cancelled fetches |
+//! | `action` | what a slot returns |
 //! | `slot` | the state machine of one key, without I/O |
 //! | `status` | the state of one key, as users see it |
 //! | `fetch_handle` | the handle of a fetch, which its slot holds, and the outcome that its waiters receive |
@@ -22,6 +23,7 @@
 //! | `middleware` | `TokenSource`: the methods that the layer calls |
 //! | `builder` | `TokenSource`: constructors and settings |
 
+mod action;
 mod builder;
 mod cache;
 mod entry;
@@ -45,4 +47,4 @@ pub(crate) use self::grant::{BudgetExhausted, Grant, Lookup};
 pub use self::handle::{TokenFuture, TokenSource};
 pub use self::stats::SourceStats;
 pub use self::status::{TokenState, TokenStatus};
-pub(crate) use self::wait::TokenWait;
+pub(crate) use self::wait::{TokenWait, Waited};

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
-use super::failure::{CancelledFetches, Failure};
+use super::action::{RejectionOutcome, SlotAction, SlotView};
+use super::failure::{CancelledFetches, Failure, FailuresInARow};
 use super::jitter::Jitter;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
@@ -24,10 +25,13 @@ pub(super) struct Slot<F> {
     in_flight: Option<InFlight<F>>,
     /// Boxed, because most slots have none.
     failure: Option<Box<Failure>>,
-    /// Transient failures in a row.
-    failures: u32,
+    /// Errors that are no longer needed. Their destructors may run code of the user, so they are dropped after the lock
+    /// of the slot is released.
+    removed_errors: Vec<Error>,
+    failures: FailuresInARow,
     budget: Budget,
-    cancelled: CancelledFetches,
+    /// Boxed, because most slots have none.
+    cancelled: Option<Box<CancelledFetches>>,
     /// When the last early refresh returned no better token, and the backoff after it.
     early: Option<(Instant, Duration)>,
     /// The generation of the rejected token that last ended a backoff; 0 if there is none.
@@ -52,42 +56,6 @@ pub(super) struct InFlight<F> {
     started: Instant,
 }
 
-/// What to do for a request that needs a token.
-#[derive(Debug)]
-pub(super) enum SlotAction {
-    /// Stamp this token.
-    Stamp(Token),
-    /// Stamp this token, and start a fetch.
-    StampAndFetch(Token),
-    /// Wait for the running fetch.
-    Join,
-    /// Start a fetch and wait for it.
-    Fetch,
-    /// Fail: there is no token, and no fetch may start during the backoff.
-    Fail(Error),
-}
-
-/// What to do after a rejection.
-#[derive(Debug)]
-pub(super) enum RejectionOutcome {
-    /// The same as for a request that needs a token.
-    Proceed(SlotAction),
-    /// The budget for refreshes is empty.
-    BudgetExhausted,
-    /// No fetch may start during the backoff.
-    Backoff(Error),
-}
-
-/// A snapshot of a slot.
-#[derive(Debug)]
-pub(super) struct SlotView {
-    pub(super) usable: Option<Token>,
-    pub(super) in_window: bool,
-    pub(super) in_flight: bool,
-    pub(super) last_error: Option<Error>,
-    pub(super) next_try: Option<Duration>,
-}
-
 impl<F> Slot<F> {
     pub(super) fn new(jitter: Jitter, now: Now) -> Self {
         Self {
@@ -96,9 +64,10 @@ impl<F> Slot<F> {
             last_rejected: None,
             in_flight: None,
             failure: None,
-            failures: 0,
+            removed_errors: Vec::new(),
+            failures: FailuresInARow::default(),
             budget: Budget::full(now.mono),
-            cancelled: CancelledFetches::default(),
+            cancelled: None,
             early: None,
             backoff_ended_by: 0,
             failure_cleared_at: None,
@@ -119,7 +88,7 @@ impl<F> Slot<F> {
     /// What to do for a request that needs a token.
     pub(super) fn request(&mut self, now: Now) -> SlotAction {
         match self.request_again(now) {
-            SlotAction::Fetch => self.cancelled.backoff(false, now).map_or(SlotAction::Fetch, SlotAction::Fail),
+            SlotAction::Fetch => self.backoff_after_cancelled(false, now).map_or(SlotAction::Fetch, SlotAction::Fail),
             action => action,
         }
     }
@@ -142,11 +111,12 @@ impl<F> Slot<F> {
 
     /// Whether no backoff keeps a fetch from starting, for a request without a usable token.
     pub(super) fn may_fetch(&self, now: Now) -> bool {
-        self.backoff(now).is_none() && self.cancelled.backoff(false, now).is_none()
+        self.backoff(now).is_none() && self.backoff_after_cancelled(false, now).is_none()
     }
 
-    /// The context of the next fetch. `challenges` are those of the response that rejected the token.
-    pub(super) fn fetch_context(&self, challenges: Vec<HeaderValue>) -> FetchContext {
+    /// The context of the next fetch. `challenges` are those of the response that rejected the token. They are taken if
+    /// the context has them.
+    pub(super) fn fetch_context(&self, challenges: &mut Vec<HeaderValue>) -> FetchContext {
         let rejected = self.rejected.as_ref().map(|rejected| &rejected.token);
         let (reason, replaced) = match (rejected, &self.current, &self.last_rejected) {
             (Some(token), _, _) => (FetchReason::Rejected, Some(token)),
@@ -155,7 +125,7 @@ impl<F> Slot<F> {
             (None, None, None) if self.forgotten => (FetchReason::Rotated, None),
             (None, None, None) => (FetchReason::First, None),
         };
-        let challenges = if reason == FetchReason::Rejected { challenges } else { Vec::new() };
+        let challenges = if reason == FetchReason::Rejected { std::mem::take(challenges) } else { Vec::new() };
         FetchContext::new(reason, replaced.cloned(), challenges)
     }
 
@@ -183,7 +153,8 @@ impl<F> Slot<F> {
     /// request each.
     pub(super) fn cancel(&mut self, now: Now) {
         let usable_for = self.usable(now).map(|token| now.until(&token.deadlines().usable_until));
-        self.cancelled.add(Backoff::transient(self.cancelled.in_a_row(), usable_for, self.jitter.draw()), now);
+        let cancelled = self.cancelled.get_or_insert_default();
+        cancelled.add(Backoff::transient(cancelled.in_a_row(), usable_for, self.jitter.draw()), now);
     }
 
     /// Records the result of a fetch. Returns what every waiter of the fetch gets.
@@ -195,7 +166,7 @@ impl<F> Slot<F> {
         now: Now,
         generation: u64,
     ) -> Result<Token, Error> {
-        self.cancelled = CancelledFetches::default();
+        self.cancelled = None;
         let issued = match result {
             Ok(issued) => issued,
             Err(error) => return Err(self.fail(error, now)),
@@ -211,8 +182,8 @@ impl<F> Slot<F> {
             );
             return Err(self.fail(error, now));
         }
-        self.failure = None;
-        self.failures = 0;
+        self.set_failure(None);
+        self.failures = FailuresInARow::default();
         self.rejected = None;
         let usable_for = now.until(&deadlines.usable_until);
         if let Some(current) = self.usable(now).cloned() {
@@ -245,7 +216,7 @@ impl<F> Slot<F> {
         };
         let ends_backoff = match &self.failure {
             Some(failure) if failure.in_backoff(true, now) => {
-                if !failure.ends_on_rejection || self.backoff_ended_by == generation {
+                if !failure.ends_on_rejection(now) || self.backoff_ended_by == generation {
                     return RejectionOutcome::Backoff(failure.shared(true, now));
                 }
                 true
@@ -257,7 +228,7 @@ impl<F> Slot<F> {
         }
         if ends_backoff {
             self.backoff_ended_by = generation;
-            self.failure = None;
+            self.set_failure(None);
         }
         self.current = None;
         self.rejected = Some(RejectedToken { token: current, invalid });
@@ -280,9 +251,9 @@ impl<F> Slot<F> {
         // A loop of invalidations must not remove the protection of the issuer.
         let lately = self.failure_cleared_at.is_some_and(|at| !refresh::passed(at, Duration::from_secs(1), now.mono));
         if credentials_changed || !lately {
-            self.cancelled = CancelledFetches::default();
-            self.failure = None;
-            self.failures = 0;
+            self.cancelled = None;
+            self.set_failure(None);
+            self.failures = FailuresInARow::default();
             self.failure_cleared_at = Some(now.mono);
         }
     }
@@ -320,7 +291,7 @@ impl<F> Slot<F> {
             && in_window(token, now)
             && self.early.is_none_or(|(since, length)| refresh::passed(since, length, now.mono))
             && !self.failure.as_ref().is_some_and(|failure| failure.in_backoff(true, now))
-            && self.cancelled.backoff(true, now).is_none()
+            && self.backoff_after_cancelled(true, now).is_none()
     }
 
     /// During the backoff after a failure: that failure.
@@ -329,17 +300,28 @@ impl<F> Slot<F> {
         self.failure.as_ref().filter(|failure| failure.in_backoff(with_token, now)).map(|f| f.shared(with_token, now))
     }
 
+    fn backoff_after_cancelled(&self, with_token: bool, now: Now) -> Option<Error> {
+        self.cancelled.as_ref()?.backoff(with_token, now)
+    }
+
+    fn set_failure(&mut self, failure: Option<Failure>) {
+        let removed = std::mem::replace(&mut self.failure, failure.map(Box::new));
+        self.removed_errors.extend(removed.map(|failure| failure.error));
+    }
+
+    pub(super) fn take_removed_errors(&mut self) -> Vec<Error> {
+        std::mem::take(&mut self.removed_errors)
+    }
+
     fn fail(&mut self, error: Error, now: Now) -> Error {
         if let Some(RejectedToken { token, invalid }) = self.rejected.take() {
             // A 401 without a reason during an outage of the issuer must not become a full outage.
             *(if invalid { &mut self.last_rejected } else { &mut self.current }) = Some(token);
         }
         let usable_for = self.usable(now).map(|token| now.until(&token.deadlines().usable_until));
-        let transient = error.is_transient();
-        let failure = Failure::new(error, self.failures, usable_for, &mut self.jitter, now);
-        self.failures = self.failures.saturating_add(u32::from(transient));
+        let failure = Failure::new(error, &mut self.failures, usable_for, &mut self.jitter, now);
         let shared = failure.shared(usable_for.is_some(), now);
-        self.failure = Some(Box::new(failure));
+        self.set_failure(Some(failure));
         shared
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::slot::SlotView;
+use super::action::SlotView;
 use crate::error::{Error, ErrorKind};
 
 /// The state of one key. [`TokenSource::status`](crate::TokenSource::status) returns it.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread::panicking;
+use std::time::Duration;
 
 use tokio::time::Sleep;
 
@@ -13,6 +14,7 @@ use super::entry::Entry;
 use super::fetch_handle::{FetchOutcome, OutcomeReceiver};
 use super::grant::{Grant, JoinedFetch, Lookup};
 use super::slot::is_usable;
+use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::provider::TokenProvider;
 use crate::rt;
@@ -33,12 +35,16 @@ pub(crate) struct TokenWait<P: TokenProvider> {
 
 enum State<K> {
     /// Not polled yet.
-    Start(K),
+    Start(K, Waited),
     /// Not polled yet; the key has an entry.
-    StartWith(Arc<Entry<K>>),
+    StartWith(Arc<Entry<K>>, Waited),
     Waiting(Waiting<K>),
-    Done,
+    Done(Waited),
 }
+
+/// For how long a request has waited for tokens, in ms. `max_wait` limits the sum of all waits of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Waited(u32);
 
 struct Waiting<K> {
     entry: Arc<Entry<K>>,
@@ -48,16 +54,35 @@ struct Waiting<K> {
     started_here: bool,
     /// How many fetches that this waiter started were cancelled.
     cancelled: u8,
+    /// The earlier waits of the same request.
+    waited: Waited,
     since: Stopwatch,
 }
 
 impl<P: TokenProvider> TokenWait<P> {
     pub(super) fn for_key(cache: Arc<Cache<P>>, key: P::Key) -> Self {
-        Self { cache, state: State::Start(key) }
+        Self { cache, state: State::Start(key, Waited::default()) }
     }
 
     pub(super) fn for_entry(cache: Arc<Cache<P>>, entry: Arc<Entry<P::Key>>) -> Self {
-        Self { cache, state: State::StartWith(entry) }
+        Self { cache, state: State::StartWith(entry, Waited::default()) }
+    }
+
+    /// Counts earlier waits of the same request toward the limit of this one.
+    pub(crate) fn after(mut self, earlier: Waited) -> Self {
+        let (State::Start(_, waited) | State::StartWith(_, waited) | State::Done(waited)) = &mut self.state else {
+            if let State::Waiting(waiting) = &mut self.state {
+                waiting.waited = earlier;
+            }
+            return self;
+        };
+        *waited = earlier;
+        self
+    }
+
+    /// For how long the request has waited, if this wait is over.
+    pub(crate) fn waited(&self) -> Waited {
+        if let State::Done(waited) = self.state { waited } else { Waited::default() }
     }
 
     /// Waits for `fetch`. From here on this counts as a wait.
@@ -68,26 +93,33 @@ impl<P: TokenProvider> TokenWait<P> {
             stats.waiting += 1;
         });
         let since = Stopwatch::start(|| cache.clock.now().mono);
-        let waiting = Waiting { entry, outcome, timer: None, started_here, cancelled: 0, since };
+        let waiting =
+            Waiting { entry, outcome, timer: None, started_here, cancelled: 0, waited: Waited::default(), since };
         Self { cache, state: State::Waiting(waiting) }
     }
 
     /// Takes the result of the first lookup. Returns `None` if there is a fetch to wait for.
-    fn start(&mut self, result: Lookup<P::Key, JoinedFetch<P::Key>>) -> Option<Result<Grant<P::Key>, Error>> {
+    fn start(
+        &mut self,
+        result: Lookup<P::Key, JoinedFetch<P::Key>>,
+        waited: Waited,
+    ) -> Option<Result<Grant<P::Key>, Error>> {
         let result = match result {
             Lookup::Granted(grant) => Ok(grant),
             Lookup::Failed(error) => Err(error),
             Lookup::Wait(fetch) => {
-                *self = Self::joined(Arc::clone(&self.cache), fetch);
+                *self = Self::joined(Arc::clone(&self.cache), fetch).after(waited);
                 return None;
             }
         };
-        self.state = State::Done;
+        self.state = State::Done(waited);
         Some(result)
     }
 
     fn finish(&mut self, result: Result<Grant<P::Key>, Error>) -> Poll<Result<Grant<P::Key>, Error>> {
-        let state = std::mem::replace(&mut self.state, State::Done);
+        let waited =
+            if let State::Waiting(waiting) = &self.state { waiting.waited(&self.cache) } else { Waited::default() };
+        let state = std::mem::replace(&mut self.state, State::Done(waited));
         self.cache.stats.record(|stats| {
             stats.waiting -= 1;
             *(if result.is_ok() { &mut stats.waits_served } else { &mut stats.waits_failed }) += 1;
@@ -99,7 +131,23 @@ impl<P: TokenProvider> TokenWait<P> {
     }
 }
 
+impl Waited {
+    /// What is left of `max_wait`.
+    fn left_of(self, max_wait: Duration) -> Duration {
+        max_wait.saturating_sub(Duration::from_millis(self.0.into()))
+    }
+}
+
 impl<K> Waiting<K> {
+    /// For how long the request has waited until now, in all its waits.
+    fn waited<P: TokenProvider<Key = K>>(&self, cache: &Cache<P>) -> Waited {
+        // Without a timer, the wait ended at its first poll.
+        let Some(timer) = &self.timer else { return self.waited };
+        let left = clock::until_timer(timer.deadline());
+        let all = cache.max_wait.saturating_sub(left).as_millis();
+        Waited(u32::try_from(all).unwrap_or(u32::MAX).max(self.waited.0))
+    }
+
     /// Whether this waiter may use the token that its fetch returned.
     fn may_use<P: TokenProvider<Key = K>>(&self, token: &Token, cache: &Cache<P>) -> bool {
         let now = cache.clock.now();
@@ -122,16 +170,16 @@ impl<P: TokenProvider> Future for TokenWait<P> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let started = match &this.state {
-            State::Start(key) => {
-                let result = this.cache.lookup(key);
-                this.start(result)
+            State::Start(key, waited) => {
+                let (result, waited) = (this.cache.lookup(key), *waited);
+                this.start(result, waited)
             }
-            State::StartWith(entry) => {
-                let result = this.cache.lookup(&entry.key);
-                this.start(result)
+            State::StartWith(entry, waited) => {
+                let (result, waited) = (this.cache.lookup(&entry.key), *waited);
+                this.start(result, waited)
             }
             State::Waiting(_) => None,
-            State::Done => panic!("the future of a token was polled after it had completed"),
+            State::Done(_) => panic!("the future of a token was polled after it had completed"),
         };
         if let Some(result) = started {
             return Poll::Ready(result);
@@ -151,7 +199,8 @@ impl<P: TokenProvider> Future for TokenWait<P> {
                 Poll::Ready(Some(FetchOutcome::Discarded)) => {}
                 Poll::Ready(None) => waiting.cancelled += u8::from(waiting.started_here),
                 Poll::Pending => {
-                    if !rt::has_passed(&mut waiting.timer, this.cache.max_wait, cx).unwrap_or(false) {
+                    let limit = waiting.waited.left_of(this.cache.max_wait);
+                    if !rt::has_passed(&mut waiting.timer, limit, cx).unwrap_or(false) {
                         return Poll::Pending;
                     }
                     return this.finish(Err(Error::new(ErrorKind::Timeout, "no token arrived in time")

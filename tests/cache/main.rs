@@ -33,4 +33,5 @@ mod status;
 #[path = "../support/mod.rs"]
 mod support;
 mod time;
+mod user_code;
 mod waiters;

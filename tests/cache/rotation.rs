@@ -217,6 +217,50 @@ fn a_stale_fetch_that_cannot_be_stopped_changes_nothing() {
     }
 }
 
+// R80: the stale fetch and its replacement have the same key, so only their numbers differ.
+#[test]
+fn a_stale_fetch_that_rotates_makes_its_replacement_stale_too() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    let (entered, has_entered) = mpsc::channel();
+    let (release_old, old) = mpsc::channel::<()>();
+    let source = Arc::new(std::sync::OnceLock::<TokenSource<tower_bearer_auth::DynProvider<()>>>::new());
+    let (itself, fetches) = (Arc::clone(&source), Arc::new(Mutex::new((0, Some(old)))));
+    let provider = from_fn(move || {
+        let (number, gate) = {
+            let mut fetches = fetches.lock().unwrap();
+            fetches.0 += 1;
+            (fetches.0, fetches.1.take())
+        };
+        entered.send(number).unwrap();
+        if let Some(gate) = gate {
+            // Blocks its thread, so that nothing can drop the stale fetch before it rotates.
+            gate.recv().unwrap();
+            itself.get().unwrap().rotate();
+            entered.send(0).unwrap();
+        }
+        async move {
+            if number == 2 {
+                std::future::pending::<()>().await;
+            }
+            IssuedToken::bearer(format!("fetch-{number}"))
+        }
+    });
+    let source = source.get_or_init(|| TokenSource::new(tower_bearer_auth::DynProvider::new(provider))).clone();
+    let early = runtime.spawn(secret_of(source.clone()));
+    assert_eq!(has_entered.recv_timeout(secs(30)).unwrap(), 1);
+    source.rotate();
+    let late = runtime.spawn(secret_of(source.clone()));
+    assert_eq!(has_entered.recv_timeout(secs(30)).unwrap(), 2, "the replacement");
+    release_old.send(()).unwrap();
+    let mut seen = [0, 3].map(|_| has_entered.recv_timeout(secs(30)).unwrap());
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 3], "the replacement read its credentials before the second rotation");
+    for waiter in [early, late] {
+        assert_eq!(runtime.block_on(waiter).unwrap(), "fetch-3");
+    }
+    assert_eq!(source.stats().fetches_discarded, 2);
+}
+
 // R50
 #[tokio::test(start_paused = true)]
 async fn a_rotation_affects_every_key_and_an_invalidation_only_its_own() {

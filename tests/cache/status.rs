@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use futures::future::join_all;
 use tokio::time::sleep;
+use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::{Clock as _, Error, ErrorKind, TokenSource, TokenState};
 
-use crate::common::{Issuer, Outcome, Stopwatch, TestClock, assert_reconciles, ms, secs, settle, unavailable};
+use crate::common::{
+    Api, Issuer, Outcome, Stopwatch, TestClock, assert_reconciles, get, layer, ms, secs, settle, unavailable,
+};
 
 #[tokio::test(start_paused = true)]
 async fn after_a_warm_up_the_first_request_does_not_wait() {
@@ -61,10 +65,13 @@ async fn a_readiness_probe_returns_every_state() {
     assert_eq!(seen(), (TokenState::Refreshing, None, None, None));
     sleep(ms(200)).await;
     settle().await;
-    assert_eq!(seen(), (TokenState::Backoff, None, Some(ErrorKind::Unavailable), Some(secs(60))));
+    // R70: up to 6 s are added to the `Retry-After`.
+    let backoff = source.status().next_try.unwrap();
+    assert!(secs(60) <= backoff && backoff <= secs(66), "{backoff:?}");
+    assert_eq!(seen(), (TokenState::Backoff, None, Some(ErrorKind::Unavailable), Some(backoff)));
     sleep(secs(20)).await;
-    assert_eq!(seen(), (TokenState::Backoff, None, Some(ErrorKind::Unavailable), Some(secs(40))));
-    sleep(secs(40)).await;
+    assert_eq!(seen(), (TokenState::Backoff, None, Some(ErrorKind::Unavailable), Some(backoff - secs(20))));
+    sleep(secs(46)).await;
     assert_eq!(seen(), (TokenState::Missing, None, Some(ErrorKind::Unavailable), None));
 
     // A token, usable for 30 s less than its lifetime, from the start of its fetch.
@@ -82,13 +89,15 @@ async fn a_readiness_probe_returns_every_state() {
     sleep(ms(200)).await;
     settle().await;
     let usable = usable - secs(1000) - ms(200);
-    assert_eq!(seen(), (TokenState::Stale, Some(usable), Some(ErrorKind::Unavailable), Some(secs(300))));
+    let backoff = source.status().next_try.unwrap();
+    assert!(secs(300) <= backoff && backoff <= secs(330), "{backoff:?}");
+    assert_eq!(seen(), (TokenState::Stale, Some(usable), Some(ErrorKind::Unavailable), Some(backoff)));
 
     // One that succeeds. While it runs, the status still has the last error.
-    sleep(secs(300)).await;
+    sleep(secs(330)).await;
     source.token().await.unwrap();
     settle().await;
-    let usable = usable - secs(300);
+    let usable = usable - secs(330);
     assert_eq!(seen(), (TokenState::Refreshing, Some(usable), Some(ErrorKind::Unavailable), None));
     sleep(ms(200)).await;
     settle().await;
@@ -132,6 +141,53 @@ async fn max_wait_bounds_the_whole_wait_across_rotations() {
     assert_eq!(caller.await.unwrap(), ErrorKind::Timeout);
     assert!(watch.read() <= ms(1_200), "{:?}", watch.read());
     assert_reconciles(&source);
+}
+
+// R71: with 5 s set, a cold start and a rejection together took 9.8 s.
+#[tokio::test(start_paused = true)]
+async fn max_wait_bounds_the_waits_of_one_request_before_and_after_a_rejection_together() {
+    // The ms of each fetch; the status that the caller gets; the ms of all its waits.
+    for (latency, status, waited) in
+        [(2_400, 200, 4_800), (2_499, 200, 4_998), (2_600, 401, 5_000), (4_900, 401, 5_000)]
+    {
+        let (issuer, api) = (Issuer::new(), Api::new(1));
+        issuer.set_latency(ms(latency));
+        let source = TokenSource::builder(issuer.clone()).max_wait(secs(5)).build();
+        api.revoke("first.1");
+        let client = layer(&source).layer(api.clone());
+        let watch = Stopwatch::start();
+        // A second request waits with it, so that the waits are those of concurrent callers.
+        let responses = join_all([(); 2].map(|()| client.clone().oneshot(get()))).await;
+        for response in responses {
+            assert_eq!(response.unwrap().status(), status, "{latency} ms");
+        }
+        let took = watch.read();
+        assert!(ms(waited) <= took && took <= ms(waited + 2), "{latency} ms a fetch: {took:?}");
+        assert_reconciles(&source);
+    }
+}
+
+// R71
+#[tokio::test(start_paused = true)]
+async fn the_time_of_the_api_is_no_wait_and_the_next_request_has_the_whole_limit() {
+    let (issuer, api) = (Issuer::new(), Api::new(1));
+    issuer.set_latency(ms(2_400));
+    let source = TokenSource::builder(issuer.clone()).max_wait(secs(5)).build();
+    let slow = tower::service_fn(move |request| {
+        let api = api.clone();
+        async move {
+            sleep(secs(60)).await;
+            api.revoke("first.1");
+            api.oneshot(request).await
+        }
+    });
+    let client = layer(&source).layer(slow);
+    assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
+    // This one has not waited yet.
+    issuer.set_latency(ms(4_900));
+    source.invalidate();
+    assert_eq!(client.oneshot(get()).await.unwrap().status(), 200);
+    assert_eq!(issuer.requests(), 3);
 }
 
 #[tokio::test(start_paused = true)]

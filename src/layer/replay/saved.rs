@@ -3,6 +3,7 @@
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use crate::message::RequestHead;
+use crate::source::Waited;
 
 /// What a replay needs: the service and the request.
 pub(crate) struct Replayable<S, K> {
@@ -24,6 +25,8 @@ pub(crate) struct SavedHead {
     version: Version,
     headers: Box<[(HeaderName, HeaderValue)]>,
     extensions: Extensions,
+    /// For how long the request waited for its first token. It is here because this struct has unused bytes.
+    waited: Waited,
 }
 
 impl SavedHead {
@@ -41,7 +44,17 @@ impl SavedHead {
             version: request.version(),
             headers: headers.into_boxed_slice(),
             extensions: request.extensions().clone(),
+            waited: Waited::default(),
         }
+    }
+
+    /// The same head, of a request that waited for its token.
+    pub(crate) fn after(self, waited: Waited) -> Self {
+        Self { waited, ..self }
+    }
+
+    pub(crate) fn waited(&self) -> Waited {
+        self.waited
     }
 
     /// The original headers as a map. They come from a map, so they fit into one, and this never returns `None`.

@@ -61,12 +61,15 @@ struct Failure {
     kind: ErrorKind,
     least: i64,
     most: i64,
-    ends_on_rejection: bool,
+    /// After how many ms a rejection ends the backoff, if one does.
+    ends_on_rejection: Option<i64>,
 }
 
 struct Key {
     last: Last,
     failure: Option<Failure>,
+    /// Permanent failures in a row: at least and at most. An invalidation may start the row over.
+    permanent: (u32, u32),
     /// A rejection since the last fetch allows a fetch.
     rejected: bool,
     cleared: bool,
@@ -105,7 +108,7 @@ pub(crate) struct Oracle {
 
 /// Rule 1, computed independently: lifetime, longest window, margin.
 fn rule_1(lifetime: Option<i64>) -> (i64, i64, i64) {
-    let lifetime = lifetime.unwrap_or(300_000).clamp(1_000, 24 * HOUR);
+    let lifetime = lifetime.filter(|lifetime| *lifetime != 0).unwrap_or(300_000).clamp(1_000, 24 * HOUR);
     if lifetime < 2_000 {
         (lifetime, 0, 0)
     } else {
@@ -125,6 +128,7 @@ impl Oracle {
         let key = || Key {
             last: Last::None,
             failure: None,
+            permanent: (0, 0),
             rejected: false,
             cleared: false,
             known: None,
@@ -182,7 +186,8 @@ impl Oracle {
                 now.reached(*next) || *repeated && since(*arrived) >= 10_000 || key.rejected || key.cleared
             }
             (Last::Failed, Some(failure)) => {
-                since(failure.at) >= failure.least || key.cleared || key.rejected && failure.ends_on_rejection
+                let rejected = key.rejected && failure.ends_on_rejection.is_some_and(|ms| since(failure.at) >= ms);
+                since(failure.at) >= failure.least || key.cleared || rejected
             }
             (Last::Failed, None) => unreachable!(),
         };
@@ -208,7 +213,7 @@ impl Oracle {
     pub(crate) fn completed(&mut self, fetch: usize, result: &FetchResult<'_>, epoch: u32, now: Moment) {
         let (user, start) = (self.user[fetch], self.start[fetch]);
         let failure = match result {
-            FetchResult::Error(error) => Some(failure(error, now)),
+            FetchResult::Error(error) => Some(failure(error, self.key(user).permanent, now)),
             FetchResult::Token { secret, lifetime } => {
                 let known = self.secrets.contains_key(*secret);
                 let replacing = self.key(user).replacing.as_deref() == Some(*secret);
@@ -221,7 +226,7 @@ impl Oracle {
                 let expired = now.reached(after(lifetime));
                 if expired || replacing {
                     let error = Error::transient("").with_kind(ErrorKind::Unavailable);
-                    Some(failure(&error, now))
+                    Some(failure(&error, (0, 0), now))
                 } else {
                     self.arrived += 1;
                     let issued = Issued {
@@ -251,6 +256,9 @@ impl Oracle {
         let key = self.key(user);
         key.replacing = None;
         key.cancelled_in_a_row.0 = 0;
+        let failed_permanently = matches!(result, FetchResult::Error(error) if !error.is_transient());
+        let (least, most) = key.permanent;
+        key.permanent = if failed_permanently { (least + 1, most + 1) } else { (0, 0) };
         if failure.is_some() {
             key.last = Last::Failed;
             key.failure = failure;
@@ -301,6 +309,8 @@ impl Oracle {
         if matches!(key.last, Last::Running) {
             key.last = Last::Cancelled;
         }
+        let rotated = epoch != key.epoch;
+        key.permanent = (0, if rotated { 0 } else { key.permanent.1 });
         (key.epoch, key.first_fetch, key.cleared) = (epoch, first_fetch, true);
         (key.known, key.replacing) = (None, None);
     }
@@ -405,7 +415,7 @@ impl Oracle {
                     .is_some_and(|failure| failure.kind == error.kind() && in_backoff(failure.at.mono, failure.most));
                 assert!(by_cancellations || by_failure, "failed fast without a reason: {error}");
                 let next = error.retry_after().expect("failed fast without a time");
-                assert!(!next.is_zero() && next <= Duration::from_secs(60), "the next try in {next:?}");
+                assert!(!next.is_zero() && next <= Duration::from_secs(90), "the next try in {next:?}");
             }
         }
     }
@@ -479,15 +489,20 @@ impl Oracle {
     }
 }
 
-/// Rules 6 to 8: the shortest and the longest backoff after a failure without a usable token.
-fn failure(error: &Error, at: Moment) -> Failure {
-    let (least, most) = if error.is_transient() { (100, 30_000) } else { (2_500, 5_000) };
-    let delay = error.retry_after().map(|delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX).min(60_000));
+/// Rules 6 to 8: the shortest and the longest backoff after a failure without a usable token. `permanent` is the number of
+/// permanent failures in a row before this one, at least and at most.
+fn failure(error: &Error, permanent: (u32, u32), at: Moment) -> Failure {
+    let shortest = |failures: u32| (2_500_i64 << failures.min(10)).min(30_000);
+    let (least, most) =
+        if error.is_transient() { (100, 30_000) } else { (shortest(permanent.0), 2 * shortest(permanent.1)) };
+    let requested = error.retry_after().map(|delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
+    let delay = requested.map(|delay| delay.min(60_000));
     Failure {
         at,
         kind: error.kind(),
         least: least.max(delay.unwrap_or(0)),
-        most: most.max(delay.map_or(0, |delay| (delay + delay / 10 + 1).min(60_000))) + 1,
-        ends_on_rejection: error.is_transient() && delay.is_none(),
+        // The step of a transient failure, up to 30 s, may be added. It is longer than a tenth of 60 s.
+        most: most.max(delay.map_or(0, |delay| delay + 30_000)) + 1,
+        ends_on_rejection: error.is_transient().then(|| requested.map_or(0, |delay| delay.min(300_000))),
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 /// The reason of the next fetch, whether it replaces `secret`, and the number of its challenges. The response that
 /// caused it had two challenges.
 fn context(play: &Play, secret: &str) -> (FetchReason, bool, usize) {
-    let context = play.slot.fetch_context(vec![HeaderValue::from_static("Bearer"); 2]);
+    let context = play.slot.fetch_context(&mut vec![HeaderValue::from_static("Bearer"); 2]);
     (context.reason(), context.replaces(secret), context.challenges().len())
 }
 

@@ -65,17 +65,52 @@ fn backoffs_double_for_each_failure_in_a_row_and_start_over_after_a_success() {
     }
 }
 
-// R42: rules 6 and 7
+// R42, R67: rules 6 and 7
 #[test]
-fn a_permanent_error_neither_counts_as_a_transient_one_nor_resets_their_count() {
+fn permanent_errors_have_a_row_of_their_own_and_do_not_end_the_row_of_transient_ones() {
     let mut play = Play::new(1.0);
     let mut now = 0;
-    for (error, backoff) in
-        [(down(), 500), (down(), 1_000), (wrong_secret(), 5_000), (wrong_secret(), 5_000), (down(), 2_000)]
-    {
+    for (error, backoff) in [
+        (down(), 500),
+        (down(), 1_000),
+        (wrong_secret(), 5_000),
+        (wrong_secret(), 10_000),
+        (wrong_secret(), 20_000),
+        (wrong_secret(), 40_000),
+        (wrong_secret(), 60_000),
+        (wrong_secret(), 60_000),
+        // It ends the row of permanent ones.
+        (down(), 2_000),
+        (wrong_secret(), 5_000),
+        (down(), 4_000),
+    ] {
         assert_eq!(play.at(now).request(), Fetch);
         assert_eq!(play.fails(error), backoff);
         now += backoff;
+    }
+    assert_eq!(play.at(now).request(), Fetch);
+    play.completes("first", 1_000);
+    assert_eq!(play.at(now + 1_000).request(), Fetch);
+    assert_eq!(play.fails(wrong_secret()), 5_000, "a success ends both rows");
+}
+
+// R67: rule 7
+#[test]
+fn an_hour_of_wrong_credentials_costs_a_few_dozen_token_requests_and_a_rotation_ends_the_backoff() {
+    for (draw, most) in [(0.0, 123), (1.0, 64)] {
+        // The backoffs at draw 0 are 2.5, 5, 10, 20 and then 30 s; at draw 1 they are twice as long.
+        let mut play = Play::new(draw);
+        let mut fetches = 0;
+        for at in (0..3_600_000).step_by(100) {
+            if play.at(at).request() == Fetch {
+                fetches += 1;
+                play.fails(wrong_secret());
+            }
+        }
+        assert!(fetches <= most, "{fetches} token requests, draw {draw}");
+        play.forget(true);
+        assert_eq!(play.request(), Fetch, "at once after a rotation");
+        assert_eq!(play.fails(wrong_secret()), if draw == 0.0 { 2_500 } else { 5_000 }, "and the row starts over");
     }
 }
 
@@ -84,9 +119,9 @@ fn a_permanent_error_neither_counts_as_a_transient_one_nor_resets_their_count() 
 fn an_outage_in_the_window_causes_no_endless_series_of_ever_shorter_backoffs() {
     // A token of 1 800 s, and a request every ms: the ms of each fetch until usable_until.
     let latest = {
-        let mut times = vec![990_000, 991_000, 992_000, 994_000, 998_000, 1_006_000, 1_022_000];
-        times.extend((1..=23).map(|n| 1_022_000 + n * 30_000));
-        times.extend([1_741_000, 1_755_500, 1_762_750, 1_766_375, 1_768_188, 1_769_188]);
+        let mut times = vec![990_000, 992_000, 994_000, 996_000, 1_000_000, 1_008_000, 1_024_000];
+        times.extend((1..=23).map(|n| 1_024_000 + n * 30_000));
+        times.extend([1_742_000, 1_756_000, 1_763_000, 1_766_500, 1_768_500]);
         times
     };
     let earliest: Vec<u64> = (900..1_770).map(|second| second * 1_000).collect();
@@ -112,7 +147,9 @@ fn an_outage_in_the_window_causes_no_endless_series_of_ever_shorter_backoffs() {
 fn a_backoff_that_started_beside_a_token_is_shorter_when_the_token_has_expired() {
     // The failure; ms at which it happens, beside a token usable until 1 770 000; the draw; ms of the next try.
     let table = [
-        // With a token the minimum is 1 s. Without one, the backoff is half of the 800 ms left, or 100 ms.
+        // With a token the minimum is 1 to 2 s. Without one, the backoff is half of the 800 ms left, or 100 ms.
+        (down(), 1_767_000, 0.0, 1_768_000),
+        (down(), 1_767_000, 1.0, 1_769_000),
         (down(), 1_769_200, 1.0, 1_770_000),
         (down(), 1_769_999, 0.0, 1_770_099),
         (wrong_secret(), 1_769_000, 0.0, 1_771_500),
@@ -120,14 +157,14 @@ fn a_backoff_that_started_beside_a_token_is_shorter_when_the_token_has_expired()
         (throttled(20), 1_760_000, 0.0, 1_780_000),
         (throttled(20), 1_760_000, 1.0, 1_782_000),
         (throttled(1_000), 1_750_000, 0.0, 1_810_000),
-        (throttled(1_000), 1_750_000, 1.0, 1_810_000),
-        // The 60 s have passed when the token stops being usable.
+        (throttled(1_000), 1_750_000, 1.0, 1_816_000),
+        // The 60 s, and the 6 s that are added, have passed when the token stops being usable.
         (throttled(1_000), 1_600_000, 0.0, 1_770_000),
         (throttled(1_000), 1_600_000, 1.0, 1_770_000),
         (throttled(u64::MAX), 1_600_000, 1.0, 1_770_000),
         // The 300 s have passed before it stops being usable.
         (throttled(1_000), 1_400_000, 0.0, 1_700_000),
-        (throttled(1_000), 1_400_000, 1.0, 1_700_000),
+        (throttled(1_000), 1_400_000, 1.0, 1_730_000),
         (throttled(200), 1_400_000, 0.0, 1_600_000),
         (throttled(200), 1_400_000, 1.0, 1_620_000),
     ];
@@ -195,7 +232,8 @@ fn a_rejection_ends_a_transient_backoff_once_per_generation() {
             play.fails(down());
             match rejection {
                 Rejection::Unspecified => {
-                    assert_eq!(play.reject(1, rejection), Backoff(1_000), "and not a second time")
+                    let backoff = if draw == 0.0 { 1_000 } else { 2_000 };
+                    assert_eq!(play.reject(1, rejection), Backoff(backoff), "and not a second time");
                 }
                 _ => assert!(matches!(play.request(), Fail(_)), "an invalid token is removed"),
             }
@@ -219,27 +257,33 @@ fn a_rejection_of_the_next_generation_may_end_a_backoff_again() {
 
 // R42: rule 9
 #[test]
-fn a_rejection_ends_no_backoff_after_a_permanent_error_or_a_retry_after() {
+fn a_rejection_ends_no_backoff_after_a_permanent_error_and_none_before_a_retry_after_is_over() {
+    // The failure; the draw; the backoff in ms; after how many ms a rejection ends it.
     let table = [
-        (wrong_secret(), 0.0, 2_500),
-        (wrong_secret(), 1.0, 5_000),
-        (throttled(0), 0.0, 1_000),
-        (throttled(20), 0.0, 20_000),
-        (throttled(20), 1.0, 22_000),
-        (throttled(1_000), 1.0, 300_000),
+        (wrong_secret(), 0.0, 2_500, 2_500),
+        (wrong_secret(), 1.0, 5_000, 5_000),
+        (throttled(0), 0.0, 1_000, 0_u64),
+        (throttled(0), 1.0, 2_000, 0),
+        (throttled(1), 1.0, 2_000, 1_000),
+        (throttled(20), 0.0, 20_000, 20_000),
+        (throttled(20), 1.0, 22_000, 20_000),
+        (throttled(300), 1.0, 330_000, 300_000),
+        (throttled(1_000), 1.0, 330_000, 300_000),
     ];
-    for (error, draw, backoff) in table {
-        let mut play = Play::with_accepted(draw, 1_800);
-        assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
-        assert_eq!(play.fails(error), backoff);
+    for (error, draw, backoff, ended) in table {
+        let case = format!("{error:?}, draw {draw}");
         for rejection in [Rejection::Unspecified, Rejection::InvalidToken] {
-            assert_eq!(play.at(1_000_000).reject(1, rejection), Backoff(backoff));
-            assert_eq!(play.at(1_000_000 + backoff - 1).reject(1, rejection), Backoff(1));
-        }
-        assert_eq!(play.request(), Stamp(1), "the token stays");
-        // No rejection has cost any budget.
-        for _ in 0..6 {
-            assert!(play.slot.budget.take(true, play.now.mono));
+            let mut play = Play::with_accepted(draw, 1_800);
+            assert_eq!(play.at(1_000_000).request(), StampAndFetch(1), "{case}");
+            assert_eq!(play.fails(error.clone()), backoff, "{case}");
+            for before in [0, ended / 2, ended.saturating_sub(1)].into_iter().filter(|before| *before < ended) {
+                assert_eq!(play.at(1_000_000 + before).reject(1, rejection), Backoff(backoff - before), "{case}");
+            }
+            assert_eq!(play.request(), Stamp(1), "the token stays: {case}");
+            // No rejection has cost any budget.
+            let mut budget = play.slot.budget;
+            assert!((0..6).all(|_| budget.take(true, play.now.mono)), "{case}");
+            assert_eq!(play.at(1_000_000 + ended).reject(1, rejection), Fetch, "{case}");
         }
     }
 }

@@ -127,16 +127,16 @@ fn after_a_failed_refresh_an_invalid_token_is_gone_and_any_other_rejected_token_
     // How the fetch fails; whether it was running before the rejection; the backoff in ms with a token, and without.
     let table = [
         (Fails::With(down()), false, 0.0, 1_000, 100),
-        (Fails::With(down()), false, 1.0, 1_000, 500),
+        (Fails::With(down()), false, 1.0, 2_000, 500),
         (Fails::With(down()), true, 0.0, 1_000, 100),
         (Fails::With(wrong_secret()), false, 0.0, 2_500, 2_500),
         (Fails::With(wrong_secret()), false, 1.0, 5_000, 5_000),
         (Fails::With(throttled(100)), false, 0.0, 100_000, 60_000),
-        (Fails::With(throttled(100)), false, 1.0, 110_000, 60_000),
+        (Fails::With(throttled(100)), false, 1.0, 110_000, 66_000),
         (Fails::SameToken, false, 0.0, 1_000, 100),
-        (Fails::SameToken, false, 1.0, 1_000, 500),
+        (Fails::SameToken, false, 1.0, 2_000, 500),
         (Fails::SameToken, true, 0.0, 1_000, 100),
-        (Fails::SameToken, true, 1.0, 1_000, 500),
+        (Fails::SameToken, true, 1.0, 2_000, 500),
     ];
     for rejection in BOTH {
         for (fails, joined, draw, with_token, without_token) in &table {
