@@ -88,7 +88,7 @@ pub async fn all(world: &World, report: &mut Report) -> Check {
     issuer.trust(&mut suite).await;
     issuer.identity(&mut suite).await;
     suite
-        .wrong("an issuer that nobody vouches for issues a token", "could not be reached", async {
+        .wrong("an untrusted issuer issues a token", "could not be reached", async {
             let client = HttpClient::builder().build()?;
             TokenSource::new(issuer.client(client).build()?).token().await?;
             Ok(())
@@ -164,14 +164,14 @@ impl Tls<'_> {
             })
             .await;
         suite
-            .case("the bundled roots do not vouch for it, and the secret is not sent", async {
+            .case("the bundled roots do not trust it, and the secret is not sent", async {
                 let failed = self.handshakes_failed().await?;
                 self.unreached(self.client(HttpClient::new()?), "UnknownIssuer").await?;
                 equal("failed handshakes at the issuer", self.handshakes_failed().await? - failed, 1)
             })
             .await;
         suite
-            .case("another authority does not vouch for it, and the secret is not sent", async {
+            .case("another authority does not trust it, and the secret is not sent", async {
                 let client = HttpClient::builder().roots_pem(&self.world.certificates.other).build()?;
                 self.unreached(self.client(client), "UnknownIssuer").await
             })

@@ -203,7 +203,7 @@ impl Toolkit<'_> {
                     equal("the API's reply", response.status().as_u16(), 200)?;
                 }
                 holds(at_api.statuses().await?.iter().all(|status| *status == 200), "an expired token was sent")?;
-                holds(source.stats().fetches_failed == 0, "a renewal failed")
+                holds(source.stats().fetches_failed == 0, "a refresh failed")
             })
             .await;
         suite

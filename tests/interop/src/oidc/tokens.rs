@@ -182,8 +182,8 @@ impl Issuer<'_> {
                 equal("sends", statuses.len(), sent)?;
                 holds(statuses.iter().all(|status| *status == 200), "an expired token was sent")?;
                 // At most 1 + T / (lifetime - window) token requests, and the window is half of the lifetime.
-                holds(lasted >= 6.0, format!("two renewals within {lasted:.1} s"))?;
-                holds(source.stats().fetches_failed == 0, "a renewal failed")
+                holds(lasted >= 6.0, format!("two refreshes within {lasted:.1} s"))?;
+                holds(source.stats().fetches_failed == 0, "a refresh failed")
             })
             .await;
         suite
