@@ -84,7 +84,8 @@ impl Error {
 
     /// A failure that persists until someone changes a setting: wrong credentials, a malformed request.
     ///
-    /// The [`TokenSource`](crate::TokenSource) waits a few seconds before the next token request.
+    /// The [`TokenSource`](crate::TokenSource) waits 2.5 to 5 seconds before the next token request. It doubles that for each
+    /// further permanent failure in a row, up to 30 to 60 seconds.
     pub fn permanent(source: impl Into<BoxError>) -> Self {
         Self::wrapping(false, source.into())
     }
