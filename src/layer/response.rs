@@ -20,7 +20,7 @@ impl<P: TokenProvider> Settings<P> {
         let mark = take_mark(response.extensions_mut());
         let head = ResponseHead::of(response);
         let rejection = mark.unwrap_or_else(|| self.source.provider().rejection(&head));
-        if rejection.is_none() && !token.is_accepted() && accepts(&head) {
+        if rejection.is_none() && !token.is_accepted_since_rejection() && accepts(&head) {
             token.accept();
         }
         rejection
