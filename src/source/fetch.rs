@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::cache::Cache;
 use super::entry::Entry;
 use super::fetch_handle::{FetchHandle, FetchOutcome, Running};
+use super::slot::Progress;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
 use crate::provider::{FetchContext, TokenProvider};
@@ -99,9 +100,14 @@ impl<P: TokenProvider> Fetch<P> {
         let now = cache.clock.now();
         let mut slot = entry.lock();
         // A cancelled fetch has no handle. Its result is dropped, and `drop` reports its end.
-        let Some(rotation) = slot.in_flight().filter(|fetch| fetch.id == self.id).and_then(|fetch| {
-            Some(fetch.handle.as_ref()?.rotation())
-        }) else {
+        let in_flight = slot.in_flight().filter(|fetch| fetch.id == self.id);
+        let rotation = in_flight.and_then(|fetch| match fetch.progress() {
+            Progress::Running => fetch.handle.as_ref().map(FetchHandle::rotation),
+            // The callers that it serves began to wait before the last rotation.
+            Progress::Outdated => Some(cache.rotation()),
+            Progress::Cancelled => None,
+        });
+        let Some(rotation) = rotation else {
             return;
         };
         let Some(fetch) = slot.take_fetch(self.id) else {

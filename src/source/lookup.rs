@@ -266,8 +266,14 @@ impl<P: TokenProvider> Cache<P> {
         self.report_rejection(grant.key(), token, rejection, accepted, Refresh::None, now);
     }
 
-    /// A fetch failed with `error`, or the caller waited for too long. Returns the token that the caller can still use, or
-    /// what it waits for next.
+    /// The token of `entry`, even if it is set aside.
+    pub(super) fn usable_or_set_aside(&self, entry: &Arc<Entry<P::Key>>) -> Option<Grant<P::Key>> {
+        let now = self.clock.now();
+        let token = entry.lock().usable_or_set_aside(now).cloned()?;
+        Some(Grant { entry: Arc::clone(entry), token })
+    }
+
+    /// A fetch failed with `error`. Returns the token that the caller can still use, or what it waits for next.
     pub(super) fn after_failure(
         &self,
         entry: &Arc<Entry<P::Key>>,
@@ -276,7 +282,7 @@ impl<P: TokenProvider> Cache<P> {
     ) -> Lookup<P::Key, Awaited<P::Key>> {
         let now = self.clock.now();
         let mut slot = entry.lock();
-        if let Some(token) = slot.usable_or_set_aside(now).cloned() {
+        if let Some(token) = slot.usable(now).cloned() {
             drop(slot);
             return granted(Arc::clone(entry), token, now);
         }

@@ -189,6 +189,11 @@ impl Waited {
     }
 }
 
+fn timed_out() -> Error {
+    Error::new(ErrorKind::Timeout, "no token arrived in time")
+        .with_hint("the token request continues; a later call may get its token")
+}
+
 /// In ms. Not rounded down, because a lookup that comes too early waits once more.
 fn rounded_up(time: Duration) -> u32 {
     let ms = time.as_nanos().div_ceil(1_000_000).max(1);
@@ -225,7 +230,9 @@ impl<K> Waiting<K> {
     /// Whether this waiter may use the token that its fetch returned.
     fn may_use<P: TokenProvider<Key = K>>(&self, token: &Token, cache: &Cache<P>) -> bool {
         let now = cache.clock.now();
-        if token.is_for_waiters_only() {
+        if cache.is_withdrawn(token) {
+            false
+        } else if token.is_for_waiters_only() {
             !now.reached(&token.deadlines().expires_at)
         } else {
             is_usable(token, now) && self.entry.is_current(token)
@@ -273,10 +280,9 @@ impl<P: TokenProvider> Future for TokenWait<P> {
                     waiting.waited = waiting.waited(cache);
                     waiting.timer = None;
                     if waiting.waited.left_of(cache.max_wait).is_zero() {
-                        failure = Some(
-                            Error::new(ErrorKind::Timeout, "no token arrived in time")
-                                .with_hint("the token request continues; a later call may get its token"),
-                        );
+                        // A token that is only set aside is better than no token.
+                        let usable = if waiting.needs_new { None } else { cache.usable_or_set_aside(&waiting.entry) };
+                        return this.finish(usable.ok_or_else(timed_out));
                     }
                 }
             }

@@ -130,6 +130,7 @@ async fn after_max_wait_a_caller_fails_and_the_fetch_continues() {
 #[tokio::test(start_paused = true)]
 async fn max_wait_bounds_the_whole_wait_across_rotations() {
     let issuer = Issuer::new();
+    issuer.set_latency(ms(1_100));
     let source = TokenSource::builder(issuer.clone()).max_wait(secs(1)).build();
     let waiting = source.clone();
     let watch = Stopwatch::start();
