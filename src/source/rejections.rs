@@ -97,9 +97,10 @@ impl Rejections {
         self.confirmed_at.is_some() && self.generation == token.generation() && token.is_rejected()
     }
 
-    /// Whether `issued` has a secret that was rejected and not accepted since.
-    pub(super) fn has_rejected(&self, issued: &IssuedToken) -> bool {
-        self.rejected.iter().any(|token| token.is_rejected() && issued.same_secret(token))
+    /// Whether `issued` has a secret that was rejected and not accepted since. A rejected token that has expired does not
+    /// count: its issuer may always return the same secret.
+    pub(super) fn has_rejected(&self, issued: &IssuedToken, now: Now) -> bool {
+        self.rejected.iter().any(|token| still_counts(token, now) && issued.same_secret(token))
     }
 
     /// In the alternating state: whether a rejection of `token` may start a fetch now.
@@ -157,10 +158,15 @@ impl Rejections {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.rejected.len()
+    }
+
     /// Forgets what no longer matters beside `current`. Returns whether nothing is left.
     pub(super) fn prune(&mut self, current: Option<&Token>, now: Now) -> bool {
         self.settle(now);
-        self.rejected.retain(|token| token.is_rejected() && !now.reached(&token.deadlines().expires_at));
+        self.rejected.retain(|token| still_counts(token, now));
         let generation = current.map_or(0, Token::generation);
         if self.replay_rejected != generation {
             self.replay_rejected = 0;
@@ -175,7 +181,7 @@ impl Rejections {
         if self.rejected.iter().any(|rejected| rejected.generation() == token.generation()) {
             return;
         }
-        self.rejected.retain(|token| token.is_rejected() && !now.reached(&token.deadlines().expires_at));
+        self.rejected.retain(|token| still_counts(token, now));
         if self.rejected.len() == MAX_SECRETS {
             self.rejected.remove(0);
         }
@@ -183,3 +189,7 @@ impl Rejections {
     }
 }
 
+/// Whether `token` was rejected, not accepted since, and has not expired.
+fn still_counts(token: &Token, now: Now) -> bool {
+    token.is_rejected() && !now.reached(&token.deadlines().expires_at)
+}

@@ -54,7 +54,7 @@ impl<F> Slot<F> {
                 .with_hint("a token request takes longer than a token lives");
             return Err(self.fail(error, fetch.started(), now));
         }
-        if let Some(rare) = self.rare.as_mut().filter(|rare| rare.rejections.has_rejected(&issued)) {
+        if let Some(rare) = self.rare.as_mut().filter(|rare| rare.rejections.has_rejected(&issued, now)) {
             rare.rejections.begin_alternating(fetch.started(), now);
             let error = Error::new(ErrorKind::Unavailable, "the issuer returned the rejected token again").with_hint(
                 "either the issuer has not processed the revocation of the token, or the API rejects a valid token",
