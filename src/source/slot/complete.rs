@@ -65,9 +65,6 @@ impl<F> Slot<F> {
             rare.clear_failures();
         }
         let usable_for = now.until(&deadlines.usable_until);
-        if fetch.progress() == Progress::Outdated || usable_for.is_zero() {
-            return Ok(Token::new(issued, generation, deadlines, true));
-        }
         if let Some(current) = self.usable(now).cloned() {
             let current_for = now.until(&current.deadlines().usable_until);
             let too_short = !fetch.is_after_rejection() && refresh::too_short(usable_for, current_for);
@@ -76,7 +73,12 @@ impl<F> Slot<F> {
                 return Ok(current);
             }
         }
-        let token = Token::new(issued, generation, deadlines, false);
+        // Beside an outdated fetch there is no current token: it was removed, and no other fetch has stored one.
+        let for_waiters = fetch.progress() == Progress::Outdated || usable_for.is_zero();
+        let token = Token::new(issued, generation, deadlines, for_waiters);
+        if for_waiters {
+            return Ok(token);
+        }
         self.adopt(token.clone(), fetch.keeps_replaced(), now);
         Ok(token)
     }
