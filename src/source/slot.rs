@@ -140,8 +140,9 @@ impl<F> Slot<F> {
 
     pub(super) fn start_fetch(&mut self, id: u64, handle: F, cause: FetchCause, now: Now) {
         let mut by_rotation = false;
+        let held = self.held(now);
         if let Some(rare) = &mut self.rare {
-            rare.failures.fetch_starts(rare.failure.as_ref(), now);
+            rare.failures.fetch_starts(held, now);
             rare.rejections.any_fetch_starts(now);
             by_rotation = rare.invalidation.fetch_starts(now);
         }
