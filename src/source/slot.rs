@@ -68,7 +68,11 @@ impl<F> Slot<F> {
     pub(super) fn request_again(&mut self, wanted: Wanted, patience: Patience, now: Now) -> SlotAction {
         self.settle(now);
         let Some(token) = self.usable(now).cloned() else {
-            return self.request_without_token(patience, now);
+            let action = self.request_without_token(patience, now);
+            if !matches!(wanted, Wanted::Usable) && matches!(action, SlotAction::Fetch(_)) {
+                self.rare().on_demand_at = Some(now.mono);
+            }
+            return action;
         };
         match wanted {
             Wanted::Usable => {}
