@@ -248,6 +248,11 @@ impl<F> Slot<F> {
 
     /// Performs the transitions that only need time to pass. Every method that looks at the state calls it first.
     fn settle(&mut self, now: Now) {
+        self.settle_tokens(now);
+        self.rotate_in_full(now);
+    }
+
+    fn settle_tokens(&mut self, now: Now) {
         let Some(rare) = &mut self.rare else {
             return;
         };
@@ -257,7 +262,6 @@ impl<F> Slot<F> {
             }
         }
         rare.rejections.settle(now);
-        self.rotate_in_full(now);
     }
 
     /// Drops the state that is no longer needed. A sweep calls this for an idle key.

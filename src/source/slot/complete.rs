@@ -40,7 +40,8 @@ impl<F> Slot<F> {
         now: Now,
         generation: u64,
     ) -> Result<Token, Error> {
-        self.settle(now);
+        // A rotation that is due takes effect at the next look, because it must end the backoff of this fetch too.
+        self.settle_tokens(now);
         if let Some(rare) = &mut self.rare {
             rare.cancelled = None;
         }
@@ -87,6 +88,7 @@ impl<F> Slot<F> {
         let replaced = self.current.replace(token).filter(|token| is_usable(token, now));
         self.forgotten = false;
         if let Some(rare) = &mut self.rare {
+            rare.invalidation.token_is_stored();
             rare.early = None;
             let kept = rare.replacement.take().filter(|replacement| replacement.new_is_current());
             if let Some(replaced) = replaced {

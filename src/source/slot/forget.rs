@@ -37,6 +37,13 @@ impl Invalidation {
         std::mem::take(&mut self.rotation_fetches)
     }
 
+    /// A fetch has stored a token. It began after the last call, or the provider made that call in it.
+    pub(super) fn token_is_stored(&mut self) {
+        self.fetch_is_due = false;
+        self.rotation_is_due = false;
+        self.rotation_fetches = false;
+    }
+
     pub(super) fn is_over(&self, now: Now) -> bool {
         !self.fetch_is_due
             && !self.rotation_is_due
