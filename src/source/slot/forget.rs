@@ -117,10 +117,11 @@ impl<F> Slot<F> {
         if let Some(fetch) = self.in_flight.as_mut().filter(|fetch| own != Some(fetch.id)) {
             fetch.invalidate();
         }
+        let in_backoff = !self.may_fetch(now);
         let rare = self.rare();
         rare.invalidation.fetch_is_due = true;
         // A loop of invalidations must not remove the protection of the issuer.
-        let ends = rare.failure.as_ref().is_none_or(|failure| failure.ends_on_invalidation());
+        let ends = in_backoff && rare.failure.as_ref().is_none_or(|failure| failure.ends_on_invalidation());
         if ends && !lately(rare.invalidation.backoff_ended, now) {
             rare.cancelled = None;
             rare.set_failure(None);
