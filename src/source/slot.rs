@@ -157,12 +157,12 @@ impl<F> Slot<F> {
     }
 
     /// Removes a fetch that runs for longer than a fetch can take, if a caller needs one: nothing polls its runtime. If
-    /// there is a usable token, the fetch may stay until something polls it.
+    /// there is a usable token that was not rejected, the fetch may stay until something polls it.
     pub(super) fn take_stuck_fetch(&mut self, longest: Duration, now: Now) -> Option<InFlight<F>> {
-        if self.usable(now).is_some() {
-            return None;
-        }
-        self.in_flight.take_if(|fetch| fetch.runs_longer_than(longest, now)).map(|fetch| *fetch)
+        let usable = self.usable(now).is_some();
+        let stuck = |fetch: &InFlight<F>| fetch.runs_longer_than(longest, now) && (!usable || fetch.is_after_rejection());
+        let id = self.in_flight().filter(|fetch| stuck(fetch))?.id;
+        self.take_fetch(id)
     }
 
     pub(super) fn view(&mut self, now: Now) -> SlotView {
