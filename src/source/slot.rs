@@ -228,10 +228,11 @@ impl<F> Slot<F> {
         let Some(rare) = &self.rare else {
             return true;
         };
+        let held = self.held(now);
         rare.early.is_none_or(|(since, length)| refresh::passed(since, length, now.mono))
             && !rare.new_token_waits()
-            && !rare.failure.as_ref().is_some_and(|failure| failure.in_backoff(Held::UsableToken, now))
-            && self.backoff_after_cancelled(Held::UsableToken, now).is_none()
+            && !rare.failure.as_ref().is_some_and(|failure| failure.in_backoff(held, now))
+            && self.backoff_after_cancelled(held, now).is_none()
     }
 
     fn failure(&self) -> Option<&Failure> {
