@@ -24,6 +24,8 @@ pub(super) struct FailuresInARow {
     permanent: u32,
     /// When the first failed fetch of the run of failures began.
     run_began: Option<Instant>,
+    /// The last failure, and the backoff after it. A rejection or `invalidate` may have ended it since.
+    last: Option<(Instant, Backoff)>,
 }
 
 impl FailuresInARow {
@@ -35,19 +37,20 @@ impl FailuresInARow {
         self.run_began
     }
 
-    /// A fetch starts. If it starts long after the end of `last`, the run of failures is over.
-    pub(super) fn fetch_starts(&mut self, last: Option<&Failure>, now: Now) {
-        let over = last.is_none_or(|failure| {
-            let length = failure.backoff.length(Held::NoToken).saturating_add(refresh::RUN_OF_FAILURES_GAP);
-            refresh::passed(failure.at, length, now.mono)
+    /// A fetch starts. If it starts long after the last backoff, the run of failures is over.
+    pub(super) fn fetch_starts(&mut self, held: Held, now: Now) {
+        let over = self.last.is_none_or(|(at, backoff)| {
+            let length = backoff.length(held).saturating_add(refresh::RUN_OF_FAILURES_GAP);
+            now.mono.saturating_duration_since(at) > length || refresh::was_set_back(at, now.mono)
         });
         if over {
             self.run_began = None;
         }
     }
 
-    fn add(&mut self, transient: bool, began: Instant) {
+    fn add(&mut self, transient: bool, began: Instant, last: (Instant, Backoff)) {
         self.run_began.get_or_insert(began);
+        self.last = Some(last);
         if transient {
             self.transient = self.transient.saturating_add(1);
             self.permanent = 0;
@@ -76,7 +79,7 @@ impl Failure {
         if let Some(delay) = error.retry_after() {
             backoff = backoff.at_least(delay, before.transient, jitter.draw());
         }
-        before.add(error.is_transient(), began);
+        before.add(error.is_transient(), began, (now.mono, backoff));
         Self { error, at: now.mono, backoff }
     }
 
@@ -87,7 +90,8 @@ impl Failure {
     }
 
     fn retry_after_is_over(&self, held: Held, now: Now) -> bool {
-        let requested = self.error.retry_after().map_or(Duration::ZERO, |delay| refresh::retry_after_limit(delay, held));
+        let requested =
+            self.error.retry_after().map_or(Duration::ZERO, |delay| refresh::retry_after_limit(delay, held));
         refresh::passed(self.at, requested, now.mono)
     }
 
@@ -115,12 +119,12 @@ impl Failure {
         if !self.error.is_transient() || self.error.kind() == ErrorKind::Panicked {
             return false;
         }
-        let length = self.backoff.length(Held::NoToken);
+        let length = self.backoff.length(Held::Nothing);
         let in_time = |limit: Duration| {
             let before = run_began.map_or(Duration::ZERO, |began| self.at.saturating_duration_since(began));
             before.saturating_add(length) <= limit
         };
-        self.remaining(Held::NoToken, now) <= patience.max_wait && patience.limit.is_none_or(in_time)
+        self.remaining(Held::Nothing, now) <= patience.max_wait && patience.limit.is_none_or(in_time)
     }
 }
 

@@ -50,11 +50,7 @@ impl Rejections {
             self.in_a_row = 0;
             self.confirmed_at = None;
         } else if accepted {
-            if let Some(alternating) = &mut self.alternating {
-                alternating.longest_row = alternating.longest_row.max(self.in_a_row);
-            }
-            self.in_a_row = 0;
-            self.confirmed_at = None;
+            self.end_row();
         }
         self.in_a_row = self.in_a_row.saturating_add(1);
         if self.in_a_row == CONFIRMING {
@@ -67,6 +63,23 @@ impl Rejections {
         self.begin_if_alternating(token, now);
     }
 
+    /// An acceptance has ended the row.
+    fn end_row(&mut self) {
+        if let Some(alternating) = &mut self.alternating {
+            alternating.longest_row = alternating.longest_row.max(self.in_a_row);
+        }
+        self.in_a_row = 0;
+        self.confirmed_at = None;
+    }
+
+    /// `token`, the current one, is replaced.
+    pub(super) fn replaced(&mut self, token: &Token, now: Now) {
+        self.begin_if_alternating(token, now);
+        if self.generation == token.generation() && !token.is_rejected() {
+            self.end_row();
+        }
+    }
+
     /// Adds a rejection of `token`, the current one, by the response to a replay.
     pub(super) fn add_replay(&mut self, token: &Token, now: Now) {
         self.replay_rejected = token.generation();
@@ -74,7 +87,7 @@ impl Rejections {
     }
 
     /// Begins the alternating state if a replay under `token` was rejected and another response accepted the token.
-    pub(super) fn begin_if_alternating(&mut self, token: &Token, now: Now) {
+    fn begin_if_alternating(&mut self, token: &Token, now: Now) {
         if self.replay_rejected == token.generation() && token.is_accepted() {
             self.begin_alternating(token.deadlines().fetched_at.mono, now);
         }
@@ -97,9 +110,10 @@ impl Rejections {
         self.confirmed_at.is_some() && self.generation == token.generation() && token.is_rejected()
     }
 
-    /// Whether `issued` has a secret that was rejected and not accepted since.
-    pub(super) fn has_rejected(&self, issued: &IssuedToken) -> bool {
-        self.rejected.iter().any(|token| token.is_rejected() && issued.same_secret(token))
+    /// Whether `issued` has a secret that was rejected and not accepted since. A rejected token that has expired does not
+    /// count: its issuer may always return the same secret.
+    pub(super) fn has_rejected(&self, issued: &IssuedToken, now: Now) -> bool {
+        self.rejected.iter().any(|token| still_counts(token, now) && issued.same_secret(token))
     }
 
     /// In the alternating state: whether a rejection of `token` may start a fetch now.
@@ -157,25 +171,35 @@ impl Rejections {
         }
     }
 
-    /// Forgets what no longer matters beside `current`. Returns whether nothing is left.
-    pub(super) fn prune(&mut self, current: Option<&Token>, now: Now) -> bool {
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.rejected.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rejected.is_empty() && self.alternating.is_none() && self.in_a_row == 0 && self.replay_rejected == 0
+    }
+
+    /// Forgets what no longer matters beside `current`.
+    pub(super) fn prune(&mut self, current: Option<&Token>, now: Now) {
         self.settle(now);
-        self.rejected.retain(|token| token.is_rejected() && !now.reached(&token.deadlines().expires_at));
+        self.rejected.retain(|token| still_counts(token, now));
         let generation = current.map_or(0, Token::generation);
         if self.replay_rejected != generation {
             self.replay_rejected = 0;
         }
-        if self.generation != generation || current.is_none_or(|token| !token.is_rejected()) {
+        if self.generation != generation {
             self.forget(false);
+        } else if current.is_none_or(|token| !token.is_rejected()) {
+            self.end_row();
         }
-        self.rejected.is_empty() && self.alternating.is_none() && self.in_a_row == 0 && self.replay_rejected == 0
     }
 
     fn remember(&mut self, token: &Token, now: Now) {
         if self.rejected.iter().any(|rejected| rejected.generation() == token.generation()) {
             return;
         }
-        self.rejected.retain(|token| token.is_rejected() && !now.reached(&token.deadlines().expires_at));
+        self.rejected.retain(|token| still_counts(token, now));
         if self.rejected.len() == MAX_SECRETS {
             self.rejected.remove(0);
         }
@@ -183,3 +207,7 @@ impl Rejections {
     }
 }
 
+/// Whether `token` was rejected, not accepted since, and has not expired.
+fn still_counts(token: &Token, now: Now) -> bool {
+    token.is_rejected() && !now.reached(&token.deadlines().expires_at)
+}

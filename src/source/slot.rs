@@ -56,7 +56,8 @@ impl<F> Slot<F> {
     pub(super) fn request(&mut self, wanted: Wanted, patience: Patience, now: Now) -> SlotAction {
         match self.request_again(wanted, patience, now) {
             SlotAction::Fetch(cause) => {
-                let cancelled = self.backoff_after_cancelled(Held::NoToken, now).filter(|_| cause == FetchCause::NoToken);
+                let cancelled =
+                    self.backoff_after_cancelled(Held::Nothing, now).filter(|_| cause == FetchCause::NoToken);
                 cancelled.map_or(SlotAction::Fetch(cause), SlotAction::Fail)
             }
             action => action,
@@ -68,7 +69,11 @@ impl<F> Slot<F> {
     pub(super) fn request_again(&mut self, wanted: Wanted, patience: Patience, now: Now) -> SlotAction {
         self.settle(now);
         let Some(token) = self.usable(now).cloned() else {
-            return self.request_without_token(patience, now);
+            let action = self.request_without_token(patience, now);
+            if !matches!(wanted, Wanted::Usable) && matches!(action, SlotAction::Fetch(_)) {
+                self.rare().on_demand_at = Some(now.mono);
+            }
+            return action;
         };
         match wanted {
             Wanted::Usable => {}
@@ -86,11 +91,11 @@ impl<F> Slot<F> {
             return SlotAction::Fetch(FetchCause::NoToken);
         };
         match &rare.failure {
-            Some(failure) if failure.in_backoff(Held::NoToken, now) => {
+            Some(failure) if failure.in_backoff(Held::Nothing, now) => {
                 if failure.is_waited_for(rare.failures.run_began(), patience, now) {
-                    SlotAction::Pause(Some(failure.remaining(Held::NoToken, now)))
+                    SlotAction::Pause(Some(failure.remaining(Held::Nothing, now)))
                 } else {
-                    SlotAction::Fail(failure.shared(Held::NoToken, now))
+                    SlotAction::Fail(failure.shared(Held::Nothing, now))
                 }
             }
             _ => match rare.invalidation.delay(now) {
@@ -119,8 +124,8 @@ impl<F> Slot<F> {
 
     /// Whether no backoff keeps a fetch from starting, for a request without a usable token.
     pub(super) fn may_fetch(&self, now: Now) -> bool {
-        !self.failure().is_some_and(|failure| failure.in_backoff(Held::NoToken, now))
-            && self.backoff_after_cancelled(Held::NoToken, now).is_none()
+        !self.failure().is_some_and(|failure| failure.in_backoff(Held::Nothing, now))
+            && self.backoff_after_cancelled(Held::Nothing, now).is_none()
     }
 
     /// The context of the next fetch. `challenges` are those of the response that rejected the token. They are taken if
@@ -140,8 +145,9 @@ impl<F> Slot<F> {
 
     pub(super) fn start_fetch(&mut self, id: u64, handle: F, cause: FetchCause, now: Now) {
         let mut by_rotation = false;
+        let held = self.held(now);
         if let Some(rare) = &mut self.rare {
-            rare.failures.fetch_starts(rare.failure.as_ref(), now);
+            rare.failures.fetch_starts(held, now);
             rare.rejections.any_fetch_starts(now);
             by_rotation = rare.invalidation.fetch_starts(now);
         }
@@ -152,12 +158,13 @@ impl<F> Slot<F> {
     }
 
     /// Removes a fetch that runs for longer than a fetch can take, if a caller needs one: nothing polls its runtime. If
-    /// there is a usable token, the fetch may stay until something polls it.
+    /// there is a usable token that was not rejected, the fetch may stay until something polls it.
     pub(super) fn take_stuck_fetch(&mut self, longest: Duration, now: Now) -> Option<InFlight<F>> {
-        if self.usable(now).is_some() {
-            return None;
-        }
-        self.in_flight.take_if(|fetch| fetch.runs_longer_than(longest, now)).map(|fetch| *fetch)
+        let usable = self.usable(now).is_some();
+        let stuck =
+            |fetch: &InFlight<F>| fetch.runs_longer_than(longest, now) && (!usable || fetch.is_after_rejection());
+        let id = self.in_flight().filter(|fetch| stuck(fetch))?.id;
+        self.take_fetch(id)
     }
 
     pub(super) fn view(&mut self, now: Now) -> SlotView {
@@ -169,7 +176,7 @@ impl<F> Slot<F> {
             in_window: usable.as_ref().is_some_and(|token| in_window(token, now)),
             usable,
             in_flight: self.in_flight.is_some(),
-            dead: held == Held::DeadToken,
+            dead: held == Held::Dead,
             last_error: self.failure().map(|failure| failure.error.clone()),
             next_try: next_try.filter(|left| !left.is_zero()),
         }
@@ -202,7 +209,7 @@ impl<F> Slot<F> {
         self.in_flight.as_ref().is_some_and(|fetch| fetch.set_aside_for(now).is_some())
     }
 
-    /// The current token and the one that is kept beside it, if the token of `generation` is one of them.
+    /// Whether the token of `generation` is the current one and usable. It may be set aside.
     pub(super) fn has(&self, generation: u64, now: Now) -> bool {
         self.usable_or_set_aside(now).is_some_and(|token| token.generation() == generation)
     }
@@ -210,9 +217,9 @@ impl<F> Slot<F> {
     /// What the key has, for the length of a backoff.
     fn held(&self, now: Now) -> Held {
         match (self.usable_or_set_aside(now), &self.rare) {
-            (None, _) => Held::NoToken,
-            (Some(token), Some(rare)) if rare.rejections.is_dead(token) => Held::DeadToken,
-            (Some(_), _) => Held::UsableToken,
+            (None, _) => Held::Nothing,
+            (Some(token), Some(rare)) if rare.rejections.is_dead(token) => Held::Dead,
+            (Some(_), _) => Held::Usable,
         }
     }
 
@@ -223,10 +230,11 @@ impl<F> Slot<F> {
         let Some(rare) = &self.rare else {
             return true;
         };
+        let held = self.held(now);
         rare.early.is_none_or(|(since, length)| refresh::passed(since, length, now.mono))
             && !rare.new_token_waits()
-            && !rare.failure.as_ref().is_some_and(|failure| failure.in_backoff(Held::UsableToken, now))
-            && self.backoff_after_cancelled(Held::UsableToken, now).is_none()
+            && !rare.failure.as_ref().is_some_and(|failure| failure.in_backoff(held, now))
+            && self.backoff_after_cancelled(held, now).is_none()
     }
 
     fn failure(&self) -> Option<&Failure> {
@@ -243,23 +251,28 @@ impl<F> Slot<F> {
 
     /// Performs the transitions that only need time to pass. Every method that looks at the state calls it first.
     fn settle(&mut self, now: Now) {
+        self.settle_tokens(now);
+        self.rotate_in_full(now);
+    }
+
+    fn settle_tokens(&mut self, now: Now) {
         let Some(rare) = &mut self.rare else {
             return;
         };
-        if let (Some(current), Some(replacement)) = (&mut self.current, &mut rare.replacement) {
-            if replacement.settle(current, |token| is_usable(token, now), now) {
-                rare.replacement = None;
-            }
+        if let (Some(current), Some(replacement)) = (&mut self.current, &mut rare.replacement)
+            && replacement.settle(current, |token| is_usable(token, now), now)
+        {
+            rare.replacement = None;
         }
         rare.rejections.settle(now);
-        self.rotate_in_full(now);
     }
 
     /// Drops the state that is no longer needed. A sweep calls this for an idle key.
     pub(super) fn prune(&mut self, now: Now) {
         self.settle(now);
-        if self.rare.as_mut().is_some_and(|rare| rare.prune(self.current.as_ref(), now)) {
-            self.rare = None;
+        if let Some(rare) = &mut self.rare {
+            rare.prune(self.current.as_ref(), now);
+            self.rare.take_if(|rare| rare.is_empty());
         }
     }
 
@@ -270,7 +283,9 @@ impl<F> Slot<F> {
 
     /// Takes what must be dropped or woken without the lock.
     pub(super) fn take_removed(&mut self) -> Removed<F> {
-        self.rare.as_mut().map_or_else(Removed::default, |rare| std::mem::take(&mut rare.removed))
+        let removed = self.rare.as_mut().map_or_else(Removed::default, |rare| std::mem::take(&mut rare.removed));
+        self.rare.take_if(|rare| rare.is_empty());
+        removed
     }
 }
 

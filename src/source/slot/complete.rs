@@ -40,7 +40,8 @@ impl<F> Slot<F> {
         now: Now,
         generation: u64,
     ) -> Result<Token, Error> {
-        self.settle(now);
+        // A rotation that is due takes effect at the next look, because it must end the backoff of this fetch too.
+        self.settle_tokens(now);
         if let Some(rare) = &mut self.rare {
             rare.cancelled = None;
         }
@@ -54,7 +55,7 @@ impl<F> Slot<F> {
                 .with_hint("a token request takes longer than a token lives");
             return Err(self.fail(error, fetch.started(), now));
         }
-        if let Some(rare) = self.rare.as_mut().filter(|rare| rare.rejections.has_rejected(&issued)) {
+        if let Some(rare) = self.rare.as_mut().filter(|rare| rare.rejections.has_rejected(&issued, now)) {
             rare.rejections.begin_alternating(fetch.started(), now);
             let error = Error::new(ErrorKind::Unavailable, "the issuer returned the rejected token again").with_hint(
                 "either the issuer has not processed the revocation of the token, or the API rejects a valid token",
@@ -65,9 +66,6 @@ impl<F> Slot<F> {
             rare.clear_failures();
         }
         let usable_for = now.until(&deadlines.usable_until);
-        if fetch.progress() == Progress::Outdated || usable_for.is_zero() {
-            return Ok(Token::new(issued, generation, deadlines, true));
-        }
         if let Some(current) = self.usable(now).cloned() {
             let current_for = now.until(&current.deadlines().usable_until);
             let too_short = !fetch.is_after_rejection() && refresh::too_short(usable_for, current_for);
@@ -76,7 +74,12 @@ impl<F> Slot<F> {
                 return Ok(current);
             }
         }
-        let token = Token::new(issued, generation, deadlines, false);
+        // Beside an outdated fetch there is no current token: it was removed, and no other fetch has stored one.
+        let for_waiters = fetch.progress() == Progress::Outdated || usable_for.is_zero();
+        let token = Token::new(issued, generation, deadlines, for_waiters);
+        if for_waiters {
+            return Ok(token);
+        }
         self.adopt(token.clone(), fetch.keeps_replaced(), now);
         Ok(token)
     }
@@ -85,10 +88,11 @@ impl<F> Slot<F> {
         let replaced = self.current.replace(token).filter(|token| is_usable(token, now));
         self.forgotten = false;
         if let Some(rare) = &mut self.rare {
+            rare.invalidation.token_is_stored();
             rare.early = None;
             let kept = rare.replacement.take().filter(|replacement| replacement.new_is_current());
             if let Some(replaced) = replaced {
-                rare.rejections.begin_if_alternating(&replaced, now);
+                rare.rejections.replaced(&replaced, now);
                 if keeps_replaced && !rare.rejections.is_dead(&replaced) {
                     // A token that a server has accepted is the better one to keep.
                     let kept = kept.map(|kept| kept.other().clone()).filter(|_| !replaced.is_accepted());

@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::refresh::{self, INVALIDATION_INTERVAL};
 
 /// What limits how often `invalidate` and `rotate` cause fetches.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Invalidation {
     /// Whether `invalidate` was called, and no fetch has begun since.
     fetch_is_due: bool,
@@ -37,13 +37,22 @@ impl Invalidation {
         std::mem::take(&mut self.rotation_fetches)
     }
 
-    pub(super) fn is_over(&self, now: Now) -> bool {
-        !self.fetch_is_due
-            && !self.rotation_is_due
-            && !self.rotation_fetches
-            && !lately(self.fetch_began, now)
-            && !lately(self.backoff_ended, now)
-            && !lately(self.rotated, now)
+    /// A fetch has stored a token. It began after the last call, or the provider made that call in it.
+    pub(super) fn token_is_stored(&mut self) {
+        self.fetch_is_due = false;
+        self.rotation_is_due = false;
+        self.rotation_fetches = false;
+    }
+
+    /// Forgets what has no effect any more.
+    pub(super) fn prune(&mut self, now: Now) {
+        for at in [&mut self.fetch_began, &mut self.backoff_ended, &mut self.rotated] {
+            *at = at.filter(|_| lately(*at, now));
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -110,10 +119,11 @@ impl<F> Slot<F> {
         if let Some(fetch) = self.in_flight.as_mut().filter(|fetch| own != Some(fetch.id)) {
             fetch.invalidate();
         }
+        let in_backoff = !self.may_fetch(now);
         let rare = self.rare();
         rare.invalidation.fetch_is_due = true;
         // A loop of invalidations must not remove the protection of the issuer.
-        let ends = rare.failure.as_ref().is_none_or(|failure| failure.ends_on_invalidation());
+        let ends = in_backoff && rare.failure.as_ref().is_none_or(|failure| failure.ends_on_invalidation());
         if ends && !lately(rare.invalidation.backoff_ended, now) {
             rare.cancelled = None;
             rare.set_failure(None);
