@@ -211,7 +211,7 @@ impl<K> Waiting<K> {
     fn waited<P: TokenProvider<Key = K>>(&self, cache: &Cache<P>) -> Waited {
         // Without a timer, the wait ended at its first poll.
         let Some(timer) = &self.timer else { return self.waited };
-        let elapsed = self.limit(cache.max_wait).saturating_sub(clock::until_timer(timer.deadline())).as_millis();
+        let elapsed = clock::since_start_of_timer(timer.deadline(), self.limit(cache.max_wait)).as_millis();
         Waited(self.waited.0.saturating_add(u32::try_from(elapsed).unwrap_or(u32::MAX)))
     }
 
