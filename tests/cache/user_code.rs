@@ -108,7 +108,10 @@ async fn remove_a_failure(removal: Removal, error: impl FnOnce(&Arc<OnceLock<Tok
     issuer.script(Outcome::Fail(error(&itself)));
     // In the window, the call returns the old token and starts the fetch that fails.
     let _ = source.token().await;
-    tokio::time::sleep(secs(1)).await;
+    // An invalidation ends a backoff that is still running.
+    if !matches!(removal, Removal::Invalidation) {
+        tokio::time::sleep(secs(1)).await;
+    }
     issuer.clear_script();
     match removal {
         Removal::Success => drop(source.token().await.unwrap()),
