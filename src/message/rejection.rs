@@ -41,6 +41,10 @@ impl Rejection {
     /// | 401 with `insufficient_scope` (RFC 6750) or `insufficient_user_authentication` (RFC 9470) | `None`: a new token does not help |
     /// | any other 401 | [`Unspecified`](Self::Unspecified) |
     /// | any other status, 403 included | `None` |
+    ///
+    /// The grammar of a challenge is that of RFC 9110 section 11.6.1. Servers also send challenges that do not follow it.
+    /// They count as a 401 without a reason: a value in single quotes (`error='invalid_token'`), a scheme with a colon
+    /// (`Bearer: error="invalid_token"`), and a quoted value that does not end (`error="invalid_token`).
     #[must_use]
     #[inline]
     pub fn standard(response: &ResponseHead<'_>) -> Option<Self> {
@@ -95,7 +99,7 @@ impl Rejection {
 struct Mark(Option<Rejection>);
 
 /// Removes the mark of a response and returns it. The outer `None` means that there is no mark.
-#[inline]
+#[inline(always)]
 pub(crate) fn take_mark(extensions: &mut Extensions) -> Option<Option<Rejection>> {
     // Most responses have no extensions, and this check is inlined.
     if extensions.is_empty() {

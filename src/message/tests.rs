@@ -38,6 +38,17 @@ fn every_form_of_a_challenge_is_parsed() {
         (401, &["Bearer error=\"insufficient_scope\"", "Bearer error=\"invalid_token\""], INVALID_TOKEN),
         (401, &["Bearer error=\"inv\\alid_token\""], INVALID_TOKEN),
         (401, &["Bearer error=\"never ends"], UNSPECIFIED),
+        (401, &["Bearer error=\"invalid_token"], UNSPECIFIED),
+        (401, &["Bearer error=\"invalid_token\\\""], UNSPECIFIED),
+        (401, &["Bearer error=\"insufficient_scope"], UNSPECIFIED),
+        (401, &["Bearer error=\"invalid_token\", realm=\"x"], INVALID_TOKEN),
+        (401, &["Bearer error=\"insufficient_scope", "Bearer error=\"invalid_token\""], INVALID_TOKEN),
+        (401, &["Bearer realm=\"x, Bearer error=\"invalid_token\""], UNSPECIFIED),
+        (401, &["Bearer error='invalid_token'"], UNSPECIFIED),
+        (401, &["Bearer error='insufficient_scope'"], UNSPECIFIED),
+        (401, &["Bearer: error=\"invalid_token\""], UNSPECIFIED),
+        (401, &["Bearer: realm=\"x\", error=\"invalid_token\""], UNSPECIFIED),
+        (401, &["Bearer:"], UNSPECIFIED),
         (401, &["=,;\"\\\",,, ,Bearer error=invalid_token"], UNSPECIFIED),
         (401, &["@@@ \"x,y\", Bearer error=invalid_token"], INVALID_TOKEN),
         (401, &["DPoP error=\"invalid_token\""], UNSPECIFIED),
@@ -179,6 +190,43 @@ fn a_request_is_idempotent_by_its_method_or_by_a_key() {
     for method in ["POST", "PATCH", "CONNECT", "TRANSFER", "get"] {
         assert!(!get(method, None) && !get(method, Some("")), "{method}");
         assert!(get(method, Some("k-1")), "{method}");
+    }
+}
+
+// R77
+#[test]
+fn an_idempotency_key_without_a_value_does_not_count() {
+    let is_idempotent = |keys: &[&[u8]]| {
+        let mut request = http::Request::post("/");
+        for key in keys {
+            request = request.header("idempotency-key", *key);
+        }
+        RequestHead::of(&request.body(()).unwrap()).is_idempotent()
+    };
+    let without: &[&[&[u8]]] = &[
+        &[],
+        &[b""],
+        &[b" "],
+        &[b"\t"],
+        &[b" \t "],
+        &[b"\"\""],
+        &[b" \"\" "],
+        &[b"\" \t\""],
+        &[b"k-1", b""],
+        &[b"", b"k-1"],
+        &[b"k-1", b"\"\"", b"k-2"],
+        &[b"k-1", b" "],
+        &[b"k-1,"],
+        &[b", k-1"],
+        &[b"\"\",\"k-1\""],
+    ];
+    for keys in without {
+        assert!(!is_idempotent(keys), "{keys:?}");
+    }
+    let with: &[&[&[u8]]] =
+        &[&[b"k"], &[b"\"k\""], &[b" k\t"], &[b"0"], &[b"-"], &[b"\xff"], &[b"k-1", b"k-2"], &[b"\"\"\"\""], &[b"a,b"]];
+    for keys in with {
+        assert!(is_idempotent(keys), "{keys:?}");
     }
 }
 
