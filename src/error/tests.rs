@@ -13,7 +13,7 @@ const KINDS: [(ErrorKind, &str, &str, bool); 15] = [
     (ErrorKind::MalformedResponse, "malformed_response", "the issuer's response is malformed", true),
     (ErrorKind::UnsupportedTokenType, "unsupported_token_type", "unsupported token type", false),
     (ErrorKind::MissingKey, "missing_key", "the request names no identity", false),
-    (ErrorKind::NoOrigin, "no_origin", "no origin may receive the token", false),
+    (ErrorKind::NoOrigin, "no_origin", "the origin may not receive the token", false),
     (ErrorKind::InsecureUrl, "insecure_url", "the URL is not encrypted", false),
     (ErrorKind::NoRuntime, "no_runtime", "no usable tokio runtime", false),
     (ErrorKind::Reentrant, "reentrant", "the provider waits for its own token", false),

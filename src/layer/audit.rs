@@ -89,7 +89,8 @@ impl<K: Debug + Send + Sync + 'static> AnyKey for K {
 pub enum ReplayOutcome {
     /// The token was not rejected.
     NotNeeded,
-    /// The layer stamped no token: the origin is foreign, or the request already had the header.
+    /// The layer stamped no token: the origin is foreign, the method is `TRACE`, the request has
+    /// [`Unauthenticated`](crate::Unauthenticated) in its extensions, or it already had the header.
     NotStamped,
     /// The request was replayed, and the new token was not rejected.
     Replayed,

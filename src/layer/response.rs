@@ -19,11 +19,19 @@ impl<P: TokenProvider> Settings<P> {
     pub(super) fn rejection<T>(&self, response: &mut Response<T>, token: &Token) -> Option<Rejection> {
         let mark = take_mark(response.extensions_mut());
         let head = ResponseHead::of(response);
-        let rejection = mark.unwrap_or_else(|| self.source.provider().rejection(&head));
+        let rejection = match mark {
+            Some(rejection) => rejection,
+            None => self.rejection_of(&head),
+        };
         if rejection.is_none() && !token.is_accepted() && accepts(&head) {
             token.accept();
         }
         rejection
+    }
+
+    fn rejection_of(&self, head: &ResponseHead<'_>) -> Option<Rejection> {
+        let by_function = self.rejected_when.as_ref().and_then(|rejected_when| rejected_when(head));
+        by_function.or_else(|| self.source.provider().rejection(head))
     }
 
     /// Reads the response to a replay. A second rejection is only reported: it uses no budget and starts no fetch.

@@ -94,6 +94,10 @@ where
             Route::PassThrough => {
                 return ResponseFuture::not_stamped(self.inner.call(request), settings.audit_all);
             }
+            Route::Strip => {
+                settings.strip(request.headers_mut());
+                return ResponseFuture::not_stamped(self.inner.call(request), settings.audit_all);
+            }
             Route::Fail(error) => return self.fail(error),
         };
         let grant = match self.cache.current() {

@@ -59,8 +59,9 @@ impl Rejection {
     ///
     /// Use this in a layer below, for example in one that reads response bodies. `None` means that the response does
     /// not reject the token. The mark takes precedence over the provider's
-    /// [`rejection`](crate::TokenProvider::rejection). A second mark replaces the first one. The first `BearerAuth`
-    /// that reads the mark removes it.
+    /// [`rejection`](crate::TokenProvider::rejection) and over
+    /// [`rejected_when`](crate::BearerAuthLayer::rejected_when). A second mark replaces the first one. The first
+    /// `BearerAuth` that reads the mark removes it.
     ///
     /// ```
     /// use tower_bearer_auth::Rejection;
