@@ -92,7 +92,7 @@ fn a_not_sent_shows_the_kind_and_leads_to_the_error() {
 // R50: the request was sent once, so nothing in it may say otherwise.
 #[test]
 fn a_not_replayed_shows_the_kind_and_is_not_found_as_an_error_of_this_crate() {
-    let error = NotReplayed::new(Error::new(ErrorKind::InvalidCredentials, "message"));
+    let error = NotReplayed::rotated(Error::new(ErrorKind::InvalidCredentials, "message"));
     let text = "request rejected, and not replayed because the credentials were rotated and there is no new token: \
                 the issuer rejects the credentials";
     assert_eq!(error.to_string(), text);

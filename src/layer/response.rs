@@ -11,7 +11,8 @@ use crate::token::Token;
 
 /// Adds the audit of a request that was sent without a token of this layer.
 pub(super) fn audit_not_stamped<T>(response: &mut Response<T>) {
-    response.extensions_mut().insert(Audit::not_stamped());
+    let audit = Audit::not_stamped().after(Audit::of(response));
+    response.extensions_mut().insert(audit);
 }
 
 impl<P: TokenProvider> Settings<P> {
@@ -66,6 +67,7 @@ impl<P: TokenProvider> Settings<P> {
         outcome: ReplayOutcome,
     ) {
         let audit = Audit::new(grant.shared_key(), grant.token().generation(), sends, outcome);
+        let audit = audit.after(Audit::of(response));
         response.extensions_mut().insert(audit);
     }
 }

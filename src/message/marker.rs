@@ -1,5 +1,9 @@
 //! Marks in the extensions of a request.
 
+/// Marks a replay, so that a second layer below does not replay it once more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplayMarker;
+
 /// A request extension: this one request is sent without a token.
 ///
 /// Use it for an endpoint that needs no token, for example a health check, or for a request with credentials of its own.

@@ -24,6 +24,7 @@ mod rejection;
 pub(crate) use self::authority::is_loopback;
 pub use self::head::{RequestHead, ResponseHead};
 pub use self::key::{ExtensionKey, RequestKey};
+pub(crate) use self::marker::ReplayMarker;
 pub use self::marker::Unauthenticated;
 /// Marks this crate's own token requests. If this crate's layer wraps the client for token requests, it must not stamp them: it
 /// would wait for the token that the request fetches.

@@ -9,6 +9,7 @@ mod dyn_provider;
 mod errors;
 mod marks;
 mod rejected_when;
+mod stacked;
 
 use std::future::pending;
 use std::sync::atomic::{AtomicUsize, Ordering};
