@@ -93,6 +93,7 @@ impl Origins {
 
     /// Where a request goes. A request is foreign if it names two hosts, because the servers on its way may read either
     /// one (RFC 9112 section 3.2).
+    // For a few headers, comparing the names takes fewer instructions than a look-up, which hashes the name.
     #[inline(always)]
     pub(crate) fn check(&self, request: &RequestHead<'_>) -> Destination {
         let destination = self.check_uri(request.uri());

@@ -100,6 +100,7 @@ impl Rejection {
 struct Mark(Option<Rejection>);
 
 /// Removes the mark of a response and returns it. The outer `None` means that there is no mark.
+// Without inlining, each request takes 5 instructions more.
 #[inline(always)]
 pub(crate) fn take_mark(extensions: &mut Extensions) -> Option<Option<Rejection>> {
     // Most responses have no extensions, and this check is inlined.
