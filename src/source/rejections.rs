@@ -50,11 +50,7 @@ impl Rejections {
             self.in_a_row = 0;
             self.confirmed_at = None;
         } else if accepted {
-            if let Some(alternating) = &mut self.alternating {
-                alternating.longest_row = alternating.longest_row.max(self.in_a_row);
-            }
-            self.in_a_row = 0;
-            self.confirmed_at = None;
+            self.end_row();
         }
         self.in_a_row = self.in_a_row.saturating_add(1);
         if self.in_a_row == CONFIRMING {
@@ -67,6 +63,23 @@ impl Rejections {
         self.begin_if_alternating(token, now);
     }
 
+    /// An acceptance has ended the row.
+    fn end_row(&mut self) {
+        if let Some(alternating) = &mut self.alternating {
+            alternating.longest_row = alternating.longest_row.max(self.in_a_row);
+        }
+        self.in_a_row = 0;
+        self.confirmed_at = None;
+    }
+
+    /// `token`, the current one, is replaced.
+    pub(super) fn replaced(&mut self, token: &Token, now: Now) {
+        self.begin_if_alternating(token, now);
+        if self.generation == token.generation() && !token.is_rejected() {
+            self.end_row();
+        }
+    }
+
     /// Adds a rejection of `token`, the current one, by the response to a replay.
     pub(super) fn add_replay(&mut self, token: &Token, now: Now) {
         self.replay_rejected = token.generation();
@@ -74,7 +87,7 @@ impl Rejections {
     }
 
     /// Begins the alternating state if a replay under `token` was rejected and another response accepted the token.
-    pub(super) fn begin_if_alternating(&mut self, token: &Token, now: Now) {
+    fn begin_if_alternating(&mut self, token: &Token, now: Now) {
         if self.replay_rejected == token.generation() && token.is_accepted() {
             self.begin_alternating(token.deadlines().fetched_at.mono, now);
         }
@@ -171,8 +184,10 @@ impl Rejections {
         if self.replay_rejected != generation {
             self.replay_rejected = 0;
         }
-        if self.generation != generation || current.is_none_or(|token| !token.is_rejected()) {
+        if self.generation != generation {
             self.forget(false);
+        } else if current.is_none_or(|token| !token.is_rejected()) {
+            self.end_row();
         }
         self.rejected.is_empty() && self.alternating.is_none() && self.in_a_row == 0 && self.replay_rejected == 0
     }

@@ -92,7 +92,7 @@ impl<F> Slot<F> {
             rare.early = None;
             let kept = rare.replacement.take().filter(|replacement| replacement.new_is_current());
             if let Some(replaced) = replaced {
-                rare.rejections.begin_if_alternating(&replaced, now);
+                rare.rejections.replaced(&replaced, now);
                 if keeps_replaced && !rare.rejections.is_dead(&replaced) {
                     // A token that a server has accepted is the better one to keep.
                     let kept = kept.map(|kept| kept.other().clone()).filter(|_| !replaced.is_accepted());
