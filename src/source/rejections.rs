@@ -176,8 +176,12 @@ impl Rejections {
         self.rejected.len()
     }
 
-    /// Forgets what no longer matters beside `current`. Returns whether nothing is left.
-    pub(super) fn prune(&mut self, current: Option<&Token>, now: Now) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rejected.is_empty() && self.alternating.is_none() && self.in_a_row == 0 && self.replay_rejected == 0
+    }
+
+    /// Forgets what no longer matters beside `current`.
+    pub(super) fn prune(&mut self, current: Option<&Token>, now: Now) {
         self.settle(now);
         self.rejected.retain(|token| still_counts(token, now));
         let generation = current.map_or(0, Token::generation);
@@ -189,7 +193,6 @@ impl Rejections {
         } else if current.is_none_or(|token| !token.is_rejected()) {
             self.end_row();
         }
-        self.rejected.is_empty() && self.alternating.is_none() && self.in_a_row == 0 && self.replay_rejected == 0
     }
 
     fn remember(&mut self, token: &Token, now: Now) {

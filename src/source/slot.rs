@@ -56,7 +56,8 @@ impl<F> Slot<F> {
     pub(super) fn request(&mut self, wanted: Wanted, patience: Patience, now: Now) -> SlotAction {
         match self.request_again(wanted, patience, now) {
             SlotAction::Fetch(cause) => {
-                let cancelled = self.backoff_after_cancelled(Held::NoToken, now).filter(|_| cause == FetchCause::NoToken);
+                let cancelled =
+                    self.backoff_after_cancelled(Held::NoToken, now).filter(|_| cause == FetchCause::NoToken);
                 cancelled.map_or(SlotAction::Fetch(cause), SlotAction::Fail)
             }
             action => action,
@@ -160,7 +161,8 @@ impl<F> Slot<F> {
     /// there is a usable token that was not rejected, the fetch may stay until something polls it.
     pub(super) fn take_stuck_fetch(&mut self, longest: Duration, now: Now) -> Option<InFlight<F>> {
         let usable = self.usable(now).is_some();
-        let stuck = |fetch: &InFlight<F>| fetch.runs_longer_than(longest, now) && (!usable || fetch.is_after_rejection());
+        let stuck =
+            |fetch: &InFlight<F>| fetch.runs_longer_than(longest, now) && (!usable || fetch.is_after_rejection());
         let id = self.in_flight().filter(|fetch| stuck(fetch))?.id;
         self.take_fetch(id)
     }
@@ -268,8 +270,9 @@ impl<F> Slot<F> {
     /// Drops the state that is no longer needed. A sweep calls this for an idle key.
     pub(super) fn prune(&mut self, now: Now) {
         self.settle(now);
-        if self.rare.as_mut().is_some_and(|rare| rare.prune(self.current.as_ref(), now)) {
-            self.rare = None;
+        if let Some(rare) = &mut self.rare {
+            rare.prune(self.current.as_ref(), now);
+            self.rare.take_if(|rare| rare.is_empty());
         }
     }
 
@@ -280,7 +283,9 @@ impl<F> Slot<F> {
 
     /// Takes what must be dropped or woken without the lock.
     pub(super) fn take_removed(&mut self) -> Removed<F> {
-        self.rare.as_mut().map_or_else(Removed::default, |rare| std::mem::take(&mut rare.removed))
+        let removed = self.rare.as_mut().map_or_else(Removed::default, |rare| std::mem::take(&mut rare.removed));
+        self.rare.take_if(|rare| rare.is_empty());
+        removed
     }
 }
 

@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::refresh::{self, INVALIDATION_INTERVAL};
 
 /// What limits how often `invalidate` and `rotate` cause fetches.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Invalidation {
     /// Whether `invalidate` was called, and no fetch has begun since.
     fetch_is_due: bool,
@@ -44,13 +44,15 @@ impl Invalidation {
         self.rotation_fetches = false;
     }
 
-    pub(super) fn is_over(&self, now: Now) -> bool {
-        !self.fetch_is_due
-            && !self.rotation_is_due
-            && !self.rotation_fetches
-            && !lately(self.fetch_began, now)
-            && !lately(self.backoff_ended, now)
-            && !lately(self.rotated, now)
+    /// Forgets what has no effect any more.
+    pub(super) fn prune(&mut self, now: Now) {
+        for at in [&mut self.fetch_began, &mut self.backoff_ended, &mut self.rotated] {
+            *at = at.filter(|_| lately(*at, now));
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 

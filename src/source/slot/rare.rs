@@ -62,16 +62,21 @@ impl<F> Rare<F> {
         self.removed.handles.extend(self.paused.take());
     }
 
-    /// Forgets what has no effect any more. Returns whether nothing is left.
-    pub(super) fn prune(&mut self, current: Option<&Token>, now: Now) -> bool {
+    /// Forgets what has no effect any more.
+    pub(super) fn prune(&mut self, current: Option<&Token>, now: Now) {
         self.budget.take_if(|budget| budget.is_full(now.mono));
         self.on_demand_at.take_if(|at| refresh::passed(*at, refresh::ON_DEMAND_INTERVAL, now.mono));
         self.early.take_if(|(since, length)| refresh::passed(*since, *length, now.mono));
         if self.backoff_ended_by != current.map_or(0, Token::generation) {
             self.backoff_ended_by = 0;
         }
-        let no_rejections = self.rejections.prune(current, now);
-        no_rejections
+        self.rejections.prune(current, now);
+        self.invalidation.prune(now);
+    }
+
+    /// Whether the slot does not need this any more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rejections.is_empty()
             && self.failure.is_none()
             && self.failures.is_empty()
             && self.cancelled.is_none()
@@ -80,7 +85,7 @@ impl<F> Rare<F> {
             && self.replacement.is_none()
             && self.early.is_none()
             && self.on_demand_at.is_none()
-            && self.invalidation.is_over(now)
+            && self.invalidation.is_empty()
             && self.paused.is_none()
             && self.removed.errors.is_empty()
             && self.removed.handles.is_empty()
