@@ -90,7 +90,8 @@ impl Failure {
     }
 
     fn retry_after_is_over(&self, held: Held, now: Now) -> bool {
-        let requested = self.error.retry_after().map_or(Duration::ZERO, |delay| refresh::retry_after_limit(delay, held));
+        let requested =
+            self.error.retry_after().map_or(Duration::ZERO, |delay| refresh::retry_after_limit(delay, held));
         refresh::passed(self.at, requested, now.mono)
     }
 
