@@ -187,10 +187,12 @@ fn corrected(started: Now, arrived: Now) -> Now {
 /// What a key has while no fetch may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
-    NoToken,
-    UsableToken,
+    /// No usable token.
+    Nothing,
+    /// A usable token.
+    Usable,
     /// A usable token that is confirmed dead.
-    DeadToken,
+    Dead,
 }
 
 /// How long no fetch starts after a failure, by what the key has.
@@ -235,17 +237,17 @@ impl Backoff {
         };
         let drawn = drawn_step(failures, draw);
         Self {
-            with_token: raise(self.with_token, Held::UsableToken, drawn),
-            with_dead_token: raise(self.with_dead_token, Held::DeadToken, Duration::ZERO),
-            without_token: raise(self.without_token, Held::NoToken, drawn),
+            with_token: raise(self.with_token, Held::Usable, drawn),
+            with_dead_token: raise(self.with_dead_token, Held::Dead, Duration::ZERO),
+            without_token: raise(self.without_token, Held::Nothing, drawn),
         }
     }
 
     pub(crate) fn length(&self, held: Held) -> Duration {
         match held {
-            Held::NoToken => self.without_token,
-            Held::UsableToken => self.with_token,
-            Held::DeadToken => self.with_dead_token,
+            Held::Nothing => self.without_token,
+            Held::Usable => self.with_token,
+            Held::Dead => self.with_dead_token,
         }
     }
 }
@@ -253,8 +255,8 @@ impl Backoff {
 /// How long a `Retry-After` delays fetches.
 pub(crate) fn retry_after_limit(retry_after: Duration, held: Held) -> Duration {
     retry_after.min(match held {
-        Held::UsableToken => MAX_RETRY_AFTER_WITH_TOKEN,
-        Held::NoToken | Held::DeadToken => MAX_RETRY_AFTER_WITHOUT_TOKEN,
+        Held::Usable => MAX_RETRY_AFTER_WITH_TOKEN,
+        Held::Nothing | Held::Dead => MAX_RETRY_AFTER_WITHOUT_TOKEN,
     })
 }
 

@@ -119,12 +119,12 @@ impl Failure {
         if !self.error.is_transient() || self.error.kind() == ErrorKind::Panicked {
             return false;
         }
-        let length = self.backoff.length(Held::NoToken);
+        let length = self.backoff.length(Held::Nothing);
         let in_time = |limit: Duration| {
             let before = run_began.map_or(Duration::ZERO, |began| self.at.saturating_duration_since(began));
             before.saturating_add(length) <= limit
         };
-        self.remaining(Held::NoToken, now) <= patience.max_wait && patience.limit.is_none_or(in_time)
+        self.remaining(Held::Nothing, now) <= patience.max_wait && patience.limit.is_none_or(in_time)
     }
 }
 

@@ -57,7 +57,7 @@ impl<F> Slot<F> {
         match self.request_again(wanted, patience, now) {
             SlotAction::Fetch(cause) => {
                 let cancelled =
-                    self.backoff_after_cancelled(Held::NoToken, now).filter(|_| cause == FetchCause::NoToken);
+                    self.backoff_after_cancelled(Held::Nothing, now).filter(|_| cause == FetchCause::NoToken);
                 cancelled.map_or(SlotAction::Fetch(cause), SlotAction::Fail)
             }
             action => action,
@@ -91,11 +91,11 @@ impl<F> Slot<F> {
             return SlotAction::Fetch(FetchCause::NoToken);
         };
         match &rare.failure {
-            Some(failure) if failure.in_backoff(Held::NoToken, now) => {
+            Some(failure) if failure.in_backoff(Held::Nothing, now) => {
                 if failure.is_waited_for(rare.failures.run_began(), patience, now) {
-                    SlotAction::Pause(Some(failure.remaining(Held::NoToken, now)))
+                    SlotAction::Pause(Some(failure.remaining(Held::Nothing, now)))
                 } else {
-                    SlotAction::Fail(failure.shared(Held::NoToken, now))
+                    SlotAction::Fail(failure.shared(Held::Nothing, now))
                 }
             }
             _ => match rare.invalidation.delay(now) {
@@ -124,8 +124,8 @@ impl<F> Slot<F> {
 
     /// Whether no backoff keeps a fetch from starting, for a request without a usable token.
     pub(super) fn may_fetch(&self, now: Now) -> bool {
-        !self.failure().is_some_and(|failure| failure.in_backoff(Held::NoToken, now))
-            && self.backoff_after_cancelled(Held::NoToken, now).is_none()
+        !self.failure().is_some_and(|failure| failure.in_backoff(Held::Nothing, now))
+            && self.backoff_after_cancelled(Held::Nothing, now).is_none()
     }
 
     /// The context of the next fetch. `challenges` are those of the response that rejected the token. They are taken if
@@ -176,7 +176,7 @@ impl<F> Slot<F> {
             in_window: usable.as_ref().is_some_and(|token| in_window(token, now)),
             usable,
             in_flight: self.in_flight.is_some(),
-            dead: held == Held::DeadToken,
+            dead: held == Held::Dead,
             last_error: self.failure().map(|failure| failure.error.clone()),
             next_try: next_try.filter(|left| !left.is_zero()),
         }
@@ -209,7 +209,7 @@ impl<F> Slot<F> {
         self.in_flight.as_ref().is_some_and(|fetch| fetch.set_aside_for(now).is_some())
     }
 
-    /// The current token and the one that is kept beside it, if the token of `generation` is one of them.
+    /// Whether the token of `generation` is the current one and usable. It may be set aside.
     pub(super) fn has(&self, generation: u64, now: Now) -> bool {
         self.usable_or_set_aside(now).is_some_and(|token| token.generation() == generation)
     }
@@ -217,9 +217,9 @@ impl<F> Slot<F> {
     /// What the key has, for the length of a backoff.
     fn held(&self, now: Now) -> Held {
         match (self.usable_or_set_aside(now), &self.rare) {
-            (None, _) => Held::NoToken,
-            (Some(token), Some(rare)) if rare.rejections.is_dead(token) => Held::DeadToken,
-            (Some(_), _) => Held::UsableToken,
+            (None, _) => Held::Nothing,
+            (Some(token), Some(rare)) if rare.rejections.is_dead(token) => Held::Dead,
+            (Some(_), _) => Held::Usable,
         }
     }
 
@@ -259,10 +259,10 @@ impl<F> Slot<F> {
         let Some(rare) = &mut self.rare else {
             return;
         };
-        if let (Some(current), Some(replacement)) = (&mut self.current, &mut rare.replacement) {
-            if replacement.settle(current, |token| is_usable(token, now), now) {
-                rare.replacement = None;
-            }
+        if let (Some(current), Some(replacement)) = (&mut self.current, &mut rare.replacement)
+            && replacement.settle(current, |token| is_usable(token, now), now)
+        {
+            rare.replacement = None;
         }
         rare.rejections.settle(now);
     }

@@ -42,7 +42,7 @@ impl<F> Slot<F> {
         {
             return RejectionOutcome::Backoff(failure.shared(held, now));
         }
-        if let Some(error) = self.backoff_after_cancelled(Held::NoToken, now) {
+        if let Some(error) = self.backoff_after_cancelled(Held::Nothing, now) {
             return RejectionOutcome::Backoff(error);
         }
         let rare = self.rare();
