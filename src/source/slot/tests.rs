@@ -1,10 +1,19 @@
 //! Scenarios for the pure slot, rule by rule. The expected numbers are computed by hand from the rules.
 
+mod alternating;
 mod context;
+mod demand;
 mod failure;
+mod forget;
 mod handles;
 mod lifetime;
+mod patience;
+mod rare;
 mod rejection;
+mod replacement;
+mod secret;
+mod set_aside;
+mod walk;
 
 use super::*;
 use crate::error::ErrorKind;
@@ -38,12 +47,15 @@ enum Action {
     StampAndFetch(u64),
     Join,
     Fetch,
-    Pause(Option<u64>),
+    LookAgain(Option<u64>),
     Fail(u64),
     BudgetExhausted,
     Backoff(u64),
 }
-use Action::{Backoff, BudgetExhausted, Fail, Fetch, Join, Pause, Stamp, StampAndFetch};
+use Action::{Backoff, BudgetExhausted, Fail, Fetch, Join, LookAgain, Stamp, StampAndFetch};
+
+/// Something that happens to a slot, with its name.
+struct Event(&'static str, fn(&mut Play));
 
 impl Play {
     fn new(draw: f64) -> Self {
@@ -124,6 +136,11 @@ impl Play {
         self.slot.rotate(None, self.now);
     }
 
+    /// The handle of the waiters that look again; `new` if there is none yet.
+    fn look_again(&mut self, new: u64) -> u64 {
+        *self.slot.pause(|| new)
+    }
+
     /// The handles of the waiters that look again.
     fn woken(&mut self) -> Vec<u64> {
         self.slot.take_removed().handles
@@ -137,18 +154,22 @@ impl Play {
         self.slot.usable(self.now).map(Token::generation)
     }
 
+    fn budget_is_full(&self) -> bool {
+        self.slot.rare.as_ref().and_then(|rare| rare.budget).is_none_or(|budget| budget.is_full(self.now.mono))
+    }
+
     fn guards_issuer(&self) -> bool {
         self.slot.guards_issuer(self.now)
     }
 
     fn perform(&mut self, next: SlotAction) -> Action {
-        let action = match next {
+        let action = match &next {
             SlotAction::Stamp(token) => Stamp(token.generation()),
             SlotAction::StampAndFetch(token) => StampAndFetch(token.generation()),
             SlotAction::Join => Join,
             SlotAction::Fetch(_) => Fetch,
-            SlotAction::Pause(left) => Pause(left.map(ms)),
-            SlotAction::Fail(error) => Fail(next_try(&error)),
+            SlotAction::Pause(left) => LookAgain(left.map(ms)),
+            SlotAction::Fail(error) => Fail(next_try(error)),
         };
         let cause = match next {
             SlotAction::StampAndFetch(_) => FetchCause::Early,
