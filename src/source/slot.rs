@@ -56,8 +56,7 @@ impl<F> Slot<F> {
     pub(super) fn request(&mut self, wanted: Wanted, patience: Patience, now: Now) -> SlotAction {
         match self.request_again(wanted, patience, now) {
             SlotAction::Fetch(cause) => {
-                let cancelled =
-                    self.backoff_after_cancelled(Held::Nothing, now).filter(|_| cause == FetchCause::NoToken);
+                let cancelled = self.backoff_after_cancelled(Held::Nothing, now);
                 cancelled.map_or(SlotAction::Fetch(cause), SlotAction::Fail)
             }
             action => action,
