@@ -7,6 +7,7 @@ mod failure;
 mod forget;
 mod handles;
 mod lifetime;
+mod marks;
 mod patience;
 mod rare;
 mod rejection;
