@@ -12,6 +12,7 @@ mod patience;
 mod rare;
 mod rejection;
 mod replacement;
+mod rotate;
 mod secret;
 mod set_aside;
 mod walk;
