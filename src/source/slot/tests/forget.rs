@@ -193,16 +193,18 @@ fn a_loop_of_invalidations_costs_a_failing_issuer_one_request_a_second() {
 
 // R9, R42: rule 14
 #[test]
-fn an_invalidation_ends_the_backoff_after_cancelled_fetches() {
-    let mut play = Play::new(1.0);
-    for _ in 0..2 {
+fn an_invalidation_or_a_rotation_ends_the_backoff_after_cancelled_fetches() {
+    for rotation in [false, true] {
+        let mut play = Play::new(1.0);
+        for _ in 0..2 {
+            assert_eq!(play.request(), Fetch);
+            play.slot.take_fetch(play.fetches).unwrap();
+            play.slot.cancel(play.now);
+        }
+        assert_eq!(play.request(), Fail(1_000));
+        forget(&mut play, rotation);
         assert_eq!(play.request(), Fetch);
-        play.slot.take_fetch(play.fetches).unwrap();
-        play.slot.cancel(play.now);
     }
-    assert_eq!(play.request(), Fail(1_000));
-    play.invalidate();
-    assert_eq!(play.request(), Fetch);
 }
 
 // R52: rule 14

@@ -62,7 +62,14 @@ fn a_fetch_that_is_to_replace_a_rejected_token_does_not_block_the_next_one_forev
     assert_eq!(play.reject(1), Join);
     assert_eq!(play.at(16_001).take_stuck(longest), Some(2));
     assert_eq!(play.reject(1), Fetch);
-    // An early fetch may stay, because the old token is good.
+    // So does an early fetch that a rejection has joined.
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
+    assert_eq!(play.at(1_016_000).take_stuck(longest), None);
+    assert_eq!(play.reject(1), Join);
+    assert_eq!(play.at(1_022_000).request(), Stamp(1));
+    assert_eq!(play.take_stuck(longest), Some(2));
+    // Any other early fetch may stay, because the old token is good.
     let mut play = Play::with_accepted(0.0, 1_800);
     assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
     assert_eq!(play.at(1_700_000).take_stuck(longest), None);

@@ -110,11 +110,17 @@ fn an_early_refresh_that_returns_the_same_token_keeps_it_accepted() {
 // R36: rule 4
 #[test]
 fn a_rejected_token_is_replaced_by_one_that_is_hardly_usable() {
-    let mut play = Play::with_accepted(0.0, 1_800);
-    assert_eq!(play.at(1_000).reject(1), Fetch);
-    // Usable for 9 999 ms.
-    assert_eq!(play.completes("second", 13_332), 2);
-    assert_eq!(play.request(), Stamp(2));
+    for joined in [false, true] {
+        let mut play = Play::with_accepted(0.0, 1_800);
+        play.at(1_000_000);
+        if joined {
+            assert_eq!(play.request(), StampAndFetch(1));
+        }
+        assert_eq!(play.reject(1), if joined { Join } else { Fetch });
+        // Usable for 9 999 ms.
+        assert_eq!(play.completes("second", 13_332), 2);
+        assert_eq!(play.request(), Stamp(2));
+    }
 }
 
 // R36: rules 4 and 22
