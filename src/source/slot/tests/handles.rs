@@ -45,6 +45,12 @@ fn a_series_of_runtimes_that_end_costs_no_token_request_each() {
     cancelled(&mut play);
     assert_eq!(play.at(1_000_999).request(), Stamp(1));
     assert_eq!(play.at(1_001_000).request(), StampAndFetch(1));
+    // Beside a dead token the first one causes no backoff either.
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
+    (0..3).for_each(|_| assert_eq!(play.reject(1), Join));
+    cancelled(&mut play);
+    assert_eq!(play.request(), StampAndFetch(1));
     // Any end of a fetch ends the series.
     play.fails(down());
     assert_eq!(play.at(1_002_000).request(), StampAndFetch(1));

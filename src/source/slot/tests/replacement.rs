@@ -195,6 +195,18 @@ fn of_two_old_tokens_the_accepted_one_is_kept() {
     }
 }
 
+// R70: rules 12 and 21
+#[test]
+fn the_rejections_of_one_token_do_not_confirm_another_one_dead() {
+    let mut play = replaced();
+    for at in [900_100, 902_000, 905_000] {
+        assert_eq!(play.at(at).request(), Stamp(2));
+        assert_eq!(play.reject(2), Stamp(1));
+    }
+    play.reject_replay(1);
+    assert!(!play.slot.view(play.now).dead);
+}
+
 // R38: rule 21
 #[test]
 fn a_new_token_that_waits_for_its_try_is_not_kept_beside_a_newer_one() {
