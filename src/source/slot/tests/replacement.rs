@@ -117,15 +117,16 @@ fn if_the_old_token_ends_the_new_one_is_current_before_its_next_try() {
 // R38: rule 21
 #[test]
 fn if_the_new_token_ends_first_the_old_one_stays() {
-    for rejected in [false, true] {
+    // When the new token is rejected: its next try is due before it ends, or after that.
+    for rejected in [None, Some(913_000), Some(914_900)] {
         let mut play = Play::with_accepted(0.0, 1_800);
         assert_eq!(play.at(900_000).request(), StampAndFetch(1));
         // Usable for 15 s.
         assert_eq!(play.completes("second", 20_000), 2);
-        if rejected {
-            assert_eq!(play.at(914_900).reject(2), Stamp(1));
+        if let Some(at) = rejected {
+            assert_eq!(play.at(at).reject(2), Stamp(1));
         }
-        assert_eq!(play.at(915_000).request(), StampAndFetch(1), "rejected {rejected}");
+        assert_eq!(play.at(915_000).request(), StampAndFetch(1), "rejected at {rejected:?} ms");
         assert!(!keeps_old(&play));
     }
 }
