@@ -31,7 +31,7 @@ pub(super) struct Slot<F> {
     /// What most slots do not need.
     rare: Option<Box<Rare<F>>>,
     jitter: Jitter,
-    /// Whether `rotate` or `invalidate` removed the token, and no fetch has stored a new one.
+    /// Whether `rotate` or `invalidate` has ever removed the tokens.
     forgotten: bool,
     /// The entry is no longer in the map. A caller that still has it gets the new entry of the key.
     pub(super) evicted: bool,
@@ -56,8 +56,7 @@ impl<F> Slot<F> {
     pub(super) fn request(&mut self, wanted: Wanted, patience: Patience, now: Now) -> SlotAction {
         match self.request_again(wanted, patience, now) {
             SlotAction::Fetch(cause) => {
-                let cancelled =
-                    self.backoff_after_cancelled(Held::Nothing, now).filter(|_| cause == FetchCause::NoToken);
+                let cancelled = self.backoff_after_cancelled(Held::Nothing, now);
                 cancelled.map_or(SlotAction::Fetch(cause), SlotAction::Fail)
             }
             action => action,

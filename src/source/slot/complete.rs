@@ -86,7 +86,6 @@ impl<F> Slot<F> {
 
     fn adopt(&mut self, token: Token, keeps_replaced: bool, now: Now) {
         let replaced = self.current.replace(token).filter(|token| is_usable(token, now));
-        self.forgotten = false;
         if let Some(rare) = &mut self.rare {
             rare.invalidation.token_is_stored();
             rare.early = None;

@@ -75,7 +75,7 @@ impl<F> Slot<F> {
         self.settle(now);
         self.remove_tokens(true);
         let fetch = self.in_flight.as_ref();
-        if fetch.is_some_and(|fetch| fetch.by_rotation && own != Some(fetch.id)) {
+        if fetch.is_some_and(|fetch| fetch.by_rotation) {
             return self.invalidate_fetch(own, now);
         }
         let invalidation = &mut self.rare().invalidation;
@@ -111,7 +111,6 @@ impl<F> Slot<F> {
         self.forgotten = true;
         let rare = self.rare();
         rare.replacement = None;
-        rare.early = None;
         rare.rejections.forget(credentials_changed);
     }
 

@@ -41,11 +41,14 @@ impl Walk {
 
     fn time_passes(&mut self) {
         let longest = [2, 300, 3_000, 60_000, 1_000_000][self.rng.usize(..5)];
-        let mut passed = Duration::from_millis(self.rng.u64(..longest));
+        let passed = Duration::from_millis(self.rng.u64(..longest));
         // Now and then one of the clocks is set.
-        if self.rng.u8(..100) == 0 {
-            self.play.now.wall += Duration::from_secs(self.rng.u64(..7_200));
-            passed = Duration::ZERO;
+        let by = Duration::from_secs(self.rng.u64(..7_200));
+        match self.rng.u16(..300) {
+            0 => self.play.now.wall += by,
+            1 => self.play.now.wall -= by,
+            2 => self.play.now.mono -= by.min(self.play.now.mono - self.play.start.mono),
+            _ => {}
         }
         self.play.now = self.play.now.after(passed);
     }
