@@ -16,7 +16,7 @@ impl<F> Slot<F> {
     pub(in crate::source) fn take_fetch(&mut self, id: u64) -> Option<InFlight<F>> {
         let fetch = self.in_flight.take_if(|fetch| fetch.id == id)?;
         if let Some(rare) = &mut self.rare {
-            rare.wake_paused();
+            rare.wake_waiters();
         }
         Some(*fetch)
     }

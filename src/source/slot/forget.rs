@@ -128,7 +128,7 @@ impl<F> Slot<F> {
             rare.set_failure(None);
             rare.invalidation.backoff_ended = Some(now.mono);
         }
-        rare.wake_paused();
+        rare.wake_waiters();
     }
 
     fn cancel_fetch(&mut self, own: Option<u64>, now: Now) {
@@ -139,6 +139,6 @@ impl<F> Slot<F> {
         rare.clear_failures();
         rare.invalidation.rotated = Some(now.mono);
         rare.invalidation.rotation_fetches = true;
-        rare.wake_paused();
+        rare.wake_waiters();
     }
 }
