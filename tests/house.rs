@@ -70,6 +70,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "stats",
             "jitter",
+            "rotations",
             "action",
             "failure",
             "rejections",

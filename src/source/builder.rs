@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::cache::Cache;
 use super::handle::TokenSource;
 use super::map::Map;
+use super::rotations::Rotations;
 use super::stats::Recorder;
 use crate::clock::{AnyClock, Clock};
 use crate::provider::TokenProvider;
@@ -151,7 +152,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
                 telemetry,
                 rng: Mutex::new(rng),
                 generations: AtomicU64::new(0),
-                rotations: AtomicU64::new(0),
+                rotations: Rotations::new(),
                 fetches: AtomicU64::new(0),
                 fetch_took: AtomicU64::new(0),
                 max_wait: self.max_wait,

@@ -1,7 +1,7 @@
 //! What all clones of a source share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use super::entry::{Entry, Unneeded};
 use super::fetch_handle::running_fetch;
 use super::jitter::Jitter;
 use super::map::Map;
+use super::rotations::Rotations;
 use super::stats::{Recorder, SourceStats};
 use crate::clock::{AnyClock, Now};
 use crate::provider::TokenProvider;
@@ -33,8 +34,7 @@ pub(crate) struct Cache<P: TokenProvider> {
     pub(super) rng: Mutex<fastrand::Rng>,
     /// The number of tokens so far.
     pub(super) generations: AtomicU64,
-    /// The number of rotations so far.
-    pub(super) rotations: AtomicU64,
+    pub(super) rotations: Rotations,
     /// The number of fetches so far.
     pub(super) fetches: AtomicU64,
     /// How long the last successful fetch took, in ms.
@@ -84,9 +84,7 @@ impl<P: TokenProvider> Cache<P> {
     /// Forgets the tokens of all keys, and then reports.
     pub(super) fn rotate(&self) {
         let now = self.clock.now();
-        self.rotations.fetch_add(1, Ordering::AcqRel);
-        // See `Fetch::new` for the other side.
-        fence(Ordering::SeqCst);
+        self.rotations.rotate();
         // A subscriber or a destructor may panic, so nothing of the user runs before the last key is forgotten.
         let entries = self.map.entries();
         let unneeded: Vec<_> = entries.iter().map(|entry| self.forget(entry, true, now)).collect();
@@ -119,7 +117,7 @@ impl<P: TokenProvider> Cache<P> {
 
     /// How often the credentials were rotated.
     pub(super) fn rotation(&self) -> u64 {
-        self.rotations.load(Ordering::Acquire)
+        self.rotations.count()
     }
 
     /// Whether `token` is withdrawn: the credentials were rotated since its fetch started. A rotation removes the

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::panicking;
 use std::time::Duration;
@@ -45,10 +45,7 @@ impl<P: TokenProvider> Fetch<P> {
         id: u64,
         context: FetchContext,
     ) -> (Self, FetchHandle) {
-        // A rotation counts itself and then visits the entries. This entry is in the map, and then the count is read. With
-        // a fence between the two on each side, either the rotation finds the entry, or the fetch has the new count.
-        fence(Ordering::SeqCst);
-        let (handle, cancelled) = FetchHandle::new(cache.rotation());
+        let (handle, cancelled) = FetchHandle::new(cache.rotations.at_start_of_fetch());
         let fetch = Self {
             id,
             provider: Arc::clone(&cache.provider),

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `stats` | the counters of a source, and the snapshot that users get |
 //! | `jitter` | random numbers |
+//! | `rotations` | how often the credentials were rotated |
 //! | `action` | what a slot returns |
 //! | `failure` | what a slot remembers about failed and cancelled fetches |
 //! | `rejections` | what a slot remembers about rejections |
@@ -43,10 +44,13 @@ mod reject;
 mod rejections;
 mod replacement;
 mod report;
+mod rotations;
 mod slot;
 mod stats;
 mod status;
 mod wait;
+
+use std::sync::atomic;
 
 pub use self::builder::TokenSourceBuilder;
 pub(crate) use self::grant::{BudgetExhausted, Grant, Lookup};
