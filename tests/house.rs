@@ -70,6 +70,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "stats",
             "jitter",
+            "atomic",
             "rotations",
             "action",
             "failure",

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `stats` | the counters of a source, and the snapshot that users get |
 //! | `jitter` | random numbers |
+//! | `atomic` | the atomics of `rotations` |
 //! | `rotations` | how often the credentials were rotated |
 //! | `action` | what a slot returns |
 //! | `failure` | what a slot remembers about failed and cancelled fetches |
@@ -28,6 +29,7 @@
 //! | `builder` | `TokenSource`: constructors and settings |
 
 mod action;
+mod atomic;
 mod builder;
 mod cache;
 mod entry;
@@ -49,8 +51,6 @@ mod slot;
 mod stats;
 mod status;
 mod wait;
-
-use std::sync::atomic;
 
 pub use self::builder::TokenSourceBuilder;
 pub(crate) use self::grant::{BudgetExhausted, Grant, Lookup};

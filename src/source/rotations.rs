@@ -2,7 +2,6 @@
 //!
 //! `tests/loom` checks this file in every interleaving that the memory model of Rust allows.
 
-// `tests/loom` has loom's atomics at this path.
 use super::atomic::{AtomicU64, Ordering, fence};
 
 /// The number of rotations of a source.
