@@ -92,69 +92,195 @@ fn run(name: &str) {
     assert!(failed == 0, "{failed} scenarios of {name} do not hold\n{report}");
 }
 
-/// A test for each file, so that a failure names the rule.
-macro_rules! files {
-    ($($test:ident: $file:literal,)*) => {
-        const FILES: &[&str] = &[$($file),*];
-        $(
-            #[test]
-            fn $test() {
-                run($file);
-            }
-        )*
-    };
-}
-
-files! {
-    rule_01_lifetimes_windows_and_margins: "rule-01.json",
-    rule_02_two_clocks: "rule-02.json",
-    rule_03_tokens_that_arrive_late: "rule-03.json",
-    rule_04_early_refreshes: "rule-04.json",
-    rule_05_failures_beside_a_usable_token: "rule-05.json",
-    rule_06_backoff_of_transient_failures: "rule-06.json",
-    rule_07_backoff_of_permanent_failures: "rule-07.json",
-    rule_08_retry_after: "rule-08.json",
-    rule_09_a_rejection_ends_a_backoff: "rule-09.json",
-    rule_10_which_rejections_start_a_fetch: "rule-10.json",
-    rule_11_an_empty_budget: "rule-11.json",
-    rule_12_what_a_rejection_does: "rule-12.json",
-    rule_13_callers_without_the_layer: "rule-13.json",
-    rule_14_invalidate_and_rotate: "rule-14.json",
-    rule_15_max_wait_and_panics: "rule-15.json",
-    rule_16_eviction: "rule-16.json",
-    rule_17_one_fetch_at_a_time: "rule-17.json",
-    rule_18_patience: "rule-18.json",
-    rule_19_rejected_and_accepted_in_turn: "rule-19.json",
-    rule_20_how_strong_a_rejection_is: "rule-20.json",
-    rule_21_a_new_token_that_is_not_known_yet: "rule-21.json",
-    rule_22_fetch_on_demand: "rule-22.json",
-    rule_23_what_a_fetch_is_told: "rule-23.json",
-    rule_24_user_code_and_locks: "rule-24.json",
-    marks_of_rule_12: "marks-12-rejections.json",
-    marks_of_rule_14: "marks-14-invalidate.json",
-    marks_of_rule_16: "marks-16-keys.json",
-    marks_of_rule_18: "marks-18-start-up.json",
-    marks_of_rule_19: "marks-19-rejected-and-accepted.json",
-    marks_of_rule_21: "marks-21-lags.json",
+#[test]
+fn rule_01_lifetimes_windows_and_margins() {
+    run("rule-01.json");
 }
 
 #[test]
-fn every_file_of_scenarios_has_a_test() {
+fn rule_02_a_clock_that_is_set_keeps_no_expired_token() {
+    run("rule-02.json");
+}
+
+#[test]
+fn rule_03_a_token_that_arrives_late_serves_its_waiters_alone() {
+    run("rule-03.json");
+}
+
+#[test]
+fn rule_04_an_early_refresh_that_returns_no_better_token() {
+    run("rule-04.json");
+}
+
+#[test]
+fn rule_05_a_failed_fetch_takes_no_usable_token_away() {
+    run("rule-05.json");
+}
+
+#[test]
+fn rule_06_the_backoff_of_transient_failures() {
+    run("rule-06.json");
+}
+
+// R67
+#[test]
+fn rule_07_the_backoff_of_permanent_failures() {
+    run("rule-07.json");
+}
+
+// R69, R70
+#[test]
+fn rule_08_a_retry_after_is_a_lower_bound_and_has_a_cap() {
+    run("rule-08.json");
+}
+
+#[test]
+fn rule_09_a_rejection_ends_a_backoff_once() {
+    run("rule-09.json");
+}
+
+#[test]
+fn rule_10_which_rejections_start_a_fetch() {
+    run("rule-10.json");
+}
+
+#[test]
+fn rule_11_an_empty_budget_keeps_the_token() {
+    run("rule-11.json");
+}
+
+// R69
+#[test]
+fn rule_12_a_rejected_token_is_set_aside_for_a_bounded_time() {
+    run("rule-12.json");
+}
+
+#[test]
+fn rule_13_callers_without_the_layer() {
+    run("rule-13.json");
+}
+
+// R68, R80
+#[test]
+fn rule_14_what_invalidate_and_rotate_do() {
+    run("rule-14.json");
+}
+
+// R71
+#[test]
+fn rule_15_max_wait_bounds_all_waits_of_a_request() {
+    run("rule-15.json");
+}
+
+// R74
+#[test]
+fn rule_16_which_keys_are_evicted() {
+    run("rule-16.json");
+}
+
+#[test]
+fn rule_17_one_fetch_at_a_time() {
+    run("rule-17.json");
+}
+
+// R66
+#[test]
+fn rule_18_a_caller_waits_through_a_short_backoff() {
+    run("rule-18.json");
+}
+
+// R64
+#[test]
+fn rule_19_a_token_that_is_rejected_and_accepted_in_turn() {
+    run("rule-19.json");
+}
+
+#[test]
+fn rule_20_how_strong_a_rejection_is() {
+    run("rule-20.json");
+}
+
+// R65
+#[test]
+fn rule_21_a_new_token_that_is_not_known_everywhere_yet() {
+    run("rule-21.json");
+}
+
+// R101
+#[test]
+fn rule_22_a_fetch_on_demand() {
+    run("rule-22.json");
+}
+
+#[test]
+fn rule_23_what_a_fetch_is_told() {
+    run("rule-23.json");
+}
+
+// R79
+#[test]
+fn rule_24_user_code_runs_under_no_lock() {
+    run("rule-24.json");
+}
+
+// R69
+#[test]
+fn mark_one_stray_rejection_in_an_outage_fails_nobody_else() {
+    run("marks-12-rejections.json");
+}
+
+// R68
+#[test]
+fn mark_invalidations_in_a_loop_serve_everyone() {
+    run("marks-14-invalidate.json");
+}
+
+// R74
+#[test]
+fn mark_invented_keys_evict_no_honest_one() {
+    run("marks-16-keys.json");
+}
+
+// R66
+#[test]
+fn mark_one_failed_fetch_at_start_up_fails_nobody() {
+    run("marks-18-start-up.json");
+}
+
+// R64, R100
+#[test]
+fn mark_one_bad_route_costs_few_tokens() {
+    run("marks-19-rejected-and-accepted.json");
+}
+
+// R65
+#[test]
+fn mark_an_api_that_learns_of_a_token_later_rejects_nothing() {
+    run("marks-21-lags.json");
+}
+
+/// The names of all files of scenarios.
+fn files() -> Vec<String> {
     let entries = std::fs::read_dir(folder()).expect("the folder of this test");
     let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
     let mut names: Vec<_> = names.filter(|name| name.ends_with(".json")).collect();
     names.sort();
-    let mut listed = FILES.to_vec();
-    listed.sort_unstable();
-    assert_eq!(names, listed);
+    names
+}
+
+#[test]
+fn every_file_of_scenarios_has_a_test() {
+    for name in files() {
+        assert!(include_str!("main.rs").contains(&format!("run(\"{name}\");")), "no test runs {name}");
+    }
 }
 
 #[test]
 fn every_rule_has_scenarios_on_both_sides_of_its_bounds() {
     let mut rules: BTreeMap<u8, Vec<Side>> = BTreeMap::new();
     let mut names = Vec::new();
-    for name in FILES {
-        let file = read(name);
+    for name in files() {
+        let file = read(&name);
         rules.entry(file.rule).or_default().extend(file.scenarios.iter().map(|scenario| scenario.side));
         names.extend(file.scenarios.into_iter().map(|scenario| scenario.name));
     }
