@@ -39,12 +39,16 @@ impl Sent {
 /// What the API says about a token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    Accepted,
-    /// The status neither accepts nor rejects.
-    Other(u16),
+    /// A status that does not reject it.
+    Status(u16),
     Rejected {
         invalid_token: bool,
     },
+}
+
+/// Whether a response with this status accepts a token: a 2xx or a 304.
+pub(crate) fn accepts(status: u16) -> bool {
+    (200..300).contains(&status) || status == 304
 }
 
 impl Api {
@@ -64,11 +68,10 @@ impl Api {
         if let Some(latency) = node.latency {
             tokio::time::sleep(latency.0).await;
         }
-        match (valid, node.status) {
-            (false, _) => Verdict::Rejected { invalid_token: node.invalid_token },
-            (true, None) => Verdict::Accepted,
-            (true, Some(status)) if (200..300).contains(&status) || status == 304 => Verdict::Accepted,
-            (true, Some(status)) => Verdict::Other(status),
+        if valid {
+            Verdict::Status(node.status.unwrap_or(200))
+        } else {
+            Verdict::Rejected { invalid_token: node.invalid_token }
         }
     }
 }
@@ -93,8 +96,7 @@ impl Service<Request<String>> for Api {
             let (route, sent) = (request.extensions().get::<ToRoute>(), request.extensions().get::<Sent>());
             let (route, sent) = (route.map_or("", |route| &route.0), sent.cloned().unwrap_or_default());
             let response = match api.send(route, token, &sent).await {
-                Verdict::Accepted => Response::builder().status(StatusCode::OK),
-                Verdict::Other(status) => Response::builder().status(status),
+                Verdict::Status(status) => Response::builder().status(status),
                 Verdict::Rejected { invalid_token } => Response::builder().status(StatusCode::UNAUTHORIZED).header(
                     "www-authenticate",
                     if invalid_token { "Bearer error=\"invalid_token\"" } else { "Bearer" },

@@ -7,7 +7,7 @@ use http::Request;
 use tower::ServiceExt as _;
 use tower_bearer_auth::{BearerAuth, Error, Token, TokenSource, TokenStatus};
 
-use crate::api::{Api, ORIGIN, Sent, ToRoute, Verdict};
+use crate::api::{Api, ORIGIN, Sent, ToRoute, Verdict, accepts};
 use crate::clock::wall_start;
 use crate::issuer::{Issuer, number};
 use crate::user_code::Key;
@@ -95,7 +95,7 @@ pub(crate) fn through_layer(
     async move {
         match service.oneshot(request).await {
             Ok(response) if response.status() == 401 => Outcome::Rejected,
-            Ok(response) if response.status().is_success() || response.status() == 304 => Outcome::Accepted,
+            Ok(response) if accepts(response.status().as_u16()) => Outcome::Accepted,
             Ok(_) => Outcome::Other,
             Err(error) => Outcome::of_error(Error::find(&*error).expect("an error of the layer")),
         }
@@ -116,18 +116,18 @@ pub(crate) async fn by_hand(
         Err(error) => return Outcome::of_error(&error),
     };
     match api.send(&route, number(token.expose_secret()), &sent).await {
-        Verdict::Accepted => {
+        Verdict::Status(status) if accepts(status) => {
             source.accept(&token);
             return Outcome::Accepted;
         }
-        Verdict::Other(_) => return Outcome::Other,
+        Verdict::Status(_) => return Outcome::Other,
         Verdict::Rejected { .. } if !source.reject(&key, &token) => return Outcome::Rejected,
         Verdict::Rejected { .. } => {}
     }
     let Ok(token) = source.token_for(&key).await else { return Outcome::Rejected };
     match api.send(&route, number(token.expose_secret()), &sent).await {
-        Verdict::Accepted => Outcome::Accepted,
-        Verdict::Other(_) => Outcome::Other,
+        Verdict::Status(status) if accepts(status) => Outcome::Accepted,
+        Verdict::Status(_) => Outcome::Other,
         Verdict::Rejected { .. } => Outcome::Rejected,
     }
 }
