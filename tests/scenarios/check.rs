@@ -123,6 +123,11 @@ fn in_time(expected: &Expected, at: Duration) -> bool {
     expected.from.is_none_or(|from| from.0 <= at) && expected.to.is_none_or(|to| at < to.0)
 }
 
+/// The first times of a list.
+fn listed(times: impl IntoIterator<Item = Duration>) -> String {
+    times.into_iter().take(20).map(|at| Time(at).to_string()).collect::<Vec<_>>().join(", ")
+}
+
 fn check_fetches(
     number: usize,
     expected: &Expected,
@@ -136,7 +141,7 @@ fn check_fetches(
             && expected.source.is_none_or(|source| source == request.source)
     };
     let requests: Vec<&TokenRequest> = observed.requests.iter().filter(counts).collect();
-    let starts = || requests.iter().take(20).map(|r| Time(r.at).to_string()).collect::<Vec<_>>().join(", ");
+    let starts = || listed(requests.iter().map(|request| request.at));
     if let Some(range) = expected.fetches.filter(|range| !range.contains(requests.len() as u64)) {
         faults.add(format_args!("{range} fetches"), format_args!("{}, at {}", requests.len(), starts()));
     }
@@ -166,15 +171,20 @@ fn check_callers(expected: &Expected, scenario: &Scenario, observed: &Observed, 
     let Some(callers) = &expected.callers else { return };
     let counts = |record: &&Record| scenario.steps[record.step].callers == *callers && in_time(expected, record.start);
     let records: Vec<&Record> = observed.records.iter().filter(counts).collect();
-    let count = |which: fn(&Record) -> bool| records.iter().filter(|record| which(record)).count() as u64;
     let place = faults.place.clone();
     faults.place = format!("{place}, {callers}");
     faults.within("in total", expected.total, records.len() as u64);
-    faults.within("served", expected.served, count(|record| !record.is_failed() && !record.is_rejected()));
-    faults.within("failed", expected.failed, count(Record::is_failed));
-    faults.within("rejected", expected.rejected, count(Record::is_rejected));
-    faults.within("replayed", expected.replayed, count(Record::is_replayed));
-    faults.within("waited", expected.waited, count(|record| !record.at_once));
+    let mut count = |what: &str, range: Option<Range<u64>>, which: fn(&Record) -> bool| {
+        let starts: Vec<_> = records.iter().filter(|record| which(record)).map(|record| record.start).collect();
+        if let Some(range) = range.filter(|range| !range.contains(starts.len() as u64)) {
+            faults.add(format_args!("{what} {range}"), format_args!("{}, at {}", starts.len(), listed(starts)));
+        }
+    };
+    count("served", expected.served, |record| !record.is_failed() && !record.is_rejected());
+    count("failed", expected.failed, Record::is_failed);
+    count("rejected", expected.rejected, Record::is_rejected);
+    count("replayed", expected.replayed, Record::is_replayed);
+    count("waited", expected.waited, |record| !record.at_once);
     let longest = records.iter().map(|record| record.waited).max().unwrap_or_default();
     faults.within("the longest wait", expected.longest_wait, Time(longest));
     faults.place = place;
