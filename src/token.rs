@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -147,8 +147,15 @@ pub(crate) struct Inner {
     /// The earlier of `refresh_at` and `usable_until`, by each clock.
     fresh_until: Now,
     for_waiters_only: bool,
-    accepted: AtomicBool,
-    rejected: AtomicBool,
+    responses: AtomicU8,
+}
+
+/// What servers have said about a token, as bits of `Inner::responses`.
+mod responses {
+    pub(super) const ACCEPTED: u8 = 1;
+    pub(super) const ACCEPTED_SINCE_REJECTION: u8 = 2;
+    pub(super) const REJECTED: u8 = 4;
+    pub(super) const REJECTION_REPORTED: u8 = 8;
 }
 
 /// Owns the buffer of a header value that has a reference count of its own.
@@ -174,8 +181,7 @@ impl Token {
                 deadlines,
                 fresh_until,
                 for_waiters_only,
-                accepted: AtomicBool::new(false),
-                rejected: AtomicBool::new(false),
+                responses: AtomicU8::new(0),
             }),
         }
     }
@@ -238,21 +244,46 @@ impl Token {
         self.inner.for_waiters_only
     }
 
+    /// A server accepted the token.
     pub(crate) fn accept(&self) {
         // Read first: a write for every response would invalidate the cache lines of other cores.
-        if !self.is_accepted() {
-            self.inner.accepted.store(true, Ordering::Relaxed);
+        if !self.is_accepted_since_rejection() {
+            self.inner.responses.fetch_or(responses::ACCEPTED | responses::ACCEPTED_SINCE_REJECTION, Ordering::Relaxed);
         }
     }
 
+    /// Whether a server has ever accepted the token.
     #[inline]
     pub(crate) fn is_accepted(&self) -> bool {
-        self.inner.accepted.load(Ordering::Relaxed)
+        self.has(responses::ACCEPTED)
     }
 
-    /// Marks the token as rejected. Returns whether this is its first rejection.
-    pub(crate) fn mark_rejected(&self) -> bool {
-        !self.inner.rejected.swap(true, Ordering::Relaxed)
+    /// Whether a server has accepted the token, and none has rejected it since.
+    #[inline]
+    pub(crate) fn is_accepted_since_rejection(&self) -> bool {
+        self.has(responses::ACCEPTED_SINCE_REJECTION)
+    }
+
+    /// Whether a server has rejected the token, and none has accepted it since.
+    pub(crate) fn is_rejected(&self) -> bool {
+        self.has(responses::REJECTED) && !self.is_accepted_since_rejection()
+    }
+
+    /// A server rejected the token. Returns whether one had accepted it since the rejection before.
+    pub(crate) fn reject(&self) -> bool {
+        self.inner.responses.fetch_or(responses::REJECTED, Ordering::Relaxed);
+        let before = self.inner.responses.fetch_and(!responses::ACCEPTED_SINCE_REJECTION, Ordering::Relaxed);
+        before & responses::ACCEPTED_SINCE_REJECTION != 0
+    }
+
+    /// Returns whether no rejection of the token was reported before.
+    pub(crate) fn report_rejection(&self) -> bool {
+        let before = self.inner.responses.fetch_or(responses::REJECTION_REPORTED, Ordering::Relaxed);
+        before & responses::REJECTION_REPORTED == 0
+    }
+
+    fn has(&self, bit: u8) -> bool {
+        self.inner.responses.load(Ordering::Relaxed) & bit != 0
     }
 }
 

@@ -30,6 +30,9 @@ pub enum FetchReason {
     Rejected,
     /// [`rotate`](crate::TokenSource::rotate) or [`invalidate`](crate::TokenSource::invalidate) removed the token.
     Rotated,
+    /// [`refresh`](crate::TokenSource::refresh) or [`token_valid_for`](crate::TokenSource::token_valid_for) asked for a new
+    /// token.
+    OnDemand,
 }
 
 impl FetchContext {

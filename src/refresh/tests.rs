@@ -1,6 +1,8 @@
 //! The expected numbers are computed by hand from the rules.
 
 mod budget;
+mod rejection;
+mod retry_after;
 
 use std::time::SystemTime;
 
@@ -179,7 +181,11 @@ fn a_transient_backoff_doubles_up_to_a_maximum_and_is_at_most_half_of_the_rest_o
     for (failures, usable_for, draw, with_token, without_token) in table {
         assert_eq!(
             Backoff::transient(failures, usable_for, draw),
-            Backoff { with_token: ms(with_token), without_token: ms(without_token) },
+            Backoff {
+                with_token: ms(with_token),
+                with_dead_token: ms(without_token),
+                without_token: ms(without_token)
+            },
             "{failures} failures, {usable_for:?} left, draw {draw}"
         );
     }
@@ -202,49 +208,10 @@ fn the_backoff_after_a_permanent_error_doubles_up_to_a_minute_and_is_random() {
     ];
     for (failures, shortest, longest) in table {
         for (draw, backoff) in [(0.0, shortest), (0.5, (shortest + longest) / 2), (1.0, longest)] {
-            let expected = Backoff { with_token: ms(backoff), without_token: ms(backoff) };
+            let [with_token, with_dead_token, without_token] = [ms(backoff); 3];
+            let expected = Backoff { with_token, with_dead_token, without_token };
             assert_eq!(Backoff::permanent(failures, draw), expected, "{failures} failures, draw {draw}");
         }
-    }
-}
-
-// R70: rule 8
-#[test]
-fn retry_after_is_a_minimum_and_a_random_time_is_added_above_its_limits_too() {
-    let seconds = Duration::from_secs;
-    let first = |draw| Backoff::transient(0, None, draw);
-    // The backoff; Retry-After; transient failures in a row; the draw; the backoff with a token and without one.
-    let table = [
-        (first(0.0), seconds(0), 0, 0.0, 1_000, 100),
-        (first(1.0), seconds(0), 0, 1.0, 2_000, 500),
-        (first(0.0), seconds(5), 0, 0.0, 5_000, 5_000),
-        // A tenth and the first step are equal.
-        (first(1.0), seconds(5), 0, 1.0, 5_500, 5_500),
-        (first(1.0), seconds(4), 0, 1.0, 4_500, 4_500),
-        (first(1.0), seconds(6), 0, 1.0, 6_600, 6_600),
-        (first(0.0), seconds(60), 0, 0.0, 60_000, 60_000),
-        (first(1.0), seconds(60), 0, 1.0, 66_000, 66_000),
-        (first(0.5), seconds(60), 0, 0.5, 63_000, 63_000),
-        (first(0.0), seconds(100), 0, 0.0, 100_000, 60_000),
-        (first(1.0), seconds(100), 0, 1.0, 110_000, 66_000),
-        (first(0.0), seconds(300), 0, 0.0, 300_000, 60_000),
-        (first(1.0), seconds(300), 0, 1.0, 330_000, 66_000),
-        (first(0.0), seconds(u64::MAX), 0, 0.0, 300_000, 60_000),
-        (first(1.0), Duration::MAX, 0, 1.0, 330_000, 66_000),
-        // After many failures, the step of 30 s is longer than a tenth.
-        (Backoff::transient(6, None, 1.0), seconds(5), 6, 1.0, 35_000, 35_000),
-        (Backoff::transient(6, None, 1.0), seconds(299), 6, 1.0, 329_000, 90_000),
-        (Backoff::transient(6, None, 0.0), seconds(5), 6, 0.0, 5_000, 5_000),
-        (Backoff::permanent(0, 0.0), seconds(3), 0, 0.0, 3_000, 3_000),
-        (Backoff::permanent(0, 1.0), seconds(3), 0, 1.0, 5_000, 5_000),
-        (Backoff::permanent(4, 1.0), seconds(3), 0, 1.0, 60_000, 60_000),
-    ];
-    for (drawn, requested, failures, draw, with_token, without_token) in table {
-        assert_eq!(
-            drawn.at_least(requested, failures, draw),
-            Backoff { with_token: ms(with_token), without_token: ms(without_token) },
-            "{drawn:?}, Retry-After {requested:?}, {failures} failures, draw {draw}"
-        );
     }
 }
 

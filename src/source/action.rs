@@ -15,15 +15,52 @@ pub(super) enum SlotAction {
     /// Wait for the running fetch.
     Join,
     /// Start a fetch and wait for it.
-    Fetch,
+    Fetch(FetchCause),
+    /// Look the token up again after this time, or when the slot wakes its waiters. `None`: only when it wakes them.
+    Pause(Option<Duration>),
     /// Fail: there is no token, and no fetch may start during the backoff.
     Fail(Error),
 }
 
+/// Why a slot wants a fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FetchCause {
+    /// There is no usable token.
+    NoToken,
+    /// The token is in its refresh window.
+    Early,
+    /// The current token was rejected. It is set aside for this long while the fetch runs.
+    Rejection { set_aside: Duration },
+    /// The current token is rejected and accepted in turn.
+    Alternating,
+    /// A caller wants a new token.
+    OnDemand,
+}
+
+/// Which token a caller wants.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted {
+    /// Any usable one.
+    Usable,
+    /// A new one.
+    Refreshed,
+    /// One with this much time left until it expires.
+    ValidFor(Duration),
+}
+
+/// How long a caller waits for the end of a backoff.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// The longest time from the start of the first failed fetch to the end of the backoff. `None`: no limit.
+    pub(super) limit: Option<Duration>,
+    /// What is left of the time that the caller waits at all.
+    pub(super) max_wait: Duration,
+}
+
 impl SlotAction {
-    /// Whether the action starts a fetch or waits for one, which needs a runtime with timers.
+    /// Whether the action starts a fetch or waits, which needs a runtime with timers.
     pub(super) fn needs_runtime(&self) -> bool {
-        matches!(self, Self::StampAndFetch(_) | Self::Join | Self::Fetch)
+        !matches!(self, Self::Stamp(_) | Self::Fail(_))
     }
 }
 
@@ -32,7 +69,7 @@ impl SlotAction {
 pub(super) enum RejectionOutcome {
     /// The same as for a request that needs a token.
     Proceed(SlotAction),
-    /// The budget for refreshes is empty.
+    /// The budget for refreshes is empty, or a refresh after a rejection is not due yet.
     BudgetExhausted,
     /// No fetch may start during the backoff.
     Backoff(Error),
@@ -44,6 +81,8 @@ pub(super) struct SlotView {
     pub(super) usable: Option<Token>,
     pub(super) in_window: bool,
     pub(super) in_flight: bool,
+    /// Whether the token is confirmed dead.
+    pub(super) dead: bool,
     pub(super) last_error: Option<Error>,
     pub(super) next_try: Option<Duration>,
 }

@@ -13,7 +13,7 @@ use super::map::Map;
 use super::stats::Recorder;
 use crate::clock::{AnyClock, Clock};
 use crate::provider::TokenProvider;
-use crate::refresh::RefreshPolicy;
+use crate::refresh::{self, RefreshPolicy};
 use crate::telemetry::Telemetry;
 
 const MAX_KEYS: usize = 10_000;
@@ -55,6 +55,7 @@ pub struct TokenSourceBuilder<P> {
     clock: AnyClock,
     max_keys: usize,
     max_wait: Duration,
+    patience: Duration,
     fetch_timeout: Duration,
     seed: Option<u64>,
 }
@@ -67,6 +68,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
             clock: AnyClock::System,
             max_keys: MAX_KEYS,
             max_wait: MAX_WAIT,
+            patience: refresh::DEFAULT_PATIENCE,
             fetch_timeout: FETCH_TIMEOUT,
             seed: None,
         }
@@ -104,6 +106,19 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
         self
     }
 
+    /// Sets how long a request without a usable token waits for a transient failure to pass. The default is 2 seconds, and
+    /// zero turns the wait off.
+    ///
+    /// After a transient failure, such a request waits for the next fetch if the backoff ends within this time from the start
+    /// of the first failed fetch, and within [`max_wait`](Self::max_wait). So one 503 at startup fails no request, and in a
+    /// long outage requests fail fast. No request waits through the backoff after a panic or a permanent failure.
+    ///
+    /// [`warm_up`](TokenSource::warm_up) waits through transient failures for all of `max_wait`.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Sets how long the provider's [`fetch`](TokenProvider::fetch) may take. The default is 12 seconds.
     ///
     /// After that the source drops the future, and all its waiters get
@@ -138,7 +153,9 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
                 generations: AtomicU64::new(0),
                 rotations: AtomicU64::new(0),
                 fetches: AtomicU64::new(0),
+                fetch_took: AtomicU64::new(0),
                 max_wait: self.max_wait,
+                patience: self.patience,
                 fetch_timeout: self.fetch_timeout,
             }),
         }
@@ -152,6 +169,7 @@ impl<P: TokenProvider> fmt::Debug for TokenSourceBuilder<P> {
             .field("policy", &self.policy)
             .field("max_keys", &self.max_keys)
             .field("max_wait", &self.max_wait)
+            .field("patience", &self.patience)
             .field("fetch_timeout", &self.fetch_timeout)
             .finish_non_exhaustive()
     }

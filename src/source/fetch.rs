@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::cache::Cache;
 use super::entry::Entry;
 use super::fetch_handle::{FetchHandle, FetchOutcome, Running};
+use super::slot::Progress;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
 use crate::provider::{FetchContext, TokenProvider};
@@ -98,22 +99,37 @@ impl<P: TokenProvider> Fetch<P> {
         };
         let now = cache.clock.now();
         let mut slot = entry.lock();
-        let Some(handle) = slot.take_fetch(self.id) else {
+        // A cancelled fetch has no handle. Its result is dropped, and `drop` reports its end.
+        let in_flight = slot.in_flight().filter(|fetch| fetch.id == self.id);
+        let rotation = in_flight.and_then(|fetch| match fetch.progress() {
+            Progress::Running => fetch.handle.as_ref().map(FetchHandle::rotation),
+            // The callers that it serves began to wait before the last rotation.
+            Progress::Outdated => Some(cache.rotation()),
+            Progress::Cancelled => None,
+        });
+        let Some(rotation) = rotation else {
             return;
         };
-        let result = result.map(|issued| issued.for_source(cache.id, handle.rotation()));
+        let Some(fetch) = slot.take_fetch(self.id) else {
+            return;
+        };
+        let result = result.map(|issued| issued.for_source(cache.id, rotation));
         let generation = cache.next_generation();
-        let result = slot.complete(result, &cache.policy, started, now, generation);
+        let result = slot.complete(&fetch, result, &cache.policy, started, now, generation);
         let cached = slot.usable(now).cloned();
-        entry.publish(&slot);
-        cache.stats.record(|stats| {
-            stats.fetches_in_flight -= 1;
+        entry.publish(&slot, now);
+        let took = now.mono.saturating_duration_since(started.mono);
+        if result.is_ok() {
+            cache.fetch_took.store(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        cache.fetch_ends(&entry, |stats| {
             *(if result.is_ok() { &mut stats.fetches_succeeded } else { &mut stats.fetches_failed }) += 1;
         });
         drop(slot);
-        handle.finish(FetchOutcome::Completed(result.clone()));
+        if let Some(handle) = fetch.handle {
+            handle.finish(FetchOutcome::Completed(result.clone()));
+        }
         cache.sweep(now);
-        let took = now.mono.saturating_duration_since(started.mono);
         cache.report_fetch(&self.key, &result, generation, cached.as_ref(), took, now, span);
     }
 }
@@ -125,21 +141,29 @@ impl<P: TokenProvider> Drop for Fetch<P> {
         };
         let now = cache.clock.now();
         let mut slot = entry.lock();
-        let cancelled = slot.take_fetch(self.id);
-        if cancelled.is_some() {
+        let Some(fetch) = slot.take_fetch(self.id) else {
+            return;
+        };
+        let by_rotation = fetch.handle.is_none();
+        if !by_rotation {
             slot.cancel(now);
-            drop(slot);
-            cache.stats.record(|stats| {
-                stats.fetches_in_flight -= 1;
-                stats.fetches_cancelled += 1;
-            });
-            cache.sweep(now);
-            // If a panic of a subscriber cancels the fetch, a second panic would abort the process.
-            if panicking() {
-                return;
-            }
-            cache.telemetry.emit(Event::Cancelled { key: KeyField::new(&*self.key), reason: "runtime_ended" });
+            entry.publish(&slot, now);
         }
+        cache.fetch_ends(&entry, |stats| {
+            *(if by_rotation { &mut stats.fetches_discarded } else { &mut stats.fetches_cancelled }) += 1;
+        });
+        drop(slot);
+        drop(fetch);
+        cache.sweep(now);
+        // If a panic of a subscriber cancels the fetch, a second panic would abort the process.
+        if panicking() {
+            return;
+        }
+        let key = KeyField::new(&*self.key);
+        cache.telemetry.emit(match by_rotation {
+            true => Event::Discarded { key },
+            false => Event::Cancelled { key, reason: "runtime_ended" },
+        });
     }
 }
 

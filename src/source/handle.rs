@@ -5,7 +5,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use super::action::Wanted;
 use super::cache::Cache;
 use super::grant::{Grant, Lookup};
 use super::report::Refresh;
@@ -70,7 +72,58 @@ impl<P: TokenProvider> TokenSource<P> {
     ///
     /// The future panics if it is polled after it has completed.
     pub fn token_for(&self, key: &P::Key) -> TokenFuture<P> {
-        TokenFuture { wait: TokenWait::for_key(Arc::clone(&self.cache), key.clone()) }
+        self.token_wanted(key, Wanted::Usable, false)
+    }
+
+    fn token_wanted(&self, key: &P::Key, wanted: Wanted, warm_up: bool) -> TokenFuture<P> {
+        TokenFuture { wait: TokenWait::for_key(Arc::clone(&self.cache), key.clone(), wanted, warm_up) }
+    }
+
+    /// Starts a fetch for `key` now, and returns its token. Requests are stamped with the old token while the fetch runs.
+    ///
+    /// At most one fetch in 10 seconds starts on demand for one key, by this method and
+    /// [`token_valid_for`](Self::token_valid_for) together. Within that time, this returns the newest token as it is. If a
+    /// fetch is running, this waits for it instead.
+    ///
+    /// Call it after the permissions of the client have changed, for example. Do not call it after a 401: call
+    /// [`reject`](Self::reject).
+    ///
+    /// # Cancel safety
+    ///
+    /// The same as for [`token_for`](Self::token_for).
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`token_for`](Self::token_for). After an error, requests are still stamped with the old token until it
+    /// expires.
+    ///
+    /// # Panics
+    ///
+    /// The same as for [`token_for`](Self::token_for).
+    pub fn refresh(&self, key: &P::Key) -> TokenFuture<P> {
+        self.token_wanted(key, Wanted::Refreshed, false)
+    }
+
+    /// Returns a token of `key` that expires no sooner than `time` from now, by [`Token::expires_at`]. If the cached token
+    /// expires sooner, this fetches one as [`refresh`](Self::refresh) does, and returns the new token even if that one
+    /// expires sooner too.
+    ///
+    /// Call it before work that uses one token for a long time, for example an upload or a job that gets the token as a
+    /// file.
+    ///
+    /// # Cancel safety
+    ///
+    /// The same as for [`token_for`](Self::token_for).
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`refresh`](Self::refresh).
+    ///
+    /// # Panics
+    ///
+    /// The same as for [`token_for`](Self::token_for).
+    pub fn token_valid_for(&self, key: &P::Key, time: Duration) -> TokenFuture<P> {
+        self.token_wanted(key, Wanted::ValidFor(time), false)
     }
 
     /// Fetches a token for `key` if there is no usable one. Call it at startup, so that the first request does not
@@ -84,7 +137,18 @@ impl<P: TokenProvider> TokenSource<P> {
     ///
     /// The same as for [`token_for`](Self::token_for).
     pub async fn warm_up_for(&self, key: &P::Key) -> Result<(), Error> {
-        self.token_for(key).await.map(drop)
+        self.token_wanted(key, Wanted::Usable, true).await.map(drop)
+    }
+
+    /// Starts a fetch for `key` if one is due, and returns the state of the key without a wait. Use it for a readiness probe:
+    /// the first probe starts the first fetch, so that a later one finds a token.
+    ///
+    /// Outside of a tokio runtime it starts no fetch.
+    #[must_use]
+    pub fn check_ready(&self, key: &P::Key) -> TokenStatus {
+        let entry = self.cache.entry(key, self.cache.clock.now());
+        drop(self.cache.lookup_again(entry, self.cache.any_token()));
+        self.status_for(key)
     }
 
     /// Returns the usable token of `key`, if there is one in the cache. Never starts a fetch.
@@ -149,7 +213,7 @@ impl<P: TokenProvider> TokenSource<P> {
             return outlook != Refresh::Failed;
         };
         let grant = Grant { entry, token: token.clone() };
-        let result = self.cache.reject(&grant, Rejection::Unspecified, Vec::new());
+        let result = self.cache.reject(&grant, Rejection::Unspecified, Vec::new(), self.cache.max_wait);
         matches!(result, Ok(Lookup::Granted(_) | Lookup::Wait(_)))
     }
 
@@ -163,8 +227,7 @@ impl<P: TokenProvider> TokenSource<P> {
     pub fn invalidate_for(&self, key: &P::Key) {
         if let Some(entry) = self.cache.map.get(key) {
             let now = self.cache.clock.now();
-            let forgotten = self.cache.forget(&entry, false, now);
-            self.cache.report_forgotten(forgotten, now);
+            drop(self.cache.forget(&entry, false, now));
             self.cache.telemetry.emit(Event::Invalidated { key: KeyField::new(key) });
         }
     }
@@ -188,7 +251,10 @@ impl<P: TokenProvider> TokenSource<P> {
             return TokenStatus::missing();
         };
         let now = self.cache.clock.now();
-        let view = entry.lock().view(now);
+        let mut slot = entry.lock();
+        let view = slot.view(now);
+        entry.publish(&slot, now);
+        drop(slot);
         TokenStatus::of(&view)
     }
 

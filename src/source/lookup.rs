@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::runtime;
 
-use super::action::{RejectionOutcome, SlotAction};
+use super::action::{FetchCause, Patience, RejectionOutcome, SlotAction, Wanted};
 use super::cache::Cache;
 use super::entry::{Entry, SlotGuard};
 use super::fetch::Fetch;
-use super::fetch_handle::{OutcomeReceiver, is_fetching};
-use super::grant::{BudgetExhausted, Grant, JoinedFetch, Lookup};
+use super::fetch_handle::{FetchHandle, OutcomeReceiver, is_fetching};
+use super::grant::{Awaited, BudgetExhausted, Grant, Lookup};
 use super::report::Refresh;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
@@ -21,14 +22,26 @@ use crate::rt;
 use crate::telemetry::{Event, KeyField};
 use crate::token::Token;
 
+/// A lookup: which token the caller wants, and how long it waits.
+#[derive(Clone, Copy)]
+pub(super) struct Query {
+    pub(super) wanted: Wanted,
+    pub(super) patience: Patience,
+}
+
 impl<P: TokenProvider> Cache<P> {
-    /// The token of `key`, or a fetch to wait for. Starts a fetch if one is due.
-    pub(super) fn lookup(self: &Arc<Self>, key: &P::Key) -> Lookup<P::Key, JoinedFetch<P::Key>> {
+    /// A lookup of any usable token, for a request that has not waited yet.
+    pub(super) fn any_token(&self) -> Query {
+        Query { wanted: Wanted::Usable, patience: self.patience(self.max_wait) }
+    }
+
+    /// The token of `key`, or what to wait for. Starts a fetch if one is due.
+    pub(super) fn lookup(self: &Arc<Self>, key: &P::Key, query: Query) -> Lookup<P::Key, Awaited<P::Key>> {
         let now = self.clock.now();
         let entry = self.entry(key, now);
         let result = match entry.fresh(now) {
-            Some(token) => granted(entry, token, now),
-            None => self.lookup_in_slot(entry, now, true),
+            Some(token) if matches!(query.wanted, Wanted::Usable) => granted(entry, token, now),
+            _ => self.lookup_in_slot(entry, query, now, true),
         };
         if let Lookup::Granted(_) = result {
             self.stats.hit();
@@ -36,17 +49,23 @@ impl<P: TokenProvider> Cache<P> {
         result
     }
 
-    /// The same as `lookup`, for a caller that has waited already. It does not count as a hit or as failed fast.
-    pub(super) fn lookup_again(self: &Arc<Self>, entry: Arc<Entry<P::Key>>) -> Lookup<P::Key, JoinedFetch<P::Key>> {
-        self.lookup_in_slot(entry, self.clock.now(), false)
+    /// The same as `lookup`, for a caller that has waited already, or that does not use the token. It does not count as a hit
+    /// or as failed fast.
+    pub(super) fn lookup_again(
+        self: &Arc<Self>,
+        entry: Arc<Entry<P::Key>>,
+        query: Query,
+    ) -> Lookup<P::Key, Awaited<P::Key>> {
+        self.lookup_in_slot(entry, query, self.clock.now(), false)
     }
 
     fn lookup_in_slot(
         self: &Arc<Self>,
         mut entry: Arc<Entry<P::Key>>,
+        query: Query,
         now: Now,
         first: bool,
-    ) -> Lookup<P::Key, JoinedFetch<P::Key>> {
+    ) -> Lookup<P::Key, Awaited<P::Key>> {
         // A timer of a runtime without timers panics, so a panic hook may run: not under the lock.
         let mut runtime = None;
         let mut stuck = None;
@@ -58,15 +77,18 @@ impl<P: TokenProvider> Cache<P> {
                 continue;
             }
             if let Some(fetch) = slot.take_stuck_fetch(self.longest_fetch(), now) {
-                self.stats.record(|stats| {
-                    stats.fetches_in_flight -= 1;
-                    stats.fetches_cancelled += 1;
-                });
+                self.fetch_ends(&entry, |stats| stats.fetches_cancelled += 1);
                 slot.cancel(now);
                 stuck = Some(fetch);
             }
             // A caller that finds a stuck fetch, or has waited for a cancelled one, starts the next one at once.
-            let action = if first && stuck.is_none() { slot.request(now) } else { slot.request_again(now) };
+            let Query { wanted, patience } = query;
+            let action = if first && stuck.is_none() {
+                slot.request(wanted, patience, now)
+            } else {
+                slot.request_again(wanted, patience, now)
+            };
+            entry.publish(&slot, now);
             if runtime.is_none() && action.needs_runtime() {
                 drop(slot);
                 runtime = Some(rt::with_timers());
@@ -95,50 +117,66 @@ impl<P: TokenProvider> Cache<P> {
     fn act(
         self: &Arc<Self>,
         entry: &Arc<Entry<P::Key>>,
-        slot: SlotGuard<'_>,
+        mut slot: SlotGuard<'_>,
         action: SlotAction,
         runtime: Option<&Result<runtime::Handle, Error>>,
         challenges: &mut Vec<HeaderValue>,
         now: Now,
-    ) -> Lookup<P::Key, JoinedFetch<P::Key>> {
-        match action {
+    ) -> Lookup<P::Key, Awaited<P::Key>> {
+        let (cause, pause) = match action {
             SlotAction::Stamp(token) => {
                 drop(slot);
-                granted(Arc::clone(entry), token, now)
+                return granted(Arc::clone(entry), token, now);
             }
             SlotAction::StampAndFetch(token) => {
                 if let Some(Ok(runtime)) = runtime {
                     // The caller does not wait: the cached token is still usable.
-                    drop(self.start_fetch(entry, slot, runtime, challenges, now));
+                    drop(self.start_fetch(entry, slot, runtime, FetchCause::Early, challenges, now));
                 } else {
                     drop(slot);
                 }
-                granted(Arc::clone(entry), token, now)
+                return granted(Arc::clone(entry), token, now);
             }
-            SlotAction::Fail(error) => Lookup::Failed(error),
-            SlotAction::Join | SlotAction::Fetch if is_fetching(entry) => Lookup::Failed(
+            SlotAction::Fail(error) => return Lookup::Failed(error),
+            SlotAction::Join => (None, None),
+            SlotAction::Fetch(cause) => (Some(cause), None),
+            SlotAction::Pause(time) => (None, Some(time)),
+        };
+        if is_fetching(entry) {
+            return Lookup::Failed(
                 Error::new(ErrorKind::Reentrant, "the provider waits for the token that it is fetching")
                     .with_hint("give the provider an HTTP client that this layer does not wrap"),
-            ),
-            SlotAction::Join | SlotAction::Fetch => match (runtime, slot.in_flight()) {
-                (Some(Ok(_)), Some(fetch)) => {
-                    let outcome = fetch.handle.receiver();
-                    Lookup::Wait(JoinedFetch { entry: Arc::clone(entry), outcome, started_here: false })
-                }
-                (Some(Ok(runtime)), None) => {
-                    let outcome = self.start_fetch(entry, slot, runtime, challenges, now);
-                    Lookup::Wait(JoinedFetch { entry: Arc::clone(entry), outcome, started_here: true })
-                }
-                (unsuitable, _) => {
-                    drop(slot);
-                    self.sweep(now);
-                    Lookup::Failed(match unsuitable {
-                        Some(Err(error)) => error.clone(),
-                        _ => rt::no_timers(),
-                    })
-                }
-            },
+            );
         }
+        let Some(Ok(runtime)) = runtime else {
+            drop(slot);
+            self.sweep(now);
+            return Lookup::Failed(match runtime {
+                Some(Err(error)) => error.clone(),
+                _ => rt::no_timers(),
+            });
+        };
+        let awaited = |outcome, look_again, started_here| Awaited {
+            entry: Arc::clone(entry),
+            outcome,
+            look_again,
+            started_here,
+        };
+        if let Some(time) = pause {
+            let outcome = slot.pause(|| FetchHandle::new(0).0).receiver();
+            return Lookup::Wait(awaited(outcome, time, false));
+        }
+        let running = slot.in_flight().and_then(|fetch| fetch.handle.as_ref()).map(FetchHandle::receiver);
+        Lookup::Wait(match running {
+            // A waiter looks again when the token is no longer set aside.
+            Some(outcome) => awaited(outcome, slot.set_aside_for(now), false),
+            None => {
+                let cause = cause.unwrap_or(FetchCause::NoToken);
+                let outcome = self.start_fetch(entry, slot, runtime, cause, challenges, now);
+                let look_again = if let FetchCause::Rejection { set_aside } = cause { Some(set_aside) } else { None };
+                awaited(outcome, look_again, true)
+            }
+        })
     }
 
     fn start_fetch(
@@ -146,13 +184,18 @@ impl<P: TokenProvider> Cache<P> {
         entry: &Arc<Entry<P::Key>>,
         mut slot: SlotGuard<'_>,
         runtime: &runtime::Handle,
+        cause: FetchCause,
         challenges: &mut Vec<HeaderValue>,
         now: Now,
     ) -> OutcomeReceiver {
         let id = self.fetches.fetch_add(1, Ordering::Relaxed);
-        let (fetch, handle) = Fetch::new(self, entry, id, slot.fetch_context(challenges));
+        let (fetch, handle) = Fetch::new(self, entry, id, slot.fetch_context(cause, challenges));
         let outcome = handle.receiver();
-        slot.start_fetch(id, handle, now);
+        slot.start_fetch(id, handle, cause, now);
+        entry.publish(&slot, now);
+        if !entry.had_token() {
+            self.map.first_fetch_starts();
+        }
         self.stats.record(|stats| {
             stats.fetches += 1;
             stats.fetches_in_flight += 1;
@@ -169,7 +212,8 @@ impl<P: TokenProvider> Cache<P> {
         grant: &Grant<P::Key>,
         rejection: Rejection,
         mut challenges: Vec<HeaderValue>,
-    ) -> Result<Lookup<P::Key, JoinedFetch<P::Key>>, BudgetExhausted> {
+        max_wait: Duration,
+    ) -> Result<Lookup<P::Key, Awaited<P::Key>>, BudgetExhausted> {
         let now = self.clock.now();
         let accepted = grant.token.is_accepted();
         // If no fetch can start, the token must not be removed for one.
@@ -186,12 +230,14 @@ impl<P: TokenProvider> Cache<P> {
         }
         let entry = &self.entry_again(&grant.entry, now);
         let mut slot = entry.lock();
-        let outcome = slot.reject(grant.token.generation(), rejection, now);
-        entry.publish(&slot);
+        let patience = self.patience(max_wait);
+        let outcome = slot.reject(grant.token.generation(), self.set_aside(), patience, now);
+        entry.publish(&slot, now);
         let result = match outcome {
             _ if slot.evicted => {
                 drop(slot);
-                self.lookup_in_slot(Arc::clone(entry), now, false)
+                let query = Query { wanted: Wanted::Usable, patience };
+                self.lookup_in_slot(Arc::clone(entry), query, now, false)
             }
             RejectionOutcome::Proceed(action) => self.act(entry, slot, action, Some(&runtime), &mut challenges, now),
             RejectionOutcome::BudgetExhausted => {
@@ -206,6 +252,51 @@ impl<P: TokenProvider> Cache<P> {
         };
         self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::of(&result), now);
         Ok(result)
+    }
+
+    /// A server rejected a replay with the token of `grant`. That starts no fetch.
+    pub(super) fn reject_replay(&self, grant: &Grant<P::Key>, rejection: Rejection) {
+        let (now, token) = (self.clock.now(), &grant.token);
+        let accepted = token.is_accepted();
+        if let Some(entry) = self.map.get(grant.key()) {
+            let mut slot = entry.lock();
+            slot.reject_replay(token.generation(), now);
+            entry.publish(&slot, now);
+        }
+        self.report_rejection(grant.key(), token, rejection, accepted, Refresh::None, now);
+    }
+
+    /// The token of `entry`, even if it is set aside.
+    pub(super) fn usable_or_set_aside(&self, entry: &Arc<Entry<P::Key>>) -> Option<Grant<P::Key>> {
+        let now = self.clock.now();
+        let token = entry.lock().usable_or_set_aside(now).cloned()?;
+        Some(Grant { entry: Arc::clone(entry), token })
+    }
+
+    /// A fetch failed with `error`. Returns the token that the caller can still use, or what it waits for next.
+    pub(super) fn after_failure(
+        &self,
+        entry: &Arc<Entry<P::Key>>,
+        query: Query,
+        error: Error,
+    ) -> Lookup<P::Key, Awaited<P::Key>> {
+        let now = self.clock.now();
+        let mut slot = entry.lock();
+        if let Some(token) = slot.usable(now).cloned() {
+            drop(slot);
+            return granted(Arc::clone(entry), token, now);
+        }
+        if slot.evicted || slot.in_flight().is_some() {
+            return Lookup::Failed(error);
+        }
+        match slot.request_again(query.wanted, query.patience, now) {
+            SlotAction::Pause(Some(time)) => {
+                let outcome = slot.pause(|| FetchHandle::new(0).0).receiver();
+                let look_again = Some(time);
+                Lookup::Wait(Awaited { entry: Arc::clone(entry), outcome, look_again, started_here: false })
+            }
+            _ => Lookup::Failed(error),
+        }
     }
 
     /// The entry of `key`, if `token` is its usable token, or the rejected one that its running fetch is to replace.
@@ -238,7 +329,7 @@ impl<P: TokenProvider> Cache<P> {
     }
 }
 
-fn granted<K>(entry: Arc<Entry<K>>, token: Token, now: Now) -> Lookup<K, JoinedFetch<K>> {
+fn granted<K>(entry: Arc<Entry<K>>, token: Token, now: Now) -> Lookup<K, Awaited<K>> {
     entry.touch(now);
     Lookup::Granted(Grant { entry, token })
 }

@@ -6,8 +6,10 @@
 //! |---|---|
 //! | `stats` | the counters of a source, and the snapshot that users get |
 //! | `jitter` | random numbers |
-//! | `failure` | what a slot remembers about failed and cancelled fetches |
 //! | `action` | what a slot returns |
+//! | `failure` | what a slot remembers about failed and cancelled fetches |
+//! | `rejections` | what a slot remembers about rejections |
+//! | `replacement` | a new token beside the old one that it replaced |
 //! | `slot` | the state machine of one key, without I/O |
 //! | `status` | the state of one key, as users see it |
 //! | `fetch_handle` | the handle of a fetch, which its slot holds, and the outcome that its waiters receive |
@@ -36,6 +38,8 @@ mod jitter;
 mod lookup;
 mod map;
 mod middleware;
+mod rejections;
+mod replacement;
 mod report;
 mod slot;
 mod stats;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cache::Cache;
-use super::grant::{JoinedFetch, Lookup};
+use super::grant::{Awaited, Lookup};
 use crate::clock::Now;
 use crate::error::Error;
 use crate::message::Rejection;
@@ -78,7 +78,7 @@ impl<P: TokenProvider> Cache<P> {
                 true if now.reached(&token.deadlines().expires_at) => "expired",
                 true => "accepted",
             },
-            first: token.mark_rejected(),
+            first: token.report_rejection(),
             rejection: if rejection == Rejection::InvalidToken { "invalid_token" } else { "unspecified" },
             refresh: refresh.label(),
         });
@@ -101,7 +101,7 @@ pub(super) enum Refresh {
 }
 
 impl Refresh {
-    pub(super) fn of<K>(lookup: &Lookup<K, JoinedFetch<K>>) -> Self {
+    pub(super) fn of<K>(lookup: &Lookup<K, Awaited<K>>) -> Self {
         match lookup {
             Lookup::Granted(_) => Self::Ready,
             Lookup::Wait(_) => Self::InFlight,

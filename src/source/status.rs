@@ -33,6 +33,9 @@ pub enum TokenState {
     Stale,
     /// There is no usable token, and the last fetch failed. Requests fail at once until the backoff ends.
     Backoff,
+    /// Servers have rejected the token at least three times, and none has accepted it between. Requests are still stamped with
+    /// it, because it may be rejected on one route alone.
+    Rejected,
 }
 
 impl TokenStatus {
@@ -48,6 +51,7 @@ impl TokenStatus {
 
     pub(super) fn of(view: &SlotView) -> Self {
         let state = match (&view.usable, view.in_flight) {
+            (Some(_), _) if view.dead => TokenState::Rejected,
             (_, true) => TokenState::Refreshing,
             (Some(_), false) if view.in_window => TokenState::Stale,
             (Some(_), false) => TokenState::Fresh,

@@ -243,3 +243,31 @@ async fn a_stamped_request_causes_no_event() {
     assert_eq!(capture.text(), before);
     assert_eq!((api.sends().len(), source.stats().hits), (101, 100));
 }
+
+// R76: the event names the host that makes the request foreign, and nothing else that the caller sent.
+#[tokio::test(start_paused = true)]
+async fn a_host_header_that_makes_a_request_foreign_is_reported_with_its_host_alone() {
+    let capture = Capture::start();
+    let issuer = issuer();
+    let source = builder(&issuer).build();
+    let api = Api::new(|_| response(StatusCode::OK));
+    for (uri, hosts, expected) in [
+        (API, &["elsewhere.test:8443"][..], "elsewhere.test"),
+        (API, &["api.example.com:8443"], "api.example.com"),
+        (API, &["cZ7kQ9vX@elsewhere.test"], ""),
+        ("/x", &["api.example.com", "elsewhere.test"], "elsewhere.test"),
+        ("//cZ7kQ9vX/x", &[], ""),
+    ] {
+        let before = capture.lines().len();
+        let mut request = request("GET", uri);
+        for host in hosts {
+            request.headers_mut().append("host", host.parse().unwrap());
+        }
+        layer(&source).layer(api.clone()).oneshot(request).await.unwrap();
+        assert!(!api.sends().last().unwrap().headers().contains_key("authorization"));
+        let line = format!("DEBUG request_not_stamped host={expected} provider=staging reason=foreign_origin");
+        assert_eq!(capture.lines()[before..], [line], "{uri} {hosts:?}");
+    }
+    assert!(!capture.text().contains("cZ7kQ9vX"), "{}", capture.text());
+    equal_to_stats(&capture, &source.stats());
+}

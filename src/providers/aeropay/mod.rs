@@ -43,7 +43,9 @@
 //! | no [`Scope`] | is not in the table | none: [`MissingKey`](crate::ErrorKind::MissingKey), and the request is not sent |
 //!
 //! The table of endpoints contains only what Aeropay's pages document for each version. [`Aeropay::endpoints`] returns
-//! it, and [`AeropayBuilder::endpoint`] adds to it.
+//! it, and [`AeropayBuilder::endpoint`] adds to it. A path with an escaped separator (`%2F`, `%5C`), a dot segment in any
+//! spelling, a `;`, a control character or an empty segment is never in the table, because a proxy and the API may read it as
+//! two different endpoints.
 //!
 //! A platform puts a [`MerchantId`] into the extensions of each request, and gives the provider
 //! [`credentials_for`](AeropayBuilder::credentials_for). Wrong credentials of one merchant affect only the requests of

@@ -178,7 +178,9 @@ impl TokenProvider for Aeropay {
     /// # Errors
     ///
     /// [`ErrorKind::MissingKey`] if the endpoint is not in the table, or if it needs a user or a merchant and the
-    /// request names none. Such a request never gets the merchant's token instead.
+    /// request names none. Such a request never gets the merchant's token instead. A path that two servers could read as
+    /// two endpoints is not in the table: it has an escaped separator (`%2F`, `%5C`), a dot segment, a `;`, a control
+    /// character, an empty segment or an invalid escape.
     fn key(&self, request: &RequestHead<'_>) -> Result<Identity, Error> {
         let scope = self.scope(request)?;
         Ok(Identity::new(self.merchant(request)?, scope))
@@ -192,20 +194,14 @@ impl TokenProvider for Aeropay {
         self.origins.clone()
     }
 
-    /// Uses the method, except for paths that move money with a `GET`. An `Idempotency-Key` counts only for the
-    /// operations that use it.
+    /// Uses the method, except for paths that move money with a `GET`, in any spelling of the path. An `Idempotency-Key`
+    /// counts only for the operations that use it.
     fn is_idempotent(&self, request: &RequestHead<'_>) -> bool {
         let wire = self.version.wire();
         let path = self.path(request).unwrap_or_else(|| request.uri().path());
-        // Matches any spelling that a lenient server might accept.
-        let moves_money = |segment: &str| {
-            wire.never_idempotent.iter().any(|name| {
-                endpoint::decoded(segment)
-                    .map(|b| b.to_ascii_lowercase())
-                    .eq(name.bytes().map(|b| b.to_ascii_lowercase()))
-            })
-        };
-        if request.uri().path().split('/').any(moves_money) {
+        // A path that is not plain may name any endpoint.
+        let moves_money = |name: &&str| !endpoint::is_plain(path) || endpoint::has_word(request.uri().path(), name);
+        if wire.never_idempotent.iter().any(moves_money) {
             return false;
         }
         let is_operation =
