@@ -84,7 +84,9 @@ impl fmt::Debug for SystemClock {
 /// tokio's clock, and not the clock of a source.
 pub(crate) fn since_start_of_timer(deadline: tokio::time::Instant, length: Duration) -> Duration {
     let (deadline, now) = (deadline.into_std(), SystemClock.now().mono);
-    length.saturating_add(now.saturating_duration_since(deadline)).saturating_sub(deadline.saturating_duration_since(now))
+    length
+        .saturating_add(now.saturating_duration_since(deadline))
+        .saturating_sub(deadline.saturating_duration_since(now))
 }
 
 /// The clock of a source. The system clock has a variant of its own, because a dynamic call per request would cost

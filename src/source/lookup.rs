@@ -156,12 +156,8 @@ impl<P: TokenProvider> Cache<P> {
                 _ => rt::no_timers(),
             });
         };
-        let awaited = |outcome, look_again, started_here| Awaited {
-            entry: Arc::clone(entry),
-            outcome,
-            look_again,
-            started_here,
-        };
+        let awaited =
+            |outcome, look_again, started_here| Awaited { entry: Arc::clone(entry), outcome, look_again, started_here };
         if let Some(time) = pause {
             let outcome = slot.pause(|| FetchHandle::new(0).0).receiver();
             return Lookup::Wait(awaited(outcome, time, false));

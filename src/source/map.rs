@@ -189,12 +189,7 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
     }
 
     /// The keys of the next shards that may be evicted, with their ranks.
-    fn candidates(
-        &self,
-        at: &mut usize,
-        never_first: bool,
-        now: Now,
-    ) -> Vec<(EvictionRank, usize, Arc<Entry<K>>)> {
+    fn candidates(&self, at: &mut usize, never_first: bool, now: Now) -> Vec<(EvictionRank, usize, Arc<Entry<K>>)> {
         let mut candidates = Vec::new();
         for _ in 0..SHARDS {
             let shard = *at;

@@ -183,8 +183,7 @@ async fn a_retry_after_is_respected_up_to_a_maximum_and_jitter_is_added() {
         for seed in 0..20 {
             let issuer = Issuer::new();
             issuer.script(Outcome::Fail(unavailable().with_kind(ErrorKind::Throttled).with_retry_after(secs(delay))));
-            let source =
-                TokenSource::builder(issuer.clone()).jitter_seed(seed).patience(ms(0)).build();
+            let source = TokenSource::builder(issuer.clone()).jitter_seed(seed).patience(ms(0)).build();
             let backoff = source.token().await.unwrap_err().retry_after().unwrap();
             assert!(least <= backoff && backoff <= most, "Retry-After {delay} s, backoff {backoff:?}");
             backoffs.insert(backoff);

@@ -199,7 +199,11 @@ fn a_stale_fetch_that_cannot_be_stopped_delays_the_next_one_and_stores_nothing()
         };
         let early = runtime.spawn(secret_of(source.clone()));
         assert_eq!(has_entered.recv_timeout(secs(30)).unwrap(), "old");
-        if rotated { source.rotate() } else { source.invalidate() }
+        if rotated {
+            source.rotate()
+        } else {
+            source.invalidate()
+        }
         let late = runtime.spawn(secret_of(source.clone()));
         waiting(2);
         assert!(has_entered.try_recv().is_err(), "a second fetch beside the first");

@@ -13,7 +13,6 @@ mod check;
 mod clock;
 mod format;
 mod issuer;
-mod on_demand;
 #[path = "../support/mod.rs"]
 mod support;
 mod units;

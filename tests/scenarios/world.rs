@@ -18,7 +18,6 @@ use crate::callers::{Outcome, Record, by_hand, through_layer};
 use crate::clock::VirtualClock;
 use crate::format::{Do, Given, Scenario, Settings, Step};
 use crate::issuer::{Issuer, Shared, TokenRequest, number};
-use crate::on_demand;
 use crate::support::time::settle;
 use crate::user_code::{self, Key};
 
@@ -92,7 +91,7 @@ fn source(number: usize, given: &Given, issuer: &Arc<Shared>, clock: &VirtualClo
         builder = builder.max_keys(keys);
     }
     if let Some(patience) = settings.patience {
-        builder = on_demand::patience(builder, patience.0);
+        builder = builder.patience(patience.0);
     }
     builder.build()
 }
@@ -170,10 +169,10 @@ impl World {
         let of_key = Key(key.to_owned());
         match step.action {
             Do::Call => self.begin(number, step, self.taking(step, source.token_for(&of_key)), None),
-            Do::Refresh => self.begin(number, step, self.taking(step, on_demand::refresh(&source, &of_key)), None),
+            Do::Refresh => self.begin(number, step, self.taking(step, source.refresh(&of_key)), None),
             Do::TokenValidFor => {
                 let valid_for = step.valid_for.expect("`token_valid_for` needs `valid_for`").0;
-                let future = on_demand::token_valid_for(&source, &of_key, valid_for);
+                let future = source.token_valid_for(&of_key, valid_for);
                 self.begin(number, step, self.taking(step, future), None);
             }
             Do::WarmUp => {
@@ -215,7 +214,7 @@ impl World {
             Do::Rotate => source.rotate(),
             Do::Peek => return source.peek_for(key).as_ref().map_or(Outcome::NoToken, Outcome::of_token),
             Do::Status => return Outcome::Status(source.status_for(key)),
-            Do::CheckReady => return Outcome::Status(on_demand::check_ready(source, key)),
+            Do::CheckReady => return Outcome::Status(source.check_ready(key)),
             Do::Revoke => self.issuer.revoke(step.token),
             Do::SetClock => self.clock.shift(step.mono, step.wall),
             Do::EndRuntime => self.end_second_runtime(),
