@@ -22,7 +22,7 @@ mod world;
 use check::{check, check_varying};
 use format::{File, Scenario, Side};
 
-/// The least number of scenarios.
+/// The least number of scenarios that run.
 const LEAST: usize = 120;
 
 fn folder() -> PathBuf {
@@ -280,14 +280,16 @@ fn every_rule_has_scenarios_on_both_sides_of_its_bounds() {
     let mut names = Vec::new();
     for name in files() {
         let file = read(&name);
-        rules.entry(file.rule).or_default().extend(file.scenarios.iter().map(|scenario| scenario.side));
+        let active = file.scenarios.iter().filter(|scenario| !scenario.pending);
+        rules.entry(file.rule).or_default().extend(active.map(|scenario| scenario.side));
         names.extend(file.scenarios.into_iter().map(|scenario| scenario.name));
     }
+    let active: usize = rules.values().map(Vec::len).sum();
+    assert!(active >= LEAST, "{active} scenarios run, at least {LEAST} are required");
     let total = names.len();
     names.sort();
     names.dedup();
     assert_eq!(names.len(), total, "two scenarios have the same name");
-    assert!(total >= LEAST, "{total} scenarios");
     for rule in 1..=24 {
         let sides = rules.get(&rule).map_or(&[][..], Vec::as_slice);
         let both = sides.contains(&Side::Both) || sides.contains(&Side::Before) && sides.contains(&Side::After);
