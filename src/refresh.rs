@@ -153,16 +153,14 @@ impl RefreshPolicy {
             Window::Configured(window) => Some(window),
             Window::AtExpiry => None,
         };
-        let refresh_at = window.filter(|_| has_window).map(|window| {
+        let usable_until = fetched_at.after(lifetime - margin);
+        let refresh_at = window.filter(|_| has_window).map_or(usable_until, |window| {
             let window = window.min(lifetime / 2);
-            fetched_at.after((lifetime - window).saturating_add(window.mul_f64(WINDOW_JITTER * unit(draw))))
+            let start =
+                fetched_at.after((lifetime - window).saturating_add(window.mul_f64(WINDOW_JITTER * unit(draw))));
+            start.earlier(usable_until)
         });
-        Deadlines {
-            fetched_at,
-            refresh_at,
-            usable_until: fetched_at.after(lifetime - margin),
-            expires_at: fetched_at.after(lifetime),
-        }
+        Deadlines { fetched_at, refresh_at, usable_until, expires_at: fetched_at.after(lifetime) }
     }
 }
 

@@ -121,8 +121,9 @@ impl fmt::Debug for IssuedToken {
 pub(crate) struct Deadlines {
     /// When the fetch started. The lifetime counts from here.
     pub(crate) fetched_at: Now,
-    /// When the refresh window begins, if there is one.
-    pub(crate) refresh_at: Option<Now>,
+    /// When the refresh window begins, or `usable_until` if there is none before that. Until then, requests are stamped
+    /// without a look at the slot.
+    pub(crate) refresh_at: Now,
     /// When the source stops returning the token: `expires_at` less the margin.
     pub(crate) usable_until: Now,
     /// When the token expires according to its issuer.
@@ -144,8 +145,6 @@ pub(crate) struct Inner {
     rotation: u64,
     generation: u64,
     deadlines: Deadlines,
-    /// The earlier of `refresh_at` and `usable_until`, by each clock.
-    fresh_until: Now,
     for_waiters_only: bool,
     responses: AtomicU8,
 }
@@ -170,8 +169,6 @@ impl AsRef<[u8]> for HeaderBytes {
 impl Token {
     pub(crate) fn new(issued: IssuedToken, generation: u64, deadlines: Deadlines, for_waiters_only: bool) -> Self {
         let IssuedToken { header, lifetime: _, source_id, rotation } = issued;
-        let Deadlines { refresh_at, usable_until, .. } = deadlines;
-        let fresh_until = refresh_at.map_or(usable_until, |refresh_at| refresh_at.earlier(usable_until));
         Self {
             inner: Arc::new(Inner {
                 header,
@@ -179,7 +176,6 @@ impl Token {
                 rotation,
                 generation,
                 deadlines,
-                fresh_until,
                 for_waiters_only,
                 responses: AtomicU8::new(0),
             }),
@@ -231,11 +227,6 @@ impl Token {
 
     pub(crate) fn deadlines(&self) -> &Deadlines {
         &self.inner.deadlines
-    }
-
-    /// Before this time, the source returns the token without locking its slot.
-    pub(crate) fn fresh_until(&self) -> &Now {
-        &self.inner.fresh_until
     }
 
     /// Whether the token arrived after its `usable_until`. It then serves the waiters of its own fetch, until `expires_at`,

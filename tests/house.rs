@@ -70,8 +70,10 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "stats",
             "jitter",
-            "failure",
             "action",
+            "failure",
+            "rejections",
+            "replacement",
             "slot",
             "status",
             "fetch_handle",

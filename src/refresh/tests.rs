@@ -19,13 +19,15 @@ fn since(start: Now, deadline: Now) -> u128 {
     deadline.mono.duration_since(start.mono).as_millis()
 }
 
-/// `refresh_at` at the smallest and at the largest draw, `usable_until` and `expires_at`, in ms after the start of the
+/// The start of a window before `usable_until` at the smallest and at the largest draw, `usable_until` and `expires_at`, in ms after the start of the
 /// fetch.
 fn ends(policy: &RefreshPolicy, lifetime: Option<Duration>) -> (Option<u128>, Option<u128>, u128, u128) {
     let start = Now::for_tests();
     let [early, late] = [0.0, 1.0].map(|draw| policy.deadlines(lifetime, start, start, draw));
     assert_eq!(since(start, early.usable_until), since(start, late.usable_until), "the margin is not random");
-    let refresh = |deadlines: &Deadlines| deadlines.refresh_at.map(|at| since(start, at));
+    let refresh = |deadlines: &Deadlines| {
+        (deadlines.refresh_at != deadlines.usable_until).then(|| since(start, deadlines.refresh_at))
+    };
     (refresh(&early), refresh(&late), since(start, early.usable_until), since(start, early.expires_at))
 }
 
@@ -70,7 +72,7 @@ fn a_configured_window_or_margin_is_at_most_half_of_the_lifetime_and_at_expiry_k
     let table = [
         (policy().window(ms(60_000)), 1_800, Some(1_740_000), Some(1_746_000), 1_770_000),
         (policy().window(ms(60_000)), 10, Some(5_000), Some(5_500), 7_500),
-        (policy().window(Duration::ZERO), 1_800, Some(1_800_000), Some(1_800_000), 1_770_000),
+        (policy().window(Duration::ZERO), 1_800, None, None, 1_770_000),
         (policy().window(Duration::MAX), 1_800, Some(900_000), Some(990_000), 1_770_000),
         // Longer than 20 min: up to half of the lifetime.
         (policy().window(Duration::from_secs(12 * 3_600)), 86_400, Some(43_200_000), Some(47_520_000), 86_370_000),
@@ -79,9 +81,9 @@ fn a_configured_window_or_margin_is_at_most_half_of_the_lifetime_and_at_expiry_k
         // The margin: shorter and longer than the default, up to half of the lifetime.
         (policy().margin(Duration::ZERO), 1_800, Some(900_000), Some(990_000), 1_800_000),
         (policy().margin(ms(60_000)), 1_800, Some(900_000), Some(990_000), 1_740_000),
-        (policy().margin(ms(900_000)), 1_800, Some(900_000), Some(990_000), 900_000),
-        (policy().margin(ms(900_001)), 1_800, Some(900_000), Some(990_000), 900_000),
-        (policy().margin(ms(60_000)), 10, Some(5_000), Some(5_500), 5_000),
+        (policy().margin(ms(900_000)), 1_800, None, None, 900_000),
+        (policy().margin(ms(900_001)), 1_800, None, None, 900_000),
+        (policy().margin(ms(60_000)), 10, None, None, 5_000),
         (policy().margin(ms(60_000)).at_expiry(), 1_800, None, None, 1_740_000),
         (policy().margin(ms(60_000)), 1, None, None, 1_000),
         (policy().at_expiry(), 1_800, None, None, 1_770_000),
@@ -232,9 +234,7 @@ fn an_early_refresh_with_the_same_token_causes_a_backoff_of_half_of_the_rest() {
 #[test]
 fn a_draw_outside_of_its_range_gives_no_duration_outside_of_its_range() {
     let start = Now::for_tests();
-    let refresh = |draw| {
-        RefreshPolicy::new().deadlines(Some(ms(10_000)), start, start, draw).refresh_at.map(|at| since(start, at))
-    };
+    let refresh = |draw| since(start, RefreshPolicy::new().deadlines(Some(ms(10_000)), start, start, draw).refresh_at);
     for (draw, at, backoff, permanent) in [
         (f64::NAN, 5_000, 100, 2_500),
         (f64::NEG_INFINITY, 5_000, 100, 2_500),
@@ -242,7 +242,7 @@ fn a_draw_outside_of_its_range_gives_no_duration_outside_of_its_range() {
         (2.0, 5_500, 30_000, 5_000),
         (f64::INFINITY, 5_500, 30_000, 5_000),
     ] {
-        assert_eq!(refresh(draw), Some(at), "draw {draw}");
+        assert_eq!(refresh(draw), at, "draw {draw}");
         assert_eq!(Backoff::transient(9, None, draw).without_token, ms(backoff), "draw {draw}");
         assert_eq!(Backoff::permanent(0, draw).without_token, ms(permanent), "draw {draw}");
     }

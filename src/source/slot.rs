@@ -297,11 +297,12 @@ pub(super) fn is_usable(token: &Token, now: Now) -> bool {
 /// Whether a token may be stamped without a look at the slot: it is usable, and no refresh is due.
 #[inline]
 pub(super) fn is_fresh(token: &Token, now: Now) -> bool {
-    !now.reached(token.fresh_until()) && !refresh::was_set_back(token.deadlines().fetched_at.mono, now.mono)
+    !now.reached(&token.deadlines().refresh_at) && !refresh::was_set_back(token.deadlines().fetched_at.mono, now.mono)
 }
 
+/// Whether a usable token is in its refresh window.
 fn in_window(token: &Token, now: Now) -> bool {
-    token.deadlines().refresh_at.is_some_and(|start| now.reached(&start))
+    now.reached(&token.deadlines().refresh_at)
 }
 
 impl<F> std::fmt::Debug for Slot<F> {
