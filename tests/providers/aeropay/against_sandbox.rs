@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
 use tower::{Layer as _, ServiceExt as _};
-use tower_bearer_auth::aeropay::{self, ApiVersion, Identity, UserId};
+use tower_bearer_auth::aeropay::{self, ApiVersion, UserId};
 use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{Aeropay, Audit, BoxError, Error, ErrorKind, ReplayOutcome, TokenSource, replay};
 use tower_bearer_auth_sandbox::{AeropaySandbox, Verdict};
