@@ -84,6 +84,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "report",
             "fetch",
             "lookup",
+            "reject",
             "wait",
             "handle",
             "middleware",

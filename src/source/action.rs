@@ -17,7 +17,7 @@ pub(super) enum SlotAction {
     /// Start a fetch and wait for it.
     Fetch(FetchCause),
     /// Look the token up again after this time, or when the slot wakes its waiters. `None`: only when it wakes them.
-    Pause(Option<Duration>),
+    LookAgain(Option<Duration>),
     /// Fail: there is no token, and no fetch may start during the backoff.
     Fail(Error),
 }

@@ -2,21 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::runtime;
 
-use super::action::{FetchCause, Patience, RejectionOutcome, SlotAction, Wanted};
+use super::action::{FetchCause, Patience, SlotAction, Wanted};
 use super::cache::Cache;
 use super::entry::{Entry, SlotGuard};
 use super::fetch::Fetch;
 use super::fetch_handle::{FetchHandle, OutcomeReceiver, is_fetching};
-use super::grant::{Awaited, BudgetExhausted, Grant, Lookup};
-use super::report::Refresh;
+use super::grant::{Awaited, Grant, Lookup};
+use super::slot::InFlight;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
-use crate::message::Rejection;
 use crate::provider::TokenProvider;
 use crate::rt;
 use crate::telemetry::{Event, KeyField};
@@ -59,7 +57,7 @@ impl<P: TokenProvider> Cache<P> {
         self.lookup_in_slot(entry, query, self.clock.now(), false)
     }
 
-    fn lookup_in_slot(
+    pub(super) fn lookup_in_slot(
         self: &Arc<Self>,
         mut entry: Arc<Entry<P::Key>>,
         query: Query,
@@ -76,11 +74,7 @@ impl<P: TokenProvider> Cache<P> {
                 entry = self.entry_again(&entry, now);
                 continue;
             }
-            if let Some(fetch) = slot.take_stuck_fetch(self.longest_fetch(), now) {
-                self.fetch_ends(&entry, |stats| stats.fetches_cancelled += 1);
-                slot.cancel(now);
-                stuck = Some(fetch);
-            }
+            stuck = self.take_stuck(&entry, &mut slot, false, now).or(stuck);
             // A caller that finds a stuck fetch, or has waited for a cancelled one, starts the next one at once.
             let Query { wanted, patience } = query;
             let action = if first && stuck.is_none() {
@@ -102,19 +96,43 @@ impl<P: TokenProvider> Cache<P> {
             if let (true, Lookup::Failed(error)) = (failed_fast, &result) {
                 self.telemetry.emit(Event::FailedFast { error: error.kind() });
             }
-            if let Some(fetch) = stuck {
-                // Outside of the lock, because this wakes the waiters of the fetch.
-                drop(fetch);
-                self.sweep(now);
-                self.telemetry.emit(Event::Cancelled { key: KeyField::new(&*entry.key), reason: "runtime_stuck" });
-            }
+            self.report_stuck(&entry, stuck, now);
             return result;
         }
     }
 
+    /// Removes a fetch that runs for longer than a fetch can take. The caller holds the lock of the slot.
+    pub(super) fn take_stuck(
+        &self,
+        entry: &Entry<P::Key>,
+        slot: &mut SlotGuard<'_>,
+        rejected: bool,
+        now: Now,
+    ) -> Option<InFlight<FetchHandle>> {
+        let fetch = slot.take_stuck_fetch(self.longest_fetch(), rejected, now)?;
+        self.fetch_ends(entry, |stats| {
+            *(if fetch.handle.is_some() { &mut stats.fetches_cancelled } else { &mut stats.fetches_discarded }) += 1;
+        });
+        slot.cancel(now);
+        Some(fetch)
+    }
+
+    /// Wakes the waiters of a stuck fetch, and reports it. The caller does not hold the lock of the slot.
+    pub(super) fn report_stuck(&self, entry: &Entry<P::Key>, stuck: Option<InFlight<FetchHandle>>, now: Now) {
+        let Some(fetch) = stuck else { return };
+        let key = KeyField::new(&*entry.key);
+        let event = match fetch.handle {
+            Some(_) => Event::Cancelled { key, reason: "runtime_stuck" },
+            None => Event::Discarded { key },
+        };
+        drop(fetch);
+        self.sweep(now);
+        self.telemetry.emit(event);
+    }
+
     /// Performs `action`. The caller holds the lock of the slot; this releases it. `runtime` is the current one, if the
     /// action needs it. What this leaves in `challenges` is for the caller to drop, without the lock.
-    fn act(
+    pub(super) fn act(
         self: &Arc<Self>,
         entry: &Arc<Entry<P::Key>>,
         mut slot: SlotGuard<'_>,
@@ -123,7 +141,7 @@ impl<P: TokenProvider> Cache<P> {
         challenges: &mut Vec<HeaderValue>,
         now: Now,
     ) -> Lookup<P::Key, Awaited<P::Key>> {
-        let (cause, pause) = match action {
+        let (cause, look_again) = match action {
             SlotAction::Stamp(token) => {
                 drop(slot);
                 return granted(Arc::clone(entry), token, now);
@@ -140,7 +158,7 @@ impl<P: TokenProvider> Cache<P> {
             SlotAction::Fail(error) => return Lookup::Failed(error),
             SlotAction::Join => (None, None),
             SlotAction::Fetch(cause) => (Some(cause), None),
-            SlotAction::Pause(time) => (None, Some(time)),
+            SlotAction::LookAgain(time) => (None, Some(time)),
         };
         if is_fetching(entry) {
             return Lookup::Failed(
@@ -158,8 +176,8 @@ impl<P: TokenProvider> Cache<P> {
         };
         let awaited =
             |outcome, look_again, started_here| Awaited { entry: Arc::clone(entry), outcome, look_again, started_here };
-        if let Some(time) = pause {
-            let outcome = slot.pause(|| FetchHandle::new(0).0).receiver();
+        if let Some(time) = look_again {
+            let outcome = slot.waiters(|| FetchHandle::new(0).0).receiver();
             return Lookup::Wait(awaited(outcome, time, false));
         }
         let running = slot.in_flight().and_then(|fetch| fetch.handle.as_ref()).map(FetchHandle::receiver);
@@ -202,66 +220,6 @@ impl<P: TokenProvider> Cache<P> {
         outcome
     }
 
-    /// A server rejected the token of `grant`. Starts or joins a fetch, unless there is a newer token.
-    pub(super) fn reject(
-        self: &Arc<Self>,
-        grant: &Grant<P::Key>,
-        rejection: Rejection,
-        mut challenges: Vec<HeaderValue>,
-        max_wait: Duration,
-    ) -> Result<Lookup<P::Key, Awaited<P::Key>>, BudgetExhausted> {
-        let now = self.clock.now();
-        let accepted = grant.token.is_accepted();
-        // If no fetch can start, the token must not be removed for one.
-        let runtime = rt::with_timers();
-        if let Err(error) = runtime {
-            let newer = self.map.get(grant.key()).and_then(|entry| entry.usable(now));
-            let newer = newer.filter(|token| token.generation() != grant.token.generation());
-            let result = match newer {
-                Some(token) => Lookup::Granted(Grant { entry: Arc::clone(&grant.entry), token }),
-                None => Lookup::Failed(error),
-            };
-            self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::of(&result), now);
-            return Ok(result);
-        }
-        let entry = &self.entry_again(&grant.entry, now);
-        let mut slot = entry.lock();
-        let patience = self.patience(max_wait);
-        let outcome = slot.reject(grant.token.generation(), self.set_aside(), patience, now);
-        entry.publish(&slot, now);
-        let result = match outcome {
-            _ if slot.evicted => {
-                drop(slot);
-                let query = Query { wanted: Wanted::Usable, patience };
-                self.lookup_in_slot(Arc::clone(entry), query, now, false)
-            }
-            RejectionOutcome::Proceed(action) => self.act(entry, slot, action, Some(&runtime), &mut challenges, now),
-            RejectionOutcome::BudgetExhausted => {
-                drop(slot);
-                self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::BudgetExhausted, now);
-                return Err(BudgetExhausted);
-            }
-            RejectionOutcome::Backoff(error) => {
-                drop(slot);
-                Lookup::Failed(error)
-            }
-        };
-        self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::of(&result), now);
-        Ok(result)
-    }
-
-    /// A server rejected a replay with the token of `grant`. That starts no fetch.
-    pub(super) fn reject_replay(&self, grant: &Grant<P::Key>, rejection: Rejection) {
-        let (now, token) = (self.clock.now(), &grant.token);
-        let accepted = token.is_accepted();
-        if let Some(entry) = self.map.get(grant.key()) {
-            let mut slot = entry.lock();
-            slot.reject_replay(token.generation(), now);
-            entry.publish(&slot, now);
-        }
-        self.report_rejection(grant.key(), token, rejection, accepted, Refresh::None, now);
-    }
-
     /// The token of `entry`, even if it is set aside.
     pub(super) fn usable_or_set_aside(&self, entry: &Arc<Entry<P::Key>>) -> Option<Grant<P::Key>> {
         let now = self.clock.now();
@@ -286,42 +244,13 @@ impl<P: TokenProvider> Cache<P> {
             return Lookup::Failed(error);
         }
         match slot.request_again(query.wanted, query.patience, now) {
-            SlotAction::Pause(Some(time)) => {
-                let outcome = slot.pause(|| FetchHandle::new(0).0).receiver();
+            SlotAction::LookAgain(Some(time)) => {
+                let outcome = slot.waiters(|| FetchHandle::new(0).0).receiver();
                 let look_again = Some(time);
                 Lookup::Wait(Awaited { entry: Arc::clone(entry), outcome, look_again, started_here: false })
             }
             _ => Lookup::Failed(error),
         }
-    }
-
-    /// The entry of `key`, if `token` is its usable token, or the rejected one that its running fetch is to replace.
-    pub(super) fn entry_of(&self, key: &P::Key, token: &Token) -> Option<Arc<Entry<P::Key>>> {
-        if token.source_id() != self.id {
-            return None;
-        }
-        let entry = self.map.get(key)?;
-        let now = self.clock.now();
-        let has = entry.lock().has(token.generation(), now);
-        has.then_some(entry)
-    }
-
-    /// What a request for `key` would find now. Starts no fetch.
-    pub(super) fn outlook(&self, key: &P::Key, now: Now) -> Refresh {
-        let entry = self.map.get(key);
-        let outlook = entry.map_or(Refresh::None, |entry| {
-            let slot = entry.lock();
-            if slot.usable(now).is_some() {
-                Refresh::Ready
-            } else if slot.in_flight().is_some() {
-                Refresh::InFlight
-            } else if slot.may_fetch(now) {
-                Refresh::None
-            } else {
-                Refresh::Failed
-            }
-        });
-        if outlook != Refresh::Ready && rt::with_timers().is_err() { Refresh::Failed } else { outlook }
     }
 }
 

@@ -19,7 +19,8 @@
 //! | `cache` | `Cache`: what all clones of a source share, `rotate` and `invalidate` |
 //! | `report` | `Cache`: statistics and telemetry |
 //! | `fetch` | the task that runs one fetch |
-//! | `lookup` | `Cache`: look up a token, join or start a fetch, reject a token |
+//! | `lookup` | `Cache`: look up a token, join or start a fetch |
+//! | `reject` | `Cache`: reject a token |
 //! | `wait` | the future that waits for a fetch |
 //! | `handle` | `TokenSource`: the public methods |
 //! | `middleware` | `TokenSource`: the methods that the layer calls |
@@ -38,6 +39,7 @@ mod jitter;
 mod lookup;
 mod map;
 mod middleware;
+mod reject;
 mod rejections;
 mod replacement;
 mod report;

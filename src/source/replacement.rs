@@ -63,8 +63,8 @@ impl Replacement {
         over || !usable(&self.other)
     }
 
-    /// The old token is no longer needed. Returns the new one.
-    pub(super) fn into_new(self, current: Token) -> Token {
-        if self.new_is_current { current } else { self.other }
+    /// The token that is not current. The other one is no longer needed.
+    pub(super) fn into_other(self) -> Token {
+        self.other
     }
 }

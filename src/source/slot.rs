@@ -31,7 +31,7 @@ pub(super) struct Slot<F> {
     /// What most slots do not need.
     rare: Option<Box<Rare<F>>>,
     jitter: Jitter,
-    /// Whether `rotate` or `invalidate` removed the token, and no fetch has stored a new one.
+    /// Whether `rotate` or `invalidate` has ever removed the tokens.
     forgotten: bool,
     /// The entry is no longer in the map. A caller that still has it gets the new entry of the key.
     pub(super) evicted: bool,
@@ -56,8 +56,7 @@ impl<F> Slot<F> {
     pub(super) fn request(&mut self, wanted: Wanted, patience: Patience, now: Now) -> SlotAction {
         match self.request_again(wanted, patience, now) {
             SlotAction::Fetch(cause) => {
-                let cancelled =
-                    self.backoff_after_cancelled(Held::Nothing, now).filter(|_| cause == FetchCause::NoToken);
+                let cancelled = self.backoff_after_cancelled(Held::Nothing, now);
                 cancelled.map_or(SlotAction::Fetch(cause), SlotAction::Fail)
             }
             action => action,
@@ -85,7 +84,7 @@ impl<F> Slot<F> {
 
     fn request_without_token(&mut self, patience: Patience, now: Now) -> SlotAction {
         if let Some(fetch) = &self.in_flight {
-            return if fetch.progress() == Progress::Running { SlotAction::Join } else { SlotAction::Pause(None) };
+            return if fetch.progress() == Progress::Running { SlotAction::Join } else { SlotAction::LookAgain(None) };
         }
         let Some(rare) = &self.rare else {
             return SlotAction::Fetch(FetchCause::NoToken);
@@ -93,13 +92,13 @@ impl<F> Slot<F> {
         match &rare.failure {
             Some(failure) if failure.in_backoff(Held::Nothing, now) => {
                 if failure.is_waited_for(rare.failures.run_began(), patience, now) {
-                    SlotAction::Pause(Some(failure.remaining(Held::Nothing, now)))
+                    SlotAction::LookAgain(Some(failure.remaining(Held::Nothing, now)))
                 } else {
                     SlotAction::Fail(failure.shared(Held::Nothing, now))
                 }
             }
             _ => match rare.invalidation.delay(now) {
-                Some(left) => SlotAction::Pause(Some(left)),
+                Some(left) => SlotAction::LookAgain(Some(left)),
                 None => SlotAction::Fetch(FetchCause::NoToken),
             },
         }
@@ -158,12 +157,12 @@ impl<F> Slot<F> {
     }
 
     /// Removes a fetch that runs for longer than a fetch can take, if a caller needs one: nothing polls its runtime. If
-    /// there is a usable token that was not rejected, the fetch may stay until something polls it.
-    pub(super) fn take_stuck_fetch(&mut self, longest: Duration, now: Now) -> Option<InFlight<F>> {
-        let usable = self.usable(now).is_some();
-        let stuck =
-            |fetch: &InFlight<F>| fetch.runs_longer_than(longest, now) && (!usable || fetch.is_after_rejection());
-        let id = self.in_flight().filter(|fetch| stuck(fetch))?.id;
+    /// there is a usable token that was not rejected, the fetch may stay until something polls it. `rejected` is whether the
+    /// caller reports a rejection.
+    pub(super) fn take_stuck_fetch(&mut self, longest: Duration, rejected: bool, now: Now) -> Option<InFlight<F>> {
+        let fetch = self.in_flight()?;
+        let needed = rejected || fetch.is_after_rejection() || self.usable(now).is_none();
+        let id = Some(fetch).filter(|fetch| needed && fetch.runs_longer_than(longest, now))?.id;
         self.take_fetch(id)
     }
 
@@ -277,8 +276,8 @@ impl<F> Slot<F> {
     }
 
     /// The handle that wakes the callers that wait for something other than the result of a fetch.
-    pub(super) fn pause(&mut self, new: impl FnOnce() -> F) -> &F {
-        self.rare().paused.get_or_insert_with(new)
+    pub(super) fn waiters(&mut self, new: impl FnOnce() -> F) -> &F {
+        self.rare().waiters.get_or_insert_with(new)
     }
 
     /// Takes what must be dropped or woken without the lock.

@@ -16,7 +16,7 @@ impl<F> Slot<F> {
     pub(in crate::source) fn take_fetch(&mut self, id: u64) -> Option<InFlight<F>> {
         let fetch = self.in_flight.take_if(|fetch| fetch.id == id)?;
         if let Some(rare) = &mut self.rare {
-            rare.wake_paused();
+            rare.wake_waiters();
         }
         Some(*fetch)
     }
@@ -86,7 +86,6 @@ impl<F> Slot<F> {
 
     fn adopt(&mut self, token: Token, keeps_replaced: bool, now: Now) {
         let replaced = self.current.replace(token).filter(|token| is_usable(token, now));
-        self.forgotten = false;
         if let Some(rare) = &mut self.rare {
             rare.invalidation.token_is_stored();
             rare.early = None;

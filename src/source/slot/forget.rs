@@ -75,7 +75,7 @@ impl<F> Slot<F> {
         self.settle(now);
         self.remove_tokens(true);
         let fetch = self.in_flight.as_ref();
-        if fetch.is_some_and(|fetch| fetch.by_rotation && own != Some(fetch.id)) {
+        if fetch.is_some_and(|fetch| fetch.by_rotation) {
             return self.invalidate_fetch(own, now);
         }
         let invalidation = &mut self.rare().invalidation;
@@ -111,7 +111,6 @@ impl<F> Slot<F> {
         self.forgotten = true;
         let rare = self.rare();
         rare.replacement = None;
-        rare.early = None;
         rare.rejections.forget(credentials_changed);
     }
 
@@ -129,7 +128,7 @@ impl<F> Slot<F> {
             rare.set_failure(None);
             rare.invalidation.backoff_ended = Some(now.mono);
         }
-        rare.wake_paused();
+        rare.wake_waiters();
     }
 
     fn cancel_fetch(&mut self, own: Option<u64>, now: Now) {
@@ -140,6 +139,6 @@ impl<F> Slot<F> {
         rare.clear_failures();
         rare.invalidation.rotated = Some(now.mono);
         rare.invalidation.rotation_fetches = true;
-        rare.wake_paused();
+        rare.wake_waiters();
     }
 }

@@ -89,12 +89,10 @@ impl<F> InFlight<F> {
 
     pub(super) fn invalidate(&mut self) {
         self.outdated = true;
-        self.set_aside = None;
     }
 
     /// Cancels the fetch. Returns its handle.
     pub(super) fn cancel(&mut self) -> Option<F> {
-        self.set_aside = None;
         self.handle.take()
     }
 }

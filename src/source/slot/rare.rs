@@ -27,7 +27,7 @@ pub(super) struct Rare<F> {
     pub(super) on_demand_at: Option<Instant>,
     pub(super) invalidation: Invalidation,
     /// Wakes the callers that wait for something other than the result of a fetch.
-    pub(super) paused: Option<F>,
+    pub(super) waiters: Option<F>,
     pub(super) removed: Removed<F>,
 }
 
@@ -58,8 +58,8 @@ impl<F> Rare<F> {
     }
 
     /// Wakes the callers that wait for something other than the result of a fetch.
-    pub(super) fn wake_paused(&mut self) {
-        self.removed.handles.extend(self.paused.take());
+    pub(super) fn wake_waiters(&mut self) {
+        self.removed.handles.extend(self.waiters.take());
     }
 
     /// Forgets what has no effect any more.
@@ -86,7 +86,7 @@ impl<F> Rare<F> {
             && self.early.is_none()
             && self.on_demand_at.is_none()
             && self.invalidation.is_empty()
-            && self.paused.is_none()
+            && self.waiters.is_none()
             && self.removed.errors.is_empty()
             && self.removed.handles.is_empty()
     }
@@ -105,7 +105,7 @@ impl<F> Default for Rare<F> {
             early: None,
             on_demand_at: None,
             invalidation: Invalidation::default(),
-            paused: None,
+            waiters: None,
             removed: Removed::default(),
         }
     }

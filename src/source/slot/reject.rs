@@ -90,7 +90,7 @@ impl<F> Slot<F> {
             // One rejection does not show that the old token is dead. The new one waits for its next try.
             return Some(RejectionOutcome::BudgetExhausted);
         } else {
-            *current = rare.replacement.take()?.into_new(current.clone());
+            *current = rare.replacement.take()?.into_other();
         }
         let current = self.current.clone()?;
         Some(RejectionOutcome::Proceed(SlotAction::Stamp(current)))

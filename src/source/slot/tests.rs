@@ -7,10 +7,12 @@ mod failure;
 mod forget;
 mod handles;
 mod lifetime;
+mod marks;
 mod patience;
 mod rare;
 mod rejection;
 mod replacement;
+mod rotate;
 mod secret;
 mod set_aside;
 mod walk;
@@ -138,7 +140,7 @@ impl Play {
 
     /// The handle of the waiters that look again; `new` if there is none yet.
     fn look_again(&mut self, new: u64) -> u64 {
-        *self.slot.pause(|| new)
+        *self.slot.waiters(|| new)
     }
 
     /// The handles of the waiters that look again.
@@ -147,7 +149,7 @@ impl Play {
     }
 
     fn take_stuck(&mut self, longest: Duration) -> Option<u64> {
-        self.slot.take_stuck_fetch(longest, self.now).map(|fetch| fetch.id)
+        self.slot.take_stuck_fetch(longest, false, self.now).map(|fetch| fetch.id)
     }
 
     fn usable(&self) -> Option<u64> {
@@ -168,7 +170,7 @@ impl Play {
             SlotAction::StampAndFetch(token) => StampAndFetch(token.generation()),
             SlotAction::Join => Join,
             SlotAction::Fetch(_) => Fetch,
-            SlotAction::Pause(left) => LookAgain(left.map(ms)),
+            SlotAction::LookAgain(left) => LookAgain(left.map(ms)),
             SlotAction::Fail(error) => Fail(next_try(error)),
         };
         let cause = match next {

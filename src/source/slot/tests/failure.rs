@@ -230,6 +230,7 @@ fn a_rejection_ends_a_transient_backoff_once_per_generation() {
         play.fails(down());
         assert_eq!(play.request(), Stamp(1));
         assert_eq!(play.reject(1), Fetch, "the rejection ends the backoff");
+        assert_eq!(play.slot.view(play.now).next_try, None);
         play.fails(down());
         assert_eq!(play.reject(1), Backoff(backoff), "and not a second time");
         assert_eq!(play.request(), Stamp(1));

@@ -14,6 +14,50 @@ fn a_fetch_in_flight_for_longer_than_possible_counts_as_cancelled() {
     assert_eq!(play.request(), Fetch);
 }
 
+// R9
+#[test]
+fn a_series_of_runtimes_that_end_costs_no_token_request_each() {
+    let cancelled = |play: &mut Play| {
+        play.slot.take_fetch(play.fetches).expect("a fetch is running");
+        play.slot.cancel(play.now);
+    };
+    // Without a token: the first one causes no backoff.
+    let mut play = Play::new(0.0);
+    assert_eq!(play.request(), Fetch);
+    cancelled(&mut play);
+    assert_eq!(play.request(), Fetch);
+    cancelled(&mut play);
+    assert_eq!(play.request(), Fail(100));
+    assert!(play.guards_issuer());
+    assert_eq!(play.at(100).request(), Fetch);
+    // After a rejection.
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000).reject(1), Fetch);
+    cancelled(&mut play);
+    assert_eq!(play.reject(1), Fetch);
+    cancelled(&mut play);
+    assert_eq!(play.reject(1), Backoff(100));
+    assert_eq!(play.request(), Stamp(1));
+    assert_eq!(play.at(1_100).reject(1), Fetch);
+    // In the window.
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
+    cancelled(&mut play);
+    assert_eq!(play.at(1_000_999).request(), Stamp(1));
+    assert_eq!(play.at(1_001_000).request(), StampAndFetch(1));
+    // Beside a dead token the first one causes no backoff either.
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
+    (0..3).for_each(|_| assert_eq!(play.reject(1), Join));
+    cancelled(&mut play);
+    assert_eq!(play.request(), StampAndFetch(1));
+    // Any end of a fetch ends the series.
+    play.fails(down());
+    assert_eq!(play.at(1_002_000).request(), StampAndFetch(1));
+    cancelled(&mut play);
+    assert_eq!(play.reject(1), Fetch);
+}
+
 // R9: rules 12 and 15
 #[test]
 fn a_fetch_that_is_to_replace_a_rejected_token_does_not_block_the_next_one_forever() {
@@ -24,7 +68,14 @@ fn a_fetch_that_is_to_replace_a_rejected_token_does_not_block_the_next_one_forev
     assert_eq!(play.reject(1), Join);
     assert_eq!(play.at(16_001).take_stuck(longest), Some(2));
     assert_eq!(play.reject(1), Fetch);
-    // An early fetch may stay, because the old token is good.
+    // So does an early fetch that a rejection has joined.
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
+    assert_eq!(play.at(1_016_000).take_stuck(longest), None);
+    assert_eq!(play.reject(1), Join);
+    assert_eq!(play.at(1_022_000).request(), Stamp(1));
+    assert_eq!(play.take_stuck(longest), Some(2));
+    // Any other early fetch may stay, because the old token is good.
     let mut play = Play::with_accepted(0.0, 1_800);
     assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
     assert_eq!(play.at(1_700_000).take_stuck(longest), None);

@@ -129,6 +129,18 @@ fn what_has_no_effect_any_more_is_pruned() {
     }
 }
 
+// R31: rule 22
+#[test]
+fn a_success_prunes_what_was_there_before_it() {
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000).request_for(Wanted::Refreshed), Fetch);
+    play.completes("first", 1_800_000);
+    assert_eq!(play.at(1_770_000).request(), Fetch);
+    assert!(play.slot.rare.is_some());
+    play.completes("second", 1_800_000);
+    assert!(play.slot.rare.is_none());
+}
+
 // R31: rule 14
 #[test]
 fn a_rotation_by_the_running_fetch_leaves_nothing_behind() {

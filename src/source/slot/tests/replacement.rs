@@ -81,11 +81,18 @@ fn a_late_rejection_of_the_old_token_changes_nothing() {
 // R38: rule 21
 #[test]
 fn a_request_that_is_rejected_with_both_tokens_shows_nothing_about_the_old_one() {
-    let mut play = replaced();
-    assert_eq!(play.reject(2), Stamp(1));
-    play.reject_replay(1);
-    assert_eq!(play.request(), Stamp(1));
-    assert!(keeps_old(&play));
+    for accepted in [false, true] {
+        let mut play = Play::with_token(0.0, 1_800);
+        if accepted {
+            play.accept();
+        }
+        assert_eq!(play.at(900_000).request(), StampAndFetch(1));
+        assert_eq!(play.completes("second", 1_800_000), 2);
+        assert_eq!(play.reject(2), Stamp(1));
+        play.reject_replay(1);
+        assert_eq!(play.request(), Stamp(1));
+        assert!(keeps_old(&play));
+    }
 }
 
 // R38: rule 21
@@ -110,15 +117,16 @@ fn if_the_old_token_ends_the_new_one_is_current_before_its_next_try() {
 // R38: rule 21
 #[test]
 fn if_the_new_token_ends_first_the_old_one_stays() {
-    for rejected in [false, true] {
+    // When the new token is rejected: its next try is due before it ends, or after that.
+    for rejected in [None, Some(913_000), Some(914_900)] {
         let mut play = Play::with_accepted(0.0, 1_800);
         assert_eq!(play.at(900_000).request(), StampAndFetch(1));
         // Usable for 15 s.
         assert_eq!(play.completes("second", 20_000), 2);
-        if rejected {
-            assert_eq!(play.at(914_900).reject(2), Stamp(1));
+        if let Some(at) = rejected {
+            assert_eq!(play.at(at).reject(2), Stamp(1));
         }
-        assert_eq!(play.at(915_000).request(), StampAndFetch(1), "rejected {rejected}");
+        assert_eq!(play.at(915_000).request(), StampAndFetch(1), "rejected at {rejected:?} ms");
         assert!(!keeps_old(&play));
     }
 }
@@ -186,6 +194,30 @@ fn of_two_old_tokens_the_accepted_one_is_kept() {
         assert_eq!(play.completes("third", 1_800_000), 3);
         assert_eq!(play.reject(3), Stamp(if accepted { 2 } else { 1 }));
     }
+}
+
+// R70: rules 12 and 21
+#[test]
+fn the_rejections_of_one_token_do_not_confirm_another_one_dead() {
+    let mut play = replaced();
+    for at in [900_100, 902_000, 905_000] {
+        assert_eq!(play.at(at).request(), Stamp(2));
+        assert_eq!(play.reject(2), Stamp(1));
+    }
+    play.reject_replay(1);
+    assert!(!play.slot.view(play.now).dead);
+}
+
+// R38: rule 21
+#[test]
+fn a_new_token_that_waits_for_its_try_is_not_kept_beside_a_newer_one() {
+    let mut play = Play::with_token(0.0, 1_800);
+    assert_eq!(play.at(900_000).request(), StampAndFetch(1));
+    assert_eq!(play.completes("second", 1_800_000), 2);
+    assert_eq!(play.reject(2), Stamp(1));
+    assert_eq!(play.request_for(Wanted::Refreshed), Fetch);
+    assert_eq!(play.completes("third", 1_800_000), 3);
+    assert_eq!(play.reject(3), Stamp(1));
 }
 
 // R50: rules 14 and 21

@@ -107,6 +107,35 @@ fn an_early_refresh_that_returns_the_same_token_keeps_it_accepted() {
     }
 }
 
+// R36: rule 4
+#[test]
+fn a_rejected_token_is_replaced_by_one_that_is_hardly_usable() {
+    for joined in [false, true] {
+        let mut play = Play::with_accepted(0.0, 1_800);
+        play.at(1_000_000);
+        if joined {
+            assert_eq!(play.request(), StampAndFetch(1));
+        }
+        assert_eq!(play.reject(1), if joined { Join } else { Fetch });
+        // Usable for 9 999 ms.
+        assert_eq!(play.completes("second", 13_332), 2);
+        assert_eq!(play.request(), Stamp(2));
+    }
+}
+
+// R36: rules 4 and 22
+#[test]
+fn a_new_token_on_demand_ends_the_backoff_after_an_early_refresh() {
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(900_000).request(), StampAndFetch(1));
+    // The next early refresh would be at 1 335 s.
+    assert_eq!(play.completes("first", 1_800_000), 1);
+    assert_eq!(play.at(1_000_000).request_for(Wanted::Refreshed), Fetch);
+    assert_eq!(play.completes("second", 300_000), 3);
+    assert_eq!(play.at(1_149_999).request(), Stamp(3));
+    assert_eq!(play.at(1_150_000).request(), StampAndFetch(3));
+}
+
 // R36: rules 4 and 12
 #[test]
 fn a_token_that_is_accepted_while_it_is_replaced_is_kept_if_the_issuer_returns_it() {

@@ -12,7 +12,7 @@ struct Walk {
     for_waiters: Vec<u64>,
     /// The secrets that were rejected with the tokens in use now, with their tokens.
     tokens: Vec<Token>,
-    paused: Option<u64>,
+    waiters: Option<u64>,
     handles: u64,
 }
 
@@ -21,7 +21,7 @@ impl Walk {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut play = Play::new(rng.f64());
         play.slot = Slot::new(Jitter::Random(rng.fork()));
-        Self { rng, play, forgotten: 0, for_waiters: Vec::new(), tokens: Vec::new(), paused: None, handles: 1_000_000 }
+        Self { rng, play, forgotten: 0, for_waiters: Vec::new(), tokens: Vec::new(), waiters: None, handles: 1_000_000 }
     }
 
     fn step(&mut self) {
@@ -41,11 +41,14 @@ impl Walk {
 
     fn time_passes(&mut self) {
         let longest = [2, 300, 3_000, 60_000, 1_000_000][self.rng.usize(..5)];
-        let mut passed = Duration::from_millis(self.rng.u64(..longest));
+        let passed = Duration::from_millis(self.rng.u64(..longest));
         // Now and then one of the clocks is set.
-        if self.rng.u8(..100) == 0 {
-            self.play.now.wall += Duration::from_secs(self.rng.u64(..7_200));
-            passed = Duration::ZERO;
+        let by = Duration::from_secs(self.rng.u64(..7_200));
+        match self.rng.u16(..300) {
+            0 => self.play.now.wall += by,
+            1 => self.play.now.wall -= by,
+            2 => self.play.now.mono -= by.min(self.play.now.mono - self.play.start.mono),
+            _ => {}
         }
         self.play.now = self.play.now.after(passed);
     }
@@ -97,7 +100,7 @@ impl Walk {
                 assert_eq!(left.is_none(), waits_for_fetch, "nothing would end the wait");
                 self.handles += 1;
                 let new = self.handles;
-                self.paused = Some(self.play.look_again(new));
+                self.waiters = Some(self.play.look_again(new));
             }
             Join => assert!(self.play.slot.in_flight().is_some_and(|f| f.progress() == Progress::Running)),
             Fetch | Fail(_) | BudgetExhausted | Backoff(_) => {}
@@ -175,8 +178,8 @@ impl Walk {
     /// Something happened that must wake the callers that wait.
     fn woken(&mut self) {
         let woken = self.play.woken();
-        if let Some(paused) = self.paused.take() {
-            assert!(woken.contains(&paused), "a caller was not woken");
+        if let Some(waiters) = self.waiters.take() {
+            assert!(woken.contains(&waiters), "a caller was not woken");
         }
     }
 
