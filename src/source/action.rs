@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Now;
 use crate::error::Error;
 use crate::token::Token;
 
@@ -34,7 +35,14 @@ pub(super) enum FetchCause {
     /// The current token is rejected and accepted in turn.
     Alternating,
     /// A caller wants a new token.
-    OnDemand,
+    OnDemand(Demand),
+}
+
+/// The method that wants a new token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    Refresh,
+    ValidFor,
 }
 
 /// Which token a caller wants.
@@ -55,6 +63,26 @@ pub(super) struct Patience {
     pub(super) limit: Option<Duration>,
     /// What is left of the time that the caller waits at all.
     pub(super) max_wait: Duration,
+}
+
+impl Wanted {
+    /// The method that may start a fetch although there is a usable token.
+    pub(super) fn demand(self) -> Option<Demand> {
+        match self {
+            Self::Usable => None,
+            Self::Refreshed => Some(Demand::Refresh),
+            Self::ValidFor(_) => Some(Demand::ValidFor),
+        }
+    }
+
+    /// Whether `token`, which is usable, is what the caller wants.
+    pub(super) fn is_met_by(self, token: &Token, now: Now) -> bool {
+        match self {
+            Self::Usable => true,
+            Self::Refreshed => false,
+            Self::ValidFor(time) => now.until(&token.deadlines().expires_at) >= time,
+        }
+    }
 }
 
 impl SlotAction {

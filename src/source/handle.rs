@@ -81,9 +81,8 @@ impl<P: TokenProvider> TokenSource<P> {
 
     /// Starts a fetch for `key` now, and returns its token. Requests are stamped with the old token while the fetch runs.
     ///
-    /// At most one fetch in 10 seconds starts on demand for one key, by this method and
-    /// [`token_valid_for`](Self::token_valid_for) together. Within that time, this returns the newest token as it is. If a
-    /// fetch is running, this waits for it instead.
+    /// This method starts at most one fetch in 10 seconds for one key. Within that time, it returns the newest token as it
+    /// is. If a fetch is running, it waits for that one instead.
     ///
     /// Call it after the permissions of the client have changed, for example. Do not call it after a 401: call
     /// [`reject`](Self::reject).

@@ -75,6 +75,7 @@ impl<P: TokenProvider> Cache<P> {
                 continue;
             }
             stuck = self.take_stuck(&entry, &mut slot, false, now).or(stuck);
+            entry.touch(now);
             // A caller that finds a stuck fetch, or has waited for a cancelled one, starts the next one at once.
             let Query { wanted, patience } = query;
             let action = if first && stuck.is_none() {

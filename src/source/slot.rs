@@ -14,7 +14,7 @@ use http::HeaderValue;
 
 use self::rare::Rare;
 pub(super) use self::rare::Removed;
-use super::action::{FetchCause, Patience, SlotAction, SlotView, Wanted};
+use super::action::{Demand, FetchCause, Patience, SlotAction, SlotView, Wanted};
 use super::failure::Failure;
 use super::jitter::Jitter;
 use crate::clock::Now;
@@ -69,15 +69,15 @@ impl<F> Slot<F> {
         self.settle(now);
         let Some(token) = self.usable(now).cloned() else {
             let action = self.request_without_token(patience, now);
-            if !matches!(wanted, Wanted::Usable) && matches!(action, SlotAction::Fetch(_)) {
-                self.rare().on_demand_at = Some(now.mono);
+            if let (Some(demand), SlotAction::Fetch(_)) = (wanted.demand(), &action) {
+                self.rare().on_demand.fetch_starts(demand, now);
             }
             return action;
         };
-        match wanted {
-            Wanted::Usable => {}
-            Wanted::ValidFor(time) if now.until(&token.deadlines().expires_at) >= time => {}
-            Wanted::ValidFor(_) | Wanted::Refreshed => return self.request_on_demand(token, now),
+        if let Some(demand) = wanted.demand()
+            && !wanted.is_met_by(&token, now)
+        {
+            return self.request_on_demand(token, demand, now);
         }
         if self.early_refresh_is_due(&token, now) { SlotAction::StampAndFetch(token) } else { SlotAction::Stamp(token) }
     }
@@ -105,19 +105,18 @@ impl<F> Slot<F> {
     }
 
     /// `token` is usable, but the caller wants a new one.
-    fn request_on_demand(&mut self, token: Token, now: Now) -> SlotAction {
+    fn request_on_demand(&mut self, token: Token, demand: Demand, now: Now) -> SlotAction {
         if self.in_flight.is_some() {
             return SlotAction::Join;
         }
-        let last = self.rare.as_ref().and_then(|rare| rare.on_demand_at);
-        if last.is_some_and(|last| !refresh::passed(last, refresh::ON_DEMAND_INTERVAL, now.mono)) {
+        if self.rare.as_ref().is_some_and(|rare| !rare.on_demand.is_due(demand, now)) {
             return SlotAction::Stamp(token);
         }
         let held = self.held(now);
         let failure = self.failure().filter(|failure| failure.in_backoff(held, now)).map(|f| f.shared(held, now));
         match failure.or_else(|| self.backoff_after_cancelled(held, now)) {
             Some(error) => SlotAction::Fail(error),
-            None => SlotAction::Fetch(FetchCause::OnDemand),
+            None => SlotAction::Fetch(FetchCause::OnDemand(demand)),
         }
     }
 
@@ -132,7 +131,7 @@ impl<F> Slot<F> {
     pub(super) fn fetch_context(&self, cause: FetchCause, challenges: &mut Vec<HeaderValue>) -> FetchContext {
         let reason = match cause {
             FetchCause::Rejection { .. } | FetchCause::Alternating => FetchReason::Rejected,
-            FetchCause::OnDemand => FetchReason::OnDemand,
+            FetchCause::OnDemand(_) => FetchReason::OnDemand,
             FetchCause::Early => FetchReason::Expiring,
             FetchCause::NoToken if self.current.is_some() => FetchReason::Expiring,
             FetchCause::NoToken if self.forgotten => FetchReason::Rotated,
@@ -150,8 +149,8 @@ impl<F> Slot<F> {
             rare.rejections.any_fetch_starts(now);
             by_rotation = rare.invalidation.fetch_starts(now);
         }
-        if cause == FetchCause::OnDemand {
-            self.rare().on_demand_at = Some(now.mono);
+        if let FetchCause::OnDemand(demand) = cause {
+            self.rare().on_demand.fetch_starts(demand, now);
         }
         self.in_flight = Some(Box::new(InFlight::new(id, handle, cause, by_rotation, now)));
     }

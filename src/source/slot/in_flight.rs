@@ -44,7 +44,7 @@ impl<F> InFlight<F> {
             started: now.mono,
             outdated: false,
             after_rejection: set_aside.is_some(),
-            keeps_replaced: matches!(cause, FetchCause::Early | FetchCause::Alternating | FetchCause::OnDemand),
+            keeps_replaced: matches!(cause, FetchCause::Early | FetchCause::Alternating | FetchCause::OnDemand(_)),
             set_aside,
             by_rotation,
         }

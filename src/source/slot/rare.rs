@@ -6,6 +6,7 @@ use super::forget::Invalidation;
 use crate::clock::Now;
 use crate::error::Error;
 use crate::refresh::{self, Budget};
+use crate::source::action::Demand;
 use crate::source::failure::{CancelledFetches, Failure, FailuresInARow};
 use crate::source::rejections::Rejections;
 use crate::source::replacement::Replacement;
@@ -23,8 +24,7 @@ pub(super) struct Rare<F> {
     pub(super) replacement: Option<Replacement>,
     /// When the last early refresh returned no better token, and the backoff after it.
     pub(super) early: Option<(Instant, Duration)>,
-    /// When the last fetch on demand began.
-    pub(super) on_demand_at: Option<Instant>,
+    pub(super) on_demand: OnDemand,
     pub(super) invalidation: Invalidation,
     /// Wakes the callers that wait for something other than the result of a fetch.
     pub(super) waiters: Option<F>,
@@ -37,6 +37,41 @@ pub(in crate::source) struct Removed<F> {
     pub(in crate::source) errors: Vec<Error>,
     /// The callers that wait with these look the token up again.
     pub(in crate::source) handles: Vec<F>,
+}
+
+/// When the last fetch began that each method wanted.
+#[derive(Default)]
+pub(super) struct OnDemand {
+    refresh: Option<Instant>,
+    valid_for: Option<Instant>,
+}
+
+impl OnDemand {
+    pub(super) fn fetch_starts(&mut self, demand: Demand, now: Now) {
+        *(match demand {
+            Demand::Refresh => &mut self.refresh,
+            Demand::ValidFor => &mut self.valid_for,
+        }) = Some(now.mono);
+    }
+
+    /// Whether a fetch may begin.
+    pub(super) fn is_due(&self, demand: Demand, now: Now) -> bool {
+        let last = match demand {
+            Demand::Refresh => self.refresh,
+            Demand::ValidFor => self.valid_for,
+        };
+        last.is_none_or(|at| refresh::passed(at, refresh::ON_DEMAND_INTERVAL, now.mono))
+    }
+
+    fn prune(&mut self, now: Now) {
+        for last in [&mut self.refresh, &mut self.valid_for] {
+            last.take_if(|at| refresh::passed(*at, refresh::ON_DEMAND_INTERVAL, now.mono));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.refresh.is_none() && self.valid_for.is_none()
+    }
 }
 
 impl<F> Rare<F> {
@@ -65,7 +100,7 @@ impl<F> Rare<F> {
     /// Forgets what has no effect any more.
     pub(super) fn prune(&mut self, current: Option<&Token>, now: Now) {
         self.budget.take_if(|budget| budget.is_full(now.mono));
-        self.on_demand_at.take_if(|at| refresh::passed(*at, refresh::ON_DEMAND_INTERVAL, now.mono));
+        self.on_demand.prune(now);
         self.early.take_if(|(since, length)| refresh::passed(*since, *length, now.mono));
         if self.backoff_ended_by != current.map_or(0, Token::generation) {
             self.backoff_ended_by = 0;
@@ -84,7 +119,7 @@ impl<F> Rare<F> {
             && self.backoff_ended_by == 0
             && self.replacement.is_none()
             && self.early.is_none()
-            && self.on_demand_at.is_none()
+            && self.on_demand.is_empty()
             && self.invalidation.is_empty()
             && self.waiters.is_none()
             && self.removed.errors.is_empty()
@@ -103,7 +138,7 @@ impl<F> Default for Rare<F> {
             rejections: Rejections::default(),
             replacement: None,
             early: None,
-            on_demand_at: None,
+            on_demand: OnDemand::default(),
             invalidation: Invalidation::default(),
             waiters: None,
             removed: Removed::default(),

@@ -50,7 +50,7 @@ fn the_challenges_stay_with_the_caller_if_the_fetch_does_not_get_them() {
     for (cause, left) in [
         (FetchCause::NoToken, 2),
         (FetchCause::Early, 2),
-        (FetchCause::OnDemand, 2),
+        (FetchCause::OnDemand(Demand::Refresh), 2),
         (FetchCause::Rejection { set_aside: Duration::ZERO }, 0),
         (FetchCause::Alternating, 0),
     ] {
