@@ -158,7 +158,10 @@ impl Rejections {
 
     /// Ends the alternating state after a time without a rejection.
     pub(super) fn settle(&mut self, now: Now) {
-        self.alternating.take_if(|state| refresh::passed(state.last_rejection, refresh::ALTERNATING_END, now.mono));
+        let over = |state: &mut Alternating| refresh::passed(state.last_rejection, refresh::ALTERNATING_END, now.mono);
+        if self.alternating.take_if(over).is_some() {
+            self.replay_rejected = 0;
+        }
     }
 
     /// `rotate` or `invalidate` removed the current token.

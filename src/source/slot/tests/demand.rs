@@ -19,8 +19,8 @@ fn a_refresh_on_demand_fetches_while_the_old_token_is_stamped() {
 
 // Rule 22
 #[test]
-fn one_fetch_on_demand_starts_in_ten_seconds_whichever_method_asks() {
-    for wanted in [Wanted::Refreshed, valid_for(1_799_999)] {
+fn each_method_starts_one_fetch_on_demand_in_ten_seconds() {
+    for (wanted, other) in [(Wanted::Refreshed, valid_for(1_799_999)), (valid_for(1_799_999), Wanted::Refreshed)] {
         for fails in [false, true] {
             let mut play = Play::with_accepted(0.0, 1_800);
             assert_eq!(play.at(100_000).request_for(wanted), Fetch);
@@ -30,9 +30,9 @@ fn one_fetch_on_demand_starts_in_ten_seconds_whichever_method_asks() {
             } else {
                 play.completes("second", 1_000_000)
             };
-            for other in [Wanted::Refreshed, valid_for(1_799_999)] {
-                assert_eq!(play.at(109_999).request_for(other), Stamp(newest), "the newest token as it is");
-            }
+            assert_eq!(play.at(109_999).request_for(wanted), Stamp(newest), "the newest token as it is");
+            assert_eq!(play.request_for(other), Fetch, "the other method has a limit of its own");
+            play.completes("third", 1_000_000);
             assert_eq!(play.at(110_000).request_for(wanted), Fetch);
         }
     }
