@@ -328,11 +328,13 @@ pub(crate) fn was_set_back(since: Instant, now: Instant) -> bool {
 pub(crate) struct Budget {
     left: u32,
     counted_at: Instant,
+    /// How many refreshes it was used for since it was full.
+    used: u32,
 }
 
 impl Budget {
     pub(crate) fn full(now: Instant) -> Self {
-        Self { left: BUDGET, counted_at: now }
+        Self { left: BUDGET, counted_at: now, used: 0 }
     }
 
     /// Takes the cost of one refresh: 1, or a full budget for a token that no server has accepted.
@@ -344,9 +346,17 @@ impl Budget {
         }
         if self.left == BUDGET {
             self.counted_at = now;
+            self.used = 0;
         }
         self.left -= cost;
+        self.used = self.used.saturating_add(1);
         true
+    }
+
+    /// Whether it was used for twice as many refreshes as it allows at once, and was never full between them. That takes a
+    /// minute. New tokens do not end such rejections: two processes may revoke each other's tokens.
+    pub(crate) fn is_overused(&self) -> bool {
+        self.used >= 2 * BUDGET
     }
 
     pub(crate) fn is_full(mut self, now: Instant) -> bool {

@@ -52,6 +52,9 @@ impl<F> Slot<F> {
             return RejectionOutcome::BudgetExhausted;
         }
         rare.rejections.fetch_starts(&token, now);
+        if rare.budget.as_ref().is_some_and(Budget::is_overused) {
+            rare.rejections.begin_alternating(now.mono, now);
+        }
         if ends_backoff {
             rare.backoff_ended_by = generation;
             rare.set_failure(None);
