@@ -95,8 +95,10 @@ impl SlotAction {
 /// What to do after a rejection.
 #[derive(Debug)]
 pub(super) enum RejectionOutcome {
-    /// The same as for a request that needs a token.
-    Proceed(SlotAction),
+    /// The rejected token was current. Do this to replace it.
+    Replace(SlotAction),
+    /// The rejected token was not current. Do the same as for a request that needs a token.
+    NotCurrent(SlotAction),
     /// The budget for refreshes is empty, or a refresh after a rejection is not due yet.
     BudgetExhausted,
     /// No fetch may start during the backoff.

@@ -89,7 +89,7 @@ impl<P: TokenProvider> TokenSource<P> {
             let cache = Arc::clone(&self.cache);
             // The caller does not poll a future that it does not wait for, so that future must not count as a wait.
             match waited {
-                Some(waited) => TokenWait::joined(cache, awaited).after(waited).for_new_token(),
+                Some(waited) => TokenWait::joined(cache, awaited).after(waited),
                 None => TokenWait::for_entry(cache, awaited.entry),
             }
         }))

@@ -20,7 +20,7 @@ impl<F> Slot<F> {
     ) -> RejectionOutcome {
         self.settle(now);
         let Some(token) = self.current_of(generation, now) else {
-            return RejectionOutcome::Proceed(self.request(Wanted::Usable, patience, now));
+            return RejectionOutcome::NotCurrent(self.request(Wanted::Usable, patience, now));
         };
         self.rare().rejections.add(&token, now);
         if let Some(outcome) = self.switch(&token, now) {
@@ -31,7 +31,7 @@ impl<F> Slot<F> {
             if !alternating {
                 fetch.join_rejection(set_aside, now);
             }
-            return RejectionOutcome::Proceed(SlotAction::Join);
+            return RejectionOutcome::Replace(SlotAction::Join);
         }
         let held = self.held(now);
         let ended_by = self.rare().backoff_ended_by;
@@ -60,7 +60,7 @@ impl<F> Slot<F> {
             rare.set_failure(None);
         }
         let cause = if alternating { FetchCause::Alternating } else { FetchCause::Rejection { set_aside } };
-        RejectionOutcome::Proceed(SlotAction::Fetch(cause))
+        RejectionOutcome::Replace(SlotAction::Fetch(cause))
     }
 
     /// Records that a server rejected a replay with the token of `generation`. That starts no fetch.
@@ -96,6 +96,6 @@ impl<F> Slot<F> {
             *current = rare.replacement.take()?.into_other();
         }
         let current = self.current.clone()?;
-        Some(RejectionOutcome::Proceed(SlotAction::Stamp(current)))
+        Some(RejectionOutcome::Replace(SlotAction::Stamp(current)))
     }
 }

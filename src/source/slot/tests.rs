@@ -120,7 +120,7 @@ impl Play {
 
     fn reject(&mut self, generation: u64) -> Action {
         match self.slot.reject(generation, Duration::from_millis(self.set_aside), self.patience, self.now) {
-            RejectionOutcome::Proceed(next) => self.perform(next),
+            RejectionOutcome::Replace(next) | RejectionOutcome::NotCurrent(next) => self.perform(next),
             RejectionOutcome::BudgetExhausted => BudgetExhausted,
             RejectionOutcome::Backoff(error) => Backoff(next_try(&error)),
         }
