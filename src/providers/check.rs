@@ -37,6 +37,9 @@ pub(super) fn text(setting: &str, value: &str) -> Result<(), ConfigError> {
     if value.is_empty() {
         return Err(ConfigError::new(setting, "it is empty"));
     }
+    if value.trim().is_empty() {
+        return Err(ConfigError::new(setting, "it is blank: it contains only white space"));
+    }
     if value.chars().any(char::is_control) {
         return Err(ConfigError::new(setting, "it contains a control character")
             .with_hint("remove it; often it is a line break at the end"));

@@ -11,6 +11,7 @@ mod parameters;
 mod proxy;
 mod requests;
 mod responses;
+mod secrets;
 mod services;
 mod tls;
 mod wire;

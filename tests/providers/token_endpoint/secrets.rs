@@ -1,0 +1,148 @@
+//! Secrets from files and functions: what they hold, and what their errors print.
+
+use tower_bearer_auth::{AccessPsp, ClientCredentials, Error, ErrorKind, FetchContext, Secret, TokenProvider as _};
+
+use super::wire::client;
+use crate::support::canary::shown_in;
+
+const CANARY: &str = "vR7nK2pX-pasted/secret+1";
+
+/// Display, Debug and all sources of an error.
+fn everything(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    sources.map(|error| format!("{error}\n{error:?}\n{error:#?}\n")).collect()
+}
+
+/// A FIFO without a writer: a read of it does not end, like that of a mount whose server is gone.
+#[cfg(target_os = "linux")]
+mod hung {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::future::join_all;
+    use tokio::runtime::Builder;
+    use tower_bearer_auth::Secret;
+
+    use crate::support::wait::within;
+
+    struct Fifo(PathBuf);
+
+    impl Fifo {
+        /// A secret whose file has become a FIFO.
+        fn new(name: &str) -> (Self, Secret) {
+            let path = std::env::temp_dir().join(format!("tower-bearer-auth-{name}-{}", std::process::id()));
+            std::fs::write(&path, "old").unwrap();
+            let secret = Secret::from_file(&path).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+            (Self(path), secret)
+        }
+    }
+
+    impl Drop for Fifo {
+        fn drop(&mut self) {
+            // The writer ends the read, so the thread ends.
+            drop(std::fs::OpenOptions::new().write(true).open(&self.0));
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    // R81
+    #[test]
+    fn two_thousand_loads_of_a_file_that_hangs_hold_one_thread_of_the_blocking_pool() {
+        let (_fifo, secret) = Fifo::new("pool");
+        let started = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&started);
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(2)
+            .on_thread_start(move || {
+                count.fetch_add(1, Ordering::SeqCst);
+            })
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let loads = tokio::spawn({
+                let secret = secret.clone();
+                async move { join_all((0..2000).map(|_| secret.load())).await }
+            });
+            while started.load(Ordering::SeqCst) == 0 {
+                tokio::task::yield_now().await;
+            }
+            // Other work, for example a DNS look-up, finds a free thread.
+            within("a free thread", tokio::task::spawn_blocking(|| ())).await.unwrap();
+            assert!(!loads.is_finished());
+            let loads = loads.await.unwrap();
+            assert!(loads.into_iter().all(|loaded| loaded.unwrap().expose_secret() == "old"));
+            assert!(secret.last_error().unwrap().to_string().contains("2 seconds"));
+        });
+        assert!(started.load(Ordering::SeqCst) <= 2, "{started:?} threads");
+    }
+
+    // R81: the loads of one runtime share a wait in its blocking pool.
+    #[test]
+    fn a_load_does_not_wait_for_the_blocking_pool_of_another_runtime() {
+        let (_fifo, secret) = Fifo::new("runtimes");
+        let single = || Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+        let (first, second) = (single(), single());
+        // The only thread of the pool is busy, so the wait of the first load never begins.
+        let (end, busy) = std::sync::mpsc::channel::<()>();
+        first.spawn_blocking(move || busy.recv());
+        first.block_on(async {
+            let mut load = Box::pin(secret.load());
+            assert!(futures::poll!(&mut load).is_pending());
+        });
+        assert_eq!(second.block_on(secret.load()).unwrap().expose_secret(), "old");
+        assert!(secret.last_error().unwrap().to_string().contains("2 seconds"));
+        drop(end);
+        first.block_on(secret.load()).unwrap();
+    }
+}
+
+// R83: `NAME_FILE` with the value instead of a path.
+#[test]
+fn a_secret_that_was_set_in_place_of_a_path_is_not_printed() {
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n");
+    let long = format!("{CANARY}{}", "x".repeat(5000));
+    for pasted in [CANARY, &format!("/{CANARY}"), &CANARY.replace('/', ""), &pem, &long, &format!("{CANARY}\0")] {
+        let error = Secret::from_file(pasted).unwrap_err();
+        let shown = everything(&error);
+        assert_eq!(shown_in(&shown, &[CANARY]), None, "{shown}");
+        assert!(error.hint().unwrap().contains("path"), "{error}");
+    }
+    // A path in a directory that exists is printed, even if a directory below it is missing.
+    let missing = std::env::temp_dir().join("no-such-directory").join("no-such-file");
+    let error = Secret::from_file(&missing).unwrap_err();
+    assert!(error.to_string().contains(&missing.display().to_string()), "{error}");
+}
+
+// Issue 13: a builder returns errors.
+#[tokio::test]
+async fn a_function_of_a_secret_that_panics_does_not_panic_out_of_a_builder() {
+    let panicking = || Secret::from_fn(|| panic!("{CANARY}"));
+    let psp = AccessPsp::builder().client_id("id").client_secret("secret");
+    let general = client("https://issuer.test/token");
+    for error in [
+        psp.api_key(panicking()).build().unwrap_err(),
+        general.api_header("x-api-key", panicking()).build().unwrap_err(),
+    ] {
+        assert!(error.to_string().ends_with("it could not be loaded"), "{error}");
+        let cause = Error::find(&error).unwrap();
+        assert_eq!((cause.kind(), cause.is_transient()), (ErrorKind::Panicked, true));
+        assert_eq!(shown_in(&everything(&error), &[CANARY]), None);
+    }
+    let provider = client("https://issuer.test/token").client_secret(panicking()).build().unwrap();
+    let error = provider.fetch(&(), &FetchContext::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Panicked);
+    assert_eq!(shown_in(&everything(&error), &[CANARY]), None);
+}
+
+#[test]
+fn a_client_id_of_spaces_is_an_error() {
+    for blank in [" ", " \u{a0}"] {
+        let builder = ClientCredentials::builder().client_id(blank).client_secret("secret");
+        let error = builder.token_url("https://issuer.test/token").api_origin("https://api.test").build().unwrap_err();
+        assert!(error.to_string().starts_with("client_id: it is blank"), "{error}");
+    }
+}
