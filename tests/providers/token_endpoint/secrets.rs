@@ -100,6 +100,108 @@ mod hung {
     }
 }
 
+/// Searches the memory of this process.
+#[cfg(target_os = "linux")]
+mod memory {
+    use std::fs::{self, File};
+    use std::os::unix::fs::FileExt as _;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use tower::service_fn;
+    use tower_bearer_auth::token_endpoint::{TokenClient, TokenEndpoint, TokenRequest};
+    use tower_bearer_auth::{BoxError, Secret};
+
+    const LENGTH: usize = 200;
+    /// The part that is searched for. An allocator overwrites the beginning of a buffer that was released.
+    const PART: std::ops::Range<usize> = 32..64;
+
+    /// A search copies what it reads, so another search must not run at the same time.
+    static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+    /// A character of a secret. The secret is in memory only where the tested code puts it.
+    fn character(seed: usize, at: usize) -> u8 {
+        match at % 5 {
+            0 => b'/',
+            _ => b'A' + u8::try_from((at * 7 + at / 26 + seed) % 26).unwrap(),
+        }
+    }
+
+    /// How many copies the buffers of this process contain, used or released.
+    fn copies(seed: usize) -> usize {
+        let part: Vec<u8> = PART.map(|at| character(seed, at) ^ 0xff).collect();
+        let memory = File::open("/proc/self/mem").unwrap();
+        let mut found = 0;
+        for line in fs::read_to_string("/proc/self/maps").unwrap().lines() {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // Private and anonymous: the heap.
+            if fields[1] != "rw-p" || fields.get(5).is_some_and(|name| *name != "[heap]") {
+                continue;
+            }
+            let (start, end) = fields[0].split_once('-').unwrap();
+            let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16).unwrap());
+            let mut chunk = vec![0; 64 * 1024];
+            for address in (start..end).step_by(chunk.len() - part.len()) {
+                let Ok(read) = memory.read_at(&mut chunk, address) else { continue };
+                let windows = chunk[..read].windows(part.len());
+                found += windows.filter(|window| window.iter().zip(&part).all(|(a, b)| *a == b ^ 0xff)).count();
+                chunk.fill(0);
+            }
+        }
+        found
+    }
+
+    // R82
+    #[tokio::test]
+    async fn a_token_that_is_escaped_in_json_leaves_no_copy_that_is_not_wiped() {
+        let _one = ONE.lock().await;
+        for (seed, escaped) in [(1, false), (2, true)] {
+            let mut body = String::with_capacity(8 * LENGTH);
+            body.push_str(r#"{"access_token":""#);
+            for byte in (0..LENGTH).map(|at| character(seed, at)) {
+                match (escaped, byte) {
+                    (true, byte) => body.push_str(&format!(r"\u00{byte:02x}")),
+                    (false, b'/') => body.push_str(r"\/"),
+                    (false, byte) => body.push(char::from(byte)),
+                }
+            }
+            body.push_str(r#""}"#);
+            let body = Bytes::from(body);
+            let client = TokenClient::new(service_fn(move |_: Request<Bytes>| {
+                let response = Response::new(Full::new(body.clone()));
+                async { Ok::<_, BoxError>(response) }
+            }));
+            let endpoint = TokenEndpoint::new("https://issuer.test/token", client).unwrap();
+            let response = endpoint.call(TokenRequest::form(&[])).await.unwrap();
+            let token = response.bearer_token().unwrap();
+            let secret = token.expose_secret().bytes().enumerate();
+            assert_eq!(secret.filter(|(at, byte)| *byte == character(seed, *at)).count(), LENGTH);
+            assert!(copies(seed) >= 1, "the token is in memory while it is used");
+            drop((token, response));
+            assert_eq!(copies(seed), 0, "escaped: {escaped}");
+        }
+    }
+
+    // R82
+    #[test]
+    fn a_string_with_spare_capacity_that_becomes_a_secret_is_wiped() {
+        let _one = ONE.blocking_lock();
+        let mut text = String::with_capacity(4 * LENGTH);
+        text.extend((0..LENGTH).map(|at| char::from(character(3, at))));
+        let secret = Secret::from(text);
+        assert!(copies(3) >= 1, "the secret is in memory while it is used");
+        drop(secret);
+        assert_eq!(copies(3), 0);
+        // What was removed from a string remains in its spare capacity.
+        let mut text = String::with_capacity(LENGTH);
+        text.extend((0..LENGTH).map(|at| char::from(character(4, at))));
+        text.truncate(8);
+        drop(Secret::from(text));
+        assert_eq!(copies(4), 0);
+    }
+}
+
 // R83: `NAME_FILE` with the value instead of a path.
 #[test]
 fn a_secret_that_was_set_in_place_of_a_path_is_not_printed() {
