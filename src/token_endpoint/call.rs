@@ -1,6 +1,6 @@
 //! [`TokenEndpoint::call`]: one HTTP exchange, within a deadline and a size limit.
 
-use std::error::Error as StdError;
+use std::io;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, LOCATION};
@@ -32,6 +32,9 @@ const INCOMPLETE: &str = "check the network, and any proxy or gateway before the
 
 /// A host name has at most 253 characters (RFC 1035 section 2.3.4), and an origin also has a scheme and a port.
 const MAX_ORIGIN: usize = 270;
+
+/// A shorter segment of a path is not a key.
+const MIN_KEY: usize = 16;
 
 impl TokenEndpoint {
     /// Sends `request` as a `POST` and reads the response.
@@ -113,19 +116,22 @@ impl TokenEndpoint {
         }
         let kind = if timed_out(&*error) { ErrorKind::Timeout } else { ErrorKind::Unavailable };
         let outcome = Error::new(kind, format!("the issuer at {} {what}", self.origin)).with_hint(hint);
-        if self.contains_query(&*error) {
-            return outcome;
+        if self.client.is_http_client() || !may_hold_a_key(&self.url) {
+            return outcome.with_source(error);
         }
-        outcome.with_source(error)
+        // The client may print the URL in any spelling, or only parts of it. The kind of an I/O error is not text.
+        let mut kinds = causes(&*error).filter_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()));
+        match kinds.find(|kind| *kind != io::ErrorKind::Other) {
+            Some(kind) => outcome.with_source(io::Error::from(kind)),
+            None => outcome,
+        }
     }
+}
 
-    /// Some HTTP clients put the whole URL into their errors. Its query may contain a key.
-    fn contains_query(&self, error: &(dyn StdError + 'static)) -> bool {
-        let Some(query) = self.url.query().filter(|query| !query.is_empty()) else {
-            return false;
-        };
-        causes(error).any(|cause| format!("{cause} {cause:?}").contains(query))
-    }
+/// Whether a URL has a part that may be a key. Some issuers put one into the query, or into the path.
+fn may_hold_a_key(url: &Uri) -> bool {
+    let is_like_a_key = |segment: &str| segment.len() >= MIN_KEY && segment.bytes().any(|b| b.is_ascii_digit());
+    url.query().is_some_and(|query| !query.is_empty()) || url.path().split('/').any(is_like_a_key)
 }
 
 /// Why a body could not be read.

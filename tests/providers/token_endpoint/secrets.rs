@@ -1,6 +1,19 @@
 //! Secrets from files and functions: what they hold, and what their errors print.
 
-use tower_bearer_auth::{AccessPsp, ClientCredentials, Error, ErrorKind, FetchContext, Secret, TokenProvider as _};
+use std::future::ready;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use base64::Engine as _;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::Full;
+use tower::service_fn;
+use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
+use tower_bearer_auth::{
+    AccessPsp, BoxError, ClientCredentials, Error, ErrorKind, FetchContext, Secret, TokenProvider as _,
+};
 
 use super::wire::client;
 use crate::support::canary::shown_in;
@@ -142,10 +155,16 @@ mod memory {
             let (start, end) = fields[0].split_once('-').unwrap();
             let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16).unwrap());
             let mut chunk = vec![0; 64 * 1024];
+            let zeros = chunk.clone();
             for address in (start..end).step_by(chunk.len() - part.len()) {
                 let Ok(read) = memory.read_at(&mut chunk, address) else { continue };
-                let windows = chunk[..read].windows(part.len());
-                found += windows.filter(|window| window.iter().zip(&part).all(|(a, b)| *a == b ^ 0xff)).count();
+                // Most of the memory of a process is zero, and this comparison is fast.
+                if chunk[..read] == zeros[..read] {
+                    continue;
+                }
+                let begins = chunk[..read].iter().enumerate().filter(|(_, byte)| **byte == part[0] ^ 0xff);
+                let is_copy = |at: usize| (1..part.len()).all(|i| chunk.get(at + i) == Some(&(part[i] ^ 0xff)));
+                found += begins.filter(|(at, _)| is_copy(*at)).count();
                 chunk.fill(0);
             }
         }
@@ -217,6 +236,79 @@ fn a_secret_that_was_set_in_place_of_a_path_is_not_printed() {
     let missing = std::env::temp_dir().join("no-such-directory").join("no-such-file");
     let error = Secret::from_file(&missing).unwrap_err();
     assert!(error.to_string().contains(&missing.display().to_string()), "{error}");
+}
+
+/// A body that fails with this text.
+struct Failing(String);
+
+impl Body for Failing {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        Poll::Ready(Some(Err(std::io::Error::other(self.0.clone()))))
+    }
+}
+
+// R83: reqwest prints the whole URL, and other clients print parts of it.
+#[tokio::test]
+async fn no_spelling_of_a_key_in_the_token_url_is_in_the_errors_of_another_client() {
+    const KEY: &str = "vR7nK2pX pasted\"9+1";
+    let encoded: String = form_urlencoded::byte_serialize(KEY.as_bytes()).collect();
+    let hex: String = KEY.bytes().map(|b| format!("%{b:02x}")).collect();
+    let spellings = [
+        encoded.clone(),
+        encoded.to_lowercase(),
+        KEY.to_owned(),
+        KEY.escape_debug().to_string(),
+        hex.to_uppercase(),
+        hex,
+        encoded.replace('%', "%25"),
+        base64::engine::general_purpose::STANDARD.encode(KEY),
+        KEY[..8].to_owned(),
+        KEY[5..].to_owned(),
+    ];
+    let urls = [format!("https://issuer.test/token?v=1&key={encoded}"), format!("https://issuer.test/{encoded}/token")];
+    for (url, spelling) in urls.iter().flat_map(|url| spellings.iter().map(move |spelling| (url, spelling))) {
+        let text = format!("error sending request for url (https://issuer.test/token?key={spelling})");
+        let in_head = TokenClient::new(service_fn({
+            let text = text.clone();
+            move |_: Request<Full<Bytes>>| ready(Err::<Response<Full<Bytes>>, _>(BoxError::from(text.clone())))
+        }));
+        let in_body = TokenClient::new(service_fn({
+            let text = text.clone();
+            move |_: Request<Full<Bytes>>| ready(Ok::<_, BoxError>(Response::new(Failing(text.clone()))))
+        }));
+        for client in [in_head, in_body] {
+            let endpoint = TokenEndpoint::new(url, client).unwrap();
+            let error = endpoint.call(TokenRequest::form(&[])).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable);
+            let shown = everything(&error);
+            assert!(!shown.contains(spelling) && !shown.contains("token?"), "{shown}");
+        }
+    }
+}
+
+// R83: the kind of an I/O error is not text of the client.
+#[tokio::test]
+async fn the_kind_of_an_io_error_remains_if_the_token_url_has_a_query() {
+    let refused = std::io::ErrorKind::ConnectionRefused;
+    let client = TokenClient::new(service_fn(move |_: Request<Full<Bytes>>| {
+        ready(Err::<Response<Full<Bytes>>, _>(std::io::Error::new(refused, CANARY)))
+    }));
+    let endpoint = TokenEndpoint::new("https://issuer.test/token?key=1", client).unwrap();
+    let error = endpoint.call(TokenRequest::form(&[])).await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().downcast_ref::<std::io::Error>().unwrap();
+    assert_eq!(source.kind(), refused);
+    assert_eq!(shown_in(&everything(&error), &[CANARY]), None);
+    // The crate's own client prints no URL, so its errors are kept.
+    for client in [TokenClient::new(HttpClient::new().unwrap()), HttpClient::new().unwrap().into()] {
+        let endpoint = TokenEndpoint::new(&format!("http://127.0.0.1:1/token?key={CANARY}"), client).unwrap();
+        let error = endpoint.call(TokenRequest::form(&[])).await.unwrap_err();
+        let shown = everything(&error);
+        assert!(shown.contains("Connect"), "{shown}");
+        assert_eq!(shown_in(&shown, &[CANARY]), None, "{shown}");
+    }
 }
 
 // Issue 13: a builder returns errors.

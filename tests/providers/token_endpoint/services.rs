@@ -132,7 +132,7 @@ async fn a_body_that_never_arrives_ends_in_the_timeout() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_client_is_the_source_unless_it_contains_the_query_of_the_url() {
+async fn an_error_of_the_client_is_the_source_unless_the_url_may_hold_a_key() {
     let failing = || {
         service_fn(|request: Sent| {
             let shown = format!("error sending request for url ({})", request.uri());
