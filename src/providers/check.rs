@@ -1,5 +1,7 @@
 //! Checks of settings. Each error names the setting, and none contains its value.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
@@ -45,6 +47,14 @@ pub(super) fn text(setting: &str, value: &str) -> Result<(), ConfigError> {
             .with_hint("remove it; often it is a line break at the end"));
     }
     Ok(())
+}
+
+pub(super) fn default_lifetime(lifetime: Option<Duration>) -> Result<(), ConfigError> {
+    match lifetime {
+        Some(Duration::ZERO) => Err(ConfigError::new("default_lifetime", "it is zero")
+            .with_hint("set the lifetime that the issuer documents, or remove this setting for 5 minutes")),
+        _ => Ok(()),
+    }
 }
 
 /// Checks a value that was loaded.

@@ -101,6 +101,7 @@ impl<P: TokenProvider> Fetch<P> {
         let Some(handle) = slot.take_fetch(self.id) else {
             return;
         };
+        let result = result.and_then(|issued| issued.with_lifetime_since(started, now));
         let result = result.map(|issued| issued.for_source(cache.id, handle.rotation()));
         let generation = cache.next_generation();
         let result = slot.complete(result, &cache.policy, started, now, generation);

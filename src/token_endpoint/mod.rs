@@ -104,6 +104,8 @@ pub(crate) use self::json::{object, text};
 pub(crate) use self::lifetime::lifetime;
 #[cfg(feature = "client-credentials")]
 pub(crate) use self::metadata::Metadata;
+#[cfg(feature = "client-credentials")]
+pub(crate) use self::token_response::{ResponseRules, is_other_type};
 
 #[cfg(test)]
 mod tests;

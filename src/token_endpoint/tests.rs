@@ -12,7 +12,7 @@ use super::proxy::decoded;
 use super::request::TokenRequest;
 use super::retry_after::retry_after;
 
-// R32, row by row.
+// R32, row by row, and R55.
 #[test]
 fn a_lifetime_is_read_in_every_form_that_issuers_use() {
     let day = 24 * 60 * 60;
@@ -26,17 +26,21 @@ fn a_lifetime_is_read_in_every_form_that_issuers_use() {
         ("null", None),
         ("true", None),
         ("\"\"", None),
-        ("0", Some(1)),
-        ("-1", Some(1)),
+        ("0", None),
+        ("-1", None),
         ("1e18", Some(day)),
         ("18446744073709551615", Some(day)),
         // More values than the requirement lists.
         ("18446744073709551616", Some(day)),
         ("1e999", Some(day)),
-        ("-1e999", Some(1)),
+        ("-1e999", None),
         ("0.5", Some(1)),
+        ("0.0", None),
+        ("-0", None),
+        ("-0.5", None),
+        ("\"0\"", None),
         ("59.9", Some(59)),
-        ("\"-1\"", Some(1)),
+        ("\"-1\"", None),
         ("86400", Some(day)),
         ("86401", Some(day)),
         ("\" \"", None),

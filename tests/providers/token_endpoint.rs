@@ -14,4 +14,5 @@ mod responses;
 mod secrets;
 mod services;
 mod tls;
+mod tokens;
 mod wire;

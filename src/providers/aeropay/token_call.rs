@@ -111,7 +111,8 @@ pub(super) fn issued(response: &EndpointResponse, scope: &Scope) -> Result<Issue
     }
     let document: TokenDocument<'_> =
         object(response.body()).ok_or_else(|| malformed("sent a body that is not a complete JSON object"))?;
-    let Some(secret) = document.token.and_then(|raw| text(raw.get())) else {
+    let secret = document.token.and_then(|raw| text(raw.get())).filter(|secret| !secret.is_empty());
+    let Some(secret) = secret else {
         let has_code = envelope.as_ref().and_then(Envelope::code).is_some();
         return Err(match has_code {
             true => failure(response, envelope.as_ref(), scope),

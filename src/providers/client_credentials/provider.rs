@@ -1,6 +1,7 @@
 //! The provider for the client credentials grant.
 
 use std::fmt;
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -12,7 +13,7 @@ use crate::message::Origins;
 use crate::provider::{FetchContext, TokenProvider};
 use crate::providers::token_headers::TokenHeaders;
 use crate::token::IssuedToken;
-use crate::token_endpoint::{DocumentedError, TokenEndpoint, TokenRequest};
+use crate::token_endpoint::{DocumentedError, ResponseRules, TokenEndpoint, TokenRequest};
 
 /// Tokens from any issuer with the client credentials grant of OAuth 2.0 (RFC 6749 section 4.4).
 ///
@@ -69,6 +70,8 @@ pub struct ClientCredentials {
     pub(in crate::providers) token_headers: TokenHeaders,
     pub(in crate::providers) api_headers: HeaderMap,
     pub(in crate::providers) documented: &'static [DocumentedError],
+    pub(super) token_types: Vec<String>,
+    pub(super) default_lifetime: Option<Duration>,
 }
 
 impl ClientCredentials {
@@ -92,7 +95,9 @@ impl TokenProvider for ClientCredentials {
         // Checked before the secret is loaded, because reading a file also needs the runtime.
         crate::rt::current()?;
         let request = self.request().await?;
-        self.endpoint.call(request).await?.bearer_token_or(self.documented)
+        let Self { documented, token_types, default_lifetime, .. } = self;
+        let rules = ResponseRules { documented, token_types, default_lifetime: *default_lifetime };
+        self.endpoint.call(request).await?.bearer_token_by(rules)
     }
 
     fn api_headers(&self) -> HeaderMap {

@@ -9,11 +9,11 @@ use tower_bearer_auth::{Error, ErrorKind, FetchContext, IssuedToken, TokenProvid
 
 use super::wire::{GOOD, Then, Wire, client, http_response};
 
-async fn outcome(response: Vec<u8>) -> Result<IssuedToken, Error> {
+pub(crate) async fn outcome(response: Vec<u8>) -> Result<IssuedToken, Error> {
     Wire::responding(response).await.client().fetch(&(), &FetchContext::default()).await
 }
 
-async fn failure(response: Vec<u8>) -> Error {
+pub(crate) async fn failure(response: Vec<u8>) -> Error {
     outcome(response).await.unwrap_err()
 }
 
@@ -136,7 +136,7 @@ fn lifetime(token: &IssuedToken) -> String {
     rest.split([',', ' ']).next().unwrap().to_owned()
 }
 
-// R32, row by row, as the issuer sends it.
+// R32, row by row, as the issuer sends it, and R55.
 #[tokio::test]
 async fn every_form_of_a_lifetime_that_issuers_send_is_read() {
     for (json, expected) in [
@@ -149,8 +149,8 @@ async fn every_form_of_a_lifetime_that_issuers_send_is_read() {
         ("null", "None"),
         ("true", "None"),
         ("\"\"", "None"),
-        ("0", "Some(1s)"),
-        ("-1", "Some(1s)"),
+        ("0", "None"),
+        ("-1", "None"),
         ("1e18", "Some(86400s)"),
         ("18446744073709551615", "Some(86400s)"),
         ("1e999", "Some(86400s)"),
@@ -215,32 +215,9 @@ async fn a_malformed_response_is_a_transient_error_that_quotes_nothing() {
     assert_eq!(error.kind(), ErrorKind::MalformedResponse);
 }
 
-// RFC 6750 section 2.1. A line break would let the issuer add a header.
 #[tokio::test]
-async fn a_token_with_an_invalid_character_is_rejected() {
-    for token in [
-        "CANARY\\r\\nx-evil: 1",
-        "CANARY\\n",
-        "CAN ARY",
-        "CANARY\\u0000",
-        "CANARY\\u00fc",
-        "CANARY,",
-        "CANARY\\\"",
-        "=CAN",
-        "CAN=ARY",
-        "===",
-        " CANARY",
-        "CANARY;",
-        "\\u20acCANARY",
-        "CANARY\\t",
-    ] {
-        let body = format!(r#"{{"access_token":"{token}","token_type":"Bearer"}}"#);
-        let error = failure(http_response(200, &[], &body)).await;
-        assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{token}");
-        assert!(error.is_transient());
-        assert!(!format!("{error} {error:?}").contains("CANARY"), "{token}");
-    }
-    // Raw control characters in a string are not valid JSON.
+async fn a_token_may_contain_escapes_and_no_raw_control_characters() {
+    // RFC 8259 section 7.
     let error = failure(http_response(200, &[], "{\"access_token\":\"a\r\nb\"}")).await;
     assert_eq!(error.kind(), ErrorKind::MalformedResponse);
     // Escapes of valid characters are accepted. Some issuers escape every slash.
@@ -253,7 +230,8 @@ async fn a_token_with_an_invalid_character_is_rejected() {
 // RFC 6749 section 5.1: the token type is case-insensitive. Section 7.1: no token of another type is used.
 #[tokio::test]
 async fn a_token_that_is_not_a_bearer_token_is_rejected_by_name() {
-    for token_type in ["\"Bearer\"", "\"bearer\"", "\"BEARER\"", "\"bEaReR\"", "\" Bearer \"", "null"] {
+    for token_type in ["\"Bearer\"", "\"bearer\"", "\"BEARER\"", "\"bEaReR\"", "\" Bearer \"", "null", "\"\"", "\" \""]
+    {
         let body = format!(r#"{{"access_token":"abc","token_type":{token_type}}}"#);
         outcome(http_response(200, &[], &body)).await.unwrap();
     }
@@ -266,7 +244,6 @@ async fn a_token_that_is_not_a_bearer_token_is_rejected_by_name() {
         ("\"pop\"", "PoP"),
         ("\"CANARY\"", "not a bearer token"),
         ("\"Bearer CANARY\"", "not a bearer token"),
-        ("\"\"", "not a bearer token"),
         ("7", "not a bearer token"),
         ("true", "not a bearer token"),
         ("{}", "not a bearer token"),
@@ -276,6 +253,7 @@ async fn a_token_that_is_not_a_bearer_token_is_rejected_by_name() {
         assert_eq!(error.kind(), ErrorKind::UnsupportedTokenType, "{token_type}");
         assert!(!error.is_transient());
         assert!(error.to_string().contains(named), "{error}");
+        assert!(error.hint().unwrap().contains("accept_token_type"), "{error}");
         assert!(!format!("{error:?}").contains("CANARY"));
     }
 }
