@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, LOCATION};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, LOCATION};
 use http::{HeaderMap, Request, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -15,6 +15,7 @@ use super::error_response;
 use super::request::TokenRequest;
 use super::response::EndpointResponse;
 use super::response_body::ResponseBody;
+use super::sent::Sent;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::rt;
 
@@ -29,6 +30,11 @@ const FRAMES_PER_TURN: usize = 64;
 
 const UNREACHABLE: &str = "check the token URL, the network, the proxy and the root certificates";
 const INCOMPLETE: &str = "check the network, and any proxy or gateway before the issuer";
+
+const COMPRESSED: &str = "turn off compression of token responses at the issuer, or at the proxy before it";
+
+/// The content codings of RFC 9110 section 8.4.1, and two newer ones. No other text of a response is shown.
+const ENCODINGS: [&str; 7] = ["br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"];
 
 /// A host name has at most 253 characters (RFC 1035 section 2.3.4), and an origin also has a scheme and a port.
 const MAX_ORIGIN: usize = 270;
@@ -48,8 +54,8 @@ impl TokenEndpoint {
     ///
     /// - [`ErrorKind::Timeout`] if the call takes too long, and for HTTP 408.
     /// - [`ErrorKind::Throttled`] for HTTP 429.
-    /// - [`ErrorKind::Unavailable`] for HTTP 5xx and for I/O errors.
-    /// - [`ErrorKind::MalformedResponse`] for a 2xx with a body of more than 64 KiB.
+    /// - [`ErrorKind::Unavailable`] for HTTP 421, 425 and 5xx and for I/O errors.
+    /// - [`ErrorKind::MalformedResponse`] for a 2xx with a body of more than 64 KiB, or with a compressed body.
     ///
     /// Permanent errors:
     ///
@@ -71,6 +77,7 @@ impl TokenEndpoint {
 
     async fn send(&self, request: Request<Bytes>) -> Result<EndpointResponse, Error> {
         check_timeout("timeout", self.timeout)?;
+        let sent = Sent::of(&request);
         let mut deadline = rt::timer(self.timeout)?;
         let response = match rt::within(deadline.as_mut(), self.client.send(request)).await {
             Some(Ok(response)) => response,
@@ -84,6 +91,7 @@ impl TokenEndpoint {
             status: parts.status,
             headers: parts.headers,
             body: Zeroizing::default(),
+            repeats_request: false,
         };
         let status = response.status;
         if status.is_redirection() {
@@ -101,6 +109,15 @@ impl TokenEndpoint {
             }
             None => return Err(self.timed_out().with_status(status)),
         }
+        if let Some(encoding) = encoding(&response.headers) {
+            // The status of an error is enough to report it.
+            response.body = Zeroizing::default();
+            if status.is_success() {
+                let what = format!("sent a body with the Content-Encoding {encoding}, which was not requested");
+                return Err(response.error(ErrorKind::MalformedResponse, &what).with_hint(COMPRESSED));
+            }
+        }
+        response.repeats_request = response.error_code().is_some_and(|code| sent.is_repeated_in(code));
         error_response::transient(&response).map_or(Ok(response), Err)
     }
 
@@ -175,6 +192,14 @@ async fn read(headers: &HeaderMap, mut body: ResponseBody) -> Result<Zeroizing<V
         }
     }
     Ok(bytes)
+}
+
+/// The `Content-Encoding` of a response, unless it is `identity`.
+fn encoding(headers: &HeaderMap) -> Option<&'static str> {
+    let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("unreadable"));
+    let mut names = values.flat_map(|value| value.split(',')).map(str::trim);
+    let name = names.find(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"))?;
+    Some(ENCODINGS.into_iter().find(|known| known.eq_ignore_ascii_case(name)).unwrap_or("of an unknown name"))
 }
 
 fn declared_length(headers: &HeaderMap) -> u64 {

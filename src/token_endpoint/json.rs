@@ -5,10 +5,17 @@ use zeroize::Zeroizing;
 
 /// Parses a JSON object. Returns `None` for any other JSON: serde accepts an array in place of a struct.
 pub(crate) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return None;
-    }
-    serde_json::from_slice(body).ok()
+    begins_object(body).then(|| serde_json::from_slice(without_bom(body)).ok())?
+}
+
+/// Whether a body begins as a JSON object does.
+pub(super) fn begins_object(body: &[u8]) -> bool {
+    without_bom(body).trim_ascii_start().first() == Some(&b'{')
+}
+
+/// RFC 8259 section 8.1: a parser may ignore a byte order mark.
+fn without_bom(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// Reads a JSON string from the text of a JSON value. Returns `None` for any other value.

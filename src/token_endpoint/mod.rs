@@ -11,8 +11,12 @@
 //! | redirects | not followed: an [`ErrorKind::Config`](crate::ErrorKind::Config) error names the origin of the target |
 //! | retries | none: the token source decides when the next fetch starts |
 //!
-//! HTTP 408, 429 and 5xx and I/O errors are transient errors. They carry the `Retry-After` of the response, if it has
-//! one. An error never contains text from the issuer's response, apart from the origin of a redirect.
+//! HTTP 408, 421, 425, 429 and 5xx and I/O errors are transient errors. They carry the `Retry-After` of the response, if it
+//! has one. An error never contains text from the issuer's response, apart from the origin of a redirect and an error code
+//! ([`bearer_token`](EndpointResponse::bearer_token)).
+//!
+//! A request has these headers, unless [`TokenRequest::header`] sets them: `accept: application/json`,
+//! `accept-encoding: identity` and `user-agent: tower-bearer-auth/VERSION`. A compressed response is an error.
 //!
 //! # Example
 //!
@@ -59,6 +63,7 @@
 //! | `metadata` | the metadata of an issuer (RFC 8414) |
 //! | `token_client`, `response_body` | [`TokenClient`]: any HTTP service |
 //! | `http_client`, `tls`, `proxy`, `no_proxy` | [`HttpClient`]: this crate's own HTTP service |
+//! | `sent` | which values an error must not show |
 //! | `json`, `causes` | helpers |
 
 mod call;
@@ -79,6 +84,7 @@ mod request;
 mod response;
 mod response_body;
 mod retry_after;
+mod sent;
 #[cfg(feature = "http-client")]
 mod tls;
 mod token_client;

@@ -21,6 +21,8 @@ pub struct EndpointResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Zeroizing<Vec<u8>>,
+    /// Whether the error code contains a value of the request.
+    pub(super) repeats_request: bool,
 }
 
 impl EndpointResponse {

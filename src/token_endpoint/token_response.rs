@@ -37,7 +37,8 @@ impl EndpointResponse {
     ///   that no header can contain ([`IssuedToken::bearer`]).
     /// - [`ErrorKind::UnsupportedTokenType`] for a token that is not a bearer token.
     /// - Otherwise the error code decides, if it is one of RFC 6749 section 5.2.
-    /// - Otherwise the status decides: 400 is [`ErrorKind::InvalidRequest`]. 401 and 403 are
+    /// - Otherwise the status decides, and [`code`](Error::code) has the error code if it has 1 to 40 characters from
+    ///   `a-z 0-9 _`. A code that repeats a value of the request is left out. 400 is [`ErrorKind::InvalidRequest`]. 401 and 403 are
     ///   [`ErrorKind::InvalidCredentials`]. 404, 405 and 410 are [`ErrorKind::Config`].
     pub fn bearer_token(&self) -> Result<IssuedToken, Error> {
         self.bearer_token_by(ResponseRules::default())
@@ -50,7 +51,10 @@ impl EndpointResponse {
         }
         parse(self, rules.token_types)
             .map(|token| token.or_expires_in(rules.default_lifetime))
-            .map_err(|error| error_response::by_code(self, rules.documented).unwrap_or(error))
+            .map_err(|error| {
+                let documented = error_response::by_code(self, rules.documented);
+                documented.unwrap_or_else(|| error_response::with_other_code(self, error))
+            })
             .map_err(|error| error.with_status(self.status()))
     }
 }

@@ -5,7 +5,9 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
-use tower_bearer_auth::{Error, ErrorKind, FetchContext, IssuedToken, TokenProvider as _};
+use tower_bearer_auth::{
+    BasicEncoding, ClientCredentials, Error, ErrorKind, FetchContext, IssuedToken, TokenProvider as _,
+};
 
 use super::wire::{GOOD, Then, Wire, client, http_response};
 
@@ -35,8 +37,9 @@ async fn the_error_code_decides_before_the_status() {
         (400, r#"{"error":"temporarily_unavailable"}"#, Unavailable, Some("temporarily_unavailable")),
         (400, r#"{"error":"server_error"}"#, Unavailable, Some("server_error")),
         (200, r#"{"error":"invalid_client"}"#, InvalidCredentials, Some("invalid_client")),
-        // disabled_client is a code of AccessPSP only.
-        (401, r#"{"error":"disabled_client"}"#, InvalidCredentials, None),
+        (400, r#"{"error":"slow_down"}"#, Throttled, Some("slow_down")),
+        // disabled_client is documented for AccessPSP only.
+        (401, r#"{"error":"disabled_client"}"#, InvalidCredentials, Some("disabled_client")),
         (400, "", InvalidRequest, None),
         (401, "", InvalidCredentials, None),
         (403, "", InvalidCredentials, None),
@@ -46,12 +49,30 @@ async fn the_error_code_decides_before_the_status() {
         (415, "", InvalidRequest, None),
         (422, "", InvalidRequest, None),
         (400, "<html>invalid_client</html>", InvalidRequest, None),
-        (401, r#"{"error":"no_such_code"}"#, InvalidCredentials, None),
+        // R61
+        (401, r#"{"error":"incorrect_client_credentials"}"#, InvalidCredentials, Some("incorrect_client_credentials")),
+        (400, r#"{"error":"scope_invalid"}"#, InvalidRequest, Some("scope_invalid")),
+        (403, r#"{"error":"access_denied"}"#, InvalidCredentials, Some("access_denied")),
+        (400, r#"{"error":"aadsts7000215"}"#, InvalidRequest, Some("aadsts7000215")),
+        (400, r#"{"error":"Access_Denied"}"#, InvalidRequest, None),
+        (400, r#"{"error":"access denied"}"#, InvalidRequest, None),
+        (400, r#"{"error":"access-denied"}"#, InvalidRequest, None),
+        (400, r#"{"error":"a\u0062"}"#, InvalidRequest, None),
+        (400, r#"{"error":""}"#, InvalidRequest, None),
+        (
+            400,
+            r#"{"error":"a123456789b123456789c123456789d123456789"}"#,
+            InvalidRequest,
+            Some("a123456789b123456789c123456789d123456789"),
+        ),
+        (400, r#"{"error":"a123456789b123456789c123456789d1234567890"}"#, InvalidRequest, None),
         (401, r#"{"error":{"code":"invalid_scope"}}"#, InvalidCredentials, None),
         (401, r#"["invalid_scope"]"#, InvalidCredentials, None),
         (401, r#"{"error":"invalid_scope","error":"x"}"#, InvalidCredentials, None),
         (401, r#"{"error":"invalid_scope""#, InvalidCredentials, None),
         (408, "", Timeout, None),
+        (421, "", Unavailable, None),
+        (425, "", Unavailable, None),
         (429, "", Throttled, None),
         (429, r#"{"error":"invalid_client"}"#, Throttled, None),
         (500, "", Unavailable, None),
@@ -68,6 +89,97 @@ async fn the_error_code_decides_before_the_status() {
         assert_eq!(error.is_transient(), is_transient, "{status} {body}");
         assert_eq!(error.retry_after(), None);
     }
+    // R61: the issuer's delay is kept.
+    for (status, body) in [(400, r#"{"error":"slow_down"}"#), (421, ""), (425, "")] {
+        let error = failure(http_response(status, &[("Retry-After", "7")], body)).await;
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)), "{status}");
+    }
+    let error = failure(http_response(200, &[], r#"{"error":"no_such_client"}"#)).await;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::MalformedResponse, Some("no_such_client")));
+}
+
+// R61: an issuer can put what it received into the code.
+#[tokio::test]
+async fn a_code_that_repeats_a_value_of_the_request_is_not_shown() {
+    const SECRET: &str = "s3cret_canary77";
+    let with_code = |code: &str| http_response(400, &[], &format!(r#"{{"error":"{code}"}}"#));
+    for (code, is_shown) in [
+        (SECRET, false),
+        (&SECRET[2..], false),
+        ("bad_s3cret_canary77", false),
+        ("the_client_7", false),
+        ("api_key_canary_1", false),
+        ("query_canary_1", false),
+        ("client_credentials", false),
+        ("client_secret_expired", true),
+        ("s3cret", false),
+        ("unknown_secret", true),
+    ] {
+        let wire = Wire::responding(with_code(code)).await;
+        let builder = || {
+            ClientCredentials::builder()
+                .client_id("the_client_7")
+                .client_secret(SECRET)
+                .token_header("x-api-key", "API_KEY_CANARY_1")
+                .token_url(format!("{}?key=query_canary_1", wire.token_url()))
+                .api_origin("https://api.test")
+        };
+        for builder in [
+            builder(),
+            builder().client_secret_basic(BasicEncoding::Raw),
+            builder().client_secret_basic(BasicEncoding::Form),
+        ] {
+            let error = builder.build().unwrap().fetch(&(), &FetchContext::default()).await.unwrap_err();
+            assert_eq!(error.code(), is_shown.then_some(code), "{code}");
+            assert_eq!(format!("{error} {error:?}").contains(code), is_shown, "{error:?}");
+        }
+    }
+    // An escaped byte belongs to no word.
+    let wire = Wire::responding(with_code("bad_xyz_canary_8")).await;
+    let provider = client(&wire.token_url()).client_secret("=xyz_canary_8").build().unwrap();
+    assert_eq!(provider.fetch(&(), &FetchContext::default()).await.unwrap_err().code(), None);
+}
+
+// R56: Apache with `force-gzip` compresses a response although the request excludes it.
+#[tokio::test]
+async fn a_compressed_response_is_an_error_that_names_its_encoding() {
+    let gzip = "\u{1f}\u{8b}CANARY";
+    for (encoding, named) in [
+        ("gzip", "the Content-Encoding gzip,"),
+        ("GZIP", "gzip,"),
+        ("br", "br,"),
+        ("identity, zstd", "zstd,"),
+        ("CANARY", "of an unknown name,"),
+    ] {
+        let error = failure(http_response(200, &[("Content-Encoding", encoding)], gzip)).await;
+        assert_eq!((error.kind(), error.is_transient()), (ErrorKind::MalformedResponse, true));
+        assert!(error.to_string().contains(named), "{error}");
+        assert!(error.hint().unwrap().contains("compression"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("CANARY"), "{error:?}");
+        // A code in such a body is not read. The status decides.
+        let coded = http_response(401, &[("Content-Encoding", encoding)], r#"{"error":"invalid_scope"}"#);
+        let error = failure(coded).await;
+        assert_eq!((error.kind(), error.code()), (ErrorKind::InvalidCredentials, None));
+    }
+    for encoding in ["identity", "Identity", "", "identity, identity"] {
+        outcome(http_response(200, &[("Content-Encoding", encoding)], GOOD)).await.unwrap();
+    }
+}
+
+// R56, RFC 8259 section 8.1
+#[tokio::test]
+async fn a_byte_order_mark_is_skipped() {
+    outcome(http_response(200, &[], &format!("\u{feff}{GOOD}"))).await.unwrap();
+    let error = failure(http_response(400, &[], "\u{feff}{\"error\":\"invalid_scope\"}")).await;
+    assert_eq!(error.code(), Some("invalid_scope"));
+    let error = failure(http_response(200, &[], "\u{feff}\u{feff}{}")).await;
+    assert_eq!(error.kind(), ErrorKind::MalformedResponse);
+    let wire = Wire::start_with(|origin| {
+        let document = format!("\u{feff}{{\"issuer\":\"{origin}\",\"token_endpoint\":\"{origin}/token\"}}");
+        Then::Send(http_response(200, &[], &document))
+    })
+    .await;
+    drop(ClientCredentials::builder().discover(wire.origin()).await.unwrap());
 }
 
 #[tokio::test]
