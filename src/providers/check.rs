@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
-use super::secret::{Secret, SecretValue};
+use super::secret::Secret;
+use super::secret_value::SecretValue;
 use crate::error::ConfigError;
 #[cfg(feature = "client-credentials")]
 use crate::message::Origins;

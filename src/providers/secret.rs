@@ -5,10 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use secrecy::{ExposeSecret as _, SecretString};
-use zeroize::Zeroize as _;
-
 use super::secret_file::SecretFile;
+use super::secret_value::SecretValue;
 use crate::error::{ConfigError, Error, ErrorKind};
 
 type Load = dyn Fn() -> Result<SecretValue, Error> + Send + Sync;
@@ -42,10 +40,6 @@ enum Kind {
     Function(Arc<Load>),
     File(Arc<SecretFile>),
 }
-
-/// The text of a secret, wiped from memory when it is dropped. `Debug` does not print it.
-#[derive(Clone)]
-pub struct SecretValue(SecretString);
 
 impl Secret {
     /// A secret with a fixed value.
@@ -134,14 +128,6 @@ fn call(load: &Load) -> Result<SecretValue, Error> {
     })
 }
 
-impl SecretValue {
-    /// The text. The caller must keep it out of logs.
-    #[must_use]
-    pub fn expose_secret(&self) -> &str {
-        self.0.expose_secret()
-    }
-}
-
 impl From<String> for Secret {
     fn from(value: String) -> Self {
         Self::new(value)
@@ -160,20 +146,6 @@ impl From<SecretValue> for Secret {
     }
 }
 
-impl From<String> for SecretValue {
-    fn from(mut value: String) -> Self {
-        let secret = Self::from(value.as_str());
-        value.zeroize();
-        secret
-    }
-}
-
-impl From<&str> for SecretValue {
-    fn from(value: &str) -> Self {
-        Self(SecretString::from(value))
-    }
-}
-
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
@@ -181,11 +153,5 @@ impl fmt::Debug for Secret {
             Kind::Function(_) => f.write_str("Secret(function)"),
             Kind::File(file) => write!(f, "Secret(file {})", file.path().display()),
         }
-    }
-}
-
-impl fmt::Debug for SecretValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretValue(..)")
     }
 }

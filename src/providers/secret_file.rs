@@ -14,7 +14,7 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::secret::SecretValue;
+use super::secret_value::SecretValue;
 use crate::error::ConfigError;
 
 /// The size limit of a secret's file, so that a wrong path is not read completely.

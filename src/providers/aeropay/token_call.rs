@@ -8,7 +8,7 @@ use super::error_codes::{AP002_OF_A_USER, Envelope};
 use super::key::{MerchantId, Scope};
 use super::version::{MerchantIdForm, Wire};
 use crate::error::{Error, ErrorKind};
-use crate::providers::secret::SecretValue;
+use crate::providers::secret_value::SecretValue;
 use crate::token::IssuedToken;
 use crate::token_endpoint::{
     DocumentedError, EndpointResponse, TokenRequest, by_row, by_status, lifetime, object, text,

@@ -9,7 +9,8 @@ use super::assertion::{ASSERTION_TYPE, PrivateKeyJwt};
 use super::basic::BasicEncoding;
 use crate::error::Error;
 use crate::providers::check;
-use crate::providers::secret::{Secret, SecretValue};
+use crate::providers::secret::Secret;
+use crate::providers::secret_value::SecretValue;
 
 pub(super) enum Authentication {
     /// `client_secret_post`: id and secret in the form (RFC 6749 section 2.3.1).
