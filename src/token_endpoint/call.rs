@@ -90,8 +90,8 @@ impl TokenEndpoint {
             origin: self.origin.clone(),
             status: parts.status,
             headers: parts.headers,
-            body: Zeroizing::default(),
             repeats_request: false,
+            body: Zeroizing::default(),
         };
         let status = response.status;
         if status.is_redirection() {

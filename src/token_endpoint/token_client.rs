@@ -1,6 +1,5 @@
 //! The HTTP service that sends token requests, with its type erased.
 
-#[cfg(feature = "http-client")]
 use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
@@ -67,7 +66,7 @@ impl TokenClient {
             .map_request(|request: Request<Bytes>| request.map(B::from))
             .map_response(|response: Response<T>| response.map(ResponseBody::new))
             .map_err(Into::into);
-        let is_http_client = is_http_client::<S>();
+        let is_http_client = is_http_client(TypeId::of::<S>());
         Self { service: Arc::new(Mutex::new(BoxCloneService::new(service))), is_http_client }
     }
 
@@ -83,12 +82,12 @@ impl TokenClient {
 }
 
 #[cfg(feature = "http-client")]
-fn is_http_client<S: 'static>() -> bool {
-    TypeId::of::<S>() == TypeId::of::<super::HttpClient>()
+fn is_http_client(service: TypeId) -> bool {
+    service == TypeId::of::<super::HttpClient>()
 }
 
 #[cfg(not(feature = "http-client"))]
-fn is_http_client<S>() -> bool {
+fn is_http_client(_: TypeId) -> bool {
     false
 }
 

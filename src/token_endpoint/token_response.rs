@@ -112,14 +112,14 @@ fn check_type(response: &EndpointResponse, token_type: Option<&RawValue>, accept
         return Ok(());
     }
     let is_named = |known: &&&str| named.is_some_and(|named| known.eq_ignore_ascii_case(named));
-    let what = OTHER_TYPES.iter().find(is_named).map_or_else(
-        || String::from("issued a token that is not a bearer token"),
-        |known| format!("issued a {known} token, which is not a bearer token"),
-    );
-    Err(response.error(ErrorKind::UnsupportedTokenType, &what).with_hint(
-        "configure the issuer to give this client bearer tokens; if it has another name for them, set \
-         ClientCredentialsBuilder::accept_token_type",
-    ))
+    let (what, setting) = match OTHER_TYPES.iter().find(is_named) {
+        Some(known) => (format!("issued a {known} token, which is not a bearer token"), "rejects this type"),
+        None => {
+            (String::from("issued a token that is not a bearer token"), "is for an issuer with another name for them")
+        }
+    };
+    let hint = "configure the issuer to give this client bearer tokens; ClientCredentialsBuilder::accept_token_type";
+    Err(response.error(ErrorKind::UnsupportedTokenType, &what).with_hint(format!("{hint} {setting}")))
 }
 
 /// Whether a token of this type cannot be used as a bearer token, whatever a setting says.

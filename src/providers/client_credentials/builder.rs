@@ -271,9 +271,6 @@ impl ClientCredentialsBuilder {
         };
         let origins = check::origins("api_origin", &self.api_origins)?;
         self.parameters.check()?;
-        if let Some(label) = &self.label {
-            check::text("label", label)?;
-        }
         for name in &self.token_types {
             check::text("accept_token_type", name)?;
             if is_other_type(name.trim()) {
@@ -282,6 +279,9 @@ impl ClientCredentialsBuilder {
             }
         }
         check::default_lifetime(self.default_lifetime)?;
+        if let Some(label) = &self.label {
+            check::text("label", label)?;
+        }
         let token_headers = TokenHeaders::new(self.token_headers)?;
         if token_headers.contain(&AUTHORIZATION) {
             return Err(ConfigError::new("token_header", "the Authorization header is a client authentication method")
