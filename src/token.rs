@@ -163,11 +163,11 @@ impl IssuedToken {
         };
         // By the wall clock at the arrival, so that it does not matter if that clock was set during the fetch.
         match instant.duration_since(arrived.wall) {
-            Ok(left) if !left.is_zero() => {
+            Ok(left) => {
                 let took = arrived.mono.saturating_duration_since(started.mono);
                 Ok(self.expires_in(left.saturating_add(took)))
             }
-            _ => Err(Error::new(ErrorKind::Unavailable, "the token had expired when it arrived")
+            Err(_) => Err(Error::new(ErrorKind::Unavailable, "the token had expired when it arrived")
                 .with_hint("compare the clock of this machine with that of the issuer")),
         }
     }

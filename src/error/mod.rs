@@ -151,6 +151,12 @@ impl Error {
         self
     }
 
+    #[cfg(feature = "token-endpoint")]
+    pub(crate) fn without_source(mut self) -> Self {
+        Arc::make_mut(&mut self.inner).source = None;
+        self
+    }
+
     /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

@@ -127,13 +127,14 @@ impl TokenEndpoint {
     }
 
     fn io_error(&self, what: &str, hint: &'static str, error: BoxError) -> Error {
+        let may_print_a_key = !self.client.is_http_client() && may_hold_a_key(&self.url);
         // The client may return an error of this crate. It is already complete.
         if let Some(error) = Error::find(&*error) {
-            return error.clone();
+            return if may_print_a_key { error.clone().without_source() } else { error.clone() };
         }
         let kind = if timed_out(&*error) { ErrorKind::Timeout } else { ErrorKind::Unavailable };
         let outcome = Error::new(kind, format!("the issuer at {} {what}", self.origin)).with_hint(hint);
-        if self.client.is_http_client() || !may_hold_a_key(&self.url) {
+        if !may_print_a_key {
             return outcome.with_source(error);
         }
         // The client may print the URL in any spelling, or only parts of it. The kind of an I/O error is not text.

@@ -192,7 +192,7 @@ impl ClientCredentialsBuilder {
     }
 
     /// Adds a header to token requests. It is marked sensitive and sent only to the issuer. A later header replaces an
-    /// earlier one of the same name.
+    /// earlier one of the same name. `User-Agent` replaces the default, `tower-bearer-auth/VERSION`.
     ///
     /// [`build`](Self::build) rejects `Authorization`: a client uses one authentication method for each request (RFC
     /// 6749 section 2.3), and [`client_secret_basic`](Self::client_secret_basic) is the setting for that header. It

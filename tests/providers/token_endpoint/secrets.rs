@@ -279,7 +279,11 @@ async fn no_spelling_of_a_key_in_the_token_url_is_in_the_errors_of_another_clien
             let text = text.clone();
             move |_: Request<Full<Bytes>>| ready(Ok::<_, BoxError>(Response::new(Failing(text.clone()))))
         }));
-        for client in [in_head, in_body] {
+        let in_own_error = TokenClient::new(service_fn(move |_: Request<Full<Bytes>>| {
+            let error = Error::transient(text.clone()).with_kind(ErrorKind::Unavailable);
+            ready(Err::<Response<Full<Bytes>>, _>(BoxError::from(error)))
+        }));
+        for client in [in_head, in_body, in_own_error] {
             let endpoint = TokenEndpoint::new(url, client).unwrap();
             let error = endpoint.call(TokenRequest::form(&[])).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -306,7 +310,7 @@ async fn the_kind_of_an_io_error_remains_if_the_token_url_has_a_query() {
         let endpoint = TokenEndpoint::new(&format!("http://127.0.0.1:1/token?key={CANARY}"), client).unwrap();
         let error = endpoint.call(TokenRequest::form(&[])).await.unwrap_err();
         let shown = everything(&error);
-        assert!(shown.contains("Connect"), "{shown}");
+        assert!(shown.contains("client error (Connect)"), "{shown}");
         assert_eq!(shown_in(&shown, &[CANARY]), None, "{shown}");
     }
 }
