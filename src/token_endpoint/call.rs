@@ -39,6 +39,9 @@ const ENCODINGS: [&str; 7] = ["br", "compress", "deflate", "gzip", "x-compress",
 /// A host name has at most 253 characters (RFC 1035 section 2.3.4), and an origin also has a scheme and a port.
 const MAX_ORIGIN: usize = 270;
 
+/// The longest path of a redirect that an error shows.
+const MAX_PATH: usize = 100;
+
 /// A shorter segment of a path is not a key.
 const MIN_KEY: usize = 16;
 
@@ -95,7 +98,7 @@ impl TokenEndpoint {
         };
         let status = response.status;
         if status.is_redirection() {
-            return Err(redirect(&response));
+            return Err(redirect(&response, &self.url, &sent));
         }
         // An error status is enough to report the error, even if the body is late, incomplete or too long.
         match body {
@@ -148,8 +151,11 @@ impl TokenEndpoint {
 
 /// Whether a URL has a part that may be a key. Some issuers put one into the query, or into the path.
 fn may_hold_a_key(url: &Uri) -> bool {
-    let is_like_a_key = |segment: &str| segment.len() >= MIN_KEY && segment.bytes().any(|b| b.is_ascii_digit());
     url.query().is_some_and(|query| !query.is_empty()) || url.path().split('/').any(is_like_a_key)
+}
+
+fn is_like_a_key(segment: &str) -> bool {
+    segment.len() >= MIN_KEY && segment.bytes().any(|b| b.is_ascii_digit())
 }
 
 /// Why a body could not be read.
@@ -208,16 +214,28 @@ fn declared_length(headers: &HeaderMap) -> u64 {
 }
 
 /// Following a redirect would send the client's secret to the host that it names (RFC 9700 section 4.11).
-fn redirect(response: &EndpointResponse) -> Error {
-    let target = response
-        .headers
-        .get(LOCATION)
-        .and_then(|location| location.to_str().ok()?.parse::<Uri>().ok())
-        .and_then(|location| origin_of(&location))
-        .filter(|origin| origin.len() <= MAX_ORIGIN);
-    let what = target.map_or_else(
-        || String::from("sent a redirect, which is not followed"),
-        |target| format!("redirects to {target}, which is not followed"),
-    );
+///
+/// The path of a redirect to the same host is shown: often only a slash is missing. The path of another host is not.
+fn redirect(response: &EndpointResponse, url: &Uri, sent: &Sent) -> Error {
+    let location = response.headers.get(LOCATION).and_then(|location| location.to_str().ok()?.parse::<Uri>().ok());
+    let origin = location.as_ref().and_then(origin_of).filter(|origin| origin.len() <= MAX_ORIGIN);
+    let path = location.as_ref().map(Uri::path).filter(|path| is_plain_path(path) && !may_hold_a_key(url));
+    let path = path.filter(|path| !sent.is_repeated_in_path(path));
+    let is_relative = location.as_ref().is_some_and(|location| location.authority().is_none());
+    let what = match (origin, path) {
+        (Some(origin), Some(path)) if *origin == *response.origin => {
+            format!("redirects to {origin}{path}, which is not followed")
+        }
+        (Some(origin), _) => format!("redirects to {origin}, which is not followed"),
+        (None, Some(path)) if is_relative => format!("redirects to {path}, which is not followed"),
+        (None, _) => String::from("sent a redirect, which is not followed"),
+    };
     response.error(ErrorKind::Config, &what).with_hint("set the token URL that the issuer documents")
+}
+
+fn is_plain_path(path: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._".contains(&b);
+    // A second slash would begin a host.
+    let begins = path.starts_with('/') && !path.starts_with("//");
+    begins && path.len() <= MAX_PATH && path.bytes().all(is_plain) && !path.split('/').any(is_like_a_key)
 }

@@ -8,11 +8,11 @@
 //! | scheme | https, or http to loopback addresses |
 //! | time from `call` to the last byte of the response | 10 seconds, or [`timeout`](TokenEndpoint::timeout) |
 //! | size of the response body | 64 KiB, in at most 131 072 frames |
-//! | redirects | not followed: an [`ErrorKind::Config`](crate::ErrorKind::Config) error names the origin of the target |
+//! | redirects | not followed: an [`ErrorKind::Config`](crate::ErrorKind::Config) error names the origin of the target, and its path on the same host |
 //! | retries | none: the token source decides when the next fetch starts |
 //!
 //! HTTP 408, 421, 425, 429 and 5xx and I/O errors are transient errors. They carry the `Retry-After` of the response, if it
-//! has one. An error never contains text from the issuer's response, apart from the origin of a redirect and an error code
+//! has one. An error never contains text from the issuer's response, apart from the target of a redirect and an error code
 //! ([`bearer_token`](EndpointResponse::bearer_token)).
 //!
 //! A request has these headers, unless [`TokenRequest::header`] sets them: `accept: application/json`,

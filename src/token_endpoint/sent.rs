@@ -31,6 +31,18 @@ impl Sent {
         parts.into_iter().any(|part| is_repeated(part, code.as_bytes())) || self.credentials_are_in(code)
     }
 
+    /// As [`is_repeated_in`](Self::is_repeated_in), for the path of a redirect. It may repeat the path of the token URL.
+    pub(super) fn is_repeated_in_path(&self, path: &str) -> bool {
+        let values = self.headers.values().filter(|value| value.is_sensitive()).map(HeaderValue::as_bytes);
+        let parts = values.chain([&self.body[..]]);
+        let segments = || path.split('/').filter(|segment| !segment.is_empty());
+        let repeats = |part: &[u8]| {
+            words(part).any(|word| contains(path.as_bytes(), word))
+                || segments().any(|segment| segment.len() >= MIN_WORD && contains(part, segment.as_bytes()))
+        };
+        parts.into_iter().any(repeats) || segments().any(|segment| self.credentials_are_in(segment))
+    }
+
     /// As [`is_repeated_in`](Self::is_repeated_in), for an id and a secret in an HTTP Basic header.
     fn credentials_are_in(&self, code: &str) -> bool {
         let header = self.headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Basic "));

@@ -141,7 +141,7 @@ async fn the_second_location_is_tried_whatever_the_first_one_returns() {
     let other = json!({ "issuer": format!("{origin}/CANARY"), "token_endpoint": "https://evil.test" }).to_string();
     let insecure = json!({ "issuer": origin, "token_endpoint": "http://evil.test/CANARY" }).to_string();
     for (status, body, says) in [
-        (302, "", "sent a redirect, which is not followed (HTTP 302)"),
+        (302, "", "redirects to /elsewhere, which is not followed (HTTP 302)"),
         (404, "", "has no metadata (HTTP 404)"),
         (500, "", "is unavailable (HTTP 500)"),
         (429, "", "limits the rate of token requests (HTTP 429)"),

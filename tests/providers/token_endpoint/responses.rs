@@ -242,6 +242,50 @@ async fn no_redirect_is_followed_and_its_target_receives_nothing() {
     assert_eq!(target.connections(), 0);
 }
 
+// R62: often only a slash is missing.
+#[tokio::test]
+async fn a_redirect_to_the_same_host_shows_its_path_and_nothing_that_was_sent() {
+    let long = format!("/{}", "x".repeat(100));
+    for (path, shown) in [
+        ("/oauth/token/", true),
+        ("/oauth/token/?secret=inside", true),
+        ("/login.html", true),
+        ("/the_client_7/login", false),
+        ("/x/S3CRET_CANARY/y", false),
+        ("/session/3f9a1c77b2d04e58", false),
+        ("/a%20b", false),
+        ("//evil.test/inside", false),
+        ("login", false),
+        (&long, false),
+    ] {
+        for (status, is_absolute) in [(301, true), (307, false)] {
+            if is_absolute && !path.starts_with("/") {
+                continue;
+            }
+            let wire = Wire::start_with(|origin| {
+                let location = if is_absolute { format!("{origin}{path}") } else { path.to_owned() };
+                Then::Send(http_response(status, &[("Location", &location)], ""))
+            })
+            .await;
+            let builder = client(&wire.token_url()).client_id("the_client_7").client_secret("s3cret_canary");
+            for builder in [
+                builder,
+                client(&wire.token_url())
+                    .client_id("the_client_7")
+                    .client_secret("s3cret_canary")
+                    .client_secret_basic(BasicEncoding::Raw),
+            ] {
+                let error = builder.build().unwrap().fetch(&(), &FetchContext::default()).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Config);
+                let to = path.split('?').next().unwrap();
+                let text = format!("{error} {error:?}");
+                assert_eq!(text.contains(&format!("{to}, which")), shown, "{path}: {text}");
+                assert!(!text.contains("inside") && !text.contains("anary"), "{text}");
+            }
+        }
+    }
+}
+
 fn lifetime(token: &IssuedToken) -> String {
     let shown = format!("{token:?}");
     let (_, rest) = shown.split_once("lifetime: ").unwrap();

@@ -118,7 +118,7 @@ impl Mock<'_> {
                 let endpoint = self.endpoint(&name, &[reply]).await?;
                 let error = failed(TokenSource::new(endpoint.client().build()?).token().await)?;
                 says(&error, said(Config, status, None, "set the token URL"))?;
-                holds(error.to_string().contains(&format!("redirects to {},", self.facts.url)), &error)?;
+                holds(error.to_string().contains(&format!("redirects to {}", self.facts.url)), &error)?;
                 holds(!format!("{error} {error:?}").contains("canary-query"), "the error shows the target's query")?;
                 equal("token requests", (endpoint.count().await?, target.count().await?), (1, 0))
             };
