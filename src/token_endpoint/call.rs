@@ -1,5 +1,6 @@
 //! [`TokenEndpoint::call`]: one HTTP exchange, within a deadline and a size limit.
 
+use std::error::Error as StdError;
 use std::io;
 
 use bytes::Bytes;
@@ -29,6 +30,9 @@ const MAX_FRAMES: usize = 2 * MAX_BODY;
 const FRAMES_PER_TURN: usize = 64;
 
 const UNREACHABLE: &str = "check the token URL, the network, the proxy and the root certificates";
+const NO_RESPONSE: &str = "closed the connection, or sent something that is not an HTTP/1.1 response";
+const NOT_HTTP: &str = "check the scheme and the port of the token URL, and any proxy or gateway before the issuer; an issuer \
+                        with HTTP/2 only needs another http_client";
 const INCOMPLETE: &str = "check the network, and any proxy or gateway before the issuer";
 
 const COMPRESSED: &str = "turn off compression of token responses at the issuer, or at the proxy before it";
@@ -84,6 +88,7 @@ impl TokenEndpoint {
         let mut deadline = rt::timer(self.timeout)?;
         let response = match rt::within(deadline.as_mut(), self.client.send(request)).await {
             Some(Ok(response)) => response,
+            Some(Err(error)) if was_connected(&*error) => return Err(self.io_error(NO_RESPONSE, NOT_HTTP, error)),
             Some(Err(error)) => return Err(self.io_error("could not be reached", UNREACHABLE, error)),
             None => return Err(self.timed_out()),
         };
@@ -147,6 +152,18 @@ impl TokenEndpoint {
             None => outcome,
         }
     }
+}
+
+/// Whether the error of hyper-util's client came after the connection was open.
+#[cfg(feature = "http-client")]
+fn was_connected(error: &(dyn StdError + 'static)) -> bool {
+    use hyper_util::client::legacy::Error as ClientError;
+    causes(error).any(|cause| cause.downcast_ref::<ClientError>().is_some_and(|error| !error.is_connect()))
+}
+
+#[cfg(not(feature = "http-client"))]
+fn was_connected(_: &(dyn StdError + 'static)) -> bool {
+    false
 }
 
 /// Whether a URL has a part that may be a key. Some issuers put one into the query, or into the path.

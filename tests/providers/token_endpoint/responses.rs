@@ -511,6 +511,23 @@ async fn an_io_error_is_transient_and_keeps_its_source() {
     assert_eq!(found.kind(), io::ErrorKind::ConnectionRefused);
 }
 
+// R62: something listens there, so the network and the certificates are not the reason.
+#[tokio::test]
+async fn an_issuer_that_sends_no_http_response_is_not_reported_as_unreachable() {
+    // The beginning of an HTTP/2 connection: a SETTINGS frame without settings.
+    let http2 = b"\0\0\0\x04\0\0\0\0\0".to_vec();
+    for sent in [Vec::new(), b"SSH-2.0-OpenSSH_9.6\r\n".to_vec(), b"* OK IMAP4rev1\r\n".to_vec(), http2] {
+        let error = failure(sent).await;
+        assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Unavailable, true));
+        let shown = error.to_string();
+        assert!(shown.contains("not an HTTP/1.1 response") && shown.contains("HTTP/2 only"), "{shown}");
+        assert!(!shown.contains("could not be reached"), "{shown}");
+    }
+    let error = client("http://127.0.0.1:1/token").build().unwrap();
+    let error = error.fetch(&(), &FetchContext::default()).await.unwrap_err();
+    assert!(error.to_string().contains("could not be reached"), "{error}");
+}
+
 #[tokio::test]
 async fn a_hanging_issuer_ends_in_the_timeout_of_the_call() {
     let half = http_response(200, &[], GOOD);
