@@ -375,7 +375,7 @@ impl Token {
     }
 
     /// Returns whether no rejection of the token was reported before.
-    pub(crate) fn report_rejection(&self) -> bool {
+    pub(crate) fn mark_rejection_reported(&self) -> bool {
         let before = self.inner.responses.fetch_or(responses::REJECTION_REPORTED, Ordering::Relaxed);
         before & responses::REJECTION_REPORTED == 0
     }

@@ -32,8 +32,8 @@ pub(super) enum FetchCause {
     Early,
     /// The current token was rejected. It is set aside for this long while the fetch runs.
     Rejection { set_aside: Duration },
-    /// The current token is rejected and accepted in turn.
-    Alternating,
+    /// The current token was rejected, and new tokens do not end the rejections. It stays.
+    ThrottledRejection,
     /// A caller wants a new token.
     OnDemand(Demand),
 }
@@ -99,7 +99,7 @@ pub(super) enum RejectionOutcome {
     Replace(SlotAction),
     /// The rejected token was not current. Do the same as for a request that needs a token.
     NotCurrent(SlotAction),
-    /// The budget for refreshes is empty, or a refresh after a rejection is not due yet.
+    /// Too many refreshes after rejections: the budget is empty, or the throttle allows none yet.
     BudgetExhausted,
     /// No fetch may start during the backoff.
     Backoff(Error),

@@ -102,7 +102,7 @@ impl<P: TokenProvider> Fetch<P> {
             Progress::Running => fetch.handle.as_ref().map(FetchHandle::rotation),
             // The callers that it serves began to wait before the last rotation.
             Progress::Outdated => Some(cache.rotation()),
-            Progress::Cancelled => None,
+            Progress::Discarded => None,
         });
         let Some(rotation) = rotation else {
             return;

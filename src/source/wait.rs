@@ -262,7 +262,7 @@ impl<P: TokenProvider> Future for TokenWait<P> {
                     }
                 }
                 Poll::Ready(Some(FetchOutcome::Completed(Err(error)))) => failure = Some(error),
-                Poll::Ready(Some(FetchOutcome::Discarded)) => {}
+                Poll::Ready(Some(FetchOutcome::LookAgain)) => {}
                 Poll::Ready(None) => waiting.cancelled += u8::from(waiting.started_here),
                 Poll::Pending => {
                     let limit = waiting.limit(cache.max_wait);

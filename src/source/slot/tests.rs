@@ -1,6 +1,5 @@
 //! Scenarios for the pure slot, rule by rule. The expected numbers are computed by hand from the rules.
 
-mod alternating;
 mod context;
 mod demand;
 mod failure;
@@ -15,6 +14,7 @@ mod replacement;
 mod rotate;
 mod secret;
 mod set_aside;
+mod throttle;
 mod walk;
 
 use super::*;
