@@ -161,10 +161,11 @@ impl<K> Entry<K> {
     }
 
     /// Drops the state that is no longer needed. A sweep calls this, so that an idle key does not keep it.
-    pub(super) fn prune(&self, now: Now) {
+    pub(super) fn prune(&self, now: Now) -> Unneeded {
         let mut slot = self.lock();
         slot.prune(now);
         self.publish(&slot, now);
+        slot.release()
     }
 
     /// Whether the key has ever had a token.

@@ -1,7 +1,7 @@
 //! The task that runs one fetch. No caller can stop or delay it.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -30,6 +30,7 @@ pub(super) struct Fetch<P: TokenProvider> {
     provider: Arc<P>,
     key: Arc<P::Key>,
     context: FetchContext,
+    started: Now,
     entry_address: usize,
     // Weak, so that a fetch does not keep a cache alive that nothing else uses.
     cache: Weak<Cache<P>>,
@@ -38,19 +39,27 @@ pub(super) struct Fetch<P: TokenProvider> {
 }
 
 impl<P: TokenProvider> Fetch<P> {
-    /// Prepares a fetch and the handle for its slot. The caller starts it after it has released the slot's lock.
+    /// Prepares a fetch and the handle for its slot. The caller starts it after it has released the slot's lock. `waiters` are
+    /// the callers that already wait for this fetch.
     pub(super) fn new(
         cache: &Arc<Cache<P>>,
         entry: &Arc<Entry<P::Key>>,
         id: u64,
         context: FetchContext,
+        waiters: Option<FetchHandle>,
+        now: Now,
     ) -> (Self, FetchHandle) {
-        let (handle, cancelled) = FetchHandle::new(cache.rotations.at_start_of_fetch());
+        let rotation = cache.rotations.at_start_of_fetch();
+        let (handle, cancelled) = match waiters {
+            Some(waiters) => waiters.for_fetch(rotation),
+            None => FetchHandle::new(rotation),
+        };
         let fetch = Self {
             id,
             provider: Arc::clone(&cache.provider),
             key: Arc::clone(&entry.key),
             context,
+            started: now,
             entry_address: Arc::as_ptr(entry).addr(),
             cache: Arc::downgrade(cache),
             entry: Arc::downgrade(entry),
@@ -76,7 +85,7 @@ impl<P: TokenProvider> Fetch<P> {
         else {
             return;
         };
-        let started = clock.now();
+        self.started = clock.now();
         let running = Running { entry_address: self.entry_address, id: self.id };
         let (provider, key) = (Arc::clone(&self.provider), Arc::clone(&self.key));
         let cx = std::mem::take(&mut self.context);
@@ -87,10 +96,11 @@ impl<P: TokenProvider> Fetch<P> {
             Either::Left(_) => return,
             Either::Right((result, _)) => result,
         };
-        self.complete(started, result, &span);
+        self.complete(result, &span);
     }
 
-    fn complete(self, started: Now, result: Result<IssuedToken, Error>, span: &Span) {
+    fn complete(self, result: Result<IssuedToken, Error>, span: &Span) {
+        let started = self.started;
         let (Some(cache), Some(entry)) = (self.cache.upgrade(), self.entry.upgrade()) else {
             return;
         };
@@ -137,7 +147,8 @@ impl<P: TokenProvider> Drop for Fetch<P> {
         let (Some(cache), Some(entry)) = (self.cache.upgrade(), self.entry.upgrade()) else {
             return;
         };
-        let now = cache.clock.now();
+        // If a panic of the clock ended the fetch, a second panic would abort the process.
+        let now = catch_unwind(AssertUnwindSafe(|| cache.clock.now())).unwrap_or(self.started);
         let mut slot = entry.lock();
         let Some(fetch) = slot.take_fetch(self.id) else {
             return;

@@ -49,6 +49,22 @@ impl FetchHandle {
         (Self { sender, receiver, rotation, _alive: alive }, cancelled)
     }
 
+    /// A handle without a fetch. It only wakes its receivers.
+    pub(super) fn without_fetch() -> Self {
+        Self::new(0).0
+    }
+
+    /// Makes this the handle of a fetch, so that its receivers get the outcome. Returns what `new` returns.
+    pub(super) fn for_fetch(self, rotation: u64) -> (Self, oneshot::Receiver<()>) {
+        let (alive, cancelled) = oneshot::channel();
+        (Self { rotation: AtomicU64::new(rotation), _alive: alive, ..self }, cancelled)
+    }
+
+    /// Whether `receiver` gets the outcome of this fetch.
+    pub(super) fn has(&self, receiver: &OutcomeReceiver) -> bool {
+        self.receiver.0.ptr_eq(&receiver.0)
+    }
+
     pub(super) fn receiver(&self) -> OutcomeReceiver {
         self.receiver.clone()
     }

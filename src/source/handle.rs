@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::action::Wanted;
 use super::cache::Cache;
 use super::grant::{Grant, Lookup};
+use super::lookup::Purpose;
 use super::report::Refresh;
 use super::stats::SourceStats;
 use super::status::TokenStatus;
@@ -145,8 +146,9 @@ impl<P: TokenProvider> TokenSource<P> {
     /// Outside of a tokio runtime it starts no fetch.
     #[must_use]
     pub fn check_ready(&self, key: &P::Key) -> TokenStatus {
-        let entry = self.cache.entry(key, self.cache.clock.now());
-        drop(self.cache.lookup_again(entry, self.cache.any_token()));
+        let now = self.cache.clock.now();
+        let entry = self.cache.entry(key, now);
+        drop(self.cache.lookup_in_slot(entry, self.cache.any_token(), now, Purpose::Probe));
         self.status_for(key)
     }
 

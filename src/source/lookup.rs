@@ -21,6 +21,17 @@ use crate::rt;
 use crate::telemetry::{Event, KeyField};
 use crate::token::Token;
 
+/// Why a caller looks a token up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A request that has not waited yet. It counts as a hit or as failed fast.
+    Request,
+    /// A caller that has waited already. The backoff after cancelled fetches does not apply to it.
+    Waiter,
+    /// A probe, which uses no token.
+    Probe,
+}
+
 /// A lookup: which token the caller wants, and how long it waits.
 #[derive(Clone, Copy)]
 pub(super) struct Query {
@@ -40,7 +51,7 @@ impl<P: TokenProvider> Cache<P> {
         let entry = self.entry(key, now);
         let result = match entry.fresh(now) {
             Some(token) if matches!(query.wanted, Wanted::Usable) => granted(entry, token, now),
-            _ => self.lookup_in_slot(entry, query, now, true),
+            _ => self.lookup_in_slot(entry, query, now, Purpose::Request),
         };
         if let Lookup::Granted(_) = result {
             self.stats.hit();
@@ -48,14 +59,13 @@ impl<P: TokenProvider> Cache<P> {
         result
     }
 
-    /// The same as `lookup`, for a caller that has waited already, or that does not use the token. It does not count as a hit
-    /// or as failed fast.
+    /// The same as `lookup`, for a caller that has waited already.
     pub(super) fn lookup_again(
         self: &Arc<Self>,
         entry: Arc<Entry<P::Key>>,
         query: Query,
     ) -> Lookup<P::Key, Awaited<P::Key>> {
-        self.lookup_in_slot(entry, query, self.clock.now(), false)
+        self.lookup_in_slot(entry, query, self.clock.now(), Purpose::Waiter)
     }
 
     pub(super) fn lookup_in_slot(
@@ -63,7 +73,7 @@ impl<P: TokenProvider> Cache<P> {
         mut entry: Arc<Entry<P::Key>>,
         query: Query,
         now: Now,
-        first: bool,
+        purpose: Purpose,
     ) -> Lookup<P::Key, Awaited<P::Key>> {
         // A timer of a runtime without timers panics, so a panic hook may run: not under the lock.
         let mut runtime = None;
@@ -75,11 +85,11 @@ impl<P: TokenProvider> Cache<P> {
                 entry = self.entry_again(&entry, now);
                 continue;
             }
-            stuck = self.take_stuck(&entry, &mut slot, false, now).or(stuck);
             entry.touch(now);
-            // A caller that finds a stuck fetch, or has waited for a cancelled one, starts the next one at once.
             let Query { wanted, patience } = query;
-            let action = if first && stuck.is_none() {
+            stuck = self.take_stuck(&entry, &mut slot, wanted.demand().is_some(), now).or(stuck);
+            // A caller that finds a stuck fetch, or has waited for a cancelled one, starts the next one at once.
+            let action = if purpose != Purpose::Waiter && stuck.is_none() {
                 slot.request(wanted, patience, now)
             } else {
                 slot.request_again(wanted, patience, now)
@@ -90,7 +100,7 @@ impl<P: TokenProvider> Cache<P> {
                 runtime = Some(rt::with_timers());
                 continue;
             }
-            let failed_fast = first && matches!(action, SlotAction::Fail(_));
+            let failed_fast = purpose == Purpose::Request && matches!(action, SlotAction::Fail(_));
             if failed_fast {
                 self.stats.record(|stats| stats.failed_fast += 1);
             }
@@ -108,10 +118,10 @@ impl<P: TokenProvider> Cache<P> {
         &self,
         entry: &Entry<P::Key>,
         slot: &mut SlotGuard<'_>,
-        rejected: bool,
+        needed: bool,
         now: Now,
     ) -> Option<InFlight<FetchHandle>> {
-        let fetch = slot.take_stuck_fetch(self.longest_fetch(), rejected, now)?;
+        let fetch = slot.take_stuck_fetch(self.longest_fetch(), needed, now)?;
         self.fetch_ends(entry, |stats| {
             *(if fetch.handle.is_some() { &mut stats.fetches_cancelled } else { &mut stats.fetches_discarded }) += 1;
         });
@@ -195,7 +205,8 @@ impl<P: TokenProvider> Cache<P> {
         now: Now,
     ) -> OutcomeReceiver {
         let id = self.fetches.fetch_add(1, Ordering::Relaxed);
-        let (fetch, handle) = Fetch::new(self, entry, id, slot.fetch_context(cause, challenges));
+        let context = slot.fetch_context(cause, challenges);
+        let (fetch, handle) = Fetch::new(self, entry, id, context, slot.take_waiters(), now);
         let outcome = handle.receiver();
         slot.start_fetch(id, handle, cause, now);
         entry.publish(&slot, now);
@@ -221,24 +232,28 @@ impl<P: TokenProvider> Cache<P> {
 
     /// A fetch failed with `error`. Returns the token that the caller can still use, or what it waits for next.
     pub(super) fn after_failure(
-        &self,
+        self: &Arc<Self>,
         entry: &Arc<Entry<P::Key>>,
         query: Query,
         error: Error,
     ) -> Lookup<P::Key, Awaited<P::Key>> {
         let now = self.clock.now();
-        let mut slot = entry.lock();
+        let slot = entry.lock();
         if let Some(token) = slot.usable(now).cloned() {
             drop(slot);
             return granted(Arc::clone(entry), token, now);
         }
-        if slot.evicted || slot.in_flight().is_some() {
-            return Lookup::Failed(error);
-        }
-        match slot.request_again(query.wanted, query.patience, now) {
-            SlotAction::LookAgain(time) => Lookup::Wait(look_again(entry, &mut slot, time)),
-            _ => Lookup::Failed(error),
-        }
+        let waits = slot.waits_after_failure(query.patience, now);
+        drop(slot);
+        if waits { self.lookup_again(Arc::clone(entry), query) } else { Lookup::Failed(error) }
+    }
+
+    /// Whether the running fetch of `entry` has this outcome, and there is no token meanwhile.
+    pub(super) fn is_awaited(&self, entry: &Entry<P::Key>, outcome: &OutcomeReceiver) -> bool {
+        let now = self.clock.now();
+        let slot = entry.lock();
+        let running = slot.in_flight().and_then(|fetch| fetch.handle.as_ref());
+        slot.usable(now).is_none() && running.is_some_and(|handle| handle.has(outcome))
     }
 }
 
@@ -252,8 +267,7 @@ fn join<K>(entry: &Arc<Entry<K>>, slot: &mut SlotGuard<'_>, now: Now) -> Awaited
 
 /// Waits until the slot wakes its waiters, and at most for `time`.
 fn look_again<K>(entry: &Arc<Entry<K>>, slot: &mut SlotGuard<'_>, time: Option<Duration>) -> Awaited<K> {
-    // No fetch has this handle: it only wakes the waiters.
-    let outcome = slot.waiters(|| FetchHandle::new(0).0).receiver();
+    let outcome = slot.waiters(FetchHandle::without_fetch).receiver();
     Awaited { look_again: time, ..Awaited::new(entry, outcome) }
 }
 

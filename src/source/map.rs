@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::entry::{Entry, EvictionRank};
+use super::entry::{Entry, EvictionRank, Unneeded};
 use crate::clock::Now;
 
 const SHARDS: usize = 64;
@@ -167,8 +167,8 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         if self.excess(in_flight) == (0, 0) {
             return 0;
         }
-        // Dropped after the lock, because a key's `Drop` may use the source.
-        let mut evicted = Vec::new();
+        // Dropped after the lock, because the `Drop` of a key or an error, or a waker, may use the source.
+        let (mut evicted, mut unneeded) = (Vec::new(), Vec::new());
         let mut at = self.sweeping.lock();
         let mut shards_without_eviction = 0;
         // The sweep ends after a full round of shards from which nothing can be evicted.
@@ -178,7 +178,7 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
                 break;
             }
             let from = *at;
-            let candidates = self.candidates(&mut at, excess.0 > 0, now);
+            let candidates = self.candidates(&mut at, excess.0 > 0, &mut unneeded, now);
             let before = evicted.len();
             self.evict(candidates, excess, now, &mut evicted);
             let removed = evicted.len() - before;
@@ -188,8 +188,14 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         evicted.len()
     }
 
-    /// The keys of the next shards that may be evicted, with their ranks.
-    fn candidates(&self, at: &mut usize, never_first: bool, now: Now) -> Vec<(EvictionRank, usize, Arc<Entry<K>>)> {
+    /// The keys of the next shards that may be evicted, with their ranks. What their slots no longer need goes to `unneeded`.
+    fn candidates(
+        &self,
+        at: &mut usize,
+        never_first: bool,
+        unneeded: &mut Vec<Unneeded>,
+        now: Now,
+    ) -> Vec<(EvictionRank, usize, Arc<Entry<K>>)> {
         let mut candidates = Vec::new();
         for _ in 0..SHARDS {
             let shard = *at;
@@ -197,8 +203,7 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
             let Some(keys) = self.shards.get(shard) else { continue };
             let entries: Vec<_> = keys.read().values().map(Arc::clone).collect();
             for entry in entries {
-                // This drops errors and wakes callers, so it must not happen under the lock of the shard.
-                entry.prune(now);
+                unneeded.push(entry.prune(now));
                 candidates.extend(entry.eviction_rank(never_first, now).map(|rank| (rank, shard, entry)));
             }
             if candidates.len() >= SWEEP_STEP {
@@ -234,14 +239,20 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
             // The key may have been used or evicted since, or its fetch may have started.
             let same = keys.get(&entry.key).is_some_and(|there| Arc::ptr_eq(there, &entry));
             let now = entry.eviction_rank(rank.never_had_token(), now);
-            if same && now.is_some_and(|now| now <= rank) && entry.evict() {
-                keys.remove(&entry.key);
+            if !same || now.is_none_or(|now| now > rank) {
+                continue;
+            }
+            // The hash of a key may panic, so the entry is marked after it is removed.
+            keys.remove(&entry.key);
+            if entry.evict() {
                 drop(keys);
                 self.len.fetch_sub(1, Ordering::Relaxed);
                 if !entry.had_token() {
                     self.without_token.fetch_sub(1, Ordering::Relaxed);
                 }
                 evicted.push(entry);
+            } else {
+                keys.insert(Arc::clone(&entry.key), entry);
             }
         }
     }

@@ -9,7 +9,7 @@ use super::action::{RejectionOutcome, Wanted};
 use super::cache::Cache;
 use super::entry::Entry;
 use super::grant::{Awaited, BudgetExhausted, Grant, Lookup};
-use super::lookup::Query;
+use super::lookup::{Purpose, Query};
 use super::report::Refresh;
 use crate::clock::Now;
 use crate::message::Rejection;
@@ -47,7 +47,7 @@ impl<P: TokenProvider> Cache<P> {
         let result = if slot.evicted {
             drop(slot);
             let query = Query { wanted: Wanted::Usable, patience };
-            Ok(self.lookup_in_slot(Arc::clone(entry), query, now, false))
+            Ok(self.lookup_in_slot(Arc::clone(entry), query, now, Purpose::Waiter))
         } else {
             let outcome = slot.reject(grant.token.generation(), self.set_aside(), patience, now);
             entry.publish(&slot, now);

@@ -211,7 +211,8 @@ impl Rejections {
     }
 }
 
-/// Whether `token` was rejected, not accepted since, and has not expired.
+/// Whether `token` was rejected and not accepted since, and was still stamped otherwise. After that, its secret is better than
+/// none: it may be rejected on one route alone.
 fn still_counts(token: &Token, now: Now) -> bool {
-    token.is_rejected() && !now.reached(&token.deadlines().expires_at)
+    token.is_rejected() && !now.reached(&token.deadlines().usable_until)
 }

@@ -27,6 +27,17 @@ impl Replacement {
         self.new_is_current
     }
 
+    /// Whether the new token was rejected twice.
+    pub(super) fn was_tried(&self) -> bool {
+        self.rejections >= 2
+    }
+
+    /// The old token is current, and a server rejected it: the new one is current again.
+    pub(super) fn try_new(&mut self, current: &mut Token) {
+        mem::swap(current, &mut self.other);
+        self.new_is_current = true;
+    }
+
     /// The token that is not current.
     pub(super) fn other(&self) -> &Token {
         &self.other

@@ -156,11 +156,11 @@ impl<F> Slot<F> {
     }
 
     /// Removes a fetch that runs for longer than a fetch can take, if a caller needs one: nothing polls its runtime. If
-    /// there is a usable token that was not rejected, the fetch may stay until something polls it. `rejected` is whether the
-    /// caller reports a rejection.
-    pub(super) fn take_stuck_fetch(&mut self, longest: Duration, rejected: bool, now: Now) -> Option<InFlight<F>> {
+    /// there is a usable token that was not rejected, the fetch may stay until something polls it. `needed` is whether the
+    /// caller needs a new token.
+    pub(super) fn take_stuck_fetch(&mut self, longest: Duration, needed: bool, now: Now) -> Option<InFlight<F>> {
         let fetch = self.in_flight()?;
-        let needed = rejected || fetch.is_after_rejection() || self.usable(now).is_none();
+        let needed = needed || fetch.is_after_rejection() || self.usable(now).is_none();
         let id = Some(fetch).filter(|fetch| needed && fetch.runs_longer_than(longest, now))?.id;
         self.take_fetch(id)
     }
@@ -277,6 +277,18 @@ impl<F> Slot<F> {
     /// The handle that wakes the callers that wait for something other than the result of a fetch.
     pub(super) fn waiters(&mut self, new: impl FnOnce() -> F) -> &F {
         self.rare().waiters.get_or_insert_with(new)
+    }
+
+    /// Takes the handle of `waiters`, for a fetch that serves them.
+    pub(super) fn take_waiters(&mut self) -> Option<F> {
+        self.rare.as_mut()?.waiters.take()
+    }
+
+    /// Whether a caller that waited for the failed fetch waits for the next one.
+    pub(super) fn waits_after_failure(&self, patience: Patience, now: Now) -> bool {
+        let waits =
+            |rare: &Rare<F>| rare.failure.as_ref()?.is_waited_for(rare.failures.run_began(), patience, now).into();
+        self.rare.as_ref().and_then(|rare| waits(rare)).unwrap_or(false)
     }
 
     /// Takes what must be dropped or woken without the lock.

@@ -40,16 +40,24 @@ pub struct SourceStats {
     pub fetches_failed: u64,
     /// Fetches that were cancelled with their runtime.
     pub fetches_cancelled: u64,
-    /// Fetches that `rotate` or `invalidate` made stale while they ran.
+    /// Fetches that [`rotate`](crate::TokenSource::rotate) cancelled. Each is counted when it has ended.
     pub fetches_discarded: u64,
     /// Fetches that are running.
     pub fetches_in_flight: u64,
     /// Responses that rejected a token, replays included.
     pub rejections: u64,
-    /// Rejections of a token that no server had accepted before. Either the API needs another token, or another process
-    /// with the same credentials makes the issuer revoke this one.
+    /// Tokens that a server rejected before they expired, although a server had accepted them. Each is counted at its first
+    /// rejection.
+    ///
+    /// Someone revokes the tokens, or some servers of the API reject tokens that others accept. If another process uses the
+    /// same credentials, and the issuer revokes the older token when it issues a new one, this number increases in both
+    /// processes. See [Choosing a refresh policy](crate::guide::refresh).
+    pub tokens_rejected_early: u64,
+    /// Rejections of a token that no server had accepted before. Either the API needs another token, or it does not know a
+    /// new token yet.
     pub rejections_of_unaccepted: u64,
-    /// Rejections after which no fetch was started, because the budget for refreshes was empty.
+    /// Rejections after which no fetch was started, because the budget for refreshes was empty, or because tokens were
+    /// rejected and accepted in turn and a refresh was not due yet.
     pub budget_exhausted: u64,
     /// Rejected requests that were replayed with a new token.
     pub replays: u64,

@@ -74,6 +74,8 @@ struct Waiting<K> {
     /// Whether the caller cannot use the current token, for example because it was rejected.
     needs_new: bool,
     warm_up: bool,
+    /// Whether a fetch has returned a token that was no longer current.
+    had_token: bool,
     since: Stopwatch,
 }
 
@@ -120,6 +122,7 @@ impl<P: TokenProvider> TokenWait<P> {
             cancelled: 0,
             needs_new,
             warm_up: false,
+            had_token: false,
             since,
         };
         Self { cache, state: State::Waiting(waiting) }
@@ -203,8 +206,10 @@ impl<K> Waiting<K> {
     fn waited<P: TokenProvider<Key = K>>(&self, cache: &Cache<P>) -> Waited {
         // Without a timer, the wait ended at its first poll.
         let Some(timer) = &self.timer else { return self.waited };
-        let elapsed = clock::since_start_of_timer(timer.deadline(), self.limit(cache.max_wait)).as_millis();
-        Waited(self.waited.0.saturating_add(u32::try_from(elapsed).unwrap_or(u32::MAX)))
+        let elapsed = clock::since_start_of_timer(timer.deadline(), self.limit(cache.max_wait));
+        // Not rounded down, or many short waits together would count as none.
+        let ms = u32::try_from(elapsed.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        Waited(self.waited.0.saturating_add(ms))
     }
 
     /// Waits for something else.
@@ -220,15 +225,16 @@ impl<K> Waiting<K> {
     }
 
     /// Whether this waiter may use the token that its fetch returned.
-    fn may_use<P: TokenProvider<Key = K>>(&self, token: &Token, cache: &Cache<P>) -> bool {
+    ///
+    /// It looks for a newer token once. After that it may use a token that was replaced or withdrawn since it arrived: the
+    /// caller began to wait before that. Otherwise a loop of `rotate` would starve it.
+    fn may_use<P: TokenProvider<Key = K>>(&mut self, token: &Token, cache: &Cache<P>) -> bool {
         let now = cache.clock.now();
-        if cache.is_withdrawn(token) {
-            false
-        } else if token.is_for_waiters_only() {
-            !now.reached(&token.deadlines().expires_at)
-        } else {
-            is_usable(token, now) && self.entry.is_current(token)
+        if now.reached(&token.deadlines().expires_at) {
+            return false;
         }
+        let is_current = token.is_for_waiters_only() || is_usable(token, now) && self.entry.is_current(token);
+        is_current && !cache.is_withdrawn(token) || std::mem::replace(&mut self.had_token, true)
     }
 }
 
@@ -275,6 +281,10 @@ impl<P: TokenProvider> Future for TokenWait<P> {
                         // A token that is only set aside is better than no token.
                         let usable = if waiting.needs_new { None } else { cache.usable_or_set_aside(&waiting.entry) };
                         return this.finish(usable.ok_or_else(timed_out));
+                    }
+                    if cache.is_awaited(&waiting.entry, &waiting.outcome) {
+                        waiting.look_again = 0;
+                        continue;
                     }
                 }
             }

@@ -74,13 +74,11 @@ impl<F> Slot<F> {
     pub(in crate::source) fn rotate(&mut self, own: Option<u64>, now: Now) {
         self.settle(now);
         self.remove_tokens(true);
-        let fetch = self.in_flight.as_ref();
-        if fetch.is_some_and(|fetch| fetch.by_rotation) {
-            return self.invalidate_fetch(own, now);
-        }
+        let by_rotation = self.in_flight.as_ref().filter(|fetch| fetch.by_rotation).map(|fetch| fetch.id);
         let invalidation = &mut self.rare().invalidation;
-        if lately(invalidation.rotated, now) {
-            invalidation.rotation_is_due = true;
+        if by_rotation.is_some() || lately(invalidation.rotated, now) {
+            // A fetch that makes this call uses the new credentials, so nothing is left to do after it.
+            invalidation.rotation_is_due = by_rotation.is_none() || by_rotation != own;
             return self.invalidate_fetch(own, now);
         }
         invalidation.fetch_is_due = false;
@@ -96,7 +94,8 @@ impl<F> Slot<F> {
     pub(super) fn rotate_in_full(&mut self, now: Now) {
         let Some(rare) = &mut self.rare else { return };
         let invalidation = &mut rare.invalidation;
-        if !invalidation.rotation_is_due || lately(invalidation.rotated, now) {
+        let by_rotation = self.in_flight.as_ref().is_some_and(|fetch| fetch.by_rotation);
+        if !invalidation.rotation_is_due || by_rotation || lately(invalidation.rotated, now) {
             return;
         }
         invalidation.rotation_is_due = false;

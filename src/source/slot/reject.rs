@@ -27,13 +27,15 @@ impl<F> Slot<F> {
             return outcome;
         }
         let throttle = self.rare().rejections.throttle.is_some();
+        let held = self.held(now);
+        // A token that is confirmed dead is still stamped.
+        let set_aside = if held == Held::Dead { Duration::ZERO } else { set_aside };
         if let Some(fetch) = &mut self.in_flight {
             if !throttle {
                 fetch.join_rejection(set_aside, now);
             }
             return RejectionOutcome::Replace(SlotAction::Join);
         }
-        let held = self.held(now);
         let ended_by = self.rare().backoff_ended_by;
         let backoff = self.failure().filter(|failure| failure.in_backoff(held, now));
         let ends_backoff = backoff.is_some();
@@ -70,9 +72,13 @@ impl<F> Slot<F> {
             return;
         };
         let rare = self.rare();
+        if rare.new_token_waits() {
+            // A request that is rejected with both tokens shows nothing about the old one.
+            rare.rejections.add(&token, now);
+            return;
+        }
         rare.rejections.add_replay(&token, now);
-        // A request that is rejected with both tokens shows nothing about the old one.
-        if rare.replacement.as_ref().is_some_and(|replacement| replacement.new_is_current()) {
+        if rare.replacement.is_some() {
             self.switch(&token, now);
         }
     }
@@ -87,13 +93,21 @@ impl<F> Slot<F> {
         let rare = self.rare.as_mut()?;
         let current = self.current.as_mut()?;
         let replacement = rare.replacement.as_mut()?;
+        let throttled = rare.rejections.throttle.is_some() && !rare.rejections.is_dead(token);
         if replacement.new_is_current() {
+            if replacement.was_tried() && current.is_rejected() && replacement.other().is_rejected() {
+                // Neither token is of use, so the rejection starts a fetch.
+                rare.replacement = None;
+                return None;
+            }
             replacement.fall_back(current, now);
-        } else if rare.rejections.throttle.is_some() && !rare.rejections.is_dead(token) {
+        } else if !throttled {
+            *current = rare.replacement.take()?.into_other();
+        } else if replacement.other().is_accepted() {
+            replacement.try_new(current);
+        } else {
             // One rejection does not show that the old token is dead. The new one waits for its next try.
             return Some(RejectionOutcome::BudgetExhausted);
-        } else {
-            *current = rare.replacement.take()?.into_other();
         }
         let current = self.current.clone()?;
         Some(RejectionOutcome::Replace(SlotAction::Stamp(current)))

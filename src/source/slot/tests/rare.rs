@@ -56,11 +56,11 @@ fn what_has_no_effect_any_more_is_pruned() {
     // What happens from 1 s on; the last ms at which it has an effect.
     let table = [
         (
-            Event("a rejected secret, until it expires", |play| {
+            Event("a rejected secret, while its token would be stamped", |play| {
                 assert_eq!(play.reject(1), Fetch);
                 play.completes("second", 1_800_000);
             }),
-            1_799_999,
+            1_769_999,
         ),
         (
             Event("a budget", |play| {
@@ -71,7 +71,7 @@ fn what_has_no_effect_any_more_is_pruned() {
             10_999,
         ),
         (
-            Event("an throttle token", |play| {
+            Event("a throttle", |play| {
                 play.reject_replay(1);
                 play.accept();
             }),

@@ -19,10 +19,12 @@ fn a_rotation_during_a_fetch_that_a_rotation_began_acts_as_an_invalidation() {
         assert_eq!(play.at(at + 1_000).request(), LookAgain(None));
         assert_eq!(progress(&play), Some(Progress::Outdated), "nor is it cancelled later, second rotation at {at} ms");
         assert!(play.completes_with("second", 1_800_000).unwrap().is_for_waiters_only());
+        // The second rotation takes effect now, and begins the next fetch.
         assert_eq!(play.request(), Fetch);
-        // No rotation began this one.
+        play.woken();
         play.at(at + 1_100).rotate();
-        assert_eq!(play.woken(), [3]);
+        assert_eq!(play.woken(), [0; 0]);
+        assert_eq!(progress(&play), Some(Progress::Outdated));
     }
 }
 

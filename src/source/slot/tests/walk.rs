@@ -130,7 +130,7 @@ impl Walk {
             } else if self.tokens.iter().all(|known| known.generation() != token.generation()) {
                 let secret = token.expose_secret();
                 let rejected = self.tokens.iter().any(|known| {
-                    let live = !self.play.now.reached(&known.deadlines().expires_at);
+                    let live = !self.play.now.reached(&known.deadlines().usable_until);
                     live && known.generation() > self.forgotten
                         && known.is_rejected()
                         && known.expose_secret() == secret
