@@ -20,9 +20,9 @@ use parking_lot::Mutex;
 pub struct SourceStats {
     /// Requests that got a token from the cache, without a wait.
     pub hits: u64,
-    /// Requests that failed at once, during a backoff.
+    /// Requests that failed at once, during a backoff. Those that waited through it do not count.
     pub failed_fast: u64,
-    /// Requests that had to wait for a fetch.
+    /// Requests that had to wait, for a fetch or for the end of a backoff.
     pub waits: u64,
     /// Waits that ended with a token.
     pub waits_served: u64,
@@ -40,7 +40,8 @@ pub struct SourceStats {
     pub fetches_failed: u64,
     /// Fetches that were cancelled with their runtime.
     pub fetches_cancelled: u64,
-    /// Fetches that `rotate` or `invalidate` made stale while they ran.
+    /// Fetches that [`rotate`](crate::TokenSource::rotate) cancelled. One that runs during
+    /// [`invalidate`](crate::TokenSource::invalidate) continues, and counts by its result.
     pub fetches_discarded: u64,
     /// Fetches that are running.
     pub fetches_in_flight: u64,
@@ -49,7 +50,8 @@ pub struct SourceStats {
     /// Rejections of a token that no server had accepted before. Either the API needs another token, or another process
     /// with the same credentials makes the issuer revoke this one.
     pub rejections_of_unaccepted: u64,
-    /// Rejections after which no fetch was started, because the budget for refreshes was empty.
+    /// Rejections after which no fetch was started, because the budget for refreshes was empty, or because the tokens are
+    /// rejected and accepted in turn and no fetch was due.
     pub budget_exhausted: u64,
     /// Rejected requests that were replayed with a new token.
     pub replays: u64,
