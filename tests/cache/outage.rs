@@ -15,14 +15,15 @@ fn usable_for(lifetime: std::time::Duration) -> std::time::Duration {
     lifetime - secs(30).min(lifetime / 4)
 }
 
-// R38, R40, R42
+// R38, R40, R42, R66: a request waits for the next try only within the patience of 2 s, and never after a permanent failure.
 #[tokio::test(start_paused = true)]
 async fn with_the_issuer_down_every_request_succeeds_until_usable_until_and_then_fails_at_once() {
+    let permanent = Error::permanent("disabled").with_kind(ErrorKind::InvalidCredentials);
     for lifetime in [secs(10), secs(60), secs(1800), secs(7200)] {
-        for error in [unavailable(), Error::permanent("disabled").with_kind(ErrorKind::InvalidCredentials)] {
+        for (patience, error) in [(secs(0), unavailable()), (secs(2), unavailable()), (secs(2), permanent.clone())] {
             let (issuer, clock, api) = (Issuer::new(), TestClock::new(), Api::new(1));
             issuer.set_lifetime(lifetime);
-            let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+            let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).patience(patience).build();
             let client = layer(&source).layer(api.clone());
             let watch = Stopwatch::start();
             client.clone().oneshot(get()).await.unwrap();
@@ -41,7 +42,8 @@ async fn with_the_issuer_down_every_request_succeeds_until_usable_until_and_then
                 let failed = client.clone().oneshot(get()).await.map(drop).unwrap_err();
                 let failed = Error::find(&*failed).expect("the error of the issuer");
                 assert_eq!(failed.kind(), error.kind());
-                assert!(call.read() <= ms(200), "no longer than one fetch: {:?}", call.read());
+                let most = ms(200) + if error.is_transient() { patience } else { secs(0) };
+                assert!(call.read() <= most, "no longer than the patience and one fetch: {:?}", call.read());
                 let due = watch.read() + failed.retry_after().unwrap();
                 if call.read().is_zero() {
                     // The time of the next try does not change.
