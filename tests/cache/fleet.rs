@@ -104,7 +104,7 @@ async fn in_an_outage_a_fleet_does_not_call_in_step() {
 async fn busiest_second_after_an_outage(processes: u64, retry_after: Option<Duration>) -> usize {
     const OUTAGE: Duration = Duration::from_secs(600);
     let (clock, issuer) = (Paused::start(), Issuer::new());
-    let down = retry_after.map_or(unavailable(), |delay| unavailable().with_retry_after(delay));
+    let down = retry_after.map_or_else(unavailable, |delay| unavailable().with_retry_after(delay));
     issuer.script_with(move |request| if request.at < OUTAGE { Outcome::Fail(down.clone()) } else { Outcome::Mint });
     let mut fleet = tokio::task::JoinSet::new();
     for seed in 0..processes {
