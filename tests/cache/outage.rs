@@ -4,7 +4,7 @@ use futures::FutureExt as _;
 use http::{Request, Response};
 use tokio::time::sleep;
 use tower::{Layer as _, Service as _, ServiceExt as _};
-use tower_bearer_auth::{Error, ErrorKind, RefreshPolicy, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, ExtensionKey, RefreshPolicy, TokenSource};
 use tower_test::mock;
 
 use crate::common::{
@@ -152,4 +152,28 @@ async fn a_replay_that_waits_for_readiness_carries_no_token_that_has_expired_mea
     assert_eq!(request.headers()["authorization"], "Bearer first.3");
     respond.send_response(Response::new(Trickle::default()));
     assert_eq!(response.await.unwrap().unwrap().status(), 200);
+}
+
+/// How many token requests two rounds of so many keys cause, if the issuer knows none of them.
+async fn two_rounds_of_invented_keys(keys: u32) -> usize {
+    let issuer = Issuer::for_users();
+    issuer.set_latency(ms(0));
+    issuer.script_always(Outcome::Fail(Error::permanent("no such user").with_kind(ErrorKind::InvalidCredentials)));
+    let source = TokenSource::builder(issuer.clone()).clock(TestClock::new()).build();
+    for _ in 0..2 {
+        for key in 0..keys {
+            source.token_for(&ExtensionKey(key)).await.unwrap_err();
+            // The second round begins within every backoff: 2.5 to 5 s.
+            sleep(ms(1)).await;
+        }
+    }
+    issuer.requests()
+}
+
+// R74: the limit that docs/limits.md states. An eighth of 10 000 keys is 1 250.
+#[tokio::test(start_paused = true)]
+async fn more_invented_keys_than_an_eighth_of_the_cache_requested_in_turn_avoid_their_backoffs() {
+    assert_eq!(two_rounds_of_invented_keys(1_250).await, 1_250, "the backoffs of all keys count");
+    let fetches = two_rounds_of_invented_keys(1_251).await;
+    assert!(fetches > 1_251 * 3 / 2, "{fetches} token requests: most keys were evicted before their second request");
 }
