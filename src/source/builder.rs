@@ -118,8 +118,8 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
     ///
     /// [`warm_up`](TokenSource::warm_up) waits through transient failures for all of `max_wait`.
     ///
-    /// The wait costs token requests: at the start of an outage, a key that is requested rarely causes up to 3.6 of them, and
-    /// not one.
+    /// The wait costs token requests: at the start of an outage, a key that is requested rarely causes up to 3.7 of them on
+    /// average, and not one.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self

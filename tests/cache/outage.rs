@@ -177,3 +177,25 @@ async fn more_invented_keys_than_an_eighth_of_the_cache_requested_in_turn_avoid_
     let fetches = two_rounds_of_invented_keys(1_251).await;
     assert!(fetches > 1_251 * 3 / 2, "{fetches} token requests: most keys were evicted before their second request");
 }
+
+// R66: the price of the patience that docs/limits.md states.
+#[tokio::test(start_paused = true)]
+async fn a_request_at_the_start_of_an_outage_costs_a_few_token_requests_and_one_without_patience() {
+    const REQUESTS: usize = 1_000;
+    for (latency, documented) in [(ms(0), 3_700), (ms(200), 3_300)] {
+        let mut fetches = [0, 0];
+        for (patience, fetches) in [secs(0), secs(2)].into_iter().zip(&mut fetches) {
+            for seed in 0..REQUESTS as u64 {
+                let issuer = Issuer::new();
+                issuer.set_latency(latency);
+                issuer.set_down(true);
+                let source = TokenSource::builder(issuer.clone()).clock(TestClock::new());
+                source.patience(patience).jitter_seed(seed).build().token().await.unwrap_err();
+                *fetches += issuer.requests();
+            }
+        }
+        let [without, with] = fetches;
+        assert_eq!(without, REQUESTS);
+        assert!(with.abs_diff(documented) < 100, "{with} token requests for {REQUESTS} requests, with {latency:?}");
+    }
+}
