@@ -32,7 +32,8 @@ pub(crate) async fn run() -> Result<(), BoxError> {
     client.call(Method::GET, "/user", Some(&alice), nothing()).await?;
     client.call(Method::GET, "/user", Some(&bob), nothing()).await?;
     client.confirm(&alice).await?;
-    // The token request failed permanently, so the next one starts after a backoff of 2.5 to 5 seconds.
+    // The token request failed permanently, so the next one starts after a backoff of 2.5 to 5 seconds. Until then, requests have
+    // the rejected token.
     client.advance(Duration::from_secs(5));
     client.call(Method::GET, "/user", Some(&alice), nothing()).await?;
 

@@ -54,7 +54,8 @@ impl<P: TokenProvider> TokenSource<P> {
     /// Returns the token of `key`.
     ///
     /// A usable token in the cache is returned at once. Otherwise the future waits for the running fetch, or starts
-    /// one.
+    /// one. If that fetch fails in a way that may pass, the future waits for the next one within
+    /// [`patience`](crate::TokenSourceBuilder::patience).
     ///
     /// # Cancel safety
     ///
@@ -62,9 +63,10 @@ impl<P: TokenProvider> TokenSource<P> {
     ///
     /// # Errors
     ///
-    /// - The error of the fetch. All callers that waited for the fetch get the same error.
-    /// - During the backoff after a failed fetch, the error of that fetch, at once. [`Error::retry_after`] is the time
-    ///   until the next attempt.
+    /// - The error of the fetch. All callers that waited for the fetch get the same error, unless they wait for the next
+    ///   one.
+    /// - During a backoff that is longer than [`patience`](crate::TokenSourceBuilder::patience) allows, the error of the last
+    ///   fetch, at once. [`Error::retry_after`] is the time until the next attempt.
     /// - [`ErrorKind::Timeout`] after [`max_wait`](crate::TokenSourceBuilder::max_wait).
     /// - [`ErrorKind::NoRuntime`] if a fetch is due outside of a tokio runtime, or in a runtime without timers.
     /// - [`ErrorKind::Reentrant`] in the provider's own `fetch` for this key.
@@ -83,7 +85,9 @@ impl<P: TokenProvider> TokenSource<P> {
     /// Starts a fetch for `key` now, and returns its token. Requests are stamped with the old token while the fetch runs.
     ///
     /// This method starts at most one fetch in 10 seconds for one key. Within that time, it returns the newest token as it
-    /// is. If a fetch is running, it waits for that one instead.
+    /// is, also after an error. If a fetch is running, it waits for that one instead. No fetch starts during a backoff.
+    ///
+    /// If a server rejects the new token while it does not know it yet, requests are stamped with the old one for a while.
     ///
     /// Call it after the permissions of the client have changed, for example. Do not call it after a 401: call
     /// [`reject`](Self::reject).
@@ -94,8 +98,8 @@ impl<P: TokenProvider> TokenSource<P> {
     ///
     /// # Errors
     ///
-    /// The same as for [`token_for`](Self::token_for). After an error, requests are still stamped with the old token until it
-    /// expires.
+    /// The same as for [`token_for`](Self::token_for), but there is no wait for a second fetch while there is a usable token.
+    /// After an error, requests are still stamped with the old token until it expires.
     ///
     /// # Panics
     ///
@@ -129,6 +133,9 @@ impl<P: TokenProvider> TokenSource<P> {
     /// Fetches a token for `key` if there is no usable one. Call it at startup, so that the first request does not
     /// wait.
     ///
+    /// It waits through the backoffs of transient failures for all of [`max_wait`](crate::TokenSourceBuilder::max_wait). A
+    /// permanent failure or a panic ends it at once.
+    ///
     /// # Cancel safety
     ///
     /// The same as for [`token_for`](Self::token_for).
@@ -140,10 +147,29 @@ impl<P: TokenProvider> TokenSource<P> {
         self.token_wanted(key, Wanted::Usable, true).await.map(drop)
     }
 
-    /// Starts a fetch for `key` if one is due, and returns the state of the key without a wait. Use it for a readiness probe:
-    /// the first probe starts the first fetch, so that a later one finds a token.
+    /// Starts a fetch for `key` if one is due, and returns the state of the key without a wait.
     ///
-    /// Outside of a tokio runtime it starts no fetch.
+    /// Use it for a readiness probe. Only requests start fetches, and a service that is not ready gets no requests. With this
+    /// method the first probe starts the first fetch, and a later one finds a token. The same holds after the token has
+    /// expired.
+    ///
+    /// During a backoff and outside of a tokio runtime it starts no fetch.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_bearer_auth::{TokenProvider, TokenSource};
+    ///
+    /// fn readiness<P: TokenProvider<Key = ()>>(source: &TokenSource<P>) -> StatusCode {
+    ///     if source.check_ready(&()).is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    /// }
+    /// # use tower_bearer_auth::FixedToken;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer_auth::Error> {
+    /// # let source = TokenSource::new(FixedToken::new("opaque-token")?);
+    /// # assert_eq!(readiness(&source), 503);
+    /// # source.warm_up().await?;
+    /// # assert_eq!(readiness(&source), 200);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn check_ready(&self, key: &P::Key) -> TokenStatus {
         let now = self.cache.clock.now();
@@ -152,13 +178,15 @@ impl<P: TokenProvider> TokenSource<P> {
         self.status_for(key)
     }
 
-    /// Returns the usable token of `key`, if there is one in the cache. Never starts a fetch.
+    /// Returns the usable token of `key`, if there is one in the cache. Never starts a fetch. A token that is set aside after
+    /// a rejection is not usable.
     #[must_use]
     pub fn peek_for(&self, key: &P::Key) -> Option<Token> {
         self.cache.map.get(key)?.usable(self.cache.clock.now())
     }
 
-    /// Reports that a server accepted `token`. The layer does this itself; call it if you send requests yourself.
+    /// Reports that a server accepted `token`, with a 2xx or a 304. The layer does this itself; call it if you send requests
+    /// yourself.
     ///
     /// A rejection of an accepted token costs one sixth of the key's budget for refreshes. A rejection of a token that
     /// no server has accepted costs all of it.
@@ -175,14 +203,26 @@ impl<P: TokenProvider> TokenSource<P> {
     ///
     /// Returns whether to replay the request, once, with a token from [`token_for`](Self::token_for).
     ///
-    /// If `token` is the current token of `key`, it is removed, and a fetch starts. If that fetch fails, the token is
-    /// used again until it expires. A second rejection of the same token joins that fetch. The result is `true`, except
-    /// in three cases: the budget for refreshes is empty, the source is in a backoff, or there is no tokio runtime with
-    /// timers. Then no fetch starts, and the token stays.
+    /// If `token` is the current token of `key`, a fetch starts, or the rejection joins the running one. Meanwhile the token is
+    /// set aside: nothing is stamped with it. That lasts at most three times as long as the last successful fetch of the
+    /// source took, within 1 to 5 s. The token is used again when that time is over, or when the fetch fails, is cancelled or
+    /// returns a rejected token. So [`token_for`](Self::token_for) may return the rejected token again: do not send a request
+    /// more than twice.
+    ///
+    /// The result is `true`, except in these cases, in which no fetch starts and the token stays: the budget for
+    /// refreshes is empty; the source is in a backoff that a rejection does not end; the tokens of `key` are rejected and
+    /// accepted in turn, and no fetch is due; or there is no tokio runtime with timers. A rejection ends a transient
+    /// backoff once per token, after its `Retry-After`, and never a permanent one.
+    ///
+    /// If `token` replaced a token that is kept because some servers may not know the new one yet, or if it is that kept
+    /// token, the other one becomes current. Then no fetch starts, and the result is `true`.
     ///
     /// In every other case the token stays as it is and no fetch starts: the token was replaced already, it belongs to
     /// another key or source, or `key` has no token. The result is then `true` if [`token_for`](Self::token_for) can
     /// return a token: there is a usable one, a fetch is running, or a fetch may start now.
+    ///
+    /// After three rejections without an acceptance between them, the state is
+    /// [`TokenState::Rejected`](crate::TokenState::Rejected).
     ///
     /// A rejection of a token of this source is counted in [`SourceStats::rejections`].
     ///
@@ -218,12 +258,17 @@ impl<P: TokenProvider> TokenSource<P> {
         matches!(result, Ok(Lookup::Granted(_) | Lookup::Wait(_)))
     }
 
-    /// Removes the token of `key`, and makes its running fetch stale. The waiters of that fetch start a new one.
+    /// Removes the token of `key`. A request that starts after this call returns is not stamped with a token from before
+    /// it.
     ///
-    /// A request that starts after this call returns is not stamped with the token that was current before.
+    /// A running fetch continues. It serves the callers that have waited for it since before this call, and its token is not
+    /// cached. Later callers wait for the next fetch, which starts when the running one has ended. The fetches that this
+    /// method causes start at most once a second per key.
     ///
-    /// Do not call it after a 401. Each call makes the running fetch stale and causes another one. Call
-    /// [`reject`](Self::reject), which joins the running fetch.
+    /// This ends a transient backoff, at most once a second, but not one with a `Retry-After`, and not the one after a
+    /// permanent failure: [`rotate`](Self::rotate) ends those.
+    ///
+    /// Do not call it after a 401. Call [`reject`](Self::reject), which joins the running fetch.
     #[doc(alias = "refresh")]
     pub fn invalidate_for(&self, key: &P::Key) {
         if let Some(entry) = self.cache.map.get(key) {
@@ -233,11 +278,15 @@ impl<P: TokenProvider> TokenSource<P> {
         }
     }
 
-    /// Removes all tokens and failures, and makes all running fetches stale. Call this after the credentials have
-    /// changed.
+    /// Removes all tokens, ends all backoffs, and cancels all running fetches. Call this after the credentials have changed.
     ///
     /// A request that starts after this call returns is not stamped with a token that was fetched with the old
-    /// credentials, even if such a token arrives later.
+    /// credentials, even if such a token arrives later. The waiters of a cancelled fetch wait for a new one, which starts when
+    /// the cancelled one has ended.
+    ///
+    /// Within a second of the call before, and while a fetch that a call caused is running, this acts on a key like
+    /// [`invalidate_for`](Self::invalidate_for): it removes the token and cancels no fetch. In the first case, the rest takes
+    /// effect at the first request for the key after that second.
     ///
     /// What a layer read from its provider when it was created, for example an API key, does not change. If the
     /// provider calls this in its `fetch`, that fetch counts as one with the new credentials.
@@ -245,7 +294,8 @@ impl<P: TokenProvider> TokenSource<P> {
         self.cache.rotate();
     }
 
-    /// Returns the state of `key`. Use it for a readiness probe: it does no I/O and starts no fetch.
+    /// Returns the state of `key`. It does no I/O and starts no fetch. For a readiness probe use
+    /// [`check_ready`](Self::check_ready).
     #[must_use]
     pub fn status_for(&self, key: &P::Key) -> TokenStatus {
         let Some(entry) = self.cache.map.get(key) else {

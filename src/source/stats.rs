@@ -20,9 +20,9 @@ use parking_lot::Mutex;
 pub struct SourceStats {
     /// Requests that got a token from the cache, without a wait.
     pub hits: u64,
-    /// Requests that failed at once, during a backoff.
+    /// Requests that failed at once, during a backoff. Those that waited through it do not count.
     pub failed_fast: u64,
-    /// Requests that had to wait for a fetch.
+    /// Requests that had to wait, for a fetch or for the end of a backoff.
     pub waits: u64,
     /// Waits that ended with a token.
     pub waits_served: u64,
@@ -40,7 +40,8 @@ pub struct SourceStats {
     pub fetches_failed: u64,
     /// Fetches that were cancelled with their runtime.
     pub fetches_cancelled: u64,
-    /// Fetches that [`rotate`](crate::TokenSource::rotate) cancelled. Each is counted when it has ended.
+    /// Fetches that [`rotate`](crate::TokenSource::rotate) cancelled, each counted when it has ended. One that runs during
+    /// [`invalidate`](crate::TokenSource::invalidate) continues, and counts by its result.
     pub fetches_discarded: u64,
     /// Fetches that are running.
     pub fetches_in_flight: u64,
@@ -56,8 +57,8 @@ pub struct SourceStats {
     /// Rejections of a token that no server had accepted before. Either the API needs another token, or it does not know a
     /// new token yet.
     pub rejections_of_unaccepted: u64,
-    /// Rejections after which no fetch was started, because the budget for refreshes was empty, or because tokens were
-    /// rejected and accepted in turn and a refresh was not due yet.
+    /// Rejections after which no fetch was started, because the budget for refreshes was empty, or because new tokens had not
+    /// ended the rejections and no fetch was due.
     pub budget_exhausted: u64,
     /// Rejected requests that were replayed with a new token.
     pub replays: u64,

@@ -24,6 +24,7 @@ mod outage_durations;
 mod own_token;
 mod reentrance;
 mod rejection;
+mod revocation;
 mod rotation;
 mod scripted_issuer;
 mod simulation;

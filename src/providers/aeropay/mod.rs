@@ -60,9 +60,8 @@
 //!
 //! `AP002` for a user's token has two meanings: the user is not confirmed at this merchant, or the credentials are
 //! wrong. Only the text distinguishes them, so the error affects only this user's requests. If the credentials are
-//! wrong, each active user causes at most one token request every 2.5 to 5 seconds. After a call of `confirmUser`, call
-//! [`invalidate_for`](crate::TokenSource::invalidate_for), so that the next request does not fail with the earlier
-//! error.
+//! wrong, each active user causes a token request every 2.5 to 5 seconds at first, and every 30 to 60 seconds later. After a
+//! call of `confirmUser`, requests for this user fail with the earlier error until that time is over.
 //!
 //! # Rejections
 //!
