@@ -35,6 +35,8 @@ pub(super) struct Awaited<K> {
     pub(super) look_again: Option<Duration>,
     /// Whether the caller started the fetch, in its own runtime.
     pub(super) started_here: bool,
+    /// Whether no fetch runs that would serve the caller: it looks the token up again later.
+    pub(super) delayed: bool,
 }
 
 impl<K> Grant<K> {

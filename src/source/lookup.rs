@@ -175,11 +175,16 @@ impl<P: TokenProvider> Cache<P> {
                 _ => rt::no_timers(),
             });
         };
-        let awaited =
-            |outcome, look_again, started_here| Awaited { entry: Arc::clone(entry), outcome, look_again, started_here };
+        let awaited = |outcome, look_again, started_here| Awaited {
+            entry: Arc::clone(entry),
+            outcome,
+            look_again,
+            started_here,
+            delayed: false,
+        };
         if let Some(time) = look_again {
             let outcome = slot.waiters(|| FetchHandle::new(0).0).receiver();
-            return Lookup::Wait(awaited(outcome, time, false));
+            return Lookup::Wait(Awaited { delayed: true, ..awaited(outcome, time, false) });
         }
         let running = slot.in_flight().and_then(|fetch| fetch.handle.as_ref()).map(FetchHandle::receiver);
         Lookup::Wait(match running {
@@ -248,7 +253,8 @@ impl<P: TokenProvider> Cache<P> {
             SlotAction::LookAgain(Some(time)) => {
                 let outcome = slot.waiters(|| FetchHandle::new(0).0).receiver();
                 let look_again = Some(time);
-                Lookup::Wait(Awaited { entry: Arc::clone(entry), outcome, look_again, started_here: false })
+                let entry = Arc::clone(entry);
+                Lookup::Wait(Awaited { entry, outcome, look_again, started_here: false, delayed: true })
             }
             _ => Lookup::Failed(error),
         }

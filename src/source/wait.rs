@@ -69,6 +69,8 @@ struct Waiting<K> {
     waited: Waited,
     /// Whether this waiter started the fetch, in its own runtime.
     started_here: bool,
+    /// Whether it waits until it looks the token up again, and not for a fetch.
+    delayed: bool,
     /// How many fetches that this waiter started were cancelled.
     cancelled: u8,
     /// Whether the caller cannot use the current token, for example because it was rejected.
@@ -113,7 +115,7 @@ impl<P: TokenProvider> TokenWait<P> {
 
     /// Waits for `awaited`. From here on this counts as a wait.
     pub(super) fn joined(cache: Arc<Cache<P>>, awaited: Awaited<P::Key>) -> Self {
-        let Awaited { entry, outcome, look_again, started_here } = awaited;
+        let Awaited { entry, outcome, look_again, started_here, delayed } = awaited;
         cache.stats.record(|stats| {
             stats.waits += 1;
             stats.waiting += 1;
@@ -126,6 +128,7 @@ impl<P: TokenProvider> TokenWait<P> {
             look_again: look_again.map_or(0, rounded_up),
             waited: Waited::default(),
             started_here,
+            delayed,
             cancelled: 0,
             needs_new: false,
             warm_up: false,
@@ -217,14 +220,14 @@ impl<K> Waiting<K> {
 
     /// Waits for something else.
     fn wait_for<P: TokenProvider<Key = K>>(&mut self, awaited: Awaited<K>, cache: &Cache<P>) {
-        let Awaited { entry, outcome, look_again, started_here } = awaited;
+        let Awaited { entry, outcome, look_again, started_here, delayed } = awaited;
         let look_again = look_again.map_or(0, rounded_up);
         if self.look_again != 0 || look_again != 0 {
             self.waited = self.waited(cache);
             self.timer = None;
             self.look_again = look_again;
         }
-        (self.entry, self.outcome, self.started_here) = (entry, outcome, started_here);
+        (self.entry, self.outcome, self.started_here, self.delayed) = (entry, outcome, started_here, delayed);
     }
 
     /// Whether this waiter may use the token that its fetch returned.
@@ -283,6 +286,11 @@ impl<P: TokenProvider> Future for TokenWait<P> {
                         // A token that is only set aside is better than no token.
                         let usable = if waiting.needs_new { None } else { cache.usable_or_set_aside(&waiting.entry) };
                         return this.finish(usable.ok_or_else(timed_out));
+                    }
+                    if !waiting.delayed && waiting.entry.usable(cache.clock.now()).is_none() {
+                        // The token that was set aside is gone, and the fetch serves this waiter even if it is outdated.
+                        waiting.look_again = 0;
+                        continue;
                     }
                 }
             }
