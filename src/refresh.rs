@@ -38,12 +38,12 @@ const SET_ASIDE_FACTOR: u32 = 3;
 const MIN_SET_ASIDE: Duration = Duration::from_secs(1);
 const MAX_SET_ASIDE: Duration = Duration::from_secs(5);
 
-const FIRST_ALTERNATING_INTERVAL: Duration = Duration::from_secs(10);
-const MAX_ALTERNATING_INTERVAL: Duration = Duration::from_secs(10 * 60);
-/// While tokens are rejected and accepted in turn, at most one token in this time is fetched before the interval is over.
-pub(crate) const ALTERNATING_RENEWAL_INTERVAL: Duration = Duration::from_secs(80);
-/// After this time without a rejection, tokens no longer count as rejected and accepted in turn.
-pub(crate) const ALTERNATING_END: Duration = Duration::from_secs(10 * 60);
+const FIRST_THROTTLE_INTERVAL: Duration = Duration::from_secs(10);
+const MAX_THROTTLE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// At most one fetch in this time starts before the interval of a throttle is over.
+pub(crate) const THROTTLE_EARLY_INTERVAL: Duration = Duration::from_secs(80);
+/// A throttle ends after this time without a rejection.
+pub(crate) const THROTTLE_END: Duration = Duration::from_secs(10 * 60);
 /// A row of rejections this long, and three times as long as any earlier one, shows that the token was revoked.
 const REVOKED_ROW: u32 = 10;
 const REVOKED_FACTOR: u32 = 3;
@@ -263,13 +263,13 @@ pub(crate) fn set_aside(took: Duration) -> Duration {
     took.saturating_mul(SET_ASIDE_FACTOR).clamp(MIN_SET_ASIDE, MAX_SET_ASIDE)
 }
 
-/// The shortest time between two fetches while tokens are rejected and accepted in turn. `fetches` is how many fetches
-/// rejections have caused since that began.
-pub(crate) fn alternating_interval(fetches: u32) -> Duration {
-    doubled(FIRST_ALTERNATING_INTERVAL, fetches, MAX_ALTERNATING_INTERVAL)
+/// The shortest time between two fetches while new tokens do not end the rejections. `fetches` is how many fetches started at
+/// such an interval.
+pub(crate) fn throttle_interval(fetches: u32) -> Duration {
+    doubled(FIRST_THROTTLE_INTERVAL, fetches, MAX_THROTTLE_INTERVAL)
 }
 
-/// Whether a row of rejections shows that a token was revoked, although other tokens are rejected and accepted in turn.
+/// Whether a row of rejections shows that a token was revoked, although new tokens have not ended other rejections.
 /// `longest` is the longest earlier row, and `dead_for` is how long the token has been confirmed dead.
 pub(crate) fn is_revoked(in_a_row: u32, longest: u32, dead_for: Option<Duration>) -> bool {
     let long = in_a_row >= REVOKED_ROW && in_a_row >= longest.saturating_mul(REVOKED_FACTOR);
@@ -328,11 +328,13 @@ pub(crate) fn was_set_back(since: Instant, now: Instant) -> bool {
 pub(crate) struct Budget {
     left: u32,
     counted_at: Instant,
+    /// How many refreshes it was used for since it was full.
+    used: u32,
 }
 
 impl Budget {
     pub(crate) fn full(now: Instant) -> Self {
-        Self { left: BUDGET, counted_at: now }
+        Self { left: BUDGET, counted_at: now, used: 0 }
     }
 
     /// Takes the cost of one refresh: 1, or a full budget for a token that no server has accepted.
@@ -344,9 +346,17 @@ impl Budget {
         }
         if self.left == BUDGET {
             self.counted_at = now;
+            self.used = 0;
         }
         self.left -= cost;
+        self.used = self.used.saturating_add(1);
         true
+    }
+
+    /// Whether it was used for twice as many refreshes as it allows at once, and was never full between them. That takes a
+    /// minute. New tokens do not end such rejections: two processes may revoke each other's tokens.
+    pub(crate) fn is_overused(&self) -> bool {
+        self.used >= 2 * BUDGET
     }
 
     pub(crate) fn is_full(mut self, now: Instant) -> bool {

@@ -151,6 +151,12 @@ impl Error {
         self
     }
 
+    #[cfg(feature = "token-endpoint")]
+    pub(crate) fn without_source(mut self) -> Self {
+        Arc::make_mut(&mut self.inner).source = None;
+        self
+    }
+
     /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -188,7 +194,8 @@ impl Error {
         self.inner.status
     }
 
-    /// The issuer's error code, if the provider documents it.
+    /// The issuer's error code, if the provider documents it, or if it has 1 to 40 characters from `a-z 0-9 _` and repeats
+    /// no value of the token request.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.inner.code.as_deref()

@@ -86,10 +86,16 @@ fn grpc_unauthenticated_is_a_rejection_only_in_the_headers_of_a_grpc_200() {
 }
 
 #[test]
-fn only_a_2xx_without_a_grpc_failure_accepts_a_token() {
-    for (status, grpc, expected) in
-        [(200, None, true), (204, None, true), (200, Some("0"), true), (200, Some("5"), false), (404, None, false)]
-    {
+fn only_a_2xx_or_a_304_without_a_grpc_failure_accepts_a_token() {
+    for (status, grpc, expected) in [
+        (200, None, true),
+        (204, None, true),
+        (304, None, true),
+        (303, None, false),
+        (200, Some("0"), true),
+        (200, Some("5"), false),
+        (404, None, false),
+    ] {
         let mut response = Response::builder().status(status);
         if let Some(grpc) = grpc {
             response = response.header("grpc-status", grpc);

@@ -28,12 +28,11 @@ impl FixedToken {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] if the token is empty or has a character that a bearer token may not have, as for
-    /// [`IssuedToken::bearer`].
+    /// [`ConfigError`] if the token is empty or has a character other than visible ASCII, as for [`IssuedToken::bearer`].
     pub fn new(token: impl AsRef<str>) -> Result<Self, ConfigError> {
         let token = IssuedToken::bearer(token).map_err(|_| {
-            ConfigError::new("token", "it is empty or has a character that a bearer token may not have")
-                .with_hint("pass the token without `Bearer` (RFC 6750 section 2.1)")
+            ConfigError::new("token", "it is empty or has a character other than visible ASCII")
+                .with_hint("pass the token without `Bearer`")
         })?;
         Ok(Self { token: token.expires_in(LIFETIME) })
     }

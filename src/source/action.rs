@@ -32,8 +32,8 @@ pub(super) enum FetchCause {
     Early,
     /// The current token was rejected. It is set aside for this long while the fetch runs.
     Rejection { set_aside: Duration },
-    /// The current token is rejected and accepted in turn.
-    Alternating,
+    /// The current token was rejected, and new tokens do not end the rejections. It stays.
+    ThrottledRejection,
     /// A caller wants a new token.
     OnDemand(Demand),
 }
@@ -95,9 +95,11 @@ impl SlotAction {
 /// What to do after a rejection.
 #[derive(Debug)]
 pub(super) enum RejectionOutcome {
-    /// The same as for a request that needs a token.
-    Proceed(SlotAction),
-    /// The budget for refreshes is empty, or a refresh after a rejection is not due yet.
+    /// The rejected token was current. Do this to replace it.
+    Replace(SlotAction),
+    /// The rejected token was not current. Do the same as for a request that needs a token.
+    NotCurrent(SlotAction),
+    /// Too many refreshes after rejections: the budget is empty, or the throttle allows none yet.
     BudgetExhausted,
     /// No fetch may start during the backoff.
     Backoff(Error),

@@ -43,7 +43,7 @@ pub(super) struct Unneeded(Removed<FetchHandle>);
 impl Drop for Unneeded {
     fn drop(&mut self) {
         for handle in self.0.handles.drain(..) {
-            handle.finish(FetchOutcome::Discarded);
+            handle.finish(FetchOutcome::LookAgain);
         }
     }
 }

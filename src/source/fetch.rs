@@ -102,7 +102,7 @@ impl<P: TokenProvider> Fetch<P> {
             Progress::Running => fetch.handle.as_ref().map(FetchHandle::rotation),
             // The callers that it serves began to wait before the last rotation.
             Progress::Outdated => Some(cache.rotation()),
-            Progress::Cancelled => None,
+            Progress::Discarded => None,
         });
         let Some(rotation) = rotation else {
             return;
@@ -110,6 +110,7 @@ impl<P: TokenProvider> Fetch<P> {
         let Some(fetch) = slot.take_fetch(self.id) else {
             return;
         };
+        let result = result.and_then(|issued| issued.with_lifetime_since(started, now));
         let result = result.map(|issued| issued.for_source(cache.id, rotation));
         let generation = cache.next_generation();
         let result = slot.complete(&fetch, result, &cache.policy, started, now, generation);

@@ -16,8 +16,8 @@ use crate::token::Token;
 #[derive(Clone, Debug)]
 pub(super) enum FetchOutcome {
     Completed(Result<Token, Error>),
-    /// `rotate` or `invalidate` discarded the fetch. Look the token up again.
-    Discarded,
+    /// There is no result. Look the token up again.
+    LookAgain,
 }
 
 /// The outcome of a fetch, for one waiter.

@@ -35,8 +35,23 @@ pub(super) struct Awaited<K> {
     pub(super) look_again: Option<Duration>,
     /// Whether the caller started the fetch, in its own runtime.
     pub(super) started_here: bool,
-    /// Whether no fetch runs that would serve the caller: it looks the token up again later.
+    /// Whether the caller cannot use the current token, so that only the outcome of the fetch helps.
+    pub(super) needs_new: bool,
+    /// Whether it waits until it looks the token up again, and not for a fetch.
     pub(super) delayed: bool,
+}
+
+impl<K> Awaited<K> {
+    pub(super) fn new(entry: &Arc<Entry<K>>, outcome: OutcomeReceiver) -> Self {
+        Self {
+            entry: Arc::clone(entry),
+            outcome,
+            look_again: None,
+            started_here: false,
+            needs_new: false,
+            delayed: false,
+        }
+    }
 }
 
 impl<K> Grant<K> {

@@ -1,7 +1,8 @@
-//! Looking up a token, joining or starting a fetch, and rejecting a token.
+//! Looking up a token, and joining or starting a fetch.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::runtime;
@@ -142,7 +143,7 @@ impl<P: TokenProvider> Cache<P> {
         challenges: &mut Vec<HeaderValue>,
         now: Now,
     ) -> Lookup<P::Key, Awaited<P::Key>> {
-        let (cause, look_again) = match action {
+        match action {
             SlotAction::Stamp(token) => {
                 drop(slot);
                 return granted(Arc::clone(entry), token, now);
@@ -157,10 +158,8 @@ impl<P: TokenProvider> Cache<P> {
                 return granted(Arc::clone(entry), token, now);
             }
             SlotAction::Fail(error) => return Lookup::Failed(error),
-            SlotAction::Join => (None, None),
-            SlotAction::Fetch(cause) => (Some(cause), None),
-            SlotAction::LookAgain(time) => (None, Some(time)),
-        };
+            SlotAction::Join | SlotAction::Fetch(_) | SlotAction::LookAgain(_) => {}
+        }
         if is_fetching(entry) {
             return Lookup::Failed(
                 Error::new(ErrorKind::Reentrant, "the provider waits for the token that it is fetching")
@@ -175,27 +174,14 @@ impl<P: TokenProvider> Cache<P> {
                 _ => rt::no_timers(),
             });
         };
-        let awaited = |outcome, look_again, started_here| Awaited {
-            entry: Arc::clone(entry),
-            outcome,
-            look_again,
-            started_here,
-            delayed: false,
-        };
-        if let Some(time) = look_again {
-            let outcome = slot.waiters(|| FetchHandle::new(0).0).receiver();
-            return Lookup::Wait(Awaited { delayed: true, ..awaited(outcome, time, false) });
-        }
-        let running = slot.in_flight().and_then(|fetch| fetch.handle.as_ref()).map(FetchHandle::receiver);
-        Lookup::Wait(match running {
-            // A waiter looks again when the token is no longer set aside.
-            Some(outcome) => awaited(outcome, slot.set_aside_for(now), false),
-            None => {
-                let cause = cause.unwrap_or(FetchCause::NoToken);
+        Lookup::Wait(match action {
+            SlotAction::Fetch(cause) => {
                 let outcome = self.start_fetch(entry, slot, runtime, cause, challenges, now);
                 let look_again = if let FetchCause::Rejection { set_aside } = cause { Some(set_aside) } else { None };
-                awaited(outcome, look_again, true)
+                Awaited { look_again, started_here: true, ..Awaited::new(entry, outcome) }
             }
+            SlotAction::LookAgain(time) => look_again(entry, &mut slot, time),
+            _ => join(entry, &mut slot, now),
         })
     }
 
@@ -250,15 +236,25 @@ impl<P: TokenProvider> Cache<P> {
             return Lookup::Failed(error);
         }
         match slot.request_again(query.wanted, query.patience, now) {
-            SlotAction::LookAgain(Some(time)) => {
-                let outcome = slot.waiters(|| FetchHandle::new(0).0).receiver();
-                let look_again = Some(time);
-                let entry = Arc::clone(entry);
-                Lookup::Wait(Awaited { entry, outcome, look_again, started_here: false, delayed: true })
-            }
+            SlotAction::LookAgain(time) => Lookup::Wait(look_again(entry, &mut slot, time)),
             _ => Lookup::Failed(error),
         }
     }
+}
+
+/// Waits for the running fetch. Looks again when the token is no longer set aside.
+fn join<K>(entry: &Arc<Entry<K>>, slot: &mut SlotGuard<'_>, now: Now) -> Awaited<K> {
+    match slot.in_flight().and_then(|fetch| fetch.handle.as_ref()) {
+        Some(handle) => Awaited { look_again: slot.set_aside_for(now), ..Awaited::new(entry, handle.receiver()) },
+        None => look_again(entry, slot, None),
+    }
+}
+
+/// Waits until the slot wakes its waiters, and at most for `time`.
+fn look_again<K>(entry: &Arc<Entry<K>>, slot: &mut SlotGuard<'_>, time: Option<Duration>) -> Awaited<K> {
+    // No fetch has this handle: it only wakes the waiters.
+    let outcome = slot.waiters(|| FetchHandle::new(0).0).receiver();
+    Awaited { look_again: time, delayed: true, ..Awaited::new(entry, outcome) }
 }
 
 fn granted<K>(entry: Arc<Entry<K>>, token: Token, now: Now) -> Lookup<K, Awaited<K>> {

@@ -89,9 +89,7 @@ impl<P: TokenProvider> TokenSource<P> {
             let cache = Arc::clone(&self.cache);
             // The caller does not poll a future that it does not wait for, so that future must not count as a wait.
             match waited {
-                // No fetch runs, so the caller looks the token up again when one may start.
-                Some(waited) if awaited.delayed => TokenWait::joined(cache, awaited).after(waited),
-                Some(waited) => TokenWait::joined(cache, awaited).after(waited).for_new_token(),
+                Some(waited) => TokenWait::joined(cache, awaited).after(waited),
                 None => TokenWait::for_entry(cache, awaited.entry),
             }
         }))

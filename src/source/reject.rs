@@ -44,29 +44,35 @@ impl<P: TokenProvider> Cache<P> {
         let mut slot = entry.lock();
         let patience = self.patience(max_wait);
         let stuck = self.take_stuck(entry, &mut slot, true, now);
-        let outcome = slot.reject(grant.token.generation(), self.set_aside(), patience, now);
-        entry.publish(&slot, now);
-        let result = match outcome {
-            _ if slot.evicted => {
-                drop(slot);
-                let query = Query { wanted: Wanted::Usable, patience };
-                self.lookup_in_slot(Arc::clone(entry), query, now, false)
-            }
-            RejectionOutcome::Proceed(action) => self.act(entry, slot, action, Some(&runtime), &mut challenges, now),
-            RejectionOutcome::BudgetExhausted => {
-                drop(slot);
-                self.report_stuck(entry, stuck, now);
-                self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::BudgetExhausted, now);
-                return Err(BudgetExhausted);
-            }
-            RejectionOutcome::Backoff(error) => {
-                drop(slot);
-                Lookup::Failed(error)
+        let result = if slot.evicted {
+            drop(slot);
+            let query = Query { wanted: Wanted::Usable, patience };
+            Ok(self.lookup_in_slot(Arc::clone(entry), query, now, false))
+        } else {
+            let outcome = slot.reject(grant.token.generation(), self.set_aside(), patience, now);
+            entry.publish(&slot, now);
+            let runtime = Some(&runtime);
+            match outcome {
+                RejectionOutcome::Replace(action) => Ok(self
+                    .act(entry, slot, action, runtime, &mut challenges, now)
+                    .map_wait(|awaited| Awaited { needs_new: true, ..awaited })),
+                RejectionOutcome::NotCurrent(action) => {
+                    Ok(self.act(entry, slot, action, runtime, &mut challenges, now))
+                }
+                RejectionOutcome::BudgetExhausted => {
+                    drop(slot);
+                    Err(BudgetExhausted)
+                }
+                RejectionOutcome::Backoff(error) => {
+                    drop(slot);
+                    Ok(Lookup::Failed(error))
+                }
             }
         };
         self.report_stuck(entry, stuck, now);
-        self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::of(&result), now);
-        Ok(result)
+        let refresh = result.as_ref().map_or(Refresh::BudgetExhausted, Refresh::of);
+        self.report_rejection(grant.key(), &grant.token, rejection, accepted, refresh, now);
+        result
     }
 
     /// A server rejected a replay with the token of `grant`. That starts no fetch.

@@ -1,5 +1,5 @@
-//! What a slot remembers about rejections: how many came in a row, which secrets were rejected, and whether the tokens of the
-//! key are rejected and accepted in turn.
+//! What a slot remembers about rejections: how many came in a row, which secrets were rejected, and whether new tokens do not
+//! end the rejections.
 
 use std::time::Instant;
 
@@ -24,21 +24,23 @@ pub(super) struct Rejections {
     replay_rejected: u64,
     /// Tokens that were rejected and have not expired.
     rejected: Vec<Token>,
-    pub(super) alternating: Option<Alternating>,
+    pub(super) throttle: Option<Throttle>,
 }
 
-/// The tokens of the key are rejected and accepted in turn, for example because one route rejects every token. A new token
-/// does not end those rejections, so they cause few fetches.
+/// New tokens do not end the rejections of this key, so rejections start fetches at growing intervals.
+///
+/// One route may reject every token, the issuer may return a rejected token again, or two processes may revoke each other's
+/// tokens.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Alternating {
-    /// How many fetches rejections have caused in this state.
+pub(super) struct Throttle {
+    /// How many fetches rejections have started at an interval.
     fetches: u32,
     last_fetch: Instant,
     last_rejection: Instant,
     /// The longest row of rejections that an acceptance has ended in this state.
     longest_row: u32,
     /// When a row of rejections last caused a fetch before the interval was over.
-    renewed_at: Option<Instant>,
+    early_fetch_at: Option<Instant>,
 }
 
 impl Rejections {
@@ -56,17 +58,17 @@ impl Rejections {
         if self.in_a_row == CONFIRMING {
             self.confirmed_at = Some(now.mono);
         }
-        if let Some(alternating) = &mut self.alternating {
-            alternating.last_rejection = now.mono;
+        if let Some(throttle) = &mut self.throttle {
+            throttle.last_rejection = now.mono;
         }
         self.remember(token, now);
-        self.begin_if_alternating(token, now);
+        self.throttle_if_new_token_fails(token, now);
     }
 
     /// An acceptance has ended the row.
     fn end_row(&mut self) {
-        if let Some(alternating) = &mut self.alternating {
-            alternating.longest_row = alternating.longest_row.max(self.in_a_row);
+        if let Some(throttle) = &mut self.throttle {
+            throttle.longest_row = throttle.longest_row.max(self.in_a_row);
         }
         self.in_a_row = 0;
         self.confirmed_at = None;
@@ -74,7 +76,7 @@ impl Rejections {
 
     /// `token`, the current one, is replaced.
     pub(super) fn replaced(&mut self, token: &Token, now: Now) {
-        self.begin_if_alternating(token, now);
+        self.throttle_if_new_token_fails(token, now);
         if self.generation == token.generation() && !token.is_rejected() {
             self.end_row();
         }
@@ -86,22 +88,22 @@ impl Rejections {
         self.add(token, now);
     }
 
-    /// Begins the alternating state if a replay under `token` was rejected and another response accepted the token.
-    fn begin_if_alternating(&mut self, token: &Token, now: Now) {
+    /// Throttles the fetches if a replay under `token` was rejected and another response accepted the token.
+    fn throttle_if_new_token_fails(&mut self, token: &Token, now: Now) {
         if self.replay_rejected == token.generation() && token.is_accepted() {
-            self.begin_alternating(token.deadlines().fetched_at.mono, now);
+            self.begin_throttle(token.deadlines().fetched_at.mono, now);
         }
     }
 
     /// `last_fetch` is when the last fetch began.
-    pub(super) fn begin_alternating(&mut self, last_fetch: Instant, now: Now) {
+    pub(super) fn begin_throttle(&mut self, last_fetch: Instant, now: Now) {
         self.replay_rejected = 0;
-        self.alternating.get_or_insert(Alternating {
+        self.throttle.get_or_insert(Throttle {
             fetches: 0,
             last_fetch,
             last_rejection: now.mono,
             longest_row: 0,
-            renewed_at: None,
+            early_fetch_at: None,
         });
     }
 
@@ -116,50 +118,49 @@ impl Rejections {
         self.rejected.iter().any(|token| still_counts(token, now) && issued.same_secret(token))
     }
 
-    /// In the alternating state: whether a rejection of `token` may start a fetch now.
+    /// Whether the throttle lets a rejection of `token` start a fetch now.
     pub(super) fn fetch_is_due(&self, token: &Token, now: Now) -> bool {
-        let Some(alternating) = &self.alternating else {
+        let Some(throttle) = &self.throttle else {
             return true;
         };
-        let interval = refresh::alternating_interval(alternating.fetches);
-        refresh::passed(alternating.last_fetch, interval, now.mono) || self.renewal_is_due(alternating, token, now)
+        let interval = refresh::throttle_interval(throttle.fetches);
+        refresh::passed(throttle.last_fetch, interval, now.mono) || self.early_fetch_is_due(throttle, token, now)
     }
 
-    fn renewal_is_due(&self, alternating: &Alternating, token: &Token, now: Now) -> bool {
+    fn early_fetch_is_due(&self, throttle: &Throttle, token: &Token, now: Now) -> bool {
         let dead_since = self.confirmed_at.filter(|_| self.is_dead(token));
-        let lately = alternating
-            .renewed_at
-            .is_some_and(|at| !refresh::passed(at, refresh::ALTERNATING_RENEWAL_INTERVAL, now.mono));
+        let lately =
+            throttle.early_fetch_at.is_some_and(|at| !refresh::passed(at, refresh::THROTTLE_EARLY_INTERVAL, now.mono));
         let dead_for = dead_since.map(|since| now.mono.saturating_duration_since(since));
-        !lately && refresh::is_revoked(self.in_a_row, alternating.longest_row, dead_for)
+        !lately && refresh::is_revoked(self.in_a_row, throttle.longest_row, dead_for)
     }
 
     /// A rejection of `token` starts a fetch.
-    pub(super) fn fetch_starts(&mut self, token: &Token, now: Now) {
-        let Some(mut alternating) = self.alternating else {
+    pub(super) fn rejection_starts_fetch(&mut self, token: &Token, now: Now) {
+        let Some(mut throttle) = self.throttle else {
             return;
         };
-        let interval = refresh::alternating_interval(alternating.fetches);
-        if refresh::passed(alternating.last_fetch, interval, now.mono) {
-            alternating.fetches = alternating.fetches.saturating_add(1);
+        let interval = refresh::throttle_interval(throttle.fetches);
+        if refresh::passed(throttle.last_fetch, interval, now.mono) {
+            throttle.fetches = throttle.fetches.saturating_add(1);
         }
-        if self.renewal_is_due(&alternating, token, now) {
-            alternating.renewed_at = Some(now.mono);
+        if self.early_fetch_is_due(&throttle, token, now) {
+            throttle.early_fetch_at = Some(now.mono);
         }
-        self.alternating = Some(alternating);
+        self.throttle = Some(throttle);
     }
 
     /// Any fetch of the key starts.
-    pub(super) fn any_fetch_starts(&mut self, now: Now) {
-        if let Some(alternating) = &mut self.alternating {
-            alternating.last_fetch = now.mono;
+    pub(super) fn fetch_starts(&mut self, now: Now) {
+        if let Some(throttle) = &mut self.throttle {
+            throttle.last_fetch = now.mono;
         }
     }
 
-    /// Ends the alternating state after a time without a rejection.
+    /// Ends the throttle after a time without a rejection.
     pub(super) fn settle(&mut self, now: Now) {
-        let over = |state: &mut Alternating| refresh::passed(state.last_rejection, refresh::ALTERNATING_END, now.mono);
-        if self.alternating.take_if(over).is_some() {
+        let over = |state: &mut Throttle| refresh::passed(state.last_rejection, refresh::THROTTLE_END, now.mono);
+        if self.throttle.take_if(over).is_some() {
             self.replay_rejected = 0;
         }
     }
@@ -180,7 +181,7 @@ impl Rejections {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rejected.is_empty() && self.alternating.is_none() && self.in_a_row == 0 && self.replay_rejected == 0
+        self.rejected.is_empty() && self.throttle.is_none() && self.in_a_row == 0 && self.replay_rejected == 0
     }
 
     /// Forgets what no longer matters beside `current`.

@@ -78,7 +78,7 @@ impl<P: TokenProvider> Cache<P> {
                 true if now.reached(&token.deadlines().expires_at) => "expired",
                 true => "accepted",
             },
-            first: token.report_rejection(),
+            first: token.mark_rejection_reported(),
             rejection: if rejection == Rejection::InvalidToken { "invalid_token" } else { "unspecified" },
             refresh: refresh.label(),
         });

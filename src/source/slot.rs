@@ -130,7 +130,7 @@ impl<F> Slot<F> {
     /// the context has them.
     pub(super) fn fetch_context(&self, cause: FetchCause, challenges: &mut Vec<HeaderValue>) -> FetchContext {
         let reason = match cause {
-            FetchCause::Rejection { .. } | FetchCause::Alternating => FetchReason::Rejected,
+            FetchCause::Rejection { .. } | FetchCause::ThrottledRejection => FetchReason::Rejected,
             FetchCause::OnDemand(_) => FetchReason::OnDemand,
             FetchCause::Early => FetchReason::Expiring,
             FetchCause::NoToken if self.current.is_some() => FetchReason::Expiring,
@@ -146,7 +146,7 @@ impl<F> Slot<F> {
         let held = self.held(now);
         if let Some(rare) = &mut self.rare {
             rare.failures.fetch_starts(held, now);
-            rare.rejections.any_fetch_starts(now);
+            rare.rejections.fetch_starts(now);
             by_rotation = rare.invalidation.fetch_starts(now);
         }
         if let FetchCause::OnDemand(demand) = cause {

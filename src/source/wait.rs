@@ -99,15 +99,6 @@ impl<P: TokenProvider> TokenWait<P> {
         self
     }
 
-    /// The caller cannot use the current token, so only the result of the fetch ends the wait.
-    pub(super) fn for_new_token(mut self) -> Self {
-        if let State::Waiting(waiting) = &mut self.state {
-            waiting.needs_new = true;
-            waiting.look_again = 0;
-        }
-        self
-    }
-
     /// For how long the request has waited, if this wait is over.
     pub(crate) fn waited(&self) -> Waited {
         if let State::Done(waited) = self.state { waited } else { Waited::default() }
@@ -115,7 +106,7 @@ impl<P: TokenProvider> TokenWait<P> {
 
     /// Waits for `awaited`. From here on this counts as a wait.
     pub(super) fn joined(cache: Arc<Cache<P>>, awaited: Awaited<P::Key>) -> Self {
-        let Awaited { entry, outcome, look_again, started_here, delayed } = awaited;
+        let Awaited { entry, outcome, look_again, started_here, needs_new, delayed } = awaited;
         cache.stats.record(|stats| {
             stats.waits += 1;
             stats.waiting += 1;
@@ -125,12 +116,12 @@ impl<P: TokenProvider> TokenWait<P> {
             entry,
             outcome,
             timer: None,
-            look_again: look_again.map_or(0, rounded_up),
+            look_again: if needs_new { 0 } else { look_again.map_or(0, rounded_up) },
             waited: Waited::default(),
             started_here,
             delayed,
             cancelled: 0,
-            needs_new: false,
+            needs_new,
             warm_up: false,
             since,
         };
@@ -151,11 +142,12 @@ impl<P: TokenProvider> TokenWait<P> {
             Lookup::Wait(awaited) => {
                 let on_demand = !matches!(ask.wanted, Wanted::Usable);
                 let needs_new = on_demand && awaited.entry.usable(self.cache.clock.now()).is_some();
+                let awaited = Awaited { needs_new, ..awaited };
                 let mut wait = Self::joined(Arc::clone(&self.cache), awaited).after(ask.waited);
                 if let State::Waiting(waiting) = &mut wait.state {
                     waiting.warm_up = ask.warm_up;
                 }
-                *self = if needs_new { wait.for_new_token() } else { wait };
+                *self = wait;
                 return None;
             }
         };
@@ -220,7 +212,7 @@ impl<K> Waiting<K> {
 
     /// Waits for something else.
     fn wait_for<P: TokenProvider<Key = K>>(&mut self, awaited: Awaited<K>, cache: &Cache<P>) {
-        let Awaited { entry, outcome, look_again, started_here, delayed } = awaited;
+        let Awaited { entry, outcome, look_again, started_here, needs_new: _, delayed } = awaited;
         let look_again = look_again.map_or(0, rounded_up);
         if self.look_again != 0 || look_again != 0 {
             self.waited = self.waited(cache);
@@ -273,7 +265,7 @@ impl<P: TokenProvider> Future for TokenWait<P> {
                     }
                 }
                 Poll::Ready(Some(FetchOutcome::Completed(Err(error)))) => failure = Some(error),
-                Poll::Ready(Some(FetchOutcome::Discarded)) => {}
+                Poll::Ready(Some(FetchOutcome::LookAgain)) => {}
                 Poll::Ready(None) => waiting.cancelled += u8::from(waiting.started_here),
                 Poll::Pending => {
                     let limit = waiting.limit(cache.max_wait);

@@ -1,6 +1,7 @@
 //! The provider: from a request to its key, and from a key to a token.
 
 use std::fmt;
+use std::time::Duration;
 
 use http::{HeaderName, Method};
 
@@ -50,6 +51,7 @@ pub struct Aeropay {
     pub(super) id_form: MerchantIdForm,
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) token_headers: TokenHeaders,
+    pub(super) default_lifetime: Option<Duration>,
 }
 
 impl Aeropay {
@@ -170,7 +172,8 @@ impl TokenProvider for Aeropay {
         // Checked before the secrets are loaded, because reading a file also needs the runtime.
         crate::rt::current()?;
         let request = self.request(key).await?;
-        token_call::issued(&self.endpoint.call(request).await?, key.scope())
+        let token = token_call::issued(&self.endpoint.call(request).await?, key.scope())?;
+        Ok(token.or_expires_in(self.default_lifetime))
     }
 
     /// Uses the [`Scope`] in the extensions of the request, or else the table of endpoints.

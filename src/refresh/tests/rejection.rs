@@ -26,9 +26,9 @@ fn a_token_is_set_aside_for_three_fetches_between_one_and_five_seconds() {
 #[test]
 fn the_interval_between_fetches_for_alternating_tokens_doubles_from_ten_seconds_to_ten_minutes() {
     for (fetches, seconds) in [(0, 10), (1, 20), (2, 40), (3, 80), (4, 160), (5, 320), (6, 600), (31, 600), (32, 600)] {
-        assert_eq!(alternating_interval(fetches), Duration::from_secs(seconds), "{fetches} fetches");
+        assert_eq!(throttle_interval(fetches), Duration::from_secs(seconds), "{fetches} fetches");
     }
-    assert_eq!(alternating_interval(u32::MAX), Duration::from_secs(600));
+    assert_eq!(throttle_interval(u32::MAX), Duration::from_secs(600));
 }
 
 // Rule 19

@@ -56,7 +56,7 @@ impl<F> Slot<F> {
             return Err(self.fail(error, fetch.started(), now));
         }
         if let Some(rare) = self.rare.as_mut().filter(|rare| rare.rejections.has_rejected(&issued, now)) {
-            rare.rejections.begin_alternating(fetch.started(), now);
+            rare.rejections.begin_throttle(fetch.started(), now);
             let error = Error::new(ErrorKind::Unavailable, "the issuer returned the rejected token again").with_hint(
                 "either the issuer has not processed the revocation of the token, or the API rejects a valid token",
             );

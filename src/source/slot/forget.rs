@@ -69,7 +69,7 @@ impl<F> Slot<F> {
         self.invalidate_fetch(own, now);
     }
 
-    /// Removes every token, ends every backoff and cancels the running fetch. `own` is the fetch whose provider calls this:
+    /// Removes every token, ends every backoff and discards the running fetch. `own` is the fetch whose provider calls this:
     /// it uses the new credentials and continues.
     pub(in crate::source) fn rotate(&mut self, own: Option<u64>, now: Now) {
         self.settle(now);
@@ -84,7 +84,7 @@ impl<F> Slot<F> {
             return self.invalidate_fetch(own, now);
         }
         invalidation.fetch_is_due = false;
-        self.cancel_fetch(own, now);
+        self.discard_fetch(own, now);
     }
 
     /// Whether the fetch `id` is running, and its token will be stored.
@@ -103,7 +103,7 @@ impl<F> Slot<F> {
         // A fetch that began since the call uses the new credentials.
         let running = self.in_flight.as_ref().filter(|fetch| fetch.progress() == Progress::Running);
         let own = running.map(|fetch| fetch.id);
-        self.cancel_fetch(own, now);
+        self.discard_fetch(own, now);
     }
 
     fn remove_tokens(&mut self, credentials_changed: bool) {
@@ -131,9 +131,9 @@ impl<F> Slot<F> {
         rare.wake_waiters();
     }
 
-    fn cancel_fetch(&mut self, own: Option<u64>, now: Now) {
+    fn discard_fetch(&mut self, own: Option<u64>, now: Now) {
         let fetch = self.in_flight.as_mut().filter(|fetch| own != Some(fetch.id));
-        let handle = fetch.and_then(|fetch| fetch.cancel());
+        let handle = fetch.and_then(|fetch| fetch.discard());
         let rare = self.rare();
         rare.removed.handles.extend(handle);
         rare.clear_failures();

@@ -9,7 +9,7 @@ use crate::source::action::FetchCause;
 /// A fetch of the slot that has not ended.
 pub(in crate::source) struct InFlight<F> {
     pub(in crate::source) id: u64,
-    /// `None` once the fetch is cancelled.
+    /// `None` once the fetch is discarded.
     pub(in crate::source) handle: Option<F>,
     started: Instant,
     outdated: bool,
@@ -28,8 +28,8 @@ pub(in crate::source) enum Progress {
     Running,
     /// `invalidate` was called since the fetch began: it serves the callers that waited then, and no others.
     Outdated,
-    /// `rotate` cancelled the fetch, and its task has not ended.
-    Cancelled,
+    /// `rotate` discarded the fetch, and its task has not ended.
+    Discarded,
 }
 
 impl<F> InFlight<F> {
@@ -44,7 +44,10 @@ impl<F> InFlight<F> {
             started: now.mono,
             outdated: false,
             after_rejection: set_aside.is_some(),
-            keeps_replaced: matches!(cause, FetchCause::Early | FetchCause::Alternating | FetchCause::OnDemand(_)),
+            keeps_replaced: matches!(
+                cause,
+                FetchCause::Early | FetchCause::ThrottledRejection | FetchCause::OnDemand(_)
+            ),
             set_aside,
             by_rotation,
         }
@@ -52,7 +55,7 @@ impl<F> InFlight<F> {
 
     pub(in crate::source) fn progress(&self) -> Progress {
         match &self.handle {
-            None => Progress::Cancelled,
+            None => Progress::Discarded,
             Some(_) if self.outdated => Progress::Outdated,
             Some(_) => Progress::Running,
         }
@@ -92,7 +95,7 @@ impl<F> InFlight<F> {
     }
 
     /// Cancels the fetch. Returns its handle.
-    pub(super) fn cancel(&mut self) -> Option<F> {
+    pub(super) fn discard(&mut self) -> Option<F> {
         self.handle.take()
     }
 }

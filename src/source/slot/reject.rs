@@ -20,18 +20,18 @@ impl<F> Slot<F> {
     ) -> RejectionOutcome {
         self.settle(now);
         let Some(token) = self.current_of(generation, now) else {
-            return RejectionOutcome::Proceed(self.request(Wanted::Usable, patience, now));
+            return RejectionOutcome::NotCurrent(self.request(Wanted::Usable, patience, now));
         };
         self.rare().rejections.add(&token, now);
         if let Some(outcome) = self.switch(&token, now) {
             return outcome;
         }
-        let alternating = self.rare().rejections.alternating.is_some();
+        let throttle = self.rare().rejections.throttle.is_some();
         if let Some(fetch) = &mut self.in_flight {
-            if !alternating {
+            if !throttle {
                 fetch.join_rejection(set_aside, now);
             }
-            return RejectionOutcome::Proceed(SlotAction::Join);
+            return RejectionOutcome::Replace(SlotAction::Join);
         }
         let held = self.held(now);
         let ended_by = self.rare().backoff_ended_by;
@@ -51,13 +51,16 @@ impl<F> Slot<F> {
         {
             return RejectionOutcome::BudgetExhausted;
         }
-        rare.rejections.fetch_starts(&token, now);
+        rare.rejections.rejection_starts_fetch(&token, now);
+        if rare.budget.as_ref().is_some_and(Budget::is_overused) {
+            rare.rejections.begin_throttle(now.mono, now);
+        }
         if ends_backoff {
             rare.backoff_ended_by = generation;
             rare.set_failure(None);
         }
-        let cause = if alternating { FetchCause::Alternating } else { FetchCause::Rejection { set_aside } };
-        RejectionOutcome::Proceed(SlotAction::Fetch(cause))
+        let cause = if throttle { FetchCause::ThrottledRejection } else { FetchCause::Rejection { set_aside } };
+        RejectionOutcome::Replace(SlotAction::Fetch(cause))
     }
 
     /// Records that a server rejected a replay with the token of `generation`. That starts no fetch.
@@ -86,13 +89,13 @@ impl<F> Slot<F> {
         let replacement = rare.replacement.as_mut()?;
         if replacement.new_is_current() {
             replacement.fall_back(current, now);
-        } else if rare.rejections.alternating.is_some() && !rare.rejections.is_dead(token) {
+        } else if rare.rejections.throttle.is_some() && !rare.rejections.is_dead(token) {
             // One rejection does not show that the old token is dead. The new one waits for its next try.
             return Some(RejectionOutcome::BudgetExhausted);
         } else {
             *current = rare.replacement.take()?.into_other();
         }
         let current = self.current.clone()?;
-        Some(RejectionOutcome::Proceed(SlotAction::Stamp(current)))
+        Some(RejectionOutcome::Replace(SlotAction::Stamp(current)))
     }
 }

@@ -1,6 +1,5 @@
 //! Scenarios for the pure slot, rule by rule. The expected numbers are computed by hand from the rules.
 
-mod alternating;
 mod context;
 mod demand;
 mod failure;
@@ -15,6 +14,7 @@ mod replacement;
 mod rotate;
 mod secret;
 mod set_aside;
+mod throttle;
 mod walk;
 
 use super::*;
@@ -120,7 +120,7 @@ impl Play {
 
     fn reject(&mut self, generation: u64) -> Action {
         match self.slot.reject(generation, Duration::from_millis(self.set_aside), self.patience, self.now) {
-            RejectionOutcome::Proceed(next) => self.perform(next),
+            RejectionOutcome::Replace(next) | RejectionOutcome::NotCurrent(next) => self.perform(next),
             RejectionOutcome::BudgetExhausted => BudgetExhausted,
             RejectionOutcome::Backoff(error) => Backoff(next_try(&error)),
         }

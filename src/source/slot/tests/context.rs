@@ -52,7 +52,7 @@ fn the_challenges_stay_with_the_caller_if_the_fetch_does_not_get_them() {
         (FetchCause::Early, 2),
         (FetchCause::OnDemand(Demand::Refresh), 2),
         (FetchCause::Rejection { set_aside: Duration::ZERO }, 0),
-        (FetchCause::Alternating, 0),
+        (FetchCause::ThrottledRejection, 0),
     ] {
         let mut challenges = vec![HeaderValue::from_static("Bearer"); 2];
         play.slot.fetch_context(cause, &mut challenges);

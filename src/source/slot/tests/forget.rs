@@ -14,7 +14,7 @@ fn forget(play: &mut Play, rotation: bool) {
 /// The task of the cancelled fetch ends.
 pub(super) fn ends(play: &mut Play) {
     let fetch = play.slot.take_fetch(play.fetches).expect("a fetch is running");
-    assert_eq!(fetch.progress(), Progress::Cancelled);
+    assert_eq!(fetch.progress(), Progress::Discarded);
 }
 
 /// The outdated fetch returns a token.
@@ -88,7 +88,7 @@ fn a_rotation_cancels_the_fetch_and_moves_its_waiters_to_the_next_one() {
     assert_eq!(play.request(), Fetch);
     play.at(100).rotate();
     assert_eq!(play.woken(), [1], "the handle of the fetch");
-    assert_eq!(play.slot.in_flight().map(InFlight::progress), Some(Progress::Cancelled));
+    assert_eq!(play.slot.in_flight().map(InFlight::progress), Some(Progress::Discarded));
     assert_eq!(play.request(), LookAgain(None), "the cancelled fetch has not ended");
     play.look_again(77);
     ends(play.at(200));

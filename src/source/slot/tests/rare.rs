@@ -71,7 +71,7 @@ fn what_has_no_effect_any_more_is_pruned() {
             10_999,
         ),
         (
-            Event("an alternating token", |play| {
+            Event("an throttle token", |play| {
                 play.reject_replay(1);
                 play.accept();
             }),

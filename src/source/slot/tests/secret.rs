@@ -22,7 +22,7 @@ fn a_rejected_secret_is_never_adopted_whichever_fetch_returns_it() {
         assert_eq!(start(&mut play), action, "{name}");
         let error = play.completes_with("first", 1_800_000).unwrap_err();
         assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Unavailable, true), "{name}");
-        assert!(play.slot.rare.as_ref().unwrap().rejections.alternating.is_some(), "{name}: rule 19 applies");
+        assert!(play.slot.rare.as_ref().unwrap().rejections.throttle.is_some(), "{name}: rule 19 applies");
         if name == "an expiry" {
             assert_eq!(play.request(), Fail(100));
         } else {

@@ -109,7 +109,7 @@ impl Walk {
 
     fn ends(&mut self) {
         let Some(progress) = self.play.slot.in_flight().map(InFlight::progress) else { return };
-        if progress == Progress::Cancelled {
+        if progress == Progress::Discarded {
             self.play.slot.take_fetch(self.play.fetches).unwrap();
             return self.woken();
         }
@@ -150,7 +150,7 @@ impl Walk {
         if !stuck {
             self.play.slot.take_fetch(self.play.fetches).unwrap();
         }
-        if progress != Progress::Cancelled {
+        if progress != Progress::Discarded {
             self.play.slot.cancel(self.play.now);
         }
         self.woken();

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// The tokens of the key are rejected and accepted in turn. The last fetch was at 0 s. It is 100 s now.
-fn alternating(draw: f64) -> Play {
+/// New tokens do not end the rejections. The last fetch was at 0 s. It is 100 s now.
+fn throttle(draw: f64) -> Play {
     let mut play = Play::with_accepted(draw, 86_400);
     play.at(100_000).reject_replay(1);
     assert!(is_alternating(&mut play));
@@ -12,7 +12,7 @@ fn alternating(draw: f64) -> Play {
 
 fn is_alternating(play: &mut Play) -> bool {
     play.slot.view(play.now);
-    play.slot.rare.as_ref().is_some_and(|rare| rare.rejections.alternating.is_some())
+    play.slot.rare.as_ref().is_some_and(|rare| rare.rejections.throttle.is_some())
 }
 
 // Rule 19
@@ -66,7 +66,7 @@ fn the_replay_and_the_acceptance_must_be_of_one_token() {
 // R16: rule 19
 #[test]
 fn the_interval_between_fetches_doubles_up_to_ten_minutes_and_the_token_is_stamped() {
-    let mut play = alternating(0.0);
+    let mut play = throttle(0.0);
     let mut fetches = Vec::new();
     for at in (100_000..3_200_000).step_by(1_000).flat_map(|second| [second - 1, second]) {
         if at < 100_000 {
@@ -111,7 +111,7 @@ fn an_issuer_that_returns_a_rejected_secret_begins_the_state() {
 // Rule 19
 #[test]
 fn the_interval_counts_from_any_fetch() {
-    let mut play = alternating(0.0);
+    let mut play = throttle(0.0);
     assert_eq!(play.at(105_000).request_for(Wanted::Refreshed), Fetch);
     play.fails(down());
     play.accept();
@@ -122,7 +122,7 @@ fn the_interval_counts_from_any_fetch() {
 // Rule 19
 #[test]
 fn the_state_ends_after_ten_minutes_without_a_rejection() {
-    let mut play = alternating(0.0);
+    let mut play = throttle(0.0);
     play.at(200_000).accept();
     assert_eq!(play.reject(1), Fetch);
     play.fails(down());
@@ -136,7 +136,7 @@ fn the_state_ends_after_ten_minutes_without_a_rejection() {
 // R23: rule 19
 #[test]
 fn a_revocation_in_the_state_causes_a_fetch_at_once_but_only_every_80_seconds() {
-    let mut play = alternating(0.0);
+    let mut play = throttle(0.0);
     assert_eq!(play.reject(1), Fetch);
     play.fails(down());
     // From here on every response rejects the token, every 100 ms. This is the third in a row.
@@ -154,7 +154,7 @@ fn a_revocation_in_the_state_causes_a_fetch_at_once_but_only_every_80_seconds() 
 // R23: rule 19
 #[test]
 fn a_token_that_is_dead_for_five_seconds_is_renewed_although_few_requests_show_it() {
-    let mut play = alternating(0.0);
+    let mut play = throttle(0.0);
     assert_eq!(play.reject(1), Fetch);
     play.fails(down());
     assert_eq!(play.at(101_000).reject(1), BudgetExhausted, "the third in a row confirms it");
@@ -181,7 +181,7 @@ fn a_row_must_be_three_times_as_long_as_the_longest_one_that_an_acceptance_has_e
     // What happens between the acceptance that ends a row of 4 and the next rejection.
     let table = [Event("nothing", |_| {}), Event("a sweep", |play| play.slot.prune(play.now))];
     for Event(name, between) in table {
-        let mut play = alternating(0.0);
+        let mut play = throttle(0.0);
         assert_eq!(play.reject(1), Fetch);
         play.fails(down());
         play.accept();
@@ -201,7 +201,7 @@ fn a_row_must_be_three_times_as_long_as_the_longest_one_that_an_acceptance_has_e
 // Rule 19
 #[test]
 fn a_long_row_that_an_acceptance_has_ended_counts_after_the_next_refresh_too() {
-    let mut play = alternating(0.0);
+    let mut play = throttle(0.0);
     assert_eq!(play.reject(1), Fetch);
     play.fails(down());
     play.accept();
