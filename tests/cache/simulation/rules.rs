@@ -239,6 +239,8 @@ pub(crate) struct Rules {
     rejected: Vec<usize>,
     /// The token that the row of rejections is about.
     row_of: Option<usize>,
+    /// A row that an acceptance has ended. The source may count it for a state that begins later.
+    ended_row: u32,
     /// The token under which a replay was rejected last.
     replay_rejected: Option<usize>,
     alternating: Option<Alternating>,
@@ -272,6 +274,7 @@ impl Rules {
             backoff_ended_by: None,
             rejected: Vec::new(),
             row_of: None,
+            ended_row: 0,
             replay_rejected: None,
             alternating: None,
             early: None,
@@ -656,6 +659,7 @@ impl Rules {
 
     pub(crate) fn accept(&mut self, tok: usize) {
         let row = std::mem::take(&mut self.toks[tok].row);
+        self.ended_row = self.ended_row.max(row);
         self.toks[tok].accepted = true;
         self.toks[tok].rejected = false;
         self.toks[tok].confirmed_at = None;
@@ -703,7 +707,7 @@ impl Rules {
                 fetches: 0,
                 last_fetch,
                 last_rejection: now,
-                longest_row: (0, 0),
+                longest_row: (0, std::mem::take(&mut self.ended_row)),
                 renewed_at: None,
             });
         }
