@@ -540,14 +540,17 @@ impl Oracle {
 
     /// A wait failed.
     pub(crate) fn wait_failed(&mut self, user: u8, start: &CallStart, error: &Error, now: Moment) {
+        let unknown = self.rules.is_empty();
         let key = self.key(user);
         let shared = |failure: &Failure| {
             let since = now.mono - failure.at.mono;
             failure.kind == error.kind() && (failure.at == now || (-60_000..failure.most).contains(&since))
         };
         let waited = now.real - start.at.real;
+        // Without rules it is unknown which one of two fetches that ended at the same time had timed out.
+        let uncertain = start.uncertain || unknown;
         let fits = key.failure.as_ref().is_some_and(shared)
-            || error.kind() == ErrorKind::Timeout && (waited >= MAX_WAIT || start.uncertain)
+            || error.kind() == ErrorKind::Timeout && (waited >= MAX_WAIT || uncertain)
             || error.kind() == ErrorKind::NoRuntime && key.cancelled - start.cancelled >= 3
             || error.kind() == ErrorKind::Unavailable && key.cancelled_in_a_row.0 >= 2;
         assert!(fits, "the error of another fetch: {error}");
