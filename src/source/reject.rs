@@ -94,7 +94,10 @@ impl<P: TokenProvider> Cache<P> {
         }
         let entry = self.map.get(key)?;
         let now = self.clock.now();
-        let has = entry.lock().has(token.generation(), now);
+        let mut slot = entry.lock();
+        let has = slot.has(token.generation(), now);
+        entry.publish(&slot, now);
+        drop(slot);
         has.then_some(entry)
     }
 

@@ -208,7 +208,8 @@ impl<F> Slot<F> {
     }
 
     /// Whether the token of `generation` is the current one and usable. It may be set aside.
-    pub(super) fn has(&self, generation: u64, now: Now) -> bool {
+    pub(super) fn has(&mut self, generation: u64, now: Now) -> bool {
+        self.settle_tokens(now);
         self.usable_or_set_aside(now).is_some_and(|token| token.generation() == generation)
     }
 
