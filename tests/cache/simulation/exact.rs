@@ -274,10 +274,16 @@ impl Oracle {
         self.rejected_without_rules(user);
     }
 
-    pub(crate) fn count_rejection(&mut self, user: u8, tok: usize) {
+    pub(crate) fn count_rejection(&mut self, user: u8, tok: usize, now: Moment) {
         let first = self.exact(user).is_some_and(|rules| !rules.is_accepted(tok));
         self.expected.rejections += 1;
         self.expected.rejections_of_unaccepted += u64::from(first);
+        self.count_early(user, tok, now);
+    }
+
+    pub(crate) fn count_early(&mut self, user: u8, tok: usize, now: Moment) {
+        let early = self.exact(user).is_some_and(|rules| rules.is_rejected_early(tok, now.mono));
+        self.expected.tokens_rejected_early += u64::from(early);
     }
 
     pub(crate) fn reject_loosely(&mut self, user: u8, tok: usize, may_retry: bool, now: Moment) {

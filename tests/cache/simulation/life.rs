@@ -403,7 +403,7 @@ impl Life {
             self.oracle.rejected_unseen(user);
             return Sure::Maybe;
         };
-        self.oracle.count_rejection(user, tok);
+        self.oracle.count_rejection(user, tok, now);
         let helps = self.oracle.reject_exactly(user, tok, None, started, now);
         self.oracle.reject_loosely(user, tok, helps.possible(), now);
         helps
@@ -411,7 +411,7 @@ impl Life {
 
     fn replay_rejected(&mut self, user: u8, tok: Option<usize>, now: Moment) {
         let Some(tok) = tok else { return self.oracle.rejected_unseen(user) };
-        self.oracle.count_rejection(user, tok);
+        self.oracle.count_rejection(user, tok, now);
         if let Some(rules) = self.oracle.exact(user) {
             rules.reject_replay(tok, now.mono);
         }
@@ -450,12 +450,19 @@ impl Life {
             self.oracle.counts.invented_keys += 1;
             let start = self.oracle.looks(0, Wanted::Usable, self.now());
             let mut caller = Caller::new(user, 0, start, None, call(&self.source, user, Wanted::Usable));
+            let (before, evicted) = (self.fetches(), self.source.stats().evicted);
             assert!(caller.poll(&self.runtimes).is_none());
             self.runtimes.drive();
+            let evicts = self.source.stats().evicted > evicted;
             let ended = caller.poll(&self.runtimes).is_some();
+            let fetches = self.fetches() - before;
+            // The key may be evicted when its fetch has failed. Then the caller looks again, and starts another fetch.
+            assert!(fetches == 1 || fetches == 2 && evicts && !ended, "{fetches} fetches of an invented user");
+            self.oracle.counts.evicted_waiters += fetches - 1;
+            self.runtimes.drive();
             let expected = &mut self.oracle.expected;
             (expected.waits, expected.fetches, expected.fetches_failed) =
-                (expected.waits + 1, expected.fetches + 1, expected.fetches_failed + 1);
+                (expected.waits + 1, expected.fetches + fetches, expected.fetches_failed + fetches);
             *(if ended { &mut expected.waits_failed } else { &mut expected.waits_abandoned }) += 1;
         }
     }
@@ -500,8 +507,7 @@ impl Life {
         let (real, skipped) = (self.now().real, usize::from(self.rng.u8(0..4) == 0));
         let of_key = |minted: &&Minted| minted.user == user && minted.epoch == epoch;
         let newest = self.minted.iter().rev().filter(of_key).nth(skipped);
-        let again = newest
-            .filter(|minted| minted.expires_at > real && self.oracle.may_repeat(user, &minted.secret, self.now()));
+        let again = newest.filter(|minted| minted.expires_at > real && self.oracle.may_repeat(&minted.secret));
         match again.map(|minted| (minted.secret.clone(), minted.expires_at - real)) {
             Some((secret, left)) => self.issue(fetch, secret, Some(left)),
             None => self.mint(fetch),
@@ -631,6 +637,7 @@ impl Life {
         let started = self.fetches() > before;
         self.trace(|| format!("{} is rejected, retry: {may_retry}, started: {started}", token.expose_secret()));
         if let Some(tok) = tok {
+            self.oracle.count_early(user, tok, now);
             let helps = self.oracle.reject_exactly(user, tok, Some(may_retry), started, now);
             assert!(helps.allows(may_retry), "a rejection allows a replay: {may_retry}, expected {helps:?}");
         }

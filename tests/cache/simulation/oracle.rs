@@ -289,10 +289,9 @@ impl Oracle {
     }
 
     /// Whether the issuer may return `secret` again in this simulation.
-    pub(crate) fn may_repeat(&self, user: u8, secret: &str, now: Moment) -> bool {
-        match self.rules.get(usize::from(user)) {
-            // The source may forget a secret that has expired.
-            Some(rules) => !rules.is_rejected_and_expired(secret, now.mono),
+    pub(crate) fn may_repeat(&self, secret: &str) -> bool {
+        match self.rules.first() {
+            Some(_) => true,
             None => !self.setting.bounded && !self.rejected_secrets.contains(secret),
         }
     }
@@ -589,7 +588,9 @@ impl Oracle {
         // Only the source can count these.
         expected.budget_exhausted = stats.budget_exhausted;
         assert!(stats.budget_exhausted <= stats.rejections);
+        assert!(stats.tokens_rejected_early <= stats.rejections - stats.rejections_of_unaccepted);
         if self.rules.is_empty() {
+            expected.tokens_rejected_early = stats.tokens_rejected_early;
             let dropped = expected.fetches_cancelled + expected.fetches_discarded;
             assert_eq!(stats.fetches_cancelled + stats.fetches_discarded, dropped);
             (expected.fetches_cancelled, expected.fetches_discarded) =
