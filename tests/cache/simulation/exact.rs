@@ -242,11 +242,11 @@ impl Oracle {
 
 impl Oracle {
     /// A probe looked at the key, and starts a fetch only where one is due.
-    pub(crate) fn probed(&mut self, user: u8, start: &CallStart, now: Moment) {
-        let patience = self.patience(start, now);
+    pub(crate) fn probed(&mut self, user: u8, start: &CallStart, started: bool, now: Moment) {
+        let (set_aside, patience) = (self.set_aside(), self.patience(start, now));
         let Some(rules) = self.exact(user) else { return };
-        let plan = rules.request(Wanted::Usable, patience, false, now.mono);
-        assert!(plan.fetch != Sure::Yes, "a probe started no fetch: {rules:?}");
+        let plan = rules.request(Wanted::Usable, patience, true, now.mono);
+        rules.follow(&plan, Wanted::Usable, started, set_aside, now.mono);
     }
 
     /// The state of the key was read.

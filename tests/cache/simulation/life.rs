@@ -438,8 +438,7 @@ impl Life {
         let status = self.runtimes.within(runtime, || self.source.check_ready(&ExtensionKey(user)));
         let started = self.fetches() > before;
         self.trace(|| format!("a probe of {user} from {runtime}: {status:?}, started: {started}"));
-        self.oracle.looked_again(user, &start, started, now);
-        self.oracle.probed(user, &start, now);
+        self.oracle.probed(user, &start, started, now);
     }
 
     /// A user that does not exist. Its fetch fails at once.
