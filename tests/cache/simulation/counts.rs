@@ -58,6 +58,8 @@ counts! {
     calls_again_after_a_rejection: 3_000,
     requests: 15_000,
     replays: 2_000,
+    storms: 0,
+    second_removed_token: 0,
     invented_keys: 1_500,
     evicted_waiters: 0,
     checked_ready: 1_000,

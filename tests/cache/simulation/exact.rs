@@ -121,6 +121,7 @@ impl Oracle {
 
     /// A caller that waited may get the current token, or a token that is for the waiters of its fetch alone.
     fn stamped_exactly(&mut self, user: u8, start: &CallStart, stamp: Stamp<'_>, now: Moment) -> Option<usize> {
+        let second = self.second_token(user, start, now);
         let rules = self.exact(user)?;
         rules.settle_tokens(now.mono);
         let same = |tok: &usize| {
@@ -137,6 +138,12 @@ impl Oracle {
             same(tok) && (*for_waiters_only && now.mono < *expires_at || start.replays && start.at.mono < *expires_at)
         };
         let tok = (0..rules.toks.len()).rev().find(fits);
+        if tok.is_none() && let Some(tok) = second.filter(same) {
+            assert!(now.mono < rules.toks[tok].expires_at, "an expired token was stamped: {rules:?}");
+            see(rules, tok, stamp);
+            self.counts.second_removed_token += 1;
+            return Some(tok);
+        }
         let tok = tok.unwrap_or_else(|| panic!("{} was stamped, and it is not current: {rules:?}", stamp.secret));
         see(rules, tok, stamp);
         Some(tok)
@@ -148,6 +155,7 @@ impl Oracle {
         self.expected.waiting -= 1;
         self.wait_failed(user, start, error, now);
         let patience = self.patience(start, now);
+        let just_forgotten = self.was_just_forgotten(user, now);
         let Some(rules) = self.exact(user) else { return };
         rules.settle_tokens(now.mono);
         assert!(needs_new || rules.usable(now.mono).is_none(), "a caller failed beside a usable token: {error}");
@@ -163,7 +171,8 @@ impl Oracle {
                 waits != Sure::Yes || rotates,
                 "a caller failed, and the backoff is within its patience: {rules:?}"
             );
-            if !rotates {
+            // The time of the next try is that of the end of the fetch, when the key may have had a token.
+            if !rotates && !just_forgotten {
                 narrow(rules, error, now.mono);
             }
         }

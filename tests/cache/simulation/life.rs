@@ -84,6 +84,8 @@ pub(crate) struct Life {
     slow: bool,
     /// Whether there are few failures, rotations and ends of runtimes, so that a token lives until its end.
     calm: bool,
+    /// Whether credentials rotate and keys are invalidated at the moments at which callers are polled.
+    stormy: bool,
 }
 
 impl Life {
@@ -119,6 +121,7 @@ impl Life {
         let lag = [0, 0, 1_000, 10_000][rng.usize(if calm { 1 } else { 0 }..4)];
         api.state(|state| state.lag = std::array::from_fn(|_| if rng.bool() { lag } else { lag / 2 }));
         let service = source.layer().allow_origin(ORIGIN).unwrap().layer(api.clone());
+        let stormy = rng.u8(0..4) == 0;
         let (failing, repeating, slow) = (rng.u8(0..if calm { 2 } else { 6 }), rng.u8(0..4), rng.bool());
         Self {
             rng,
@@ -142,6 +145,7 @@ impl Life {
             repeating,
             slow,
             calm,
+            stormy,
         }
     }
 
@@ -149,7 +153,9 @@ impl Life {
     pub(crate) fn run(mut self, steps: usize) -> (SourceStats, Counts) {
         self.trace(|| format!("{:?}", self.oracle.setting));
         if self.oracle.setting.invented {
+            let stormy = std::mem::take(&mut self.stormy);
             self.give_each_key_a_token();
+            self.stormy = stormy;
         }
         for _ in 0..steps {
             self.step();
@@ -184,7 +190,10 @@ impl Life {
             80..84 => self.accept(),
             84..93 => self.reject(),
             93..95 => self.rotate(),
-            95..98 => self.invalidate(),
+            95..98 => {
+                let user = self.user();
+                self.invalidate(user);
+            }
             98..100 if jumps => self.jump(),
             98..100 => self.probe(),
             100..102 => self.end_of_a_runtime(),
@@ -468,9 +477,17 @@ impl Life {
 
     // ---- the issuer
 
+    /// The requests that the issuer may respond to.
+    fn open(&mut self) -> Vec<usize> {
+        // A look at a key may have cancelled a fetch.
+        self.runtimes.drive();
+        self.report();
+        (0..self.reported).filter(|fetch| self.oracle.may_respond(*fetch)).collect()
+    }
+
     /// The issuer responds to one of its requests.
     fn respond(&mut self) {
-        let open: Vec<usize> = (0..self.reported).filter(|fetch| self.oracle.may_respond(*fetch)).collect();
+        let open = self.open();
         if open.is_empty() {
             return;
         }
@@ -658,8 +675,7 @@ impl Life {
         (0..KEYS as u8).for_each(|user| self.oracle.forgotten(user, Some(epoch), now));
     }
 
-    fn invalidate(&mut self) {
-        let user = self.user();
+    fn invalidate(&mut self, user: u8) {
         self.source.invalidate_for(&ExtensionKey(user));
         self.trace(|| format!("{user} is invalidated"));
         let now = self.now();
@@ -699,8 +715,21 @@ impl Life {
 
     // ---- after every step
 
+    /// Between two polls at one moment, credentials rotate or keys are invalidated.
+    fn storm(&mut self, user: u8) {
+        // The oracle does not know what a fetch does that has not arrived at the issuer.
+        if self.fetches() != self.oracle.expected.fetches {
+            return;
+        }
+        self.oracle.counts.storms += 1;
+        for _ in 0..self.rng.u8(1..3) {
+            if self.rng.bool() { self.rotate() } else { self.invalidate(user) }
+        }
+    }
+
     /// Polls everything until nothing changes, without letting time pass.
     fn settle(&mut self) {
+        let mut storms = if self.stormy { self.rng.u8(0..3) } else { 0 };
         for round in 0.. {
             assert!(round < 50, "it does not settle");
             self.runtimes.drive();
@@ -712,6 +741,10 @@ impl Life {
                     continue;
                 }
                 moved = true;
+                if storms > 0 && self.rng.bool() {
+                    storms -= 1;
+                    self.storm(caller.user);
+                }
                 if !self.poll(&mut caller) {
                     waiting.push(caller);
                 }
@@ -776,7 +809,7 @@ impl Life {
     fn end(mut self) -> (SourceStats, Counts) {
         for round in 0.. {
             assert!(round < 500, "a caller gets no result");
-            let open: Vec<usize> = (0..self.reported).filter(|fetch| self.oracle.may_respond(*fetch)).collect();
+            let open = self.open();
             for fetch in &open {
                 if self.oracle.may_respond(*fetch) {
                     self.issue(*fetch, format!("last-{fetch}"), Some(DAY));
