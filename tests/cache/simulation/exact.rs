@@ -138,7 +138,9 @@ impl Oracle {
             same(tok) && (*for_waiters_only && now.mono < *expires_at || start.replays && start.at.mono < *expires_at)
         };
         let tok = (0..rules.toks.len()).rev().find(fits);
-        if tok.is_none() && let Some(tok) = second.filter(same) {
+        if tok.is_none()
+            && let Some(tok) = second.filter(same)
+        {
             assert!(now.mono < rules.toks[tok].expires_at, "an expired token was stamped: {rules:?}");
             see(rules, tok, stamp);
             self.counts.second_removed_token += 1;

@@ -185,10 +185,11 @@ impl Life {
             20..40 if layered => self.requests(),
             20..40 => self.call(),
             40..62 => self.respond(),
-            62..77 => self.pass(),
+            62..77 => self.some_time_passes(),
             77..80 => self.leave(),
-            80..84 => self.accept(),
-            84..93 => self.reject(),
+            80..84 => self.a_held_token().into_iter().for_each(|held| self.accept(held)),
+            84 if self.rng.u8(0..20) == 0 => self.fight(),
+            84..93 => self.a_held_token().into_iter().for_each(|held| self.reject(held)),
             93..95 => self.rotate(),
             95..98 => {
                 let user = self.user();
@@ -590,7 +591,7 @@ impl Life {
 
     // ---- time
 
-    fn pass(&mut self) {
+    fn some_time_passes(&mut self) {
         let longest: &[i64] = if self.calm {
             &[100, 500, 2_000, 5_000, 20_000, 60_000]
         } else if self.slow {
@@ -599,7 +600,12 @@ impl Life {
             &[10, 50, 200, 500, 2_000, 12_000, 60_000, 700_000]
         };
         let longest = longest[self.rng.usize(0..longest.len())];
-        let mut left = self.rng.i64(1..=longest);
+        let time = self.rng.i64(1..=longest);
+        self.pass(time);
+    }
+
+    fn pass(&mut self, time: i64) {
+        let mut left = time;
         self.trace(|| format!("{left} ms pass"));
         while left > 0 {
             // In short steps while a fetch or a wait may time out.
@@ -632,8 +638,29 @@ impl Life {
         (!recent.is_empty()).then(|| recent[self.rng.usize(0..recent.len())].clone())
     }
 
-    fn accept(&mut self) {
-        let Some(Held { user, token, tok }) = self.a_held_token() else { return };
+    /// The same for each new token of one key: a server accepts it, and then another process revokes it.
+    fn fight(&mut self) {
+        let (user, longest) = (self.user(), [1_000, 4_000, 9_000][self.rng.usize(0..3)]);
+        for _ in 0..20 {
+            self.call_of(user, 0, Wanted::Usable);
+            self.settle();
+            let fetch = self.open().into_iter().find(|fetch| self.user_and_epoch(*fetch).0 == user);
+            if let Some(fetch) = fetch {
+                self.mint(fetch);
+                self.settle();
+            }
+            let Some(held) = self.held.iter().rfind(|held| held.user == user).cloned() else { return };
+            self.accept(held.clone());
+            self.reject(held);
+            self.settle();
+            self.check();
+            let time = self.rng.i64(1..=longest);
+            self.pass(time);
+        }
+    }
+
+    fn accept(&mut self, held: Held) {
+        let Held { user, token, tok } = held;
         self.trace(|| format!("{} is accepted", token.expose_secret()));
         self.source.accept(&token);
         self.accepted.insert(token.generation());
@@ -642,8 +669,8 @@ impl Life {
         }
     }
 
-    fn reject(&mut self) {
-        let Some(Held { user, token, tok }) = self.a_held_token() else { return };
+    fn reject(&mut self, held: Held) {
+        let Held { user, token, tok } = held;
         let (runtime, now, before) = (self.rng.usize(0..2), self.now(), self.fetches());
         let first = match (tok, self.oracle.exact(user)) {
             (Some(tok), Some(rules)) => !rules.is_accepted(tok),

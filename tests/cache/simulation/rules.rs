@@ -819,8 +819,7 @@ impl Rules {
             }
             return Rejected::Return;
         }
-        let plan =
-            Plan { fetch: possible, ..Plan::fetch(if throttle { Cause::Throttled } else { Cause::Rejection }) };
+        let plan = Plan { fetch: possible, ..Plan::fetch(if throttle { Cause::Throttled } else { Cause::Rejection }) };
         if possible == Sure::Yes { Rejected::Proceed(plan) } else { Rejected::Either(plan) }
     }
 
