@@ -1,5 +1,6 @@
 //! One run: random events, and the checks after each of them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -742,13 +743,15 @@ impl Life {
 
     // ---- after every step
 
-    /// Between two polls at one moment, credentials rotate or keys are invalidated.
-    fn storm(&mut self, user: u8) {
+    /// Between two polls at one moment, credentials rotate or keys are invalidated. `callers` are all callers.
+    fn storm<'a>(&mut self, user: u8, callers: impl Iterator<Item = &'a mut Caller>) {
         // The oracle does not know what a fetch does that has not arrived at the issuer.
-        if self.fetches() != self.oracle.expected.fetches {
-            return;
-        }
+        self.runtimes.drive();
+        self.report();
         self.oracle.counts.storms += 1;
+        for caller in callers.filter(|caller| caller.is_woken()) {
+            caller.start.may_miss(self.oracle.running(caller.user).last().copied());
+        }
         for _ in 0..self.rng.u8(1..3) {
             if self.rng.bool() { self.rotate() } else { self.invalidate(user) }
         }
@@ -762,15 +765,18 @@ impl Life {
             self.runtimes.drive();
             let mut moved = self.report();
             let mut waiting = Vec::new();
-            for mut caller in std::mem::take(&mut self.callers) {
+            let mut callers = VecDeque::from(std::mem::take(&mut self.callers));
+            while let Some(mut caller) = callers.pop_front() {
                 if !caller.is_woken() {
                     waiting.push(caller);
                     continue;
                 }
                 moved = true;
+                let user = caller.user;
                 if storms > 0 && self.rng.bool() {
                     storms -= 1;
-                    self.storm(caller.user);
+                    let all = callers.iter_mut().chain(&mut waiting).chain([&mut caller]);
+                    self.storm(user, all);
                 }
                 if !self.poll(&mut caller) {
                     waiting.push(caller);

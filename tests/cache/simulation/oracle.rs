@@ -48,6 +48,8 @@ pub(crate) struct CallStart {
     /// The call may not get a token of older credentials, or of a fetch before the last invalidation.
     epoch: u32,
     first_fetch: usize,
+    /// The first fetch that the caller waits for. It does not wait for one that was outdated before the caller was polled.
+    first_joined: usize,
     /// How many tokens had been issued.
     issues: usize,
     /// How many fetches of its key had been cancelled.
@@ -172,6 +174,12 @@ impl CallStart {
     /// The first runtime polls the caller from now on, and its wait starts again.
     pub(crate) fn moves_to_first(&mut self, now: Moment) {
         (self.at, self.uncertain, self.moved) = (now, true, true);
+    }
+
+    /// The key is forgotten while `running` is its newest fetch. The caller is woken and was not polled, so it may not have
+    /// joined that fetch.
+    pub(crate) fn may_miss(&mut self, running: Option<usize>) {
+        self.first_joined = running.map_or(self.first_joined, |fetch| fetch + 1);
     }
 
     /// A request was rejected, and waits for the second time.
@@ -501,6 +509,7 @@ impl Oracle {
             replays: false,
             epoch: key.epoch,
             first_fetch: key.first_fetch,
+            first_joined: key.first_fetch,
             issues: self.arrived,
             cancelled: key.cancelled,
         }
@@ -602,7 +611,8 @@ impl Oracle {
             return;
         }
         // A caller looks again once if the token was removed before the caller was polled.
-        let missed: Vec<_> = self.served_since(user, start).filter(|served| !self.has_expired(served, now)).collect();
+        let joined = self.served_since(user, start).filter(|served| served.fetch >= start.first_joined);
+        let missed: Vec<_> = joined.filter(|served| !self.has_expired(served, now)).collect();
         let all_removed = missed.iter().all(|served| served.removed);
         assert!(all_removed && missed.len() < 2, "a waiter of key {user} did not get the token of its fetch");
     }
