@@ -4,7 +4,7 @@ use tower_bearer_auth::{Error, ErrorKind, FetchContext, Token};
 
 use super::backoff::Held;
 use super::oracle::{CallStart, FetchResult, Oracle, Stamp};
-use super::rules::{Completed, Ended, Plan, Rejected, Rules, Sure, Tok, Wanted};
+use super::rules::{Completed, Ended, MAX_WAIT, Plan, Rejected, Rules, Sure, Tok, Wanted};
 use super::time::Moment;
 
 /// What a call did at once.
@@ -130,6 +130,11 @@ impl Oracle {
                 && (generation.is_none() || stamp.generation.is_none() || *generation == stamp.generation)
         };
         if let Some(tok) = rules.usable(now.mono).filter(same) {
+            see(rules, tok, stamp);
+            return Some(tok);
+        }
+        let timed_out = now.real - start.at.real >= MAX_WAIT;
+        if let Some(tok) = rules.usable_or_set_aside(now.mono).filter(|_| timed_out).filter(same) {
             see(rules, tok, stamp);
             return Some(tok);
         }

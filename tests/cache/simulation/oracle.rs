@@ -543,7 +543,9 @@ impl Oracle {
         assert!(!early, "a token from before the clock was set back");
         let key = &self.keys[usize::from(user)];
         let current = secret.epoch >= key.epoch && secret.last_fetch >= key.first_fetch;
-        if usable && current {
+        // A caller whose time is over may get a token that is set aside.
+        let set_aside = self.rules.get(usize::from(user)).is_some_and(|rules| rules.usable(now.mono).is_none());
+        if usable && current && !set_aside {
             self.key(user).known = Some(stamp.to_owned());
         }
     }
@@ -552,13 +554,14 @@ impl Oracle {
     pub(crate) fn failed_fast(&mut self, user: u8, start: &CallStart, error: &Error, now: Moment) {
         let on_demand = !matches!(start.wanted, Wanted::Usable | Wanted::WarmUp);
         assert!(on_demand || !self.must_be_served(user, now), "a usable token was removed: {error}");
+        // After a jump a fetch seems to be stuck. The call itself removes it, before the oracle knows.
+        let removes = on_demand && self.setting.jumps && !self.running(user).is_empty();
         let key = self.key(user);
         // A clock that reads up to a minute earlier counts as a difference between threads.
         let in_backoff = |since: i64, most: i64| (-60_000..most).contains(&(now.mono - since));
         let (cancelled, cancelled_at) = key.cancelled_in_a_row;
-        let by_cancellations = (cancelled >= 2 || on_demand && cancelled >= 1)
-            && error.kind() == ErrorKind::Unavailable
-            && in_backoff(cancelled_at, 31_000);
+        let by_cancellations = error.kind() == ErrorKind::Unavailable
+            && (removes || (cancelled >= 2 || on_demand && cancelled >= 1) && in_backoff(cancelled_at, 31_000));
         let by_failure = key
             .failure
             .as_ref()

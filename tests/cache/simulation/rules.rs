@@ -294,7 +294,7 @@ impl Rules {
         now < self.toks[tok].usable_until
     }
 
-    fn usable_or_set_aside(&self, now: i64) -> Option<usize> {
+    pub(crate) fn usable_or_set_aside(&self, now: i64) -> Option<usize> {
         self.current.filter(|tok| self.is_usable(*tok, now))
     }
 
