@@ -105,7 +105,9 @@ impl<P: TokenProvider> Cache<P> {
     pub(super) fn outlook(&self, key: &P::Key, now: Now) -> Refresh {
         let entry = self.map.get(key);
         let outlook = entry.map_or(Refresh::None, |entry| {
-            let slot = entry.lock();
+            let mut slot = entry.lock();
+            slot.settle(now);
+            entry.publish(&slot, now);
             if slot.usable(now).is_some() {
                 Refresh::Ready
             } else if slot.in_flight().is_some() {

@@ -249,7 +249,7 @@ impl<F> Slot<F> {
     }
 
     /// Performs the transitions that only need time to pass. Every method that looks at the state calls it first.
-    fn settle(&mut self, now: Now) {
+    pub(super) fn settle(&mut self, now: Now) {
         self.settle_tokens(now);
         self.rotate_in_full(now);
     }

@@ -316,6 +316,23 @@ async fn after_a_rotation_a_rejected_token_does_not_come_back() {
     assert!(source.peek().is_none(), "the old token is back");
 }
 
+// R50
+#[tokio::test(start_paused = true)]
+async fn a_late_rejection_is_replayed_when_a_rotation_that_is_due_ends_the_backoff() {
+    let (issuer, clock) = (Issuer::new(), TestClock::new());
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+    let old = source.token().await.unwrap();
+    issuer.script(Outcome::Fail(Error::permanent("wrong secret").with_kind(ErrorKind::InvalidCredentials)));
+    source.rotate();
+    source.token().await.unwrap_err();
+    source.rotate();
+    assert!(!source.reject(&(), &old), "the backoff of a permanent failure has ended");
+    sleep(secs(1)).await;
+    assert!(source.reject(&(), &old), "the rotation has not ended the backoff");
+    assert_eq!(source.token().await.unwrap().expose_secret(), "first.3");
+    assert_reconciles(&source);
+}
+
 /// A file that is removed when the test ends.
 struct Scratch(PathBuf);
 

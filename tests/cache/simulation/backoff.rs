@@ -157,11 +157,13 @@ impl Cancelled {
 pub(crate) struct Bucket {
     left: i64,
     since: i64,
+    /// For how many refreshes it was used since it was full.
+    used: u32,
 }
 
 impl Default for Bucket {
     fn default() -> Self {
-        Self { left: 6, since: 0 }
+        Self { left: 6, since: 0, used: 0 }
     }
 }
 
@@ -180,8 +182,11 @@ impl Bucket {
         self.left >= cost
     }
 
-    pub(crate) fn take(&mut self, cost: i64, now: i64) {
+    /// Returns whether it was used for twelve refreshes, and was never full between them.
+    pub(crate) fn take(&mut self, cost: i64, now: i64) -> bool {
         assert!(self.has(cost, now), "the bucket is empty");
+        self.used = if self.left == 6 { 1 } else { self.used + 1 };
         self.left -= cost;
+        self.used >= 12
     }
 }

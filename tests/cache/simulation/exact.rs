@@ -121,6 +121,7 @@ impl Oracle {
 
     /// A caller that waited may get the current token, or a token that is for the waiters of its fetch alone.
     fn stamped_exactly(&mut self, user: u8, start: &CallStart, stamp: Stamp<'_>, now: Moment) -> Option<usize> {
+        let second = self.second_token(user, start, now);
         let rules = self.exact(user)?;
         rules.settle_tokens(now.mono);
         let same = |tok: &usize| {
@@ -137,6 +138,14 @@ impl Oracle {
             same(tok) && (*for_waiters_only && now.mono < *expires_at || start.replays && start.at.mono < *expires_at)
         };
         let tok = (0..rules.toks.len()).rev().find(fits);
+        if tok.is_none()
+            && let Some(tok) = second.filter(same)
+        {
+            assert!(now.mono < rules.toks[tok].expires_at, "an expired token was stamped: {rules:?}");
+            see(rules, tok, stamp);
+            self.counts.second_removed_token += 1;
+            return Some(tok);
+        }
         let tok = tok.unwrap_or_else(|| panic!("{} was stamped, and it is not current: {rules:?}", stamp.secret));
         see(rules, tok, stamp);
         Some(tok)
@@ -148,6 +157,7 @@ impl Oracle {
         self.expected.waiting -= 1;
         self.wait_failed(user, start, error, now);
         let patience = self.patience(start, now);
+        let just_forgotten = self.was_just_forgotten(user, now);
         let Some(rules) = self.exact(user) else { return };
         rules.settle_tokens(now.mono);
         assert!(needs_new || rules.usable(now.mono).is_none(), "a caller failed beside a usable token: {error}");
@@ -163,7 +173,8 @@ impl Oracle {
                 waits != Sure::Yes || rotates,
                 "a caller failed, and the backoff is within its patience: {rules:?}"
             );
-            if !rotates {
+            // The time of the next try is that of the end of the fetch, when the key may have had a token.
+            if !rotates && !just_forgotten {
                 narrow(rules, error, now.mono);
             }
         }
@@ -242,11 +253,11 @@ impl Oracle {
 
 impl Oracle {
     /// A probe looked at the key, and starts a fetch only where one is due.
-    pub(crate) fn probed(&mut self, user: u8, start: &CallStart, now: Moment) {
-        let patience = self.patience(start, now);
+    pub(crate) fn probed(&mut self, user: u8, start: &CallStart, started: bool, now: Moment) {
+        let (set_aside, patience) = (self.set_aside(), self.patience(start, now));
         let Some(rules) = self.exact(user) else { return };
-        let plan = rules.request(Wanted::Usable, patience, false, now.mono);
-        assert!(plan.fetch != Sure::Yes, "a probe started no fetch: {rules:?}");
+        let plan = rules.request(Wanted::Usable, patience, true, now.mono);
+        rules.follow(&plan, Wanted::Usable, started, set_aside, now.mono);
     }
 
     /// The state of the key was read.
@@ -274,10 +285,16 @@ impl Oracle {
         self.rejected_without_rules(user);
     }
 
-    pub(crate) fn count_rejection(&mut self, user: u8, tok: usize) {
+    pub(crate) fn count_rejection(&mut self, user: u8, tok: usize, now: Moment) {
         let first = self.exact(user).is_some_and(|rules| !rules.is_accepted(tok));
         self.expected.rejections += 1;
         self.expected.rejections_of_unaccepted += u64::from(first);
+        self.count_early(user, tok, now);
+    }
+
+    pub(crate) fn count_early(&mut self, user: u8, tok: usize, now: Moment) {
+        let early = self.exact(user).is_some_and(|rules| rules.is_rejected_early(tok, now.mono));
+        self.expected.tokens_rejected_early += u64::from(early);
     }
 
     pub(crate) fn reject_loosely(&mut self, user: u8, tok: usize, may_retry: bool, now: Moment) {

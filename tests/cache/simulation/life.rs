@@ -1,5 +1,6 @@
 //! One run: random events, and the checks after each of them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -84,6 +85,8 @@ pub(crate) struct Life {
     slow: bool,
     /// Whether there are few failures, rotations and ends of runtimes, so that a token lives until its end.
     calm: bool,
+    /// Whether credentials rotate and keys are invalidated at the moments at which callers are polled.
+    stormy: bool,
 }
 
 impl Life {
@@ -119,6 +122,7 @@ impl Life {
         let lag = [0, 0, 1_000, 10_000][rng.usize(if calm { 1 } else { 0 }..4)];
         api.state(|state| state.lag = std::array::from_fn(|_| if rng.bool() { lag } else { lag / 2 }));
         let service = source.layer().allow_origin(ORIGIN).unwrap().layer(api.clone());
+        let stormy = rng.u8(0..4) == 0;
         let (failing, repeating, slow) = (rng.u8(0..if calm { 2 } else { 6 }), rng.u8(0..4), rng.bool());
         Self {
             rng,
@@ -142,6 +146,7 @@ impl Life {
             repeating,
             slow,
             calm,
+            stormy,
         }
     }
 
@@ -149,7 +154,9 @@ impl Life {
     pub(crate) fn run(mut self, steps: usize) -> (SourceStats, Counts) {
         self.trace(|| format!("{:?}", self.oracle.setting));
         if self.oracle.setting.invented {
+            let stormy = std::mem::take(&mut self.stormy);
             self.give_each_key_a_token();
+            self.stormy = stormy;
         }
         for _ in 0..steps {
             self.step();
@@ -179,12 +186,16 @@ impl Life {
             20..40 if layered => self.requests(),
             20..40 => self.call(),
             40..62 => self.respond(),
-            62..77 => self.pass(),
+            62..77 => self.some_time_passes(),
             77..80 => self.leave(),
-            80..84 => self.accept(),
-            84..93 => self.reject(),
+            80..84 => self.a_held_token().into_iter().for_each(|held| self.accept(held)),
+            84 if self.rng.u8(0..20) == 0 => self.fight(),
+            84..93 => self.a_held_token().into_iter().for_each(|held| self.reject(held)),
             93..95 => self.rotate(),
-            95..98 => self.invalidate(),
+            95..98 => {
+                let user = self.user();
+                self.invalidate(user);
+            }
             98..100 if jumps => self.jump(),
             98..100 => self.probe(),
             100..102 => self.end_of_a_runtime(),
@@ -403,7 +414,7 @@ impl Life {
             self.oracle.rejected_unseen(user);
             return Sure::Maybe;
         };
-        self.oracle.count_rejection(user, tok);
+        self.oracle.count_rejection(user, tok, now);
         let helps = self.oracle.reject_exactly(user, tok, None, started, now);
         self.oracle.reject_loosely(user, tok, helps.possible(), now);
         helps
@@ -411,7 +422,7 @@ impl Life {
 
     fn replay_rejected(&mut self, user: u8, tok: Option<usize>, now: Moment) {
         let Some(tok) = tok else { return self.oracle.rejected_unseen(user) };
-        self.oracle.count_rejection(user, tok);
+        self.oracle.count_rejection(user, tok, now);
         if let Some(rules) = self.oracle.exact(user) {
             rules.reject_replay(tok, now.mono);
         }
@@ -438,8 +449,7 @@ impl Life {
         let status = self.runtimes.within(runtime, || self.source.check_ready(&ExtensionKey(user)));
         let started = self.fetches() > before;
         self.trace(|| format!("a probe of {user} from {runtime}: {status:?}, started: {started}"));
-        self.oracle.looked_again(user, &start, started, now);
-        self.oracle.probed(user, &start, now);
+        self.oracle.probed(user, &start, started, now);
     }
 
     /// A user that does not exist. Its fetch fails at once.
@@ -450,21 +460,36 @@ impl Life {
             self.oracle.counts.invented_keys += 1;
             let start = self.oracle.looks(0, Wanted::Usable, self.now());
             let mut caller = Caller::new(user, 0, start, None, call(&self.source, user, Wanted::Usable));
+            let (before, evicted) = (self.fetches(), self.source.stats().evicted);
             assert!(caller.poll(&self.runtimes).is_none());
             self.runtimes.drive();
+            let evicts = self.source.stats().evicted > evicted;
             let ended = caller.poll(&self.runtimes).is_some();
+            let fetches = self.fetches() - before;
+            // The key may be evicted when its fetch has failed. Then the caller looks again, and starts another fetch.
+            assert!(fetches == 1 || fetches == 2 && evicts && !ended, "{fetches} fetches of an invented user");
+            self.oracle.counts.evicted_waiters += fetches - 1;
+            self.runtimes.drive();
             let expected = &mut self.oracle.expected;
             (expected.waits, expected.fetches, expected.fetches_failed) =
-                (expected.waits + 1, expected.fetches + 1, expected.fetches_failed + 1);
+                (expected.waits + 1, expected.fetches + fetches, expected.fetches_failed + fetches);
             *(if ended { &mut expected.waits_failed } else { &mut expected.waits_abandoned }) += 1;
         }
     }
 
     // ---- the issuer
 
+    /// The requests that the issuer may respond to.
+    fn open(&mut self) -> Vec<usize> {
+        // A look at a key may have cancelled a fetch.
+        self.runtimes.drive();
+        self.report();
+        (0..self.reported).filter(|fetch| self.oracle.may_respond(*fetch)).collect()
+    }
+
     /// The issuer responds to one of its requests.
     fn respond(&mut self) {
-        let open: Vec<usize> = (0..self.reported).filter(|fetch| self.oracle.may_respond(*fetch)).collect();
+        let open = self.open();
         if open.is_empty() {
             return;
         }
@@ -500,8 +525,7 @@ impl Life {
         let (real, skipped) = (self.now().real, usize::from(self.rng.u8(0..4) == 0));
         let of_key = |minted: &&Minted| minted.user == user && minted.epoch == epoch;
         let newest = self.minted.iter().rev().filter(of_key).nth(skipped);
-        let again = newest
-            .filter(|minted| minted.expires_at > real && self.oracle.may_repeat(user, &minted.secret, self.now()));
+        let again = newest.filter(|minted| minted.expires_at > real && self.oracle.may_repeat(&minted.secret));
         match again.map(|minted| (minted.secret.clone(), minted.expires_at - real)) {
             Some((secret, left)) => self.issue(fetch, secret, Some(left)),
             None => self.mint(fetch),
@@ -568,7 +592,7 @@ impl Life {
 
     // ---- time
 
-    fn pass(&mut self) {
+    fn some_time_passes(&mut self) {
         let longest: &[i64] = if self.calm {
             &[100, 500, 2_000, 5_000, 20_000, 60_000]
         } else if self.slow {
@@ -577,7 +601,12 @@ impl Life {
             &[10, 50, 200, 500, 2_000, 12_000, 60_000, 700_000]
         };
         let longest = longest[self.rng.usize(0..longest.len())];
-        let mut left = self.rng.i64(1..=longest);
+        let time = self.rng.i64(1..=longest);
+        self.pass(time);
+    }
+
+    fn pass(&mut self, time: i64) {
+        let mut left = time;
         self.trace(|| format!("{left} ms pass"));
         while left > 0 {
             // In short steps while a fetch or a wait may time out.
@@ -610,8 +639,29 @@ impl Life {
         (!recent.is_empty()).then(|| recent[self.rng.usize(0..recent.len())].clone())
     }
 
-    fn accept(&mut self) {
-        let Some(Held { user, token, tok }) = self.a_held_token() else { return };
+    /// The same for each new token of one key: a server accepts it, and then another process revokes it.
+    fn fight(&mut self) {
+        let (user, longest) = (self.user(), [1_000, 4_000, 9_000][self.rng.usize(0..3)]);
+        for _ in 0..20 {
+            self.call_of(user, 0, Wanted::Usable);
+            self.settle();
+            let fetch = self.open().into_iter().find(|fetch| self.user_and_epoch(*fetch).0 == user);
+            if let Some(fetch) = fetch {
+                self.mint(fetch);
+                self.settle();
+            }
+            let Some(held) = self.held.iter().rfind(|held| held.user == user).cloned() else { return };
+            self.accept(held.clone());
+            self.reject(held);
+            self.settle();
+            self.check();
+            let time = self.rng.i64(1..=longest);
+            self.pass(time);
+        }
+    }
+
+    fn accept(&mut self, held: Held) {
+        let Held { user, token, tok } = held;
         self.trace(|| format!("{} is accepted", token.expose_secret()));
         self.source.accept(&token);
         self.accepted.insert(token.generation());
@@ -620,8 +670,8 @@ impl Life {
         }
     }
 
-    fn reject(&mut self) {
-        let Some(Held { user, token, tok }) = self.a_held_token() else { return };
+    fn reject(&mut self, held: Held) {
+        let Held { user, token, tok } = held;
         let (runtime, now, before) = (self.rng.usize(0..2), self.now(), self.fetches());
         let first = match (tok, self.oracle.exact(user)) {
             (Some(tok), Some(rules)) => !rules.is_accepted(tok),
@@ -631,6 +681,7 @@ impl Life {
         let started = self.fetches() > before;
         self.trace(|| format!("{} is rejected, retry: {may_retry}, started: {started}", token.expose_secret()));
         if let Some(tok) = tok {
+            self.oracle.count_early(user, tok, now);
             let helps = self.oracle.reject_exactly(user, tok, Some(may_retry), started, now);
             assert!(helps.allows(may_retry), "a rejection allows a replay: {may_retry}, expected {helps:?}");
         }
@@ -652,8 +703,7 @@ impl Life {
         (0..KEYS as u8).for_each(|user| self.oracle.forgotten(user, Some(epoch), now));
     }
 
-    fn invalidate(&mut self) {
-        let user = self.user();
+    fn invalidate(&mut self, user: u8) {
         self.source.invalidate_for(&ExtensionKey(user));
         self.trace(|| format!("{user} is invalidated"));
         let now = self.now();
@@ -693,19 +743,41 @@ impl Life {
 
     // ---- after every step
 
+    /// Between two polls at one moment, credentials rotate or keys are invalidated. `callers` are all callers.
+    fn storm<'a>(&mut self, user: u8, callers: impl Iterator<Item = &'a mut Caller>) {
+        // The oracle does not know what a fetch does that has not arrived at the issuer.
+        self.runtimes.drive();
+        self.report();
+        self.oracle.counts.storms += 1;
+        for caller in callers.filter(|caller| caller.is_woken()) {
+            caller.start.may_miss(self.oracle.running(caller.user).last().copied());
+        }
+        for _ in 0..self.rng.u8(1..3) {
+            if self.rng.bool() { self.rotate() } else { self.invalidate(user) }
+        }
+    }
+
     /// Polls everything until nothing changes, without letting time pass.
     fn settle(&mut self) {
+        let mut storms = if self.stormy { self.rng.u8(0..3) } else { 0 };
         for round in 0.. {
             assert!(round < 50, "it does not settle");
             self.runtimes.drive();
             let mut moved = self.report();
             let mut waiting = Vec::new();
-            for mut caller in std::mem::take(&mut self.callers) {
+            let mut callers = VecDeque::from(std::mem::take(&mut self.callers));
+            while let Some(mut caller) = callers.pop_front() {
                 if !caller.is_woken() {
                     waiting.push(caller);
                     continue;
                 }
                 moved = true;
+                let user = caller.user;
+                if storms > 0 && self.rng.bool() {
+                    storms -= 1;
+                    let all = callers.iter_mut().chain(&mut waiting).chain([&mut caller]);
+                    self.storm(user, all);
+                }
                 if !self.poll(&mut caller) {
                     waiting.push(caller);
                 }
@@ -770,7 +842,7 @@ impl Life {
     fn end(mut self) -> (SourceStats, Counts) {
         for round in 0.. {
             assert!(round < 500, "a caller gets no result");
-            let open: Vec<usize> = (0..self.reported).filter(|fetch| self.oracle.may_respond(*fetch)).collect();
+            let open = self.open();
             for fetch in &open {
                 if self.oracle.may_respond(*fetch) {
                     self.issue(*fetch, format!("last-{fetch}"), Some(DAY));

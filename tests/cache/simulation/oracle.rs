@@ -48,6 +48,8 @@ pub(crate) struct CallStart {
     /// The call may not get a token of older credentials, or of a fetch before the last invalidation.
     epoch: u32,
     first_fetch: usize,
+    /// The first fetch that the caller waits for. It does not wait for one that was outdated before the caller was polled.
+    first_joined: usize,
     /// How many tokens had been issued.
     issues: usize,
     /// How many fetches of its key had been cancelled.
@@ -113,11 +115,25 @@ struct Key {
     refreshes: Vec<i64>,
     epoch: u32,
     first_fetch: usize,
+    /// When the key was invalidated or rotated last.
+    forgotten_at: Option<Moment>,
     cancelled: u64,
     /// The number of fetches in a row that were cancelled, and the time of the last one.
     cancelled_in_a_row: (u64, i64),
-    /// The last fetch that returned a token, and the number of that token.
-    served: Option<(usize, usize)>,
+    /// The fetches that returned a token, oldest first.
+    served: Vec<Served>,
+}
+
+/// A fetch returned a token to its waiters.
+#[derive(Clone, Copy)]
+struct Served {
+    fetch: usize,
+    /// The number of the token, and its index in the rules of the key.
+    number: usize,
+    tok: Option<usize>,
+    at: Moment,
+    /// Whether the token was removed at the moment at which it arrived.
+    removed: bool,
 }
 
 /// The result of a fetch.
@@ -160,6 +176,12 @@ impl CallStart {
         (self.at, self.uncertain, self.moved) = (now, true, true);
     }
 
+    /// The key is forgotten while `running` is its newest fetch. The caller is woken and was not polled, so it may not have
+    /// joined that fetch.
+    pub(crate) fn may_miss(&mut self, running: Option<usize>) {
+        self.first_joined = running.map_or(self.first_joined, |fetch| fetch + 1);
+    }
+
     /// A request was rejected, and waits for the second time.
     pub(crate) fn waits_again(&mut self, now: Moment) {
         (self.at, self.uncertain, self.replays) = (now, true, true);
@@ -180,9 +202,10 @@ impl Oracle {
             refreshes: Vec::new(),
             epoch: 0,
             first_fetch: 0,
+            forgotten_at: None,
             cancelled: 0,
             cancelled_in_a_row: (0, 0),
-            served: None,
+            served: Vec::new(),
         };
         let exact = !setting.jumps && !setting.bounded;
         Self {
@@ -289,10 +312,9 @@ impl Oracle {
     }
 
     /// Whether the issuer may return `secret` again in this simulation.
-    pub(crate) fn may_repeat(&self, user: u8, secret: &str, now: Moment) -> bool {
-        match self.rules.get(usize::from(user)) {
-            // The source may forget a secret that has expired.
-            Some(rules) => !rules.is_rejected_and_expired(secret, now.mono),
+    pub(crate) fn may_repeat(&self, secret: &str) -> bool {
+        match self.rules.first() {
+            Some(_) => true,
             None => !self.setting.bounded && !self.rejected_secrets.contains(secret),
         }
     }
@@ -306,6 +328,7 @@ impl Oracle {
     pub(crate) fn completed(&mut self, fetch: usize, result: &FetchResult<'_>, epoch: u32, now: Moment) {
         let (user, start) = (self.user[fetch], self.start[fetch]);
         let ended = self.completed_exactly(user, result, now);
+        let tok = if let Some(Ended::Token(tok)) = ended { Some(tok) } else { None };
         let failure = match result {
             FetchResult::Error(error) => Some(failure(error, self.key(user).permanent, now)),
             FetchResult::Token { secret, lifetime } => {
@@ -344,7 +367,7 @@ impl Oracle {
                     key.last = Last::Succeeded { next, repeated: known, arrived: now };
                     key.failure = None;
                     key.rotates_later = false;
-                    key.served = Some((fetch, number));
+                    key.served.push(Served { fetch, number, tok, at: now, removed: false });
                     self.expected.fetches_succeeded += 1;
                     None
                 }
@@ -418,10 +441,16 @@ impl Oracle {
             if rotated.is_some() { rules.rotate(now.mono) } else { rules.invalidate(now.mono) }
         }
         let first_fetch = self.fetches.len();
+        let toks = self.rules.get(usize::from(user)).map(|rules| &rules.toks);
+        for served in self.keys[usize::from(user)].served.iter_mut().filter(|served| served.at == now) {
+            // An invalidation removes no token that is for the waiters alone.
+            let for_waiters = toks.zip(served.tok).is_some_and(|(toks, tok)| toks[tok].for_waiters_only);
+            served.removed |= rotated.is_some() || !for_waiters;
+        }
         let key = self.key(user);
         key.permanent = (0, if rotated.is_some() { 0 } else { key.permanent.1 });
         key.epoch = rotated.unwrap_or(key.epoch);
-        (key.first_fetch, key.cleared, key.known) = (first_fetch, true, None);
+        (key.first_fetch, key.cleared, key.known, key.forgotten_at) = (first_fetch, true, None, Some(now));
         key.rotates_later |= rotated.is_some();
     }
 
@@ -480,6 +509,7 @@ impl Oracle {
             replays: false,
             epoch: key.epoch,
             first_fetch: key.first_fetch,
+            first_joined: key.first_fetch,
             issues: self.arrived,
             cancelled: key.cancelled,
         }
@@ -556,6 +586,10 @@ impl Oracle {
         assert!(fits, "the error of another fetch: {error}");
     }
 
+    pub(super) fn was_just_forgotten(&self, user: u8, now: Moment) -> bool {
+        self.keys[usize::from(user)].forgotten_at == Some(now)
+    }
+
     // ---- after every step
 
     /// Whether a caller may wait. `needs_new` is whether the current token does not help it.
@@ -573,14 +607,33 @@ impl Oracle {
         if rules.running.is_none() {
             self.counts.waited_through_a_backoff += 1;
         }
-        let served = self.keys[usize::from(user)].served;
-        if let Some((fetch, number)) = served {
-            let missed = number > start.issues && fetch >= start.first_fetch && !start.uncertain && !needs_new;
-            let expires_at =
-                self.secrets.values().flat_map(|secret| &secret.issues).find(|issued| issued.number == number);
-            let expired = expires_at.is_none_or(|issued| now.reached(issued.expires_at));
-            assert!(!missed || expired, "a waiter of key {user} did not get the token of its fetch");
+        if start.uncertain || needs_new {
+            return;
         }
+        // A caller looks again once if the token was removed before the caller was polled.
+        let joined = self.served_since(user, start).filter(|served| served.fetch >= start.first_joined);
+        let missed: Vec<_> = joined.filter(|served| !self.has_expired(served, now)).collect();
+        let all_removed = missed.iter().all(|served| served.removed);
+        assert!(all_removed && missed.len() < 2, "a waiter of key {user} did not get the token of its fetch");
+    }
+
+    /// The tokens that fetches have returned to a caller that began to wait before they arrived.
+    fn served_since(&self, user: u8, start: &CallStart) -> impl Iterator<Item = &Served> {
+        let served = self.keys[usize::from(user)].served.iter();
+        let (issues, first_fetch) = (start.issues, start.first_fetch);
+        served.filter(move |served| served.number > issues && served.fetch >= first_fetch)
+    }
+
+    fn has_expired(&self, served: &Served, now: Moment) -> bool {
+        let mut issued = self.secrets.values().flat_map(|secret| &secret.issues);
+        issued.find(|issued| issued.number == served.number).is_none_or(|issued| now.reached(issued.expires_at))
+    }
+
+    /// The token that a caller may use although it is not current any more: it is the second one that its fetches have
+    /// returned, and it has just arrived.
+    pub(super) fn second_token(&self, user: u8, start: &CallStart, now: Moment) -> Option<usize> {
+        let served: Vec<_> = self.served_since(user, start).collect();
+        served.last().filter(|last| served.len() >= 2 && last.at == now)?.tok
     }
 
     pub(crate) fn check_stats(&self, stats: &SourceStats, max_keys: usize) {
@@ -589,7 +642,9 @@ impl Oracle {
         // Only the source can count these.
         expected.budget_exhausted = stats.budget_exhausted;
         assert!(stats.budget_exhausted <= stats.rejections);
+        assert!(stats.tokens_rejected_early <= stats.rejections - stats.rejections_of_unaccepted);
         if self.rules.is_empty() {
+            expected.tokens_rejected_early = stats.tokens_rejected_early;
             let dropped = expected.fetches_cancelled + expected.fetches_discarded;
             assert_eq!(stats.fetches_cancelled + stats.fetches_discarded, dropped);
             (expected.fetches_cancelled, expected.fetches_discarded) =

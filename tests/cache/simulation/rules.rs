@@ -79,6 +79,8 @@ pub(crate) struct Tok {
     confirmed_at: Option<i64>,
     /// Whether it was rejected, and not accepted since.
     rejected: bool,
+    /// Whether any response has rejected it.
+    reported: bool,
     began: i64,
 }
 
@@ -87,7 +89,7 @@ pub(crate) enum Cause {
     NoToken,
     Early,
     Rejection,
-    Alternating,
+    Throttled,
     OnDemand,
 }
 
@@ -116,7 +118,7 @@ struct Kept {
 
 /// Rule 19.
 #[derive(Debug)]
-struct Alternating {
+struct Throttle {
     fetches: u32,
     last_fetch: i64,
     last_rejection: i64,
@@ -243,7 +245,7 @@ pub(crate) struct Rules {
     ended_row: u32,
     /// The token under which a replay was rejected last.
     replay_rejected: Option<usize>,
-    alternating: Option<Alternating>,
+    throttle: Option<Throttle>,
     early: Option<(i64, i64)>,
     /// Rule 22: the last fetches that `refresh` and `token_valid_for` caused.
     on_demand_at: [Option<i64>; 2],
@@ -276,7 +278,7 @@ impl Rules {
             row_of: None,
             ended_row: 0,
             replay_rejected: None,
-            alternating: None,
+            throttle: None,
             early: None,
             on_demand_at: [None, None],
             last_began: i64::MIN / 2,
@@ -301,14 +303,22 @@ impl Rules {
         self.usable_or_set_aside(now).filter(|_| set_aside.is_none_or(|until| now >= until))
     }
 
+    /// A response rejects a token. Returns whether no response has rejected it before, one has accepted it, and it has not
+    /// expired.
+    pub(crate) fn is_rejected_early(&mut self, tok: usize, now: i64) -> bool {
+        let tok = &mut self.toks[tok];
+        !std::mem::replace(&mut tok.reported, true) && tok.accepted && now < tok.expires_at
+    }
+
     /// Whether a server has ever accepted the token.
     pub(crate) fn is_accepted(&self, tok: usize) -> bool {
         self.toks[tok].accepted
     }
 
-    /// Whether a rotation that came too soon takes effect at the next look.
+    /// Whether a rotation that came too soon, or during a fetch of another rotation, takes effect at the next look.
     pub(crate) fn rotates_now(&self, now: i64) -> bool {
-        self.forget.rotation_is_due && !lately(self.forget.rotated, now)
+        let by_rotation = self.running.as_ref().is_some_and(|running| running.by_rotation);
+        self.forget.rotation_is_due && !by_rotation && !lately(self.forget.rotated, now)
     }
 
     pub(crate) fn forget_row(&mut self, tok: usize) {
@@ -338,12 +348,8 @@ impl Rules {
 
     /// Whether a secret may not be adopted: it was rejected, and not accepted since.
     pub(crate) fn is_rejected_secret(&self, secret: &str, now: i64) -> bool {
-        let rejected = |tok: &&usize| self.toks[**tok].rejected && now < self.toks[**tok].expires_at;
+        let rejected = |tok: &&usize| self.toks[**tok].rejected && self.is_usable(**tok, now);
         self.rejected.iter().filter(rejected).any(|tok| self.toks[*tok].secret == secret)
-    }
-
-    pub(crate) fn is_rejected_and_expired(&self, secret: &str, now: i64) -> bool {
-        self.toks.iter().any(|tok| tok.secret == secret && tok.rejected && now >= tok.expires_at)
     }
 
     /// A token was stamped: its generation belongs to this index from now on.
@@ -366,9 +372,9 @@ impl Rules {
     /// What only needs time to pass.
     pub(crate) fn settle_tokens(&mut self, now: i64) {
         self.settle_kept(now);
-        if self.alternating.as_ref().is_some_and(|state| now - state.last_rejection >= 10 * MINUTE) {
-            (self.alternating, self.replay_rejected) = (None, None);
-            self.counts.alternating_ended += 1;
+        if self.throttle.as_ref().is_some_and(|state| now - state.last_rejection >= 10 * MINUTE) {
+            (self.throttle, self.replay_rejected) = (None, None);
+            self.counts.throttles_ended += 1;
         }
     }
 
@@ -502,6 +508,8 @@ impl Rules {
 
     fn begin(&mut self, cause: Cause, set_aside: i64, now: i64) {
         assert!(self.running.is_none(), "a second fetch");
+        // A token that is confirmed dead is not set aside.
+        let set_aside = if self.held(now) == Held::Dead { 0 } else { set_aside };
         self.counts.begin(cause);
         let run_over = self.failure.as_ref().map_or(Sure::Maybe, |failure| failure.run_is_over(now));
         match run_over {
@@ -510,7 +518,7 @@ impl Rules {
             Sure::Maybe => self.run_began = self.run_began.map(|(earliest, _)| (earliest, now)),
             Sure::No => {}
         }
-        if let Some(state) = &mut self.alternating {
+        if let Some(state) = &mut self.throttle {
             state.last_fetch = now;
         }
         self.last_began = now;
@@ -536,7 +544,7 @@ impl Rules {
         let running = self.running.as_mut().expect("a token request without a reason");
         assert!(!std::mem::replace(&mut running.arrived, true), "two token requests in one fetch");
         let reason = match running.cause {
-            Cause::Rejection | Cause::Alternating => FetchReason::Rejected,
+            Cause::Rejection | Cause::Throttled => FetchReason::Rejected,
             Cause::OnDemand => FetchReason::OnDemand,
             Cause::Early => FetchReason::Expiring,
             Cause::NoToken if self.current.is_some() => FetchReason::Expiring,
@@ -563,7 +571,7 @@ impl Rules {
         }
         if self.is_rejected_secret(secret, now) {
             self.counts.rejected_secret_returned += 1;
-            self.begin_alternating(running.began, now);
+            self.begin_throttle(running.began, now);
             return self.fails(&unavailable, running.began, now);
         }
         (self.failure, self.transient, self.permanent, self.run_began) = (None, 0, 0, None);
@@ -578,6 +586,7 @@ impl Rules {
             row: 0,
             confirmed_at: None,
             rejected: false,
+            reported: false,
             began: running.began,
         };
         let usable_for = tok.usable_until - now;
@@ -605,7 +614,7 @@ impl Rules {
     fn adopt(&mut self, new: usize, running: &Running, now: i64) {
         let old = self.usable_or_set_aside(now);
         if old.is_some() {
-            self.alternating_if_accepted(now);
+            self.throttle_if_accepted(now);
         }
         self.replay_rejected = None;
         let dead = old.is_some_and(|old| self.is_dead(old));
@@ -617,7 +626,7 @@ impl Rules {
         // The fetch began after the rotation, so nothing is left of it.
         (self.forget.rotation_is_due, self.forget.rotation_fetches, self.forget.fetch_is_due) = (false, false, false);
         let Some(old) = old else { return };
-        let replaces_softly = matches!(running.cause, Cause::Early | Cause::Alternating | Cause::OnDemand);
+        let replaces_softly = matches!(running.cause, Cause::Early | Cause::Throttled | Cause::OnDemand);
         if replaces_softly && !running.joined_by_rejection && !dead {
             let other = kept.filter(|_| !self.toks[old].accepted).unwrap_or(old);
             self.counts.kept_beside += 1;
@@ -663,7 +672,7 @@ impl Rules {
         self.toks[tok].accepted = true;
         self.toks[tok].rejected = false;
         self.toks[tok].confirmed_at = None;
-        if let Some(state) = &mut self.alternating {
+        if let Some(state) = &mut self.throttle {
             // The source may have forgotten the row.
             state.longest_row.1 = state.longest_row.1.max(row);
         }
@@ -681,29 +690,29 @@ impl Rules {
             self.counts.confirmed_dead += 1;
         }
         if !self.rejected.contains(&tok) {
-            self.rejected.retain(|tok| self.toks[*tok].rejected && now < self.toks[*tok].expires_at);
+            self.rejected.retain(|tok| self.toks[*tok].rejected && now < self.toks[*tok].usable_until);
             if self.rejected.len() == 8 {
                 self.rejected.remove(0);
             }
             self.rejected.push(tok);
         }
-        if let Some(state) = &mut self.alternating {
+        if let Some(state) = &mut self.throttle {
             state.last_rejection = now;
         }
-        self.alternating_if_accepted(now);
+        self.throttle_if_accepted(now);
     }
 
-    fn alternating_if_accepted(&mut self, now: i64) {
+    fn throttle_if_accepted(&mut self, now: i64) {
         if let Some(tok) = self.replay_rejected.filter(|tok| self.toks[*tok].accepted && self.current == Some(*tok)) {
             self.replay_rejected = None;
-            self.begin_alternating(self.toks[tok].began, now);
+            self.begin_throttle(self.toks[tok].began, now);
         }
     }
 
-    fn begin_alternating(&mut self, last_fetch: i64, now: i64) {
-        if self.alternating.is_none() {
-            self.counts.alternating_began += 1;
-            self.alternating = Some(Alternating {
+    fn begin_throttle(&mut self, last_fetch: i64, now: i64) {
+        if self.throttle.is_none() {
+            self.counts.throttles_began += 1;
+            self.throttle = Some(Throttle {
                 fetches: 0,
                 last_fetch,
                 last_rejection: now,
@@ -719,11 +728,23 @@ impl Rules {
             return;
         }
         self.counts.replays_rejected += 1;
-        self.replay_rejected = Some(tok);
+        let is_old = self.kept.as_ref().is_some_and(|kept| !kept.new_is_current);
+        // The request was rejected with both tokens, which shows nothing about the old one.
+        if !is_old {
+            self.replay_rejected = Some(tok);
+        }
         self.count_rejection(tok, now);
-        if self.kept.as_ref().is_some_and(|kept| kept.new_is_current) {
+        if self.kept.is_some() && !is_old && !self.drops_kept(tok) {
             self.fall_back(tok, now);
         }
+    }
+
+    /// Rule 21: whether `new`, which is current, was tried twice, and both tokens are rejected. Then none of them is kept.
+    fn drops_kept(&mut self, new: usize) -> bool {
+        let of_no_use = |kept: &mut Kept| kept.rejections >= 2 && self.toks[kept.other].rejected;
+        let drops = self.toks[new].rejected && self.kept.take_if(of_no_use).is_some();
+        self.counts.neither_of_use += u64::from(drops);
+        drops
     }
 
     fn fall_back(&mut self, new: usize, now: i64) {
@@ -741,26 +762,37 @@ impl Rules {
         self.usable_or_set_aside(now) == Some(tok)
     }
 
+    /// Rule 21: a rejection of one of two tokens makes the other one current.
+    fn reject_kept(&mut self, tok: usize, now: i64) -> Option<Rejected> {
+        let Kept { other, new_is_current, .. } = *self.kept.as_ref()?;
+        if new_is_current {
+            if self.drops_kept(tok) {
+                return None;
+            }
+            self.fall_back(tok, now);
+        } else if self.throttle.is_none() || self.is_dead(tok) {
+            self.counts.old_rejected_too += 1;
+            (self.current, self.kept) = (Some(other), None);
+        } else if let Some(kept) = self.kept.as_mut().filter(|_| self.toks[other].accepted) {
+            self.counts.new_again += 1;
+            (kept.other, kept.new_is_current, self.current) = (tok, true, Some(other));
+        } else {
+            return Some(Rejected::Return);
+        }
+        self.current.map(|current| Rejected::Proceed(Plan::stamp(current)))
+    }
+
     /// A response rejects the current token.
     pub(crate) fn reject(&mut self, tok: usize, set_aside: i64, now: i64) -> Rejected {
         assert!(self.is_current(tok, now));
         self.count_rejection(tok, now);
-        if let Some(kept) = &self.kept {
-            let new = kept.other;
-            if kept.new_is_current {
-                self.fall_back(tok, now);
-            } else if self.alternating.is_some() && !self.is_dead(tok) {
-                return Rejected::Return;
-            } else {
-                self.counts.old_rejected_too += 1;
-                (self.current, self.kept) = (Some(new), None);
-            }
-            let current = self.current.expect("one of the two");
-            return Rejected::Proceed(Plan::stamp(current));
+        if let Some(plan) = self.reject_kept(tok, now) {
+            return plan;
         }
-        let alternating = self.alternating.is_some();
+        let throttle = self.throttle.is_some();
+        let set_aside = if self.is_dead(tok) { 0 } else { set_aside };
         if let Some(running) = &mut self.running {
-            if !alternating {
+            if !throttle {
                 running.joined_by_rejection = true;
                 if running.set_aside.is_none() {
                     running.set_aside = Some(now + set_aside);
@@ -778,7 +810,7 @@ impl Rules {
             possible = possible.and(blocked.not().or(ends));
         }
         possible = possible.and(self.cancelled.in_backoff(false, now).not());
-        possible = possible.and(self.alternating_fetch_is_due(tok, now));
+        possible = possible.and(self.throttled_fetch_is_due(tok, now));
         // The bucket is a matter of certainty only if nothing else is uncertain.
         let cost = if self.toks[tok].accepted { 1 } else { 6 };
         if !possible.possible() || !self.bucket.has(cost, now) {
@@ -787,24 +819,27 @@ impl Rules {
             }
             return Rejected::Return;
         }
-        let plan =
-            Plan { fetch: possible, ..Plan::fetch(if alternating { Cause::Alternating } else { Cause::Rejection }) };
+        let plan = Plan { fetch: possible, ..Plan::fetch(if throttle { Cause::Throttled } else { Cause::Rejection }) };
         if possible == Sure::Yes { Rejected::Proceed(plan) } else { Rejected::Either(plan) }
     }
 
     /// A fetch starts because `tok` was rejected.
     pub(crate) fn rejection_fetches(&mut self, tok: usize, now: i64) {
         let cost = if self.toks[tok].accepted { 1 } else { 6 };
-        self.bucket.take(cost, now);
+        let overused = self.bucket.take(cost, now);
         let due = self.renewal_is_due(tok, now);
-        if let Some(state) = &mut self.alternating {
+        if let Some(state) = &mut self.throttle {
             if now - state.last_fetch >= interval(state.fetches) {
                 state.fetches += 1;
             }
             if due.possible() {
                 state.renewed_at = Some(now);
-                self.counts.renewed_while_alternating += 1;
+                self.counts.renewed_early += 1;
             }
+        }
+        if overused && self.throttle.is_none() {
+            self.counts.bucket_overused += 1;
+            self.begin_throttle(now, now);
         }
         let held = self.held(now);
         if self.failure.take_if(|failure| failure.in_backoff(held, now) == Sure::Yes).is_some() {
@@ -817,13 +852,13 @@ impl Rules {
         }
     }
 
-    fn alternating_fetch_is_due(&self, tok: usize, now: i64) -> Sure {
-        let Some(state) = &self.alternating else { return Sure::Yes };
+    fn throttled_fetch_is_due(&self, tok: usize, now: i64) -> Sure {
+        let Some(state) = &self.throttle else { return Sure::Yes };
         if now - state.last_fetch >= interval(state.fetches) { Sure::Yes } else { self.renewal_is_due(tok, now) }
     }
 
     fn renewal_is_due(&self, tok: usize, now: i64) -> Sure {
-        let Some(state) = &self.alternating else { return Sure::No };
+        let Some(state) = &self.throttle else { return Sure::No };
         if state.renewed_at.is_some_and(|at| now - at < 80 * SECOND) {
             return Sure::No;
         }
@@ -881,11 +916,12 @@ impl Rules {
     pub(crate) fn rotate(&mut self, now: i64) {
         self.settle(now);
         self.remove_tokens();
-        self.alternating = None;
+        self.throttle = None;
         self.rejected.clear();
         self.replay_rejected = None;
         if self.running.as_ref().is_some_and(|running| running.by_rotation) {
             self.counts.rotations_during_their_fetch += 1;
+            self.forget.rotation_is_due = true;
             return self.invalidate_flight(now);
         }
         if lately(self.forget.rotated, now) {
@@ -925,7 +961,7 @@ impl std::fmt::Debug for Rules {
             .field("kept", &self.kept)
             .field("running", &self.running)
             .field("failure", &self.failure)
-            .field("alternating", &self.alternating)
+            .field("throttle", &self.throttle)
             .field("forget", &self.forget)
             .field("bucket", &self.bucket)
             .field("early", &self.early)
