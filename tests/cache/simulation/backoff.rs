@@ -182,7 +182,6 @@ impl Bucket {
         self.left >= cost
     }
 
-    /// Returns whether it was used for twelve refreshes, and was never full between them.
     pub(crate) fn take(&mut self, cost: i64, now: i64) {
         assert!(self.has(cost, now), "the bucket is empty");
         self.used = if self.left == 6 { 1 } else { self.used + 1 };
