@@ -354,7 +354,7 @@ impl Budget {
     }
 
     /// Whether it was used for twice as many refreshes as it allows at once, and was never full between them. That takes a
-    /// minute. New tokens do not end such rejections: two processes may revoke each other's tokens.
+    /// minute. If it is empty then, new tokens do not end the rejections: two processes may revoke each other's tokens.
     pub(crate) fn is_overused(&self) -> bool {
         self.used >= 2 * BUDGET
     }

@@ -82,7 +82,8 @@ impl<P: TokenProvider> TokenSource<P> {
         TokenFuture { wait: TokenWait::for_key(Arc::clone(&self.cache), key.clone(), wanted, warm_up) }
     }
 
-    /// Starts a fetch for `key` now, and returns its token. Requests are stamped with the old token while the fetch runs.
+    /// Starts a fetch for `key` at its first poll, and returns the token of that fetch. Requests are stamped with the old token
+    /// while the fetch runs.
     ///
     /// This method starts at most one fetch in 10 seconds for one key. Within that time, it returns the newest token as it
     /// is, also after an error. If a fetch is running, it waits for that one instead. No fetch starts during a backoff.
@@ -109,8 +110,9 @@ impl<P: TokenProvider> TokenSource<P> {
     }
 
     /// Returns a token of `key` that expires no sooner than `time` from now, by [`Token::expires_at`]. If the cached token
-    /// expires sooner, this fetches one as [`refresh`](Self::refresh) does, and returns the new token even if that one
-    /// expires sooner too.
+    /// expires sooner, this fetches one as [`refresh`](Self::refresh) does, with a limit of its own of one fetch in 10 seconds.
+    /// It returns the new token even if that one expires sooner too. A `time` of zero is the same as
+    /// [`token_for`](Self::token_for).
     ///
     /// Call it before work that uses one token for a long time, for example an upload or a job that gets the token as a
     /// file.
@@ -266,7 +268,8 @@ impl<P: TokenProvider> TokenSource<P> {
     /// method causes start at most once a second per key.
     ///
     /// This ends a transient backoff, at most once a second, but not one with a `Retry-After`, and not the one after a
-    /// permanent failure: [`rotate`](Self::rotate) ends those.
+    /// permanent failure: [`rotate`](Self::rotate) ends those. If a server has rejected a token and the issuer returns it
+    /// again, requests fail until it would no longer have been used. [`rotate`](Self::rotate) also forgets that.
     ///
     /// Do not call it after a 401. Call [`reject`](Self::reject), which joins the running fetch.
     #[doc(alias = "refresh")]
@@ -285,8 +288,8 @@ impl<P: TokenProvider> TokenSource<P> {
     /// the cancelled one has ended.
     ///
     /// Within a second of the call before, and while a fetch that a call caused is running, this acts on a key like
-    /// [`invalidate_for`](Self::invalidate_for): it removes the token and cancels no fetch. In the first case, the rest takes
-    /// effect at the first request for the key after that second.
+    /// [`invalidate_for`](Self::invalidate_for): it removes the token and cancels no fetch. The rest takes effect at the first
+    /// request for the key after that second, when no such fetch is running.
     ///
     /// What a layer read from its provider when it was created, for example an API key, does not change. If the
     /// provider calls this in its `fetch`, that fetch counts as one with the new credentials.

@@ -17,6 +17,7 @@ mod keys;
 #[cfg(feature = "tracing")]
 mod lifecycle;
 mod lifetimes;
+mod loops;
 mod many_keys;
 mod outage;
 mod outage_durations;

@@ -203,3 +203,20 @@ async fn a_late_rejection_of_an_invalidated_token_waits_no_longer_than_other_req
     let (status, took) = invalidated_twice.await;
     assert!(status == 200 && took < secs(2), "{status} after {took:?}");
 }
+
+// R39: without a runtime no fetch can start, so a rejection must not use the budget for one.
+#[test]
+fn rejections_outside_of_a_runtime_use_no_budget() {
+    let source = TokenSource::new(Issuer::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let token = runtime.block_on(source.token()).unwrap();
+    for _ in 0..10 {
+        source.accept(&token);
+        assert!(!source.reject(&(), &token));
+    }
+    source.accept(&token);
+    runtime.block_on(async {
+        assert!(source.reject(&(), &token));
+        assert_ne!(source.token().await.unwrap().generation(), token.generation());
+    });
+}

@@ -48,15 +48,17 @@ impl<F> Slot<F> {
             return RejectionOutcome::Backoff(error);
         }
         let rare = self.rare();
-        if !rare.rejections.fetch_is_due(&token, now)
-            || !rare.budget.get_or_insert_with(|| Budget::full(now.mono)).take(token.is_accepted(), now.mono)
-        {
+        if !rare.rejections.fetch_is_due(&token, now) {
+            return RejectionOutcome::BudgetExhausted;
+        }
+        let budget = rare.budget.get_or_insert_with(|| Budget::full(now.mono));
+        if !budget.take(token.is_accepted(), now.mono) {
+            if token.is_accepted() && budget.is_overused() {
+                rare.rejections.begin_throttle(token.deadlines().fetched_at.mono, now);
+            }
             return RejectionOutcome::BudgetExhausted;
         }
         rare.rejections.rejection_starts_fetch(&token, now);
-        if rare.budget.as_ref().is_some_and(Budget::is_overused) {
-            rare.rejections.begin_throttle(now.mono, now);
-        }
         if ends_backoff {
             rare.backoff_ended_by = generation;
             rare.set_failure(None);

@@ -182,11 +182,14 @@ impl Bucket {
         self.left >= cost
     }
 
-    /// Returns whether it was used for twelve refreshes, and was never full between them.
-    pub(crate) fn take(&mut self, cost: i64, now: i64) -> bool {
+    pub(crate) fn take(&mut self, cost: i64, now: i64) {
         assert!(self.has(cost, now), "the bucket is empty");
         self.used = if self.left == 6 { 1 } else { self.used + 1 };
         self.left -= cost;
+    }
+
+    /// Whether it was used for twelve refreshes and was never full between them.
+    pub(crate) fn is_overused(&self) -> bool {
         self.used >= 12
     }
 }

@@ -816,6 +816,10 @@ impl Rules {
         if !possible.possible() || !self.bucket.has(cost, now) {
             if possible.possible() {
                 self.counts.bucket_empty += 1;
+                if self.toks[tok].accepted && self.bucket.is_overused() && self.throttle.is_none() {
+                    self.counts.bucket_overused += 1;
+                    self.begin_throttle(self.toks[tok].began, now);
+                }
             }
             return Rejected::Return;
         }
@@ -826,7 +830,7 @@ impl Rules {
     /// A fetch starts because `tok` was rejected.
     pub(crate) fn rejection_fetches(&mut self, tok: usize, now: i64) {
         let cost = if self.toks[tok].accepted { 1 } else { 6 };
-        let overused = self.bucket.take(cost, now);
+        self.bucket.take(cost, now);
         let due = self.renewal_is_due(tok, now);
         if let Some(state) = &mut self.throttle {
             if now - state.last_fetch >= interval(state.fetches) {
@@ -836,10 +840,6 @@ impl Rules {
                 state.renewed_at = Some(now);
                 self.counts.renewed_early += 1;
             }
-        }
-        if overused && self.throttle.is_none() {
-            self.counts.bucket_overused += 1;
-            self.begin_throttle(now, now);
         }
         let held = self.held(now);
         if self.failure.take_if(|failure| failure.in_backoff(held, now) == Sure::Yes).is_some() {

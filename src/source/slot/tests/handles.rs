@@ -153,3 +153,27 @@ fn a_healthy_issuer_gets_no_more_token_requests_than_its_lifetimes_need() {
         }
     }
 }
+
+// R9: rules 17 and 22
+#[test]
+fn a_stuck_early_refresh_does_not_block_a_caller_that_needs_a_new_token() {
+    let longest = Duration::from_secs(15);
+    for needed in [false, true] {
+        let mut play = Play::with_accepted(0.0, 1_800);
+        assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
+        let now = play.at(1_015_001).now;
+        let stuck = play.slot.take_stuck_fetch(longest, needed, now);
+        assert_eq!(stuck.map(|fetch| fetch.id), needed.then_some(2));
+    }
+}
+
+// R9: rule 17
+#[test]
+fn a_stuck_fetch_that_ends_later_does_not_end_the_next_one() {
+    let mut play = Play::new(0.0);
+    assert_eq!(play.request(), Fetch);
+    assert_eq!(play.at(15_001).take_stuck(Duration::from_secs(15)), Some(1));
+    assert_eq!(play.request(), Fetch);
+    assert!(play.slot.take_fetch(1).is_none());
+    assert_eq!(play.slot.in_flight().map(|fetch| fetch.id), Some(2));
+}

@@ -254,3 +254,39 @@ fn a_sweep_drops_the_kept_token_of_an_idle_key() {
     play.slot.prune(play.now);
     assert!(play.slot.rare.is_none());
 }
+
+// R65: rule 21
+#[test]
+fn if_both_tokens_are_rejected_a_fetch_starts_after_the_new_one_was_tried_twice() {
+    let mut play = Play::with_accepted(0.0, 86_400);
+    assert_eq!(play.at(1_000).request_for(Wanted::Refreshed), Fetch);
+    assert_eq!(play.completes("second", 86_400_000), 2);
+    // Both are revoked now. There is a request a minute.
+    for minute in 1..=2 {
+        assert_eq!(play.at(minute * 60_000).request(), Stamp(2), "its try is due");
+        assert_eq!(play.reject(2), Stamp(1));
+        play.reject_replay(1);
+    }
+    assert_eq!(play.at(180_000).request(), Stamp(2));
+    assert_eq!(play.reject(2), Fetch);
+    assert_eq!(play.completes("third", 86_400_000), 3);
+    assert_eq!(play.request(), Stamp(3));
+}
+
+// R64, R65: rules 19 and 21
+#[test]
+fn with_a_throttle_a_rejected_old_token_makes_an_accepted_new_one_current() {
+    for accepted in [false, true] {
+        let mut play = Play::with_accepted(0.0, 1_800);
+        play.reject_replay(1);
+        play.accept();
+        assert_eq!(play.at(100_000).reject(1), Fetch, "throttled, so the old token is kept");
+        assert_eq!(play.completes("second", 1_800_000), 2);
+        if accepted {
+            play.accept();
+        }
+        assert_eq!(play.at(100_100).reject(2), Stamp(1));
+        assert_eq!(play.reject(1), if accepted { Stamp(2) } else { BudgetExhausted });
+        assert_eq!(play.request(), Stamp(if accepted { 2 } else { 1 }));
+    }
+}

@@ -214,3 +214,16 @@ fn beside_a_dead_token_the_floor_of_a_backoff_is_the_one_without_a_token() {
     assert_eq!(play.at(900_099).request(), Stamp(1));
     assert_eq!(play.at(900_100).request(), StampAndFetch(1), "an early refresh follows the same floor");
 }
+
+// R69: rule 12
+#[test]
+fn a_token_that_is_confirmed_dead_is_not_set_aside_again() {
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000).reject(1), Fetch);
+    assert_eq!(play.reject(1), Join);
+    assert_eq!(play.reject(1), Join);
+    play.fails(throttled(1));
+    assert_eq!(play.at(2_100).reject(1), Fetch);
+    assert_eq!(play.request(), Stamp(1), "it is still stamped");
+    assert!(play.slot.view(play.now).dead);
+}
