@@ -792,13 +792,15 @@ impl Life {
     /// Reports new and dropped token requests to the oracle. Returns whether there were any.
     fn report(&mut self) -> bool {
         let (now, jumps) = (self.now(), self.oracle.setting.jumps);
-        let (dropped, start) = self.issuer.state(|state| {
+        let (mut dropped, start) = self.issuer.state(|state| {
             // If a clock jumps, a fetch seems to run for longer than a fetch can.
             assert!(!state.overlap || jumps, "two token requests of one key at once");
             let dropped = (0..self.reported).filter(|id| !state.fetches[*id].open && self.oracle.is_running(*id));
             let start = state.fetches[self.reported..].iter().map(|fetch| (fetch.user, fetch.context.clone()));
             (dropped.collect::<Vec<_>>(), start.collect::<Vec<_>>())
         });
+        // First those that a rotation is known to have cancelled. What the source counts then decides about the others.
+        dropped.sort_by_key(|fetch| !self.oracle.is_cancelled(*fetch));
         for fetch in &dropped {
             self.trace(|| format!("fetch {fetch} is dropped"));
             self.oracle.fetch_dropped(*fetch, &self.source.stats(), now);

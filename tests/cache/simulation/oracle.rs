@@ -257,9 +257,13 @@ impl Oracle {
 
     /// Whether the issuer may respond: nothing has cancelled the fetch.
     pub(crate) fn may_respond(&self, fetch: usize) -> bool {
+        self.is_running(fetch) && !self.is_cancelled(fetch)
+    }
+
+    /// Whether a rotation has cancelled a running fetch.
+    pub(crate) fn is_cancelled(&self, fetch: usize) -> bool {
         let rules = self.rules.get(usize::from(self.user[fetch]));
-        let cancelled = rules.and_then(|rules| rules.running.as_ref()).is_some_and(|running| running.cancelled);
-        self.is_running(fetch) && !cancelled
+        rules.and_then(|rules| rules.running.as_ref()).is_some_and(|running| running.cancelled)
     }
 
     /// A probe has created the key.
