@@ -44,7 +44,7 @@ counts! {
     old_rejected_too: 50,
     new_again: 10,
     neither_of_use: 8,
-    bucket_overused: 1,
+    bucket_overused: 12,
     rejections_joined: 1_000,
     replays_rejected: 1_000,
     confirmed_dead: 700,

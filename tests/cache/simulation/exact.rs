@@ -172,10 +172,10 @@ impl Oracle {
         }
         if let Some(failure) = rules.failure.as_ref().filter(|failure| failure.kind == error.kind()) {
             let waits = failure.is_waited_for(rules.run_began, patience, now.mono);
-            // A rotation that came too soon has taken effect, and ended the backoff.
+            // A rotation that came too soon has taken effect, or a call has just ended the backoff.
             let rotates = rules.rotates_now(now.mono);
             assert!(
-                waits != Sure::Yes || rotates,
+                waits != Sure::Yes || rotates || just_forgotten,
                 "a caller failed, and the backoff is within its patience: {rules:?}"
             );
             // The time of the next try is that of the end of the fetch, when the key may have had a token.

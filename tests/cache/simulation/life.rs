@@ -642,7 +642,7 @@ impl Life {
     /// The same for each new token of one key: a server accepts it, and then another process revokes it.
     fn fight(&mut self) {
         let (user, longest) = (self.user(), [1_000, 4_000, 9_000][self.rng.usize(0..3)]);
-        for _ in 0..20 {
+        for _ in 0..60 {
             self.call_of(user, 0, Wanted::Usable);
             self.settle();
             let fetch = self.open().into_iter().find(|fetch| self.user_and_epoch(*fetch).0 == user);
