@@ -94,11 +94,12 @@ async fn two_processes_that_revoke_each_others_tokens_stay_within_their_budgets(
     let fetches = sources.each_ref().map(|source| source.stats().fetches);
     println!("token requests {fetches:?}, served {served:?} of {TEN_MINUTES} each");
     assert_eq!(fetches.iter().sum::<u64>(), minted.load(Ordering::SeqCst) as u64, "counted at the issuer");
-    assert!(fetches.iter().all(|fetches| *fetches <= 1 + 6 + 60), "{fetches:?}");
-    assert!(served.iter().all(|served| *served >= 60), "each process is served: {served:?}");
+    // 12 refreshes within the budget. After that they become rare, so that an hour costs 72 at most.
+    assert!(fetches.iter().all(|fetches| *fetches <= 1 + 12 + 5 + 600 / 80), "{fetches:?}");
+    assert!(served.iter().all(|served| *served >= 20), "each process is served: {served:?}");
     let [first, second] = sources.map(|source| source.stats());
     assert!(
-        first.rejections >= 60 && second.rejections >= 60,
+        first.rejections >= 20 && second.rejections >= 20,
         "tokens that are rejected before they expire are counted"
     );
     assert!(first.budget_exhausted + second.budget_exhausted > 100);
