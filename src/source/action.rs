@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Now;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::token::Token;
 
 /// What to do for a request that needs a token.
@@ -63,6 +63,13 @@ pub(super) struct Patience {
     pub(super) limit: Option<Duration>,
     /// What is left of the time that the caller waits at all.
     pub(super) max_wait: Duration,
+}
+
+impl Patience {
+    /// Whether the caller waits after this error at all.
+    pub(super) fn allows(&self, error: &Error) -> bool {
+        error.is_transient() && error.kind() != ErrorKind::Panicked && self.limit != Some(Duration::ZERO)
+    }
 }
 
 impl Wanted {

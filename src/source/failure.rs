@@ -116,7 +116,7 @@ impl Failure {
 
     /// Whether a caller without a token waits for the end of the backoff: `run_began` is when the run of failures began.
     pub(super) fn is_waited_for(&self, run_began: Option<Instant>, patience: Patience, now: Now) -> bool {
-        if !self.error.is_transient() || self.error.kind() == ErrorKind::Panicked {
+        if !patience.allows(&self.error) {
             return false;
         }
         let length = self.backoff.length(Held::Nothing);

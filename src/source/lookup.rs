@@ -243,7 +243,7 @@ impl<P: TokenProvider> Cache<P> {
             drop(slot);
             return granted(Arc::clone(entry), token, now);
         }
-        let waits = slot.waits_after_failure(query.patience, now);
+        let waits = slot.waits_after(&error, query.patience, now);
         drop(slot);
         if waits { self.lookup_again(Arc::clone(entry), query) } else { Lookup::Failed(error) }
     }

@@ -285,11 +285,14 @@ impl<F> Slot<F> {
         self.rare.as_mut()?.waiters.take()
     }
 
-    /// Whether a caller that waited for the failed fetch waits for the next one.
-    pub(super) fn waits_after_failure(&self, patience: Patience, now: Now) -> bool {
-        let waits =
-            |rare: &Rare<F>| rare.failure.as_ref()?.is_waited_for(rare.failures.run_began(), patience, now).into();
-        self.rare.as_ref().and_then(|rare| waits(rare)).unwrap_or(false)
+    /// Whether a caller waits for the next fetch after one has failed with `error`.
+    pub(super) fn waits_after(&self, error: &Error, patience: Patience, now: Now) -> bool {
+        let rare = self.rare.as_ref();
+        match rare.and_then(|rare| Some((rare.failure.as_ref()?, rare.failures.run_began()))) {
+            Some((failure, run_began)) => failure.is_waited_for(run_began, patience, now),
+            // `invalidate` or `rotate` has ended the backoff since.
+            None => patience.allows(error),
+        }
     }
 
     /// Takes what must be dropped or woken without the lock.
