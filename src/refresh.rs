@@ -57,7 +57,7 @@ const MAX_REPLACEMENT_DELAY: Duration = Duration::from_secs(30);
 
 /// At most one fetch on demand starts in this time.
 pub(crate) const ON_DEMAND_INTERVAL: Duration = Duration::from_secs(10);
-/// `invalidate` starts at most one fetch, and ends at most one backoff, in this time. `rotate` cancels at most one fetch.
+/// `invalidate` starts at most one fetch, and ends at most one backoff, in this time. `rotate` discards at most one fetch.
 pub(crate) const INVALIDATION_INTERVAL: Duration = Duration::from_secs(1);
 /// If a fetch begins later than this after the end of the last backoff, its failure begins a new run of failures.
 pub(crate) const RUN_OF_FAILURES_GAP: Duration = Duration::from_secs(2);

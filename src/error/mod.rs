@@ -137,7 +137,7 @@ impl Error {
         self
     }
 
-    /// Sets how long to wait before the next attempt.
+    /// Sets how long to wait before the next fetch, for example the issuer's `Retry-After`. The source applies a limit.
     #[must_use]
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
@@ -170,7 +170,7 @@ impl Error {
         self.inner.transient
     }
 
-    /// How long to wait before the next attempt, if that is known.
+    /// The time until the next fetch may start, if that is known.
     ///
     /// In an error of a provider, this is the issuer's `Retry-After`. In an error of a
     /// [`TokenSource`](crate::TokenSource), it is the rest of the backoff.

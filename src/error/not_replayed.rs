@@ -11,7 +11,7 @@ use super::Error;
 ///
 /// 1. The request was sent, and the server rejected its token.
 /// 2. There was a new token, so the rejection was dropped to prepare the replay.
-/// 3. Before the inner service was ready again, [`rotate`](crate::TokenSource::rotate) withdrew the new token.
+/// 3. Before the inner service was ready again, [`rotate`](crate::TokenSource::rotate) removed the new token.
 /// 4. There is no token for the new credentials.
 ///
 /// The layer never sends a token of the old credentials, so there is no response to return.

@@ -95,7 +95,8 @@ pub enum ReplayOutcome {
     /// The token was not rejected.
     NotNeeded,
     /// The layer stamped no token: the origin is foreign, the method is `TRACE`, the request has
-    /// [`Unauthenticated`](crate::Unauthenticated) in its extensions, or it already had the header.
+    /// [`Unauthenticated`](crate::Unauthenticated) in its extensions, or it already had the header. Only the first of these four
+    /// counts in [`SourceStats::not_stamped`](crate::SourceStats::not_stamped).
     NotStamped,
     /// The request was replayed, and the new token was not rejected.
     Replayed,
@@ -109,7 +110,8 @@ pub enum ReplayOutcome {
     NoCopy,
     /// The rejection names no reason, and the request is not idempotent. The server may have applied it.
     NotSafe,
-    /// The budget for refreshes after rejections is empty, because new tokens were rejected too.
+    /// The budget for refreshes after rejections is empty, because new tokens were rejected too, or new tokens have not ended
+    /// the rejections and no refresh is due.
     BudgetExhausted,
     /// There is no new token because of an error of this kind.
     RefreshFailed(ErrorKind),

@@ -149,12 +149,17 @@ impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
     /// then replays it whatever its method.
     ///
     /// ```
-    /// use http::StatusCode;
     /// use tower_bearer_auth::{BearerAuthLayer, FixedToken, Rejection};
     ///
     /// # fn main() -> Result<(), tower_bearer_auth::Error> {
     /// let layer = BearerAuthLayer::new(FixedToken::new("opaque-token")?)
-    ///     .rejected_when(|response| (response.status() == StatusCode::FORBIDDEN).then_some(Rejection::Unspecified));
+    ///     .allow_origin("https://api.example.com")?
+    ///     .rejected_when(|response| match response.status().as_u16() {
+    ///         // This API also sends 403 if the client lacks a permission. Then it has no such header.
+    ///         403 if response.headers().contains_key("x-token-expired") => Some(Rejection::InvalidToken),
+    ///         419 | 501 => Some(Rejection::Unspecified),
+    ///         _ => None,
+    ///     });
     /// # drop(layer);
     /// # Ok(()) }
     /// ```

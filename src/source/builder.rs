@@ -19,7 +19,7 @@ use crate::telemetry::Telemetry;
 
 const MAX_KEYS: usize = 10_000;
 const MAX_WAIT: Duration = Duration::from_secs(15);
-/// Longer than the providers' own timeout for a token call, 10 s, so that the error of the token call arrives first.
+/// Longer than the providers' own timeout for the HTTP request of a fetch, 10 s, so that its error arrives first.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(12);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -90,10 +90,17 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
     /// Sets how many keys the cache holds. The default is 10 000, the minimum 1. Keys with a running fetch do not
     /// count.
     ///
-    /// Above the limit, the source evicts keys: first those without a usable token, then the least recently used ones
-    /// (to the second), and last those in a backoff or with a budget that is not full. Keys that have never had a token
-    /// hold at most an eighth of the limit, at least one. Beyond that, the least recently used of them is evicted first, so
-    /// that invented keys evict no tokens.
+    /// Above the limit, the source evicts keys in this order, and the least recently used ones (to the second) first in each
+    /// group:
+    ///
+    /// 1. keys that have never had a token, if they hold more than an eighth of the limit, and more than one;
+    /// 2. keys without a usable token, for example because it has expired;
+    /// 3. keys with a usable token;
+    /// 4. keys that protect the issuer, with or without a usable token: those in a backoff, or with a budget for
+    ///    refreshes that is not full.
+    ///
+    /// The eighth is a limit of its own: keys of the first group are evicted above it, even if the cache is not full. So
+    /// invented keys evict no tokens. A key is never evicted while its fetch runs.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.max_keys = keys.max(1);
         self
@@ -114,8 +121,11 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
     /// zero turns the wait off.
     ///
     /// After a transient failure, such a request waits for the next fetch if the backoff ends within this time from the start
-    /// of the first failed fetch, and within [`max_wait`](Self::max_wait). So one 503 at startup fails no request, and in a
-    /// long outage requests fail fast. No request waits through the backoff after a panic or a permanent failure.
+    /// of the first failed fetch, and within [`max_wait`](Self::max_wait). So one quick 503 at startup fails no request, and
+    /// in a long outage requests fail fast. A 503 with a `Retry-After` of 2 s or more, and a timeout, do fail requests. No
+    /// request waits through the backoff after a panic or a permanent failure.
+    ///
+    /// Zero does not affect the wait for a running fetch, which lasts up to `max_wait`.
     ///
     /// [`warm_up`](TokenSource::warm_up) waits through transient failures for all of `max_wait`.
     ///

@@ -109,7 +109,7 @@ impl Failure {
         !self.remaining(held, now).is_zero()
     }
 
-    /// The error for callers: with the time until the next try.
+    /// The error for callers: with the time until the next fetch may start.
     pub(super) fn shared(&self, held: Held, now: Now) -> Error {
         self.error.clone().with_retry_after(self.remaining(held, now))
     }

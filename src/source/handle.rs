@@ -54,7 +54,7 @@ impl<P: TokenProvider> TokenSource<P> {
     /// Returns the token of `key`.
     ///
     /// A usable token in the cache is returned at once. Otherwise the future waits for the running fetch, or starts
-    /// one. If that fetch fails in a way that may pass, the future waits for the next one within
+    /// one. After a transient failure of that fetch, the future waits for the next one within
     /// [`patience`](crate::TokenSourceBuilder::patience).
     ///
     /// # Cancel safety
@@ -66,7 +66,7 @@ impl<P: TokenProvider> TokenSource<P> {
     /// - The error of the fetch. All callers that waited for the fetch get the same error, unless they wait for the next
     ///   one.
     /// - During a backoff that is longer than [`patience`](crate::TokenSourceBuilder::patience) allows, the error of the last
-    ///   fetch, at once. [`Error::retry_after`] is the time until the next attempt.
+    ///   fetch, at once. [`Error::retry_after`] is the time until the next fetch may start.
     /// - [`ErrorKind::Timeout`] after [`max_wait`](crate::TokenSourceBuilder::max_wait).
     /// - [`ErrorKind::NoRuntime`] if a fetch is due outside of a tokio runtime, or in a runtime without timers.
     /// - [`ErrorKind::Reentrant`] in the provider's own `fetch` for this key.
@@ -85,8 +85,9 @@ impl<P: TokenProvider> TokenSource<P> {
     /// Starts a fetch for `key` at its first poll, and returns the token of that fetch. Requests are stamped with the old token
     /// while the fetch runs.
     ///
-    /// This method starts at most one fetch in 10 seconds for one key. Within that time, it returns the newest token as it
-    /// is, also after an error. If a fetch is running, it waits for that one instead. No fetch starts during a backoff.
+    /// This method starts at most one fetch in 10 seconds for one key. Within that time, it returns the cached token, even if
+    /// that fetch failed. Later, during a backoff, it starts no fetch and returns the error. If a fetch is running, it waits for
+    /// that one instead.
     ///
     /// If a server rejects the new token while it does not know it yet, requests are stamped with the old one for a while.
     ///
@@ -111,11 +112,14 @@ impl<P: TokenProvider> TokenSource<P> {
 
     /// Returns a token of `key` that expires no sooner than `time` from now, by [`Token::expires_at`]. If the cached token
     /// expires sooner, this fetches one as [`refresh`](Self::refresh) does, with a limit of its own of one fetch in 10 seconds.
-    /// It returns the new token even if that one expires sooner too. A `time` of zero is the same as
-    /// [`token_for`](Self::token_for).
+    /// A `time` of zero is the same as [`token_for`](Self::token_for).
+    ///
+    /// `Ok` does not guarantee `time`: compare [`Token::expires_at`]. The new token may expire sooner too. Within 10 seconds of
+    /// a fetch that this method started for the key, it returns the cached token, even if that fetch failed. Later, during a
+    /// backoff, it returns the error.
     ///
     /// Call it before work that uses one token for a long time, for example an upload or a job that gets the token as a
-    /// file.
+    /// file. [The guide](crate::guide::refresh) has an example.
     ///
     /// # Cancel safety
     ///
@@ -156,6 +160,9 @@ impl<P: TokenProvider> TokenSource<P> {
     /// expired.
     ///
     /// During a backoff and outside of a tokio runtime it starts no fetch.
+    ///
+    /// It is also not ready while a rejected token is set aside, at most 5 s. Let a probe fail several times before the
+    /// replica is removed.
     ///
     /// ```
     /// use http::StatusCode;
@@ -234,12 +241,13 @@ impl<P: TokenProvider> TokenSource<P> {
     /// # async fn send(token: &tower_bearer_auth::Token) -> http::StatusCode { http::StatusCode::OK }
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer_auth::Error> {
     /// let source = TokenSource::new(FixedToken::new("opaque-token")?);
-    /// let token = source.token().await?;
-    /// if send(&token).await == http::StatusCode::UNAUTHORIZED {
-    ///     if source.reject(&(), &token) {
-    ///         send(&source.token().await?).await;
-    ///     }
-    /// } else {
+    /// let mut token = source.token().await?;
+    /// let mut status = send(&token).await;
+    /// if status == http::StatusCode::UNAUTHORIZED && source.reject(&(), &token) {
+    ///     token = source.token().await?;
+    ///     status = send(&token).await;
+    /// }
+    /// if status.is_success() {
     ///     source.accept(&token);
     /// }
     /// # Ok(()) }
@@ -268,8 +276,10 @@ impl<P: TokenProvider> TokenSource<P> {
     /// method causes start at most once a second per key.
     ///
     /// This ends a transient backoff, at most once a second, but not one with a `Retry-After`, and not the one after a
-    /// permanent failure: [`rotate`](Self::rotate) ends those. If a server has rejected a token and the issuer returns it
-    /// again, requests fail until it would no longer have been used. [`rotate`](Self::rotate) also forgets that.
+    /// permanent failure: [`rotate`](Self::rotate) ends those.
+    ///
+    /// If the issuer returns a token that a server has rejected, the fetch fails. This ends at the `usable_until` of that
+    /// token. [`rotate`](Self::rotate) ends it at once.
     ///
     /// Do not call it after a 401. Call [`reject`](Self::reject), which joins the running fetch.
     #[doc(alias = "refresh")]
@@ -281,14 +291,14 @@ impl<P: TokenProvider> TokenSource<P> {
         }
     }
 
-    /// Removes all tokens, ends all backoffs, and cancels all running fetches. Call this after the credentials have changed.
+    /// Removes all tokens, ends all backoffs, and discards all running fetches. Call this after the credentials have changed.
     ///
     /// A request that starts after this call returns is not stamped with a token that was fetched with the old
-    /// credentials, even if such a token arrives later. The waiters of a cancelled fetch wait for a new one, which starts when
-    /// the cancelled one has ended.
+    /// credentials, even if such a token arrives later. The waiters of a discarded fetch wait for a new one, which starts when
+    /// the discarded one has ended.
     ///
     /// Within a second of the call before, and while a fetch that a call caused is running, this acts on a key like
-    /// [`invalidate_for`](Self::invalidate_for): it removes the token and cancels no fetch. The rest takes effect at the first
+    /// [`invalidate_for`](Self::invalidate_for): it removes the token and discards no fetch. The rest takes effect at the first
     /// request for the key after that second, when no such fetch is running.
     ///
     /// What a layer read from its provider when it was created, for example an API key, does not change. If the

@@ -38,9 +38,9 @@ pub struct SourceStats {
     pub fetches_succeeded: u64,
     /// Fetches that returned an error, panicked or timed out.
     pub fetches_failed: u64,
-    /// Fetches that were cancelled with their runtime.
+    /// Fetches that were cancelled with their runtime. Those that `rotate` discarded do not count here.
     pub fetches_cancelled: u64,
-    /// Fetches that [`rotate`](crate::TokenSource::rotate) cancelled, each counted when it has ended. One that runs during
+    /// Fetches that [`rotate`](crate::TokenSource::rotate) discarded, each counted when it has ended. One that runs during
     /// [`invalidate`](crate::TokenSource::invalidate) continues, and counts by its result.
     pub fetches_discarded: u64,
     /// Fetches that are running.
@@ -55,14 +55,15 @@ pub struct SourceStats {
     /// processes. See [Choosing a refresh policy](crate::guide::refresh).
     pub tokens_rejected_early: u64,
     /// Rejections of a token that no server had accepted before. Either the API needs another token, or it does not know a
-    /// new token yet.
+    /// new token yet. If rejected requests are not replayed and requests are rare, another process may also have revoked the
+    /// token before it was used.
     pub rejections_of_unaccepted: u64,
     /// Rejections after which no fetch was started, because the budget for refreshes was empty, or because new tokens had not
     /// ended the rejections and no fetch was due.
     pub budget_exhausted: u64,
     /// Rejected requests that were replayed with a new token.
     pub replays: u64,
-    /// Requests to a foreign origin, sent without the token.
+    /// Requests to a foreign origin, sent without the token. `TRACE`, `Unauthenticated` and `if_not_present` do not count here.
     pub not_stamped: u64,
     /// Keys that were evicted, to keep the cache within [`max_keys`](crate::TokenSourceBuilder::max_keys).
     pub evicted: u64,

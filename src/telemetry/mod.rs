@@ -56,7 +56,7 @@ pub(crate) enum Event<'a> {
         key: KeyField<'a>,
         reason: &'static str,
     },
-    /// A fetch that `rotate` cancelled has ended.
+    /// A fetch that `rotate` discarded has ended.
     Discarded {
         key: KeyField<'a>,
     },
