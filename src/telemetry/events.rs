@@ -93,7 +93,7 @@ pub(super) fn emit(provider: &str, event: Event<'_>) {
             Level::INFO,
             provider,
             key = debug_of(key),
-            "a token request that a rotation cancelled has ended"
+            "a token request that a rotation discarded has ended"
         ),
         Event::TokenRejected { key, generation, age, expires_in, token, first, rejection, refresh } => {
             // A callsite has one fixed level.
