@@ -80,9 +80,13 @@ impl fmt::Debug for SystemClock {
     }
 }
 
-/// The time until a timer fires. Timers use tokio's clock, and not the clock of a source.
-pub(crate) fn until_timer(deadline: tokio::time::Instant) -> Duration {
-    deadline.into_std().saturating_duration_since(SystemClock.now().mono)
+/// The time since a timer of this length was started. A timer may fire late, so this may be more than its length. Timers use
+/// tokio's clock, and not the clock of a source.
+pub(crate) fn since_start_of_timer(deadline: tokio::time::Instant, length: Duration) -> Duration {
+    let (deadline, now) = (deadline.into_std(), SystemClock.now().mono);
+    length
+        .saturating_add(now.saturating_duration_since(deadline))
+        .saturating_sub(deadline.saturating_duration_since(now))
 }
 
 /// The clock of a source. The system clock has a variant of its own, because a dynamic call per request would cost

@@ -19,8 +19,8 @@ pub mod token_endpoint;
 
 pub use crate::clock::{Clock, Now, SystemClock};
 pub use crate::error::{BoxError, ConfigError, Error, ErrorKind, NotReplayed, NotSent};
-pub use crate::layer::{Audit, BearerAuth, BearerAuthLayer, ReplayOutcome, ResponseFuture, replay};
-pub use crate::message::{ExtensionKey, Origins, Rejection, RequestHead, RequestKey, ResponseHead};
+pub use crate::layer::{Audit, BearerAuth, BearerAuthLayer, OnForeignOrigin, ReplayOutcome, ResponseFuture, replay};
+pub use crate::message::{ExtensionKey, Origins, Rejection, RequestHead, RequestKey, ResponseHead, Unauthenticated};
 pub use crate::provider::{DynProvider, FetchContext, FetchReason, TokenProvider};
 #[cfg(feature = "aeropay")]
 pub use crate::providers::aeropay::{self, Aeropay, AeropayBuilder};

@@ -51,7 +51,7 @@ pub trait TokenProvider: Send + Sync + 'static {
     /// The source drops a running future in these cases, at any `.await`:
     ///
     /// - [`fetch_timeout`](crate::TokenSourceBuilder::fetch_timeout) has passed.
-    /// - [`rotate`](crate::TokenSource::rotate) or [`invalidate`](crate::TokenSource::invalidate) makes the fetch stale.
+    /// - [`rotate`](crate::TokenSource::rotate) discards the fetch. A call in the fetch itself does not.
     /// - All clones of the source and all callers that wait for the result are dropped.
     /// - The runtime shuts down.
     ///

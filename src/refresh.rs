@@ -33,6 +33,37 @@ const RETRY_AFTER_JITTER: f64 = 0.1;
 
 const MIN_EARLY_BACKOFF: Duration = Duration::from_secs(10);
 
+/// A rejected token is set aside for this many times as long as the last successful fetch took, within the limits below.
+const SET_ASIDE_FACTOR: u32 = 3;
+const MIN_SET_ASIDE: Duration = Duration::from_secs(1);
+const MAX_SET_ASIDE: Duration = Duration::from_secs(5);
+
+const FIRST_THROTTLE_INTERVAL: Duration = Duration::from_secs(10);
+const MAX_THROTTLE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// At most one fetch in this time starts before the interval of a throttle is over.
+pub(crate) const THROTTLE_EARLY_INTERVAL: Duration = Duration::from_secs(80);
+/// A throttle ends after this time without a rejection.
+pub(crate) const THROTTLE_END: Duration = Duration::from_secs(10 * 60);
+/// A row of rejections this long, and three times as long as any earlier one, shows that the token was revoked.
+const REVOKED_ROW: u32 = 10;
+const REVOKED_FACTOR: u32 = 3;
+/// So does a token that has been confirmed dead for this long.
+const REVOKED_AFTER: Duration = Duration::from_secs(5);
+
+/// The token that an early refresh replaced is kept for at least this long.
+pub(crate) const KEEP_REPLACED: Duration = Duration::from_secs(60);
+const FIRST_REPLACEMENT_DELAY: Duration = Duration::from_secs(1);
+const MAX_REPLACEMENT_DELAY: Duration = Duration::from_secs(30);
+
+/// At most one fetch on demand starts in this time.
+pub(crate) const ON_DEMAND_INTERVAL: Duration = Duration::from_secs(10);
+/// `invalidate` starts at most one fetch, and ends at most one backoff, in this time. `rotate` discards at most one fetch.
+pub(crate) const INVALIDATION_INTERVAL: Duration = Duration::from_secs(1);
+/// If a fetch begins later than this after the end of the last backoff, its failure begins a new run of failures.
+pub(crate) const RUN_OF_FAILURES_GAP: Duration = Duration::from_secs(2);
+/// How long callers wait for a transient failure to pass, by default.
+pub(crate) const DEFAULT_PATIENCE: Duration = Duration::from_secs(2);
+
 const BUDGET: u32 = 6;
 const BUDGET_REFILL: Duration = Duration::from_secs(10);
 
@@ -122,16 +153,14 @@ impl RefreshPolicy {
             Window::Configured(window) => Some(window),
             Window::AtExpiry => None,
         };
-        let refresh_at = window.filter(|_| has_window).map(|window| {
+        let usable_until = fetched_at.after(lifetime - margin);
+        let refresh_at = window.filter(|_| has_window).map_or(usable_until, |window| {
             let window = window.min(lifetime / 2);
-            fetched_at.after((lifetime - window).saturating_add(window.mul_f64(WINDOW_JITTER * unit(draw))))
+            let start =
+                fetched_at.after((lifetime - window).saturating_add(window.mul_f64(WINDOW_JITTER * unit(draw))));
+            start.earlier(usable_until)
         });
-        Deadlines {
-            fetched_at,
-            refresh_at,
-            usable_until: fetched_at.after(lifetime - margin),
-            expires_at: fetched_at.after(lifetime),
-        }
+        Deadlines { fetched_at, refresh_at, usable_until, expires_at: fetched_at.after(lifetime) }
     }
 }
 
@@ -153,10 +182,22 @@ fn corrected(started: Now, arrived: Now) -> Now {
     Now { mono: started.mono, wall: arrived.wall.checked_sub(mono).unwrap_or(arrived.wall) }
 }
 
-/// How long no fetch starts after a failure: with a usable token, and without one.
+/// What a key has while no fetch may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// No usable token.
+    Nothing,
+    /// A usable token.
+    Usable,
+    /// A usable token that is confirmed dead.
+    Dead,
+}
+
+/// How long no fetch starts after a failure, by what the key has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backoff {
     pub(crate) with_token: Duration,
+    pub(crate) with_dead_token: Duration,
     pub(crate) without_token: Duration,
 }
 
@@ -168,8 +209,9 @@ impl Backoff {
     pub(crate) fn transient(failures: u32, usable_for: Option<Duration>, draw: f64) -> Self {
         let drawn = drawn_step(failures, draw);
         let cut = usable_for.map_or(drawn, |left| drawn.min(left / 2));
-        let min_with_token = MIN_BACKOFF_WITH_TOKEN.mul_f64(1.0 + unit(draw));
-        Self { with_token: cut.max(min_with_token), without_token: cut.max(MIN_BACKOFF_WITHOUT_TOKEN) }
+        let without_token = cut.max(MIN_BACKOFF_WITHOUT_TOKEN);
+        let with_token = cut.max(MIN_BACKOFF_WITH_TOKEN.mul_f64(1.0 + unit(draw)));
+        Self { with_token, with_dead_token: without_token, without_token }
     }
 
     /// The backoff after a permanent failure. `failures` is the number of permanent failures in a row before it. It is
@@ -177,28 +219,66 @@ impl Backoff {
     pub(crate) fn permanent(failures: u32, draw: f64) -> Self {
         let step = doubled(PERMANENT_BACKOFF, failures, MAX_PERMANENT_BACKOFF);
         let drawn = step.mul_f64(1.0 + unit(draw));
-        Self { with_token: drawn, without_token: drawn }
+        Self { with_token: drawn, with_dead_token: drawn, without_token: drawn }
     }
 
     /// Raises the backoff to the issuer's `Retry-After`, up to a limit. To that, the greater of two random times is added:
     /// up to a tenth of it, and the random time of a transient backoff after `failures` failures in a row. The sum may be
     /// longer than the limit. Otherwise all clients with the same long `Retry-After` would come back at the same moment.
+    ///
+    /// Beside a dead token only the tenth is added, so that the token is replaced soon.
     pub(crate) fn at_least(self, retry_after: Duration, failures: u32, draw: f64) -> Self {
-        let raise = |backoff: Duration, max: Duration| {
-            let requested = retry_after.min(max);
-            let added = requested.mul_f64(RETRY_AFTER_JITTER * unit(draw)).max(drawn_step(failures, draw));
+        let raise = |backoff: Duration, held: Held, other: Duration| {
+            let requested = retry_after_limit(retry_after, held);
+            let added = requested.mul_f64(RETRY_AFTER_JITTER * unit(draw)).max(other);
             backoff.max(requested.saturating_add(added))
         };
+        let drawn = drawn_step(failures, draw);
         Self {
-            with_token: raise(self.with_token, MAX_RETRY_AFTER_WITH_TOKEN),
-            without_token: raise(self.without_token, MAX_RETRY_AFTER_WITHOUT_TOKEN),
+            with_token: raise(self.with_token, Held::Usable, drawn),
+            with_dead_token: raise(self.with_dead_token, Held::Dead, Duration::ZERO),
+            without_token: raise(self.without_token, Held::Nothing, drawn),
+        }
+    }
+
+    pub(crate) fn length(&self, held: Held) -> Duration {
+        match held {
+            Held::Nothing => self.without_token,
+            Held::Usable => self.with_token,
+            Held::Dead => self.with_dead_token,
         }
     }
 }
 
-/// How long a `Retry-After` holds off a rejection of a usable token.
-pub(crate) fn retry_after_with_token(retry_after: Duration) -> Duration {
-    retry_after.min(MAX_RETRY_AFTER_WITH_TOKEN)
+/// How long a `Retry-After` delays fetches.
+pub(crate) fn retry_after_limit(retry_after: Duration, held: Held) -> Duration {
+    retry_after.min(match held {
+        Held::Usable => MAX_RETRY_AFTER_WITH_TOKEN,
+        Held::Nothing | Held::Dead => MAX_RETRY_AFTER_WITHOUT_TOKEN,
+    })
+}
+
+/// How long a rejected token is set aside while a fetch runs. `took` is how long the last successful fetch took.
+pub(crate) fn set_aside(took: Duration) -> Duration {
+    took.saturating_mul(SET_ASIDE_FACTOR).clamp(MIN_SET_ASIDE, MAX_SET_ASIDE)
+}
+
+/// The shortest time between two fetches while new tokens do not end the rejections. `fetches` is how many fetches started at
+/// such an interval.
+pub(crate) fn throttle_interval(fetches: u32) -> Duration {
+    doubled(FIRST_THROTTLE_INTERVAL, fetches, MAX_THROTTLE_INTERVAL)
+}
+
+/// Whether a row of rejections shows that a token was revoked, although new tokens have not ended other rejections.
+/// `longest` is the longest earlier row, and `dead_for` is how long the token has been confirmed dead.
+pub(crate) fn is_revoked(in_a_row: u32, longest: u32, dead_for: Option<Duration>) -> bool {
+    let long = in_a_row >= REVOKED_ROW && in_a_row >= longest.saturating_mul(REVOKED_FACTOR);
+    long || dead_for.is_some_and(|time| time >= REVOKED_AFTER)
+}
+
+/// The time from a rejection of a new token to its next try. `rejections` is how many there were.
+pub(crate) fn replacement_delay(rejections: u32) -> Duration {
+    doubled(FIRST_REPLACEMENT_DELAY, rejections.saturating_sub(1), MAX_REPLACEMENT_DELAY)
 }
 
 /// `first`, doubled `times` times, and at most `max`.
@@ -248,11 +328,13 @@ pub(crate) fn was_set_back(since: Instant, now: Instant) -> bool {
 pub(crate) struct Budget {
     left: u32,
     counted_at: Instant,
+    /// How many refreshes it was used for since it was full.
+    used: u32,
 }
 
 impl Budget {
     pub(crate) fn full(now: Instant) -> Self {
-        Self { left: BUDGET, counted_at: now }
+        Self { left: BUDGET, counted_at: now, used: 0 }
     }
 
     /// Takes the cost of one refresh: 1, or a full budget for a token that no server has accepted.
@@ -264,9 +346,17 @@ impl Budget {
         }
         if self.left == BUDGET {
             self.counted_at = now;
+            self.used = 0;
         }
         self.left -= cost;
+        self.used = self.used.saturating_add(1);
         true
+    }
+
+    /// Whether it was used for twice as many refreshes as it allows at once, and was never full between them. That takes a
+    /// minute. If it is empty then, new tokens do not end the rejections: two processes may revoke each other's tokens.
+    pub(crate) fn is_overused(&self) -> bool {
+        self.used >= 2 * BUDGET
     }
 
     pub(crate) fn is_full(mut self, now: Instant) -> bool {

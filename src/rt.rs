@@ -1,7 +1,8 @@
 //! The tokio runtime and its timers.
 //!
 //! Only this module checks whether there is a runtime and whether it has timers. Tokio has no function for the second
-//! check: a timer panics in a runtime that has none.
+//! check: a timer panics in a runtime that has none. Such a panic reaches every panic hook, so each runtime is checked until
+//! the first panic.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,11 +11,16 @@ use std::task::Context;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use tokio::runtime::Handle;
+use parking_lot::Mutex;
+use tokio::runtime::{Handle, Id};
 use tokio::task::unconstrained;
 use tokio::time::Sleep;
 
 use crate::error::{Error, ErrorKind};
+
+/// The runtimes without timers that were found last. A program has few of them, so the limit matters only if it creates
+/// runtimes in a loop.
+static WITHOUT_TIMERS: Mutex<[Option<Id>; 16]> = Mutex::new([None; 16]);
 
 /// The current runtime.
 ///
@@ -35,7 +41,7 @@ pub(crate) fn current() -> Result<Handle, Error> {
 /// [`ErrorKind::NoRuntime`] outside of a runtime, and in one without timers.
 pub(crate) fn with_timers() -> Result<Handle, Error> {
     let current = current()?;
-    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).map(|()| current).map_err(|_| no_timers())
+    sleep(&current, Duration::ZERO).map(|_| current)
 }
 
 /// A timer of the current runtime.
@@ -44,8 +50,20 @@ pub(crate) fn with_timers() -> Result<Handle, Error> {
 ///
 /// [`ErrorKind::NoRuntime`] outside of a runtime, and in one without timers.
 pub(crate) fn timer(after: Duration) -> Result<Pin<Box<Sleep>>, Error> {
-    current()?;
-    catch_unwind(AssertUnwindSafe(|| Box::pin(tokio::time::sleep(after)))).map_err(|_| no_timers())
+    sleep(&current()?, after).map(Box::pin)
+}
+
+fn sleep(current: &Handle, after: Duration) -> Result<Sleep, Error> {
+    let id = current.id();
+    if WITHOUT_TIMERS.lock().contains(&Some(id)) {
+        return Err(no_timers());
+    }
+    catch_unwind(AssertUnwindSafe(|| tokio::time::sleep(after))).map_err(|_| {
+        let mut known = WITHOUT_TIMERS.lock();
+        known.rotate_right(1);
+        known[0] = Some(id);
+        no_timers()
+    })
 }
 
 /// The output of `work`, or `None` if the deadline passes first.

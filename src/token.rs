@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -10,9 +10,9 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use crate::clock::Now;
-use crate::error::{Error, ErrorKind};
+use crate::error::{ConfigError, Error, ErrorKind};
 
-const SCHEME: &str = "Bearer ";
+const BEARER: &str = "Bearer";
 
 /// A token as a provider returns it: a secret and a lifetime.
 ///
@@ -32,7 +32,10 @@ const SCHEME: &str = "Bearer ";
 #[derive(Clone)]
 pub struct IssuedToken {
     header: HeaderValue,
+    /// How many bytes of the header precede the secret.
+    prefix: u8,
     lifetime: Option<Duration>,
+    expires_at: Option<SystemTime>,
     /// The id of the token source that fetched the token. 0 until the fetch completes.
     source_id: u64,
     /// How many times that source had rotated its credentials when the fetch started.
@@ -42,29 +45,68 @@ pub struct IssuedToken {
 impl IssuedToken {
     /// A bearer token of unknown lifetime. `secret` is the part of the header value after `Bearer `.
     ///
-    /// Set the lifetime with [`expires_in`](Self::expires_in).
+    /// Set the lifetime with [`expires_in`](Self::expires_in) or [`expires_at`](Self::expires_at).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::MalformedResponse`], transient, if the token is empty or contains a character that RFC 6750 section 2.1
-    /// does not allow. Allowed are `A-Z a-z 0-9 - . _ ~ + /`, then any number of `=`.
+    /// [`ErrorKind::MalformedResponse`], permanent, if the token is empty or contains a character other than visible ASCII
+    /// (0x21 to 0x7E). The error names the kind of the character, and not the token. RFC 6750 section 2.1 allows fewer
+    /// characters, but issuers use others: `!`, `|`, `:` and `%` for example.
     pub fn bearer(secret: impl AsRef<str>) -> Result<Self, Error> {
-        let secret = secret.as_ref();
-        if !is_b64token(secret) {
-            return Err(Error::new(
-                ErrorKind::MalformedResponse,
-                "the access token is empty or has a character that a bearer token may not have (RFC 6750 section 2.1)",
-            ));
+        Self::new(BEARER, secret.as_ref())
+    }
+
+    /// A token that is the whole header value, for an API that wants no scheme. The lifetime is unknown.
+    ///
+    /// # Errors
+    ///
+    /// As [`bearer`](Self::bearer).
+    pub fn raw(value: impl AsRef<str>) -> Result<Self, Error> {
+        Self::new("", value.as_ref())
+    }
+
+    /// A token for an API that wants another scheme than `Bearer`: the header value is `scheme`, a space and `secret`. The
+    /// lifetime is unknown.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tower_bearer_auth::Error> {
+    /// use tower_bearer_auth::IssuedToken;
+    ///
+    /// let token = IssuedToken::with_scheme("Token", "0123456789")?;
+    /// assert_eq!(token.expose_secret(), "0123456789");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`bearer`](Self::bearer), and [`ErrorKind::Config`] if the scheme is not a token of 1 to 64 characters (RFC 9110
+    /// sections 5.6.2 and 11.1).
+    pub fn with_scheme(scheme: &str, secret: impl AsRef<str>) -> Result<Self, Error> {
+        if !is_scheme(scheme) {
+            return Err(ConfigError::new("scheme", "it is not the name of an authentication scheme")
+                .with_hint("set one word, for example `Token`, and pass the secret separately")
+                .into());
         }
+        Self::new(scheme, secret.as_ref())
+    }
+
+    fn new(scheme: &str, secret: &str) -> Result<Self, Error> {
+        check(secret)?;
+        let prefix = if scheme.is_empty() { 0 } else { scheme.len() + 1 };
         // The exact capacity matters: a buffer that grows leaves copies that are not wiped.
-        let mut value = Zeroizing::new(Vec::with_capacity(SCHEME.len() + secret.len()));
-        value.extend_from_slice(SCHEME.as_bytes());
+        let mut value = Zeroizing::new(Vec::with_capacity(prefix + secret.len()));
+        if prefix > 0 {
+            value.extend_from_slice(scheme.as_bytes());
+            value.push(b' ');
+        }
         value.extend_from_slice(secret.as_bytes());
-        let Ok(mut header) = HeaderValue::from_maybe_shared(Bytes::from_owner(value)) else {
-            return Err(Error::new(ErrorKind::MalformedResponse, "the access token does not fit into a header"));
+        let (Ok(mut header), Ok(prefix)) =
+            (HeaderValue::from_maybe_shared(Bytes::from_owner(value)), prefix.try_into())
+        else {
+            return Err(unusable("does not fit into a header"));
         };
         header.set_sensitive(true);
-        Ok(Self { header, lifetime: None, source_id: 0, rotation: 0 })
+        Ok(Self { header, prefix, lifetime: None, expires_at: None, source_id: 0, rotation: 0 })
     }
 
     /// Sets the lifetime, counted from the start of the fetch. This is `expires_in` of RFC 6749 section 5.1.
@@ -73,12 +115,23 @@ impl IssuedToken {
     /// zero means "never" at some issuers. The source raises any other lifetime below 1 second to 1 second, and lowers one
     /// above 24 hours to 24 hours.
     #[must_use]
-    pub fn expires_in(mut self, lifetime: Duration) -> Self {
-        self.lifetime = Some(lifetime);
-        self
+    pub fn expires_in(self, lifetime: Duration) -> Self {
+        Self { lifetime: Some(lifetime), expires_at: None, ..self }
     }
 
-    /// The lifetime that [`expires_in`](Self::expires_in) set, unchanged.
+    /// Sets the time at which the token expires, for an issuer that returns an instant (`expires_on`) in place of a
+    /// lifetime. It replaces [`expires_in`](Self::expires_in).
+    ///
+    /// The source computes the lifetime with its own wall clock. If the instant has passed when the token arrives, the fetch
+    /// fails with a transient error. Prefer a lifetime if the issuer returns both, because its clock and this machine's may
+    /// differ.
+    #[must_use]
+    pub fn expires_at(self, instant: SystemTime) -> Self {
+        Self { lifetime: None, expires_at: Some(instant), ..self }
+    }
+
+    /// The lifetime that [`expires_in`](Self::expires_in) set, unchanged. `None` if [`expires_at`](Self::expires_at) set an
+    /// instant.
     #[must_use]
     pub fn lifetime(&self) -> Option<Duration> {
         self.lifetime
@@ -87,7 +140,36 @@ impl IssuedToken {
     /// The token without its scheme. Keep it out of logs.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
-        secret_of(&self.header)
+        secret_of(&self.header, self.prefix)
+    }
+
+    /// Sets the lifetime, unless a lifetime or an instant is set.
+    #[cfg(feature = "token-endpoint")]
+    pub(crate) fn or_expires_in(self, lifetime: Option<Duration>) -> Self {
+        match (self.lifetime, self.expires_at, lifetime) {
+            (None, None, Some(lifetime)) => self.expires_in(lifetime),
+            _ => self,
+        }
+    }
+
+    /// Replaces the instant of [`expires_at`](Self::expires_at) by a lifetime from the start of the fetch.
+    ///
+    /// # Errors
+    ///
+    /// A transient error if the instant has passed.
+    pub(crate) fn with_lifetime_since(self, started: Now, arrived: Now) -> Result<Self, Error> {
+        let Some(instant) = self.expires_at else {
+            return Ok(self);
+        };
+        // By the wall clock at the arrival, so that it does not matter if that clock was set during the fetch.
+        match instant.duration_since(arrived.wall) {
+            Ok(left) => {
+                let took = arrived.mono.saturating_duration_since(started.mono);
+                Ok(self.expires_in(left.saturating_add(took)))
+            }
+            Err(_) => Err(Error::new(ErrorKind::Unavailable, "the token had expired when it arrived")
+                .with_hint("compare the clock of this machine with that of the issuer")),
+        }
     }
 
     pub(crate) fn for_source(self, source_id: u64, rotation: u64) -> Self {
@@ -99,20 +181,42 @@ impl IssuedToken {
     }
 }
 
-fn is_b64token(secret: &str) -> bool {
-    let body = secret.trim_end_matches('=');
-    !body.is_empty()
-        && body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
+fn check(secret: &str) -> Result<(), Error> {
+    let what = match secret.chars().find(|c| !c.is_ascii_graphic()) {
+        _ if secret.is_empty() => "is empty",
+        None => return Ok(()),
+        Some(' ') => "contains a space",
+        Some(c) if c.is_control() => "contains a control character",
+        Some(_) => "contains a character that is not ASCII",
+    };
+    Err(unusable(what))
 }
 
-fn secret_of(header: &HeaderValue) -> &str {
-    let bytes = header.as_bytes().get(SCHEME.len()..).unwrap_or_default();
+/// A permanent error: the issuer would return such a token again. It does not contain the token.
+fn unusable(what: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("the access token {what}, so no header can contain it"))
+        .with_kind(ErrorKind::MalformedResponse)
+        .with_hint("a token has visible ASCII characters only; check what the issuer returns")
+}
+
+fn is_scheme(scheme: &str) -> bool {
+    let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    (1..=64).contains(&scheme.len()) && scheme.bytes().all(is_tchar)
+}
+
+fn secret_of(header: &HeaderValue, prefix: u8) -> &str {
+    let bytes = header.as_bytes().get(prefix.into()..).unwrap_or_default();
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 impl fmt::Debug for IssuedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IssuedToken").field("lifetime", &self.lifetime).finish_non_exhaustive()
+        let mut out = f.debug_struct("IssuedToken");
+        out.field("lifetime", &self.lifetime);
+        if let Some(instant) = &self.expires_at {
+            out.field("expires_at", instant);
+        }
+        out.finish_non_exhaustive()
     }
 }
 
@@ -121,8 +225,9 @@ impl fmt::Debug for IssuedToken {
 pub(crate) struct Deadlines {
     /// When the fetch started. The lifetime counts from here.
     pub(crate) fetched_at: Now,
-    /// When the refresh window begins, if there is one.
-    pub(crate) refresh_at: Option<Now>,
+    /// When the refresh window begins, or `usable_until` if there is none before that. Until then, requests are stamped
+    /// without a look at the slot.
+    pub(crate) refresh_at: Now,
     /// When the source stops returning the token: `expires_at` less the margin.
     pub(crate) usable_until: Now,
     /// When the token expires according to its issuer.
@@ -140,15 +245,21 @@ pub struct Token {
 
 pub(crate) struct Inner {
     header: HeaderValue,
+    prefix: u8,
     source_id: u64,
     rotation: u64,
     generation: u64,
     deadlines: Deadlines,
-    /// The earlier of `refresh_at` and `usable_until`, by each clock.
-    fresh_until: Now,
     for_waiters_only: bool,
-    accepted: AtomicBool,
-    rejected: AtomicBool,
+    responses: AtomicU8,
+}
+
+/// What servers have said about a token, as bits of `Inner::responses`.
+mod responses {
+    pub(super) const ACCEPTED: u8 = 1;
+    pub(super) const ACCEPTED_SINCE_REJECTION: u8 = 2;
+    pub(super) const REJECTED: u8 = 4;
+    pub(super) const REJECTION_REPORTED: u8 = 8;
 }
 
 /// Owns the buffer of a header value that has a reference count of its own.
@@ -162,25 +273,23 @@ impl AsRef<[u8]> for HeaderBytes {
 
 impl Token {
     pub(crate) fn new(issued: IssuedToken, generation: u64, deadlines: Deadlines, for_waiters_only: bool) -> Self {
-        let IssuedToken { header, lifetime: _, source_id, rotation } = issued;
-        let Deadlines { refresh_at, usable_until, .. } = deadlines;
-        let fresh_until = refresh_at.map_or(usable_until, |refresh_at| refresh_at.earlier(usable_until));
+        let IssuedToken { header, prefix, source_id, rotation, .. } = issued;
         Self {
             inner: Arc::new(Inner {
                 header,
+                prefix,
                 source_id,
                 rotation,
                 generation,
                 deadlines,
-                fresh_until,
                 for_waiters_only,
-                accepted: AtomicBool::new(false),
-                rejected: AtomicBool::new(false),
+                responses: AtomicU8::new(0),
             }),
         }
     }
 
-    /// The value of the `Authorization` header: `Bearer`, a space and the token (RFC 6750 section 2.1). It is marked sensitive.
+    /// The value of the `Authorization` header: `Bearer`, a space and the token (RFC 6750 section 2.1), unless the provider
+    /// returned a token with another scheme or without one. It is marked sensitive.
     #[must_use]
     pub fn header_value(&self) -> &HeaderValue {
         &self.inner.header
@@ -199,7 +308,7 @@ impl Token {
     /// The token without its scheme. Keep it out of logs.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
-        secret_of(&self.inner.header)
+        secret_of(&self.inner.header, self.inner.prefix)
     }
 
     /// The number of the token in its source. A token from a later fetch has a higher number.
@@ -227,32 +336,52 @@ impl Token {
         &self.inner.deadlines
     }
 
-    /// Before this time, the source returns the token without locking its slot.
-    pub(crate) fn fresh_until(&self) -> &Now {
-        &self.inner.fresh_until
-    }
-
     /// Whether the token arrived after its `usable_until`. It then serves the waiters of its own fetch, until `expires_at`,
     /// and is not cached.
     pub(crate) fn is_for_waiters_only(&self) -> bool {
         self.inner.for_waiters_only
     }
 
+    /// A server accepted the token.
     pub(crate) fn accept(&self) {
         // Read first: a write for every response would invalidate the cache lines of other cores.
-        if !self.is_accepted() {
-            self.inner.accepted.store(true, Ordering::Relaxed);
+        if !self.is_accepted_since_rejection() {
+            self.inner.responses.fetch_or(responses::ACCEPTED | responses::ACCEPTED_SINCE_REJECTION, Ordering::Relaxed);
         }
     }
 
+    /// Whether a server has ever accepted the token.
     #[inline]
     pub(crate) fn is_accepted(&self) -> bool {
-        self.inner.accepted.load(Ordering::Relaxed)
+        self.has(responses::ACCEPTED)
     }
 
-    /// Marks the token as rejected. Returns whether this is its first rejection.
-    pub(crate) fn mark_rejected(&self) -> bool {
-        !self.inner.rejected.swap(true, Ordering::Relaxed)
+    /// Whether a server has accepted the token, and none has rejected it since.
+    #[inline]
+    pub(crate) fn is_accepted_since_rejection(&self) -> bool {
+        self.has(responses::ACCEPTED_SINCE_REJECTION)
+    }
+
+    /// Whether a server has rejected the token, and none has accepted it since.
+    pub(crate) fn is_rejected(&self) -> bool {
+        self.has(responses::REJECTED) && !self.is_accepted_since_rejection()
+    }
+
+    /// A server rejected the token. Returns whether one had accepted it since the rejection before.
+    pub(crate) fn reject(&self) -> bool {
+        self.inner.responses.fetch_or(responses::REJECTED, Ordering::Relaxed);
+        let before = self.inner.responses.fetch_and(!responses::ACCEPTED_SINCE_REJECTION, Ordering::Relaxed);
+        before & responses::ACCEPTED_SINCE_REJECTION != 0
+    }
+
+    /// Returns whether no rejection of the token was reported before.
+    pub(crate) fn mark_rejection_reported(&self) -> bool {
+        let before = self.inner.responses.fetch_or(responses::REJECTION_REPORTED, Ordering::Relaxed);
+        before & responses::REJECTION_REPORTED == 0
+    }
+
+    fn has(&self, bit: u8) -> bool {
+        self.inner.responses.load(Ordering::Relaxed) & bit != 0
     }
 }
 

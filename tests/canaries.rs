@@ -291,6 +291,8 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
     printed.add("FromFn", &from_fn(|| async { IssuedToken::bearer(TOKEN) }));
     printed.add("Origins", &Origins::none().allow("https://api.test").unwrap());
     printed.add("Rejection", &tower_bearer_auth::Rejection::Unspecified);
+    printed.add("OnForeignOrigin", &tower_bearer_auth::OnForeignOrigin::Fail);
+    printed.add("Unauthenticated", &tower_bearer_auth::Unauthenticated);
     printed.add("ExtensionKey", &ExtensionKey(7));
     printed.add("SystemClock", &SystemClock);
     printed.add("Now", &tower_bearer_auth::Clock::now(&SystemClock));

@@ -39,6 +39,7 @@ use support::canary::shown_in;
 use support::https::{self, Http};
 use support::strict_issuer::{ReceivedRequest, StrictIssuer};
 use support::telemetry::Capture;
+use support::time::Ahead;
 
 /// Secrets that no server has. They are in URLs, bodies, panics and errors.
 const SECRET: &str = "cZ7kQ9vX-client/secret+1";
@@ -202,7 +203,9 @@ fn sensitive(value: &'static str) -> HeaderValue {
 }
 
 /// Uses a provider with one identity, from its first token through every failure.
-async fn drive<P: TokenProvider<Key = ()>>(source: &TokenSource<P>, sandbox: &AccessPspSandbox, version: Http) {
+async fn drive<P: TokenProvider<Key = ()>>(provider: P, sandbox: &AccessPspSandbox, version: Http) {
+    let ahead = Ahead::default();
+    let source = TokenSource::builder(provider).clock(ahead.clone()).patience(Duration::ZERO).build();
     let client = source.layer().bodies(replay::Cloned).layer(https::client(sandbox, version));
     let echo = format!("{}/echo", sandbox.api_origin());
     let send = |method: Method| client.clone().oneshot(request(method, echo.clone()));
@@ -229,6 +232,8 @@ async fn drive<P: TokenProvider<Key = ()>>(source: &TokenSource<P>, sandbox: &Ac
         send(Method::GET).await.unwrap_err();
         assert_eq!(sandbox.token_request_count(), before + 1);
         send(Method::GET).await.unwrap_err();
+        // A rotation within a second of the last one ends no backoff.
+        *ahead.0.lock() += Duration::from_secs(1);
         source.rotate();
     }
     source.token().await.unwrap();
@@ -382,7 +387,7 @@ fn drive_everything() -> (Capture, Servers) {
         for version in [Http::One, Http::Two] {
             let provider = https::provider(psp).token_api_key(psp.token_api_key()).api_key(psp.api_key());
             let provider = provider.timeout(Duration::from_millis(200)).build().unwrap();
-            drive(&TokenSource::new(provider), psp, version).await;
+            drive(provider, psp, version).await;
         }
         let builder = ClientCredentials::builder()
             .client_id(psp.client_id())
@@ -393,7 +398,7 @@ fn drive_everything() -> (Capture, Servers) {
             .api_origin(psp.api_origin())
             .timeout(Duration::from_millis(200))
             .http_client(HttpClient::builder().roots_pem(psp.ca_pem()).build().unwrap());
-        drive(&TokenSource::new(builder.build().unwrap()), psp, Http::Two).await;
+        drive(builder.build().unwrap(), psp, Http::Two).await;
         // Wrong credentials, rejected by the issuer.
         let bad = https::provider(psp).client_secret(SECRET).token_api_key(psp.token_api_key()).build().unwrap();
         let bad = TokenSource::new(bad);

@@ -238,7 +238,8 @@ fn concurrent_requests_for_a_cold_key_cost_no_more_than_their_bounds() {
     let mut rows = Vec::new();
     for (up, outcome) in [(true, "success"), (false, "failure")] {
         let issuer = scripted_issuer::<()>(LATENCY, up);
-        let source = TokenSource::new(issuer.clone());
+        // Without patience, the waiters of a failed fetch fail with it.
+        let source = TokenSource::builder(issuer.clone()).patience(Duration::ZERO).build();
         let (token_requests, served, a_waiter) = storm(&issuer, || source.token());
         assert_eq!(served, if up { WAITERS } else { 0 });
         rows.push((format!("storm: {WAITERS} on a source, {outcome}, token requests"), token_requests));
@@ -247,7 +248,8 @@ fn concurrent_requests_for_a_cold_key_cost_no_more_than_their_bounds() {
         }
 
         let (issuer, api) = (scripted_issuer::<()>(LATENCY, up), Api::default());
-        let service = TokenSource::new(issuer.clone()).layer().allow_origin(ORIGIN).unwrap().layer(api.clone());
+        let source = TokenSource::builder(issuer.clone()).patience(Duration::ZERO).build();
+        let service = source.layer().allow_origin(ORIGIN).unwrap().layer(api.clone());
         let mut requests: Vec<_> = (0..WAITERS).map(|_| request(Full::<Bytes>::default())).collect();
         let (token_requests, served, a_waiter) = storm(&issuer, || service.clone().call(requests.pop().unwrap()));
         assert_eq!(served, if up { WAITERS } else { 0 });

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use indicatif::{ProgressBar, ProgressStyle};
 use tower::{Service, ServiceExt};
 use tower_bearer_auth::token_endpoint::HttpClient;
-use tower_bearer_auth::{AccessPsp, BearerAuthLayer, BoxError, TokenSource};
+use tower_bearer_auth::{AccessPsp, BearerAuthLayer, BoxError, FetchContext, TokenProvider, TokenSource};
 use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 use crate::stack::{self, Added};
@@ -111,7 +111,8 @@ where
             _ => 1,
         };
         if broken == Some(Break::TokenStorm) && number.is_multiple_of(20) {
-            source.invalidate();
+            // Past the cache.
+            drop(source.provider().fetch(&(), &FetchContext::default()).await?);
         }
         for _ in 0..times {
             let request = Request::post(format!("{api}/wallets/wsps/sessions"))
@@ -126,7 +127,7 @@ where
 
 /// Holds requests at the API until enough have arrived, revokes their token, and releases them.
 async fn revoke_held(sandbox: Arc<AccessPspSandbox>, broken: Option<Break>) {
-    // With `TokenStorm`, several tokens are in use all the time.
+    // With `TokenStorm`, the newest token is in no request.
     if matches!(broken, Some(Break::NoRejection | Break::TokenStorm)) {
         return;
     }

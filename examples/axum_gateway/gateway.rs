@@ -4,7 +4,6 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing};
-use futures::FutureExt;
 use http::header;
 use http::{Method, StatusCode, Uri, Version};
 use hyper_rustls::HttpsConnector;
@@ -33,10 +32,8 @@ pub(crate) fn router<P: TokenProvider<Key = ()>>(upstream: Uri, layer: BearerAut
 
 /// The gateway is ready while it has a usable token. During an outage of the issuer it stays ready until the token expires.
 fn readiness<P: TokenProvider<Key = ()>>(source: &TokenSource<P>) -> StatusCode {
-    // Only requests start a fetch, and a gateway that is not ready receives none. So the probe starts the fetch and does not
-    // wait for it.
-    let _ = source.token().now_or_never();
-    if source.status().is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    // Only requests start a fetch, and a gateway that is not ready receives none. So the probe starts the fetch that is due.
+    if source.check_ready(&()).is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
 async fn forward<S>(client: S, upstream: Uri, mut request: Request) -> Response

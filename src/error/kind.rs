@@ -27,7 +27,8 @@ pub enum ErrorKind {
     UnsupportedTokenType,
     /// The request does not name the identity that it acts as, or the provider does not list its endpoint.
     MissingKey,
-    /// No origin may receive the token, and the request names one.
+    /// The request names an origin, and no origin may receive the token. With
+    /// [`OnForeignOrigin::Fail`](crate::OnForeignOrigin::Fail): the origin of the request may not receive it.
     NoOrigin,
     /// The request would send a secret in clear text.
     InsecureUrl,
@@ -110,7 +111,7 @@ impl fmt::Display for ErrorKind {
             Self::MalformedResponse => "the issuer's response is malformed",
             Self::UnsupportedTokenType => "unsupported token type",
             Self::MissingKey => "the request names no identity",
-            Self::NoOrigin => "no origin may receive the token",
+            Self::NoOrigin => "the origin may not receive the token",
             Self::InsecureUrl => "the URL is not encrypted",
             Self::NoRuntime => "no usable tokio runtime",
             Self::Reentrant => "the provider waits for its own token",

@@ -137,7 +137,7 @@ impl Error {
         self
     }
 
-    /// Sets how long to wait before the next attempt.
+    /// Sets how long to wait before the next fetch, for example the issuer's `Retry-After`. The source applies a limit.
     #[must_use]
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
@@ -148,6 +148,12 @@ impl Error {
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         Arc::make_mut(&mut self.inner).source = Some(Arc::from(source.into()));
+        self
+    }
+
+    #[cfg(feature = "token-endpoint")]
+    pub(crate) fn without_source(mut self) -> Self {
+        Arc::make_mut(&mut self.inner).source = None;
         self
     }
 
@@ -164,7 +170,7 @@ impl Error {
         self.inner.transient
     }
 
-    /// How long to wait before the next attempt, if that is known.
+    /// The time until the next fetch may start, if that is known.
     ///
     /// In an error of a provider, this is the issuer's `Retry-After`. In an error of a
     /// [`TokenSource`](crate::TokenSource), it is the rest of the backoff.
@@ -188,7 +194,8 @@ impl Error {
         self.inner.status
     }
 
-    /// The issuer's error code, if the provider documents it.
+    /// The issuer's error code, if the provider documents it, or if it has 1 to 40 characters from `a-z 0-9 _` and repeats
+    /// no value of the token request.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.inner.code.as_deref()

@@ -13,7 +13,7 @@ const KINDS: [(ErrorKind, &str, &str, bool); 15] = [
     (ErrorKind::MalformedResponse, "malformed_response", "the issuer's response is malformed", true),
     (ErrorKind::UnsupportedTokenType, "unsupported_token_type", "unsupported token type", false),
     (ErrorKind::MissingKey, "missing_key", "the request names no identity", false),
-    (ErrorKind::NoOrigin, "no_origin", "no origin may receive the token", false),
+    (ErrorKind::NoOrigin, "no_origin", "the origin may not receive the token", false),
     (ErrorKind::InsecureUrl, "insecure_url", "the URL is not encrypted", false),
     (ErrorKind::NoRuntime, "no_runtime", "no usable tokio runtime", false),
     (ErrorKind::Reentrant, "reentrant", "the provider waits for its own token", false),
@@ -92,7 +92,7 @@ fn a_not_sent_shows_the_kind_and_leads_to_the_error() {
 // R50: the request was sent once, so nothing in it may say otherwise.
 #[test]
 fn a_not_replayed_shows_the_kind_and_is_not_found_as_an_error_of_this_crate() {
-    let error = NotReplayed::new(Error::new(ErrorKind::InvalidCredentials, "message"));
+    let error = NotReplayed::rotated(Error::new(ErrorKind::InvalidCredentials, "message"));
     let text = "request rejected, and not replayed because the credentials were rotated and there is no new token: \
                 the issuer rejects the credentials";
     assert_eq!(error.to_string(), text);

@@ -26,7 +26,7 @@ use crate::error::ErrorKind;
 pub struct Audit {
     /// The generation of the token that the last send carried; `None` if the layer stamped no token.
     pub generation: Option<u64>,
-    /// How often the request was sent to the inner service: 1 or 2.
+    /// How often the request was sent: 1 or 2. With two layers in one stack, the replay of either layer counts.
     pub sends: u8,
     /// Whether the request was replayed, or why not.
     pub replay: ReplayOutcome,
@@ -44,6 +44,11 @@ impl Audit {
     /// The audit of a request that carried no token of this layer.
     pub(super) fn not_stamped() -> Self {
         Self { generation: None, sends: 1, replay: ReplayOutcome::NotStamped, key: None }
+    }
+
+    /// This audit, in place of the one of a layer below, whose sends count too.
+    pub(super) fn after(self, below: Option<&Self>) -> Self {
+        Self { sends: below.map_or(self.sends, |below| below.sends.max(self.sends)), ..self }
     }
 
     /// The audit of `response`, if it has one.
@@ -89,11 +94,14 @@ impl<K: Debug + Send + Sync + 'static> AnyKey for K {
 pub enum ReplayOutcome {
     /// The token was not rejected.
     NotNeeded,
-    /// The layer stamped no token: the origin is foreign, or the request already had the header.
+    /// The layer stamped no token: the origin is foreign, the method is `TRACE`, the request has
+    /// [`Unauthenticated`](crate::Unauthenticated) in its extensions, or it already had the header. Only the first of these four
+    /// counts in [`SourceStats::not_stamped`](crate::SourceStats::not_stamped).
     NotStamped,
     /// The request was replayed, and the new token was not rejected.
     Replayed,
-    /// The request was replayed, and the new token was rejected too. There is no second replay.
+    /// The request was replayed, by this layer or by a second one in the stack, and was rejected again. There is no second
+    /// replay.
     RejectedAgain,
     /// Replays are off: [`Mode::Never`](crate::replay::Mode::Never) or [`replay::Off`](crate::replay::Off).
     Off,
@@ -102,7 +110,8 @@ pub enum ReplayOutcome {
     NoCopy,
     /// The rejection names no reason, and the request is not idempotent. The server may have applied it.
     NotSafe,
-    /// The budget for refreshes after rejections is empty, because new tokens were rejected too.
+    /// The budget for refreshes after rejections is empty, because new tokens were rejected too, or new tokens have not ended
+    /// the rejections and no refresh is due.
     BudgetExhausted,
     /// There is no new token because of an error of this kind.
     RefreshFailed(ErrorKind),

@@ -17,7 +17,7 @@ use super::replay::{self, Bodies, KeepCopy as _, Replayable, SavedHead, SavedReq
 use super::replaying::{AfterRejection, Replayed, Replaying};
 use super::response;
 use super::settings::Settings;
-use crate::error::{BoxError, Error, NotSent};
+use crate::error::{BoxError, Error, NotReplayed, NotSent};
 use crate::message::Rejection;
 use crate::provider::TokenProvider;
 use crate::source::{Grant, TokenWait};
@@ -235,9 +235,10 @@ where
                 Poll::Ready(None)
             }
             StateProj::Replayed { response, grant, settings } => {
-                let response =
-                    ready!(response.as_mut().poll(cx)).map(|response| settings.after_replay(response, grant));
-                Poll::Ready(Some(response.map_err(Into::into)))
+                Poll::Ready(Some(match ready!(response.as_mut().poll(cx)) {
+                    Ok(response) => Ok(settings.after_replay(response, grant)),
+                    Err(error) => Err(replay_failed(error.into())),
+                }))
             }
             StateProj::Complete => panic!("`ResponseFuture` polled after completion"),
         }
@@ -260,6 +261,15 @@ where
                 None
             }
         }
+    }
+}
+
+/// A second layer below returns a `NotSent` if it does not send a replay. The request was sent once, so the caller must not
+/// find that error.
+fn replay_failed(error: BoxError) -> BoxError {
+    match Error::find(&*error) {
+        Some(not_sent) => NotReplayed::not_sent(not_sent.clone()).into(),
+        None => error,
     }
 }
 

@@ -7,9 +7,9 @@ use tower_layer::Layer;
 
 use super::replay::{Empty, Mode};
 use super::service::BearerAuth;
-use super::settings::Settings;
+use super::settings::{OnForeignOrigin, Settings};
 use crate::error::ConfigError;
-use crate::message::Origins;
+use crate::message::{Origins, Rejection, ResponseHead};
 use crate::provider::TokenProvider;
 use crate::source::TokenSource;
 
@@ -84,8 +84,8 @@ impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
     /// Allows an origin to receive the token: `https://host` or `https://host:port`. The provider's own origins stay
     /// allowed.
     ///
-    /// A request to any other origin is sent without the token. A request whose URI has no host is always stamped,
-    /// because the service below chooses the host.
+    /// A request to any other origin is sent without the token, unless [`on_foreign_origin`](Self::on_foreign_origin) says
+    /// otherwise. A request whose URI has no host is stamped, because the service below chooses the host.
     ///
     /// # Errors
     ///
@@ -107,6 +107,12 @@ impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
         Ok(self.change(|settings| settings.origins.merge(allowed)))
     }
 
+    /// What the layer does with a request to an origin that is not allowed. The default is
+    /// [`OnForeignOrigin::PassUnstamped`].
+    pub fn on_foreign_origin(self, action: OnForeignOrigin) -> Self {
+        self.change(|settings| settings.on_foreign_origin = action)
+    }
+
     /// How the layer keeps request bodies for a replay. The default is [`Empty`].
     #[doc(alias("body", "retry"))]
     pub fn bodies<R2>(self, bodies: R2) -> BearerAuthLayer<P, R2> {
@@ -122,9 +128,47 @@ impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
     /// Does not stamp a request that already has the token header. The layer sends such a request unchanged, and the
     /// caller gets its 401.
     ///
-    /// By default the layer replaces the header, so that the credential of an incoming request cannot reach the API.
+    /// By default the layer replaces the header, so that the credential of an incoming request cannot reach the API. If
+    /// the token goes into another [`header`](TokenProvider::header) than `Authorization`, the layer removes the caller's
+    /// `Authorization` for the same reason. With this setting it keeps it.
+    ///
+    /// A `TRACE` request is sent without either header, with this setting too.
     pub fn if_not_present(self) -> Self {
         self.change(|settings| settings.if_not_present = true)
+    }
+
+    /// Decides which responses reject the token, by their status and headers.
+    ///
+    /// The function is for an API that rejects tokens with another status than 401. `None` means that the provider's
+    /// [`rejection`](TokenProvider::rejection) decides. A [`mark`](Rejection::mark) of a layer below takes precedence over
+    /// both. A second call replaces the function.
+    ///
+    /// The layer calls the function for each response to a stamped request, so it must be fast and must not block.
+    ///
+    /// Return [`Rejection::InvalidToken`] only if the API's documentation says that it did not apply the request. The layer
+    /// then replays it whatever its method.
+    ///
+    /// ```
+    /// use tower_bearer_auth::{BearerAuthLayer, FixedToken, Rejection};
+    ///
+    /// # fn main() -> Result<(), tower_bearer_auth::Error> {
+    /// let layer = BearerAuthLayer::new(FixedToken::new("opaque-token")?)
+    ///     .allow_origin("https://api.example.com")?
+    ///     .rejected_when(|response| match response.status().as_u16() {
+    ///         // This API also sends 403 if the client lacks a permission. Then it has no such header.
+    ///         403 if response.headers().contains_key("x-token-expired") => Some(Rejection::InvalidToken),
+    ///         419 | 501 => Some(Rejection::Unspecified),
+    ///         _ => None,
+    ///     });
+    /// # drop(layer);
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias("403", "419", "501"))]
+    pub fn rejected_when<F>(self, function: F) -> Self
+    where
+        F: Fn(&ResponseHead<'_>) -> Option<Rejection> + Send + Sync + 'static,
+    {
+        self.change(|settings| settings.rejected_when = Some(Arc::new(function)))
     }
 
     /// Adds an [`Audit`](crate::Audit) to the extensions of every response. By default only responses that were

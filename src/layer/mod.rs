@@ -29,3 +29,4 @@ pub use self::audit::{Audit, ReplayOutcome};
 pub use self::future::ResponseFuture;
 pub use self::layer::BearerAuthLayer;
 pub use self::service::BearerAuth;
+pub use self::settings::OnForeignOrigin;

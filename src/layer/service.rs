@@ -28,7 +28,7 @@ use crate::source::{Lookup, TokenSource};
 /// | error | meaning |
 /// | --- | --- |
 /// | [`NotSent`](crate::NotSent) | the layer did not send the request; [`Error::find`] finds the reason through any wrapper |
-/// | [`NotReplayed`](crate::NotReplayed) | the server rejected the request, and the credentials were rotated before the replay |
+/// | [`NotReplayed`](crate::NotReplayed) | the server rejected the request, and the replay was not sent: the credentials were rotated, or a second layer below had no token |
 /// | any other | an error of the inner service; the request may have been sent |
 ///
 /// If the inner service itself returns errors of this crate, for example because it contains a second `BearerAuth`,
@@ -92,6 +92,10 @@ where
         let key = match settings.route(&request) {
             Route::Stamp(key) => key,
             Route::PassThrough => {
+                return ResponseFuture::not_stamped(self.inner.call(request), settings.audit_all);
+            }
+            Route::Strip => {
+                settings.strip(request.headers_mut());
                 return ResponseFuture::not_stamped(self.inner.call(request), settings.audit_all);
             }
             Route::Fail(error) => return self.fail(error),

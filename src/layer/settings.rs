@@ -1,15 +1,31 @@
 //! The settings of a layer, and the methods that prepare a request.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, MaxSizeReached};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use super::replay::{Mode, SavedHead};
 use crate::error::{Error, ErrorKind};
-use crate::message::{Destination, Origins, RequestHead, TokenRequestMarker};
+use crate::message::{Destination, Origins, Rejection, RequestHead, ResponseHead, Unauthenticated};
 use crate::provider::TokenProvider;
 use crate::source::TokenSource;
+
+/// What the layer does with a request to an origin that is not allowed.
+///
+/// A request is foreign if its URI names an origin that is not allowed, if its `Host` header names another host or port
+/// than its URI, or if its URI begins with `//` or `/\`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnForeignOrigin {
+    /// Send the request without the token, and otherwise unchanged.
+    #[default]
+    PassUnstamped,
+    /// Do not send the request. The caller gets a [`NotSent`](crate::NotSent) of the kind
+    /// [`NoOrigin`](crate::ErrorKind::NoOrigin).
+    Fail,
+}
 
 /// The settings of a layer. Its services and futures share one instance.
 pub(super) struct Settings<P: TokenProvider> {
@@ -17,17 +33,24 @@ pub(super) struct Settings<P: TokenProvider> {
     pub(super) header: HeaderName,
     pub(super) api_headers: HeaderMap,
     pub(super) origins: Origins,
+    pub(super) on_foreign_origin: OnForeignOrigin,
     pub(super) mode: Mode,
     pub(super) if_not_present: bool,
     pub(super) audit_all: bool,
+    pub(super) rejected_when: Option<Arc<RejectedWhen>>,
 }
+
+/// The function of [`rejected_when`](crate::BearerAuthLayer::rejected_when).
+type RejectedWhen = dyn Fn(&ResponseHead<'_>) -> Option<Rejection> + Send + Sync;
 
 /// What the layer does with a request.
 pub(super) enum Route<K> {
     /// Stamp it with the token of this key.
     Stamp(K),
-    /// Send it without a token.
+    /// Send it as it is.
     PassThrough,
+    /// Send it without credentials.
+    Strip,
     /// Do not send it.
     Fail(Error),
 }
@@ -44,9 +67,11 @@ impl<P: TokenProvider> Settings<P> {
             header: provider.header(),
             api_headers,
             origins: provider.origins(),
+            on_foreign_origin: OnForeignOrigin::default(),
             mode: Mode::default(),
             if_not_present: false,
             audit_all: false,
+            rejected_when: None,
         }
     }
 
@@ -54,17 +79,18 @@ impl<P: TokenProvider> Settings<P> {
     #[inline(always)]
     pub(super) fn route<B>(&self, request: &Request<B>) -> Route<P::Key> {
         let head = RequestHead::of(request);
-        if head.extensions().get::<TokenRequestMarker>().is_some() {
+        if head.extensions().get::<Unauthenticated>().is_some() {
             return Route::PassThrough;
         }
-        match self.origins.check(head.uri()) {
+        match self.origins.check(&head) {
             Destination::Allowed => {}
-            Destination::Foreign => {
-                self.source.report_not_stamped(head.uri().host().unwrap_or_default());
-                return Route::PassThrough;
-            }
+            Destination::Foreign => return self.foreign(&head),
             Destination::NothingAllowed => return Route::Fail(nothing_allowed()),
             Destination::Insecure => return Route::Fail(insecure()),
+        }
+        // The response to a TRACE contains the request (RFC 9110 section 9.3.8).
+        if head.method().as_str().eq_ignore_ascii_case("TRACE") {
+            return Route::Strip;
         }
         if self.if_not_present && head.headers().contains_key(&self.header) {
             return Route::PassThrough;
@@ -72,6 +98,25 @@ impl<P: TokenProvider> Settings<P> {
         match self.source.provider().key(&head) {
             Ok(key) => Route::Stamp(key),
             Err(error) => Route::Fail(error),
+        }
+    }
+
+    fn foreign(&self, request: &RequestHead<'_>) -> Route<P::Key> {
+        match self.on_foreign_origin {
+            OnForeignOrigin::PassUnstamped => {
+                self.source.report_not_stamped(self.origins.foreign_host(request));
+                Route::PassThrough
+            }
+            OnForeignOrigin::Fail => Route::Fail(foreign()),
+        }
+    }
+
+    /// Removes each header that the layer would set, and `Authorization`.
+    pub(super) fn strip(&self, headers: &mut HeaderMap) {
+        headers.remove(AUTHORIZATION);
+        headers.remove(&self.header);
+        for name in self.api_headers.keys() {
+            headers.remove(name);
         }
     }
 
@@ -84,17 +129,22 @@ impl<P: TokenProvider> Settings<P> {
         head.headers().is_some_and(|headers| self.source.provider().is_idempotent(&head.borrowed(&headers)))
     }
 
-    /// Sets the token header and the provider's API headers.
+    /// Sets the token header and the provider's API headers. If the token goes into another header, this removes the
+    /// `Authorization` of the caller.
     ///
     /// A `HeaderMap` has a maximum size, and its plain `insert` panics above it.
     // Without inlining, each request takes 47 instructions more.
     #[inline(always)]
     pub(super) fn stamp(&self, headers: &mut HeaderMap, value: &HeaderValue) -> Result<(), Error> {
+        let in_authorization = self.header == AUTHORIZATION;
+        if !in_authorization && !self.if_not_present {
+            headers.remove(AUTHORIZATION);
+        }
         if !self.api_headers.is_empty() {
             self.stamp_api_headers(headers)?;
         }
         // A constant name takes about 40 instructions less than a variable one.
-        let stamped = if self.header == AUTHORIZATION {
+        let stamped = if in_authorization {
             headers.try_insert(AUTHORIZATION, value.clone())
         } else {
             headers.try_insert(&self.header, value.clone())
@@ -131,6 +181,11 @@ fn nothing_allowed() -> Error {
         .with_hint("name the API's origin with allow_origin")
 }
 
+fn foreign() -> Error {
+    Error::new(ErrorKind::NoOrigin, "the origin of the request is not allowed to receive the token")
+        .with_hint("name it with allow_origin, or insert Unauthenticated into the extensions of the request")
+}
+
 fn insecure() -> Error {
     Error::new(
         ErrorKind::InsecureUrl,
@@ -151,9 +206,11 @@ impl<P: TokenProvider> Clone for Settings<P> {
             header: self.header.clone(),
             api_headers: self.api_headers.clone(),
             origins: self.origins.clone(),
+            on_foreign_origin: self.on_foreign_origin,
             mode: self.mode,
             if_not_present: self.if_not_present,
             audit_all: self.audit_all,
+            rejected_when: self.rejected_when.clone(),
         }
     }
 }
@@ -164,9 +221,11 @@ impl<P: TokenProvider> fmt::Debug for Settings<P> {
             .field("source", &self.source)
             .field("header", &self.header)
             .field("origins", &self.origins)
+            .field("on_foreign_origin", &self.on_foreign_origin)
             .field("replay", &self.mode)
             .field("if_not_present", &self.if_not_present)
             .field("audit_all", &self.audit_all)
+            .field("rejected_when", &self.rejected_when.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -24,7 +24,9 @@ pub(super) fn bearer_errors(field: &[u8]) -> Vec<String> {
             }
             continue;
         }
-        in_bearer = word.eq_ignore_ascii_case(b"bearer");
+        // `Bearer:` is not a scheme.
+        let is_scheme = matches!(rest.bytes.first(), None | Some(b' ' | b'\t' | b','));
+        in_bearer = is_scheme && word.eq_ignore_ascii_case(b"bearer");
         rest.skip_token68();
     }
 }
@@ -45,14 +47,15 @@ impl<'a> Reader<'a> {
         taken
     }
 
-    /// The value after `=`, if the word just read was a parameter name. Otherwise consumes nothing.
+    /// The value after `=`, if the word just read was a parameter name. Otherwise consumes nothing. A quoted string without
+    /// an end is not a value.
     fn parameter_value(&mut self) -> Option<String> {
         let mut ahead = Reader { bytes: self.bytes };
         ahead.skip(is_space);
         ahead.bytes = ahead.bytes.strip_prefix(b"=")?;
         ahead.skip(is_space);
         let value = match ahead.bytes.first()? {
-            b'"' => ahead.quoted(),
+            b'"' => ahead.quoted()?,
             b if is_tchar(*b) => ahead.take(is_tchar).to_vec(),
             _ => return None,
         };
@@ -60,8 +63,8 @@ impl<'a> Reader<'a> {
         Some(String::from_utf8_lossy(&value).into_owned())
     }
 
-    /// A quoted string without its escapes. A string without an end takes the rest of the field.
-    fn quoted(&mut self) -> Vec<u8> {
+    /// A quoted string without its escapes. `None` for a string without an end, which takes the rest of the field.
+    fn quoted(&mut self) -> Option<Vec<u8>> {
         let mut value = Vec::new();
         let mut escaped = false;
         for (at, b) in self.bytes.iter().enumerate().skip(1) {
@@ -73,13 +76,13 @@ impl<'a> Reader<'a> {
                 b'\\' => escaped = true,
                 b'"' => {
                     self.bytes = self.bytes.get(at + 1..).unwrap_or_default();
-                    return value;
+                    return Some(value);
                 }
                 _ => value.push(*b),
             }
         }
         self.bytes = &[];
-        value
+        None
     }
 
     /// Skips credentials such as `Negotiate YWJj==`, which would otherwise be read as a scheme.

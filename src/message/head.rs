@@ -69,7 +69,8 @@ impl<'a> RequestHead<'a> {
     /// Whether sending the request twice has the same effect as sending it once.
     ///
     /// This is true for the idempotent methods of RFC 9110 section 9.2.2 (`GET`, `HEAD`, `OPTIONS`, `TRACE`, `PUT`,
-    /// `DELETE`) and for any request with a non-empty `Idempotency-Key` header.
+    /// `DELETE`) and for any request with an `Idempotency-Key` header. A key counts only if it has a value after white
+    /// space and one pair of quotes are removed. If there are several keys, each needs a value.
     #[doc(alias = "idempotency-key")]
     #[must_use]
     pub fn is_idempotent(&self) -> bool {
@@ -77,8 +78,21 @@ impl<'a> RequestHead<'a> {
             *self.method,
             Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
         );
-        by_method || self.headers.get("idempotency-key").is_some_and(|key| !key.is_empty())
+        by_method || self.has_idempotency_key()
     }
+
+    fn has_idempotency_key(&self) -> bool {
+        let keys = || self.headers.get_all("idempotency-key").iter();
+        // A proxy may have joined several keys with commas (RFC 9110 section 5.3).
+        keys().next().is_some() && keys().all(|key| key.as_bytes().split(|b| *b == b',').all(has_value))
+    }
+}
+
+/// Whether anything is left of a header value without white space and one pair of quotes.
+fn has_value(value: &[u8]) -> bool {
+    let value = value.trim_ascii();
+    let inner = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    !inner.unwrap_or(value).trim_ascii().is_empty()
 }
 
 /// A borrowed response without its body.

@@ -6,31 +6,36 @@
 //! |---|---|
 //! | `head` | a request or a response without its body |
 //! | `key` | the identity that a request acts as |
+//! | `marker` | marks in the extensions of a request |
+//! | `authority` | the host and the port of a URI or a `Host` header |
 //! | `origin` | which origins may receive the token |
 //! | `challenge` | the grammar of `WWW-Authenticate` |
 //! | `rejection` | whether a response rejects the token |
 
+mod authority;
 mod challenge;
 mod head;
 mod key;
+mod marker;
 mod origin;
 mod rejection;
 
+#[cfg(feature = "token-endpoint")]
+pub(crate) use self::authority::is_loopback;
 pub use self::head::{RequestHead, ResponseHead};
 pub use self::key::{ExtensionKey, RequestKey};
+pub(crate) use self::marker::ReplayMarker;
+pub use self::marker::Unauthenticated;
+/// Marks this crate's own token requests. If this crate's layer wraps the client for token requests, it must not stamp them: it
+/// would wait for the token that the request fetches.
+#[cfg(feature = "token-endpoint")]
+pub(crate) use self::marker::Unauthenticated as TokenRequestMarker;
 pub(crate) use self::origin::Destination;
 pub use self::origin::Origins;
 #[cfg(feature = "token-endpoint")]
-pub(crate) use self::origin::{absolute_url, is_loopback};
+pub(crate) use self::origin::absolute_url;
 pub use self::rejection::Rejection;
 pub(crate) use self::rejection::{accepts, take_mark};
-
-/// Marks this crate's own token requests.
-///
-/// This crate's layer may wrap the client for token requests. The layer does not stamp a marked request: it would wait
-/// for the token that the request fetches.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TokenRequestMarker;
 
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,9 @@ pub enum FetchReason {
     Rejected,
     /// [`rotate`](crate::TokenSource::rotate) or [`invalidate`](crate::TokenSource::invalidate) removed the token.
     Rotated,
+    /// [`refresh`](crate::TokenSource::refresh) or [`token_valid_for`](crate::TokenSource::token_valid_for) asked for a new
+    /// token.
+    OnDemand,
 }
 
 impl FetchContext {
@@ -45,7 +48,8 @@ impl FetchContext {
 
     /// Whether `secret` is the token that this fetch replaces.
     ///
-    /// A provider with a cache of its own must not return that token again.
+    /// A provider with a cache of its own must not return that token again. If it returns a token that was rejected, and not
+    /// accepted since, the fetch counts as failed.
     #[must_use]
     pub fn replaces(&self, secret: &str) -> bool {
         self.replaced.as_ref().is_some_and(|token| token.expose_secret() == secret)

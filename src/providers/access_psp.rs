@@ -200,6 +200,12 @@ impl AccessPspBuilder {
         self.map(|inner| inner.api_header(API_KEY, key))
     }
 
+    /// Sets the lifetime of a token whose response has no usable `expires_in`, as
+    /// [`ClientCredentialsBuilder::default_lifetime`]. The default is 5 minutes.
+    pub fn default_lifetime(self, lifetime: Duration) -> Self {
+        self.map(|inner| inner.default_lifetime(lifetime))
+    }
+
     /// Sets how long a token request may take, from its start to the last byte of the response. The default is 10
     /// seconds.
     pub fn timeout(self, timeout: Duration) -> Self {

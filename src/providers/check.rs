@@ -1,10 +1,13 @@
 //! Checks of settings. Each error names the setting, and none contains its value.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
-use super::secret::{Secret, SecretValue};
+use super::secret::Secret;
+use super::secret_value::SecretValue;
 use crate::error::ConfigError;
 #[cfg(feature = "client-credentials")]
 use crate::message::Origins;
@@ -37,11 +40,22 @@ pub(super) fn text(setting: &str, value: &str) -> Result<(), ConfigError> {
     if value.is_empty() {
         return Err(ConfigError::new(setting, "it is empty"));
     }
+    if value.trim().is_empty() {
+        return Err(ConfigError::new(setting, "it is blank: it contains only white space"));
+    }
     if value.chars().any(char::is_control) {
         return Err(ConfigError::new(setting, "it contains a control character")
             .with_hint("remove it; often it is a line break at the end"));
     }
     Ok(())
+}
+
+pub(super) fn default_lifetime(lifetime: Option<Duration>) -> Result<(), ConfigError> {
+    match lifetime {
+        Some(Duration::ZERO) => Err(ConfigError::new("default_lifetime", "it is zero")
+            .with_hint("set the lifetime that the issuer documents, or remove this setting for 5 minutes")),
+        _ => Ok(()),
+    }
 }
 
 /// Checks a value that was loaded.

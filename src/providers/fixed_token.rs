@@ -12,11 +12,7 @@ const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// It counts as valid for 24 hours and is then returned again.
 ///
-/// If an API rejects it, there is no new token:
-///
-/// - After a 401 with `invalid_token`, the first caller gets the 401. During the backoff, requests fail with
-///   [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) and are not sent. After it, the token is used again.
-/// - After a 401 that does not name a reason, the token is used again, and every caller gets the 401.
+/// If an API rejects it, there is no new token. Requests are still stamped with it, and every caller gets the 401.
 #[derive(Clone, Debug)]
 #[doc(alias = "static")]
 pub struct FixedToken {
@@ -28,12 +24,11 @@ impl FixedToken {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] if the token is empty or has a character that a bearer token may not have, as for
-    /// [`IssuedToken::bearer`].
+    /// [`ConfigError`] if the token is empty or has a character other than visible ASCII, as for [`IssuedToken::bearer`].
     pub fn new(token: impl AsRef<str>) -> Result<Self, ConfigError> {
         let token = IssuedToken::bearer(token).map_err(|_| {
-            ConfigError::new("token", "it is empty or has a character that a bearer token may not have")
-                .with_hint("pass the token without `Bearer` (RFC 6750 section 2.1)")
+            ConfigError::new("token", "it is empty or has a character other than visible ASCII")
+                .with_hint("pass the token without `Bearer`")
         })?;
         Ok(Self { token: token.expires_in(LIFETIME) })
     }

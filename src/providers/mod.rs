@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `access_psp`, `aeropay`, `client_credentials` | the providers for token endpoints |
 //! | `fixed_token`, `from_fn` | a token that is known in advance, and a provider made from a function |
-//! | `secret` | a secret that may change while the program runs |
+//! | `secret`, `secret_file`, `secret_value` | a secret that may change while the program runs |
 //! | `token_endpoint`, `token_headers` | what all providers for token endpoints have |
 //! | `check`, `env`, `names` | helpers of the builders: checks, environment variables, names of enum values |
 
@@ -23,6 +23,8 @@ mod from_fn;
 #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 mod names;
 mod secret;
+mod secret_file;
+mod secret_value;
 #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 mod token_endpoint;
 #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
@@ -36,7 +38,8 @@ pub use self::client_credentials::{BasicEncoding, ClientCredentials, ClientCrede
 pub use self::client_credentials::{PrivateKeyJwt, SigningAlgorithm};
 pub use self::fixed_token::FixedToken;
 pub use self::from_fn::{FromFn, from_fn};
-pub use self::secret::{Secret, SecretValue};
+pub use self::secret::Secret;
+pub use self::secret_value::SecretValue;
 
 #[cfg(all(feature = "private-key-jwt", feature = "http-client"))]
 #[cfg(test)]

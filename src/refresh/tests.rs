@@ -1,6 +1,8 @@
 //! The expected numbers are computed by hand from the rules.
 
 mod budget;
+mod rejection;
+mod retry_after;
 
 use std::time::SystemTime;
 
@@ -17,13 +19,15 @@ fn since(start: Now, deadline: Now) -> u128 {
     deadline.mono.duration_since(start.mono).as_millis()
 }
 
-/// `refresh_at` at the smallest and at the largest draw, `usable_until` and `expires_at`, in ms after the start of the
+/// The start of a window before `usable_until` at the smallest and at the largest draw, `usable_until` and `expires_at`, in ms after the start of the
 /// fetch.
 fn ends(policy: &RefreshPolicy, lifetime: Option<Duration>) -> (Option<u128>, Option<u128>, u128, u128) {
     let start = Now::for_tests();
     let [early, late] = [0.0, 1.0].map(|draw| policy.deadlines(lifetime, start, start, draw));
     assert_eq!(since(start, early.usable_until), since(start, late.usable_until), "the margin is not random");
-    let refresh = |deadlines: &Deadlines| deadlines.refresh_at.map(|at| since(start, at));
+    let refresh = |deadlines: &Deadlines| {
+        (deadlines.refresh_at != deadlines.usable_until).then(|| since(start, deadlines.refresh_at))
+    };
     (refresh(&early), refresh(&late), since(start, early.usable_until), since(start, early.expires_at))
 }
 
@@ -68,7 +72,7 @@ fn a_configured_window_or_margin_is_at_most_half_of_the_lifetime_and_at_expiry_k
     let table = [
         (policy().window(ms(60_000)), 1_800, Some(1_740_000), Some(1_746_000), 1_770_000),
         (policy().window(ms(60_000)), 10, Some(5_000), Some(5_500), 7_500),
-        (policy().window(Duration::ZERO), 1_800, Some(1_800_000), Some(1_800_000), 1_770_000),
+        (policy().window(Duration::ZERO), 1_800, None, None, 1_770_000),
         (policy().window(Duration::MAX), 1_800, Some(900_000), Some(990_000), 1_770_000),
         // Longer than 20 min: up to half of the lifetime.
         (policy().window(Duration::from_secs(12 * 3_600)), 86_400, Some(43_200_000), Some(47_520_000), 86_370_000),
@@ -77,9 +81,9 @@ fn a_configured_window_or_margin_is_at_most_half_of_the_lifetime_and_at_expiry_k
         // The margin: shorter and longer than the default, up to half of the lifetime.
         (policy().margin(Duration::ZERO), 1_800, Some(900_000), Some(990_000), 1_800_000),
         (policy().margin(ms(60_000)), 1_800, Some(900_000), Some(990_000), 1_740_000),
-        (policy().margin(ms(900_000)), 1_800, Some(900_000), Some(990_000), 900_000),
-        (policy().margin(ms(900_001)), 1_800, Some(900_000), Some(990_000), 900_000),
-        (policy().margin(ms(60_000)), 10, Some(5_000), Some(5_500), 5_000),
+        (policy().margin(ms(900_000)), 1_800, None, None, 900_000),
+        (policy().margin(ms(900_001)), 1_800, None, None, 900_000),
+        (policy().margin(ms(60_000)), 10, None, None, 5_000),
         (policy().margin(ms(60_000)).at_expiry(), 1_800, None, None, 1_740_000),
         (policy().margin(ms(60_000)), 1, None, None, 1_000),
         (policy().at_expiry(), 1_800, None, None, 1_770_000),
@@ -179,7 +183,11 @@ fn a_transient_backoff_doubles_up_to_a_maximum_and_is_at_most_half_of_the_rest_o
     for (failures, usable_for, draw, with_token, without_token) in table {
         assert_eq!(
             Backoff::transient(failures, usable_for, draw),
-            Backoff { with_token: ms(with_token), without_token: ms(without_token) },
+            Backoff {
+                with_token: ms(with_token),
+                with_dead_token: ms(without_token),
+                without_token: ms(without_token)
+            },
             "{failures} failures, {usable_for:?} left, draw {draw}"
         );
     }
@@ -202,49 +210,10 @@ fn the_backoff_after_a_permanent_error_doubles_up_to_a_minute_and_is_random() {
     ];
     for (failures, shortest, longest) in table {
         for (draw, backoff) in [(0.0, shortest), (0.5, (shortest + longest) / 2), (1.0, longest)] {
-            let expected = Backoff { with_token: ms(backoff), without_token: ms(backoff) };
+            let [with_token, with_dead_token, without_token] = [ms(backoff); 3];
+            let expected = Backoff { with_token, with_dead_token, without_token };
             assert_eq!(Backoff::permanent(failures, draw), expected, "{failures} failures, draw {draw}");
         }
-    }
-}
-
-// R70: rule 8
-#[test]
-fn retry_after_is_a_minimum_and_a_random_time_is_added_above_its_limits_too() {
-    let seconds = Duration::from_secs;
-    let first = |draw| Backoff::transient(0, None, draw);
-    // The backoff; Retry-After; transient failures in a row; the draw; the backoff with a token and without one.
-    let table = [
-        (first(0.0), seconds(0), 0, 0.0, 1_000, 100),
-        (first(1.0), seconds(0), 0, 1.0, 2_000, 500),
-        (first(0.0), seconds(5), 0, 0.0, 5_000, 5_000),
-        // A tenth and the first step are equal.
-        (first(1.0), seconds(5), 0, 1.0, 5_500, 5_500),
-        (first(1.0), seconds(4), 0, 1.0, 4_500, 4_500),
-        (first(1.0), seconds(6), 0, 1.0, 6_600, 6_600),
-        (first(0.0), seconds(60), 0, 0.0, 60_000, 60_000),
-        (first(1.0), seconds(60), 0, 1.0, 66_000, 66_000),
-        (first(0.5), seconds(60), 0, 0.5, 63_000, 63_000),
-        (first(0.0), seconds(100), 0, 0.0, 100_000, 60_000),
-        (first(1.0), seconds(100), 0, 1.0, 110_000, 66_000),
-        (first(0.0), seconds(300), 0, 0.0, 300_000, 60_000),
-        (first(1.0), seconds(300), 0, 1.0, 330_000, 66_000),
-        (first(0.0), seconds(u64::MAX), 0, 0.0, 300_000, 60_000),
-        (first(1.0), Duration::MAX, 0, 1.0, 330_000, 66_000),
-        // After many failures, the step of 30 s is longer than a tenth.
-        (Backoff::transient(6, None, 1.0), seconds(5), 6, 1.0, 35_000, 35_000),
-        (Backoff::transient(6, None, 1.0), seconds(299), 6, 1.0, 329_000, 90_000),
-        (Backoff::transient(6, None, 0.0), seconds(5), 6, 0.0, 5_000, 5_000),
-        (Backoff::permanent(0, 0.0), seconds(3), 0, 0.0, 3_000, 3_000),
-        (Backoff::permanent(0, 1.0), seconds(3), 0, 1.0, 5_000, 5_000),
-        (Backoff::permanent(4, 1.0), seconds(3), 0, 1.0, 60_000, 60_000),
-    ];
-    for (drawn, requested, failures, draw, with_token, without_token) in table {
-        assert_eq!(
-            drawn.at_least(requested, failures, draw),
-            Backoff { with_token: ms(with_token), without_token: ms(without_token) },
-            "{drawn:?}, Retry-After {requested:?}, {failures} failures, draw {draw}"
-        );
     }
 }
 
@@ -265,9 +234,7 @@ fn an_early_refresh_with_the_same_token_causes_a_backoff_of_half_of_the_rest() {
 #[test]
 fn a_draw_outside_of_its_range_gives_no_duration_outside_of_its_range() {
     let start = Now::for_tests();
-    let refresh = |draw| {
-        RefreshPolicy::new().deadlines(Some(ms(10_000)), start, start, draw).refresh_at.map(|at| since(start, at))
-    };
+    let refresh = |draw| since(start, RefreshPolicy::new().deadlines(Some(ms(10_000)), start, start, draw).refresh_at);
     for (draw, at, backoff, permanent) in [
         (f64::NAN, 5_000, 100, 2_500),
         (f64::NEG_INFINITY, 5_000, 100, 2_500),
@@ -275,7 +242,7 @@ fn a_draw_outside_of_its_range_gives_no_duration_outside_of_its_range() {
         (2.0, 5_500, 30_000, 5_000),
         (f64::INFINITY, 5_500, 30_000, 5_000),
     ] {
-        assert_eq!(refresh(draw), Some(at), "draw {draw}");
+        assert_eq!(refresh(draw), at, "draw {draw}");
         assert_eq!(Backoff::transient(9, None, draw).without_token, ms(backoff), "draw {draw}");
         assert_eq!(Backoff::permanent(0, draw).without_token, ms(permanent), "draw {draw}");
     }

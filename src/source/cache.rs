@@ -1,21 +1,22 @@
 //! What all clones of a source share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::entry::Entry;
-use super::fetch_handle::{FetchHandle, FetchOutcome, running_fetch};
+use super::action::Patience;
+use super::entry::{Entry, Unneeded};
+use super::fetch_handle::running_fetch;
 use super::jitter::Jitter;
 use super::map::Map;
-use super::stats::Recorder;
+use super::rotations::Rotations;
+use super::stats::{Recorder, SourceStats};
 use crate::clock::{AnyClock, Now};
-use crate::error::Error;
 use crate::provider::TokenProvider;
-use crate::refresh::RefreshPolicy;
-use crate::telemetry::{Event, KeyField, Telemetry};
+use crate::refresh::{self, RefreshPolicy};
+use crate::telemetry::{Event, Telemetry};
 use crate::token::Token;
 
 /// A fetch that runs for longer than its timeout and this delay is in a runtime that nothing polls.
@@ -33,19 +34,14 @@ pub(crate) struct Cache<P: TokenProvider> {
     pub(super) rng: Mutex<fastrand::Rng>,
     /// The number of tokens so far.
     pub(super) generations: AtomicU64,
-    /// The number of rotations so far.
-    pub(super) rotations: AtomicU64,
+    pub(super) rotations: Rotations,
     /// The number of fetches so far.
     pub(super) fetches: AtomicU64,
+    /// How long the last successful fetch took, in ms.
+    pub(super) fetch_took: AtomicU64,
     pub(super) max_wait: Duration,
+    pub(super) patience: Duration,
     pub(super) fetch_timeout: Duration,
-}
-
-/// What was removed from a slot. Dropping it may run code of the user.
-pub(super) struct Forgotten<K> {
-    entry: Arc<Entry<K>>,
-    stale: Option<FetchHandle>,
-    _errors: Vec<Error>,
 }
 
 impl<P: TokenProvider> Cache<P> {
@@ -66,52 +62,45 @@ impl<P: TokenProvider> Cache<P> {
         })
     }
 
-    /// Removes the tokens of `entry`, and makes its running fetch stale: its result is not used. Nothing is reported and no
-    /// code of the user runs until the caller calls `report_forgotten`.
-    pub(super) fn forget(&self, entry: &Arc<Entry<P::Key>>, credentials_changed: bool, now: Now) -> Forgotten<P::Key> {
+    /// Removes the tokens of `entry`. `rotated` is whether the credentials have changed. No code of the user runs until the
+    /// caller drops the result.
+    pub(super) fn forget(&self, entry: &Arc<Entry<P::Key>>, rotated: bool, now: Now) -> Unneeded {
         let mut slot = entry.lock();
         // The provider itself may call this during its fetch. Then that fetch uses the new credentials and is not stale.
         // The id decides, because a fetch that is stale already may call this too.
-        let running = running_fetch(entry);
-        let stale = match slot.in_flight() {
-            Some(fetch) if running == Some(fetch.id) => {
-                fetch.handle.set_rotation(self.rotation());
-                slot.forget_tokens(credentials_changed, now);
-                None
-            }
-            _ => slot.forget(credentials_changed, now),
-        };
-        entry.publish(&slot);
-        if stale.is_some() {
-            self.stats.record(|stats| {
-                stats.fetches_in_flight -= 1;
-                stats.fetches_discarded += 1;
-            });
+        let own = running_fetch(entry).filter(|id| slot.is_running(*id));
+        if rotated {
+            slot.rotate(own, now);
+        } else {
+            slot.invalidate(own, now);
         }
-        Forgotten { entry: Arc::clone(entry), stale, _errors: slot.release() }
-    }
-
-    /// Wakes the waiters of a fetch that `forget` made stale, and reports it.
-    pub(super) fn report_forgotten(&self, forgotten: Forgotten<P::Key>, now: Now) {
-        let Forgotten { entry, stale, _errors } = forgotten;
-        if let Some(fetch) = stale {
-            fetch.finish(FetchOutcome::Discarded);
-            self.sweep(now);
-            self.telemetry.emit(Event::Discarded { key: KeyField::new(&*entry.key) });
+        if let Some(handle) = slot.in_flight().filter(|_| own.is_some()).and_then(|fetch| fetch.handle.as_ref()) {
+            handle.set_rotation(self.rotation());
         }
+        entry.publish(&slot, now);
+        slot.release()
     }
 
     /// Forgets the tokens of all keys, and then reports.
     pub(super) fn rotate(&self) {
         let now = self.clock.now();
-        self.rotations.fetch_add(1, Ordering::AcqRel);
-        // See `Fetch::new` for the other side.
-        fence(Ordering::SeqCst);
+        self.rotations.rotate();
         // A subscriber or a destructor may panic, so nothing of the user runs before the last key is forgotten.
         let entries = self.map.entries();
-        let forgotten: Vec<_> = entries.iter().map(|entry| self.forget(entry, true, now)).collect();
-        forgotten.into_iter().for_each(|forgotten| self.report_forgotten(forgotten, now));
+        let unneeded: Vec<_> = entries.iter().map(|entry| self.forget(entry, true, now)).collect();
+        drop(unneeded);
         self.telemetry.emit(Event::Rotated { keys: self.map.len() });
+    }
+
+    /// The fetch of `entry` has ended, and `count` counts it. The caller holds the lock of the slot.
+    pub(super) fn fetch_ends(&self, entry: &Entry<P::Key>, count: impl FnOnce(&mut SourceStats)) {
+        if !entry.had_token() {
+            self.map.first_fetch_fails();
+        }
+        self.stats.record(|stats| {
+            stats.fetches_in_flight -= 1;
+            count(stats);
+        });
     }
 
     /// Brings the map back within its limit. Call this whenever the fetch of a key has ended.
@@ -128,7 +117,7 @@ impl<P: TokenProvider> Cache<P> {
 
     /// How often the credentials were rotated.
     pub(super) fn rotation(&self) -> u64 {
-        self.rotations.load(Ordering::Acquire)
+        self.rotations.count()
     }
 
     /// Whether `token` is withdrawn: the credentials were rotated since its fetch started. A rotation removes the
@@ -139,6 +128,16 @@ impl<P: TokenProvider> Cache<P> {
 
     pub(super) fn next_generation(&self) -> u64 {
         self.generations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// How long a rejected token is set aside.
+    pub(super) fn set_aside(&self) -> Duration {
+        refresh::set_aside(Duration::from_millis(self.fetch_took.load(Ordering::Relaxed)))
+    }
+
+    /// The patience of a caller that waits for `max_wait` at most.
+    pub(super) fn patience(&self, max_wait: Duration) -> Patience {
+        Patience { limit: Some(self.patience), max_wait }
     }
 
     /// If a fetch runs for longer than this, it is stuck: nothing polls its runtime.

@@ -2,17 +2,16 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::fetch_handle::FetchHandle;
+use super::fetch_handle::{FetchHandle, FetchOutcome};
 use super::jitter::Jitter;
-use super::slot::{Slot, is_fresh, is_usable};
+use super::slot::{Removed, Slot, is_fresh, is_usable};
 use crate::clock::Now;
-use crate::error::Error;
 use crate::token::{self, Token};
 
 pub(crate) struct Entry<K> {
@@ -22,23 +21,37 @@ pub(crate) struct Entry<K> {
     /// The address of the current token, to compare it with a token that a caller holds. 0 if there is no token.
     current: AtomicUsize,
     slot: Mutex<Slot<FetchHandle>>,
+    /// Whether the key has ever had a token.
+    had_token: AtomicBool,
     created_at: Instant,
     /// In seconds since `created_at`, written at most once a second.
     last_used: AtomicU64,
 }
 
-/// The lock of a slot. It drops the errors that the slot no longer needs after it has released the lock, because the
-/// destructor of an error may run code of the user.
+/// The lock of a slot. After it has released the lock, it drops the errors that the slot no longer needs and wakes the
+/// callers that have to look again, because both may run code of the user.
 pub(super) struct SlotGuard<'a> {
     // The order matters: the fields are dropped in this order.
     slot: MutexGuard<'a, Slot<FetchHandle>>,
-    removed: Vec<Error>,
+    removed: Unneeded,
+}
+
+/// What a slot no longer needs. Dropping it wakes callers, and may run code of the user.
+#[derive(Default)]
+pub(super) struct Unneeded(Removed<FetchHandle>);
+
+impl Drop for Unneeded {
+    fn drop(&mut self) {
+        for handle in self.0.handles.drain(..) {
+            handle.finish(FetchOutcome::LookAgain);
+        }
+    }
 }
 
 impl SlotGuard<'_> {
-    /// Releases the lock. Returns the errors that the slot no longer needs.
-    pub(super) fn release(mut self) -> Vec<Error> {
-        self.slot.take_removed_errors()
+    /// Releases the lock. Returns what the slot no longer needs.
+    pub(super) fn release(mut self) -> Unneeded {
+        Unneeded(self.slot.take_removed())
     }
 }
 
@@ -58,7 +71,7 @@ impl DerefMut for SlotGuard<'_> {
 
 impl Drop for SlotGuard<'_> {
     fn drop(&mut self) {
-        self.removed = self.slot.take_removed_errors();
+        self.removed = Unneeded(self.slot.take_removed());
     }
 }
 
@@ -69,8 +82,16 @@ pub(super) struct EvictionRank {
     used_at: Instant,
 }
 
+impl EvictionRank {
+    pub(super) fn never_had_token(&self) -> bool {
+        self.class == EvictionClass::NeverHadToken
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum EvictionClass {
+    /// The key has never had a token. If there are few of these keys, it counts as one of the other classes.
+    NeverHadToken,
     Expired,
     Usable,
     GuardsIssuer,
@@ -82,7 +103,8 @@ impl<K> Entry<K> {
             key,
             published: ArcSwapOption::const_empty(),
             current: AtomicUsize::new(0),
-            slot: Mutex::new(Slot::new(jitter, now)),
+            slot: Mutex::new(Slot::new(jitter)),
+            had_token: AtomicBool::new(false),
             created_at: now.mono,
             last_used: AtomicU64::new(0),
         }
@@ -95,7 +117,11 @@ impl<K> Entry<K> {
 
     /// The token, if it is usable.
     pub(super) fn usable(&self, now: Now) -> Option<Token> {
-        self.published_if(|token| is_usable(token, now))
+        match self.published.load_full() {
+            Some(inner) => Some(Token { inner }).filter(|token| is_usable(token, now)),
+            // The slot has no token, or requests have to look at it.
+            None => self.lock().usable(now).cloned(),
+        }
     }
 
     /// Whether `token` is still the slot's current one.
@@ -110,16 +136,20 @@ impl<K> Entry<K> {
     }
 
     pub(super) fn lock(&self) -> SlotGuard<'_> {
-        SlotGuard { slot: self.slot.lock(), removed: Vec::new() }
+        SlotGuard { slot: self.slot.lock(), removed: Unneeded::default() }
     }
 
     /// Publishes the slot's current token to readers without the lock. Call this after every change, with the lock
     /// held.
-    pub(super) fn publish(&self, slot: &Slot<FetchHandle>) {
-        let token = slot.current().map(|token| Arc::clone(&token.inner));
+    pub(super) fn publish(&self, slot: &Slot<FetchHandle>, now: Now) {
+        let token = slot.published(now).map(|token| Arc::clone(&token.inner));
         let address = token.as_ref().map_or(0, |token| Arc::as_ptr(token).addr());
-        self.published.store(token);
-        self.current.store(address, Ordering::Release);
+        // Most calls change nothing, and a write would invalidate the cache lines of other cores.
+        if self.current.load(Ordering::Relaxed) != address {
+            self.had_token.fetch_or(address != 0, Ordering::Relaxed);
+            self.published.store(token);
+            self.current.store(address, Ordering::Release);
+        }
     }
 
     /// Records that the key was used now.
@@ -130,13 +160,29 @@ impl<K> Entry<K> {
         }
     }
 
-    /// `None` while a fetch runs: then the key cannot be evicted.
-    pub(super) fn eviction_rank(&self, now: Now) -> Option<EvictionRank> {
+    /// Drops the state that is no longer needed. A sweep calls this, so that an idle key does not keep it.
+    pub(super) fn prune(&self, now: Now) -> Unneeded {
+        let mut slot = self.lock();
+        slot.prune(now);
+        self.publish(&slot, now);
+        slot.release()
+    }
+
+    /// Whether the key has ever had a token.
+    pub(super) fn had_token(&self) -> bool {
+        self.had_token.load(Ordering::Relaxed)
+    }
+
+    /// `None` while a fetch runs: then the key cannot be evicted. `never_first` is whether keys that have never had a token
+    /// are evicted first.
+    pub(super) fn eviction_rank(&self, never_first: bool, now: Now) -> Option<EvictionRank> {
         let slot = self.slot.lock();
         if slot.in_flight().is_some() {
             return None;
         }
-        let class = if slot.guards_issuer(now) {
+        let class = if never_first && !self.had_token() {
+            EvictionClass::NeverHadToken
+        } else if slot.guards_issuer(now) {
             EvictionClass::GuardsIssuer
         } else if slot.usable(now).is_some() {
             EvictionClass::Usable

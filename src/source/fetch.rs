@@ -1,9 +1,9 @@
 //! The task that runs one fetch. No caller can stop or delay it.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::panicking;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::cache::Cache;
 use super::entry::Entry;
 use super::fetch_handle::{FetchHandle, FetchOutcome, Running};
+use super::slot::Progress;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
 use crate::provider::{FetchContext, TokenProvider};
@@ -29,6 +30,7 @@ pub(super) struct Fetch<P: TokenProvider> {
     provider: Arc<P>,
     key: Arc<P::Key>,
     context: FetchContext,
+    started: Now,
     entry_address: usize,
     // Weak, so that a fetch does not keep a cache alive that nothing else uses.
     cache: Weak<Cache<P>>,
@@ -37,22 +39,27 @@ pub(super) struct Fetch<P: TokenProvider> {
 }
 
 impl<P: TokenProvider> Fetch<P> {
-    /// Prepares a fetch and the handle for its slot. The caller starts it after it has released the slot's lock.
+    /// Prepares a fetch and the handle for its slot. The caller starts it after it has released the slot's lock. `waiters` are
+    /// the callers that already wait for this fetch.
     pub(super) fn new(
         cache: &Arc<Cache<P>>,
         entry: &Arc<Entry<P::Key>>,
         id: u64,
         context: FetchContext,
+        waiters: Option<FetchHandle>,
+        now: Now,
     ) -> (Self, FetchHandle) {
-        // A rotation counts itself and then visits the entries. This entry is in the map, and then the count is read. With
-        // a fence between the two on each side, either the rotation finds the entry, or the fetch has the new count.
-        fence(Ordering::SeqCst);
-        let (handle, cancelled) = FetchHandle::new(cache.rotation());
+        let rotation = cache.rotations.at_start_of_fetch();
+        let (handle, cancelled) = match waiters {
+            Some(waiters) => waiters.for_fetch(rotation),
+            None => FetchHandle::new(rotation),
+        };
         let fetch = Self {
             id,
             provider: Arc::clone(&cache.provider),
             key: Arc::clone(&entry.key),
             context,
+            started: now,
             entry_address: Arc::as_ptr(entry).addr(),
             cache: Arc::downgrade(cache),
             entry: Arc::downgrade(entry),
@@ -78,7 +85,7 @@ impl<P: TokenProvider> Fetch<P> {
         else {
             return;
         };
-        let started = clock.now();
+        self.started = clock.now();
         let running = Running { entry_address: self.entry_address, id: self.id };
         let (provider, key) = (Arc::clone(&self.provider), Arc::clone(&self.key));
         let cx = std::mem::take(&mut self.context);
@@ -89,31 +96,48 @@ impl<P: TokenProvider> Fetch<P> {
             Either::Left(_) => return,
             Either::Right((result, _)) => result,
         };
-        self.complete(started, result, &span);
+        self.complete(result, &span);
     }
 
-    fn complete(self, started: Now, result: Result<IssuedToken, Error>, span: &Span) {
+    fn complete(self, result: Result<IssuedToken, Error>, span: &Span) {
+        let started = self.started;
         let (Some(cache), Some(entry)) = (self.cache.upgrade(), self.entry.upgrade()) else {
             return;
         };
         let now = cache.clock.now();
         let mut slot = entry.lock();
-        let Some(handle) = slot.take_fetch(self.id) else {
+        // A cancelled fetch has no handle. Its result is dropped, and `drop` reports its end.
+        let in_flight = slot.in_flight().filter(|fetch| fetch.id == self.id);
+        let rotation = in_flight.and_then(|fetch| match fetch.progress() {
+            Progress::Running => fetch.handle.as_ref().map(FetchHandle::rotation),
+            // The callers that it serves began to wait before the last rotation.
+            Progress::Outdated => Some(cache.rotation()),
+            Progress::Discarded => None,
+        });
+        let Some(rotation) = rotation else {
             return;
         };
-        let result = result.map(|issued| issued.for_source(cache.id, handle.rotation()));
+        let Some(fetch) = slot.take_fetch(self.id) else {
+            return;
+        };
+        let result = result.and_then(|issued| issued.with_lifetime_since(started, now));
+        let result = result.map(|issued| issued.for_source(cache.id, rotation));
         let generation = cache.next_generation();
-        let result = slot.complete(result, &cache.policy, started, now, generation);
+        let result = slot.complete(&fetch, result, &cache.policy, started, now, generation);
         let cached = slot.usable(now).cloned();
-        entry.publish(&slot);
-        cache.stats.record(|stats| {
-            stats.fetches_in_flight -= 1;
+        entry.publish(&slot, now);
+        let took = now.mono.saturating_duration_since(started.mono);
+        if result.is_ok() {
+            cache.fetch_took.store(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        cache.fetch_ends(&entry, |stats| {
             *(if result.is_ok() { &mut stats.fetches_succeeded } else { &mut stats.fetches_failed }) += 1;
         });
         drop(slot);
-        handle.finish(FetchOutcome::Completed(result.clone()));
+        if let Some(handle) = fetch.handle {
+            handle.finish(FetchOutcome::Completed(result.clone()));
+        }
         cache.sweep(now);
-        let took = now.mono.saturating_duration_since(started.mono);
         cache.report_fetch(&self.key, &result, generation, cached.as_ref(), took, now, span);
     }
 }
@@ -123,23 +147,32 @@ impl<P: TokenProvider> Drop for Fetch<P> {
         let (Some(cache), Some(entry)) = (self.cache.upgrade(), self.entry.upgrade()) else {
             return;
         };
-        let now = cache.clock.now();
+        // If a panic of the clock ended the fetch, a second panic would abort the process.
+        let now = catch_unwind(AssertUnwindSafe(|| cache.clock.now())).unwrap_or(self.started);
         let mut slot = entry.lock();
-        let cancelled = slot.take_fetch(self.id);
-        if cancelled.is_some() {
+        let Some(fetch) = slot.take_fetch(self.id) else {
+            return;
+        };
+        let by_rotation = fetch.handle.is_none();
+        if !by_rotation {
             slot.cancel(now);
-            drop(slot);
-            cache.stats.record(|stats| {
-                stats.fetches_in_flight -= 1;
-                stats.fetches_cancelled += 1;
-            });
-            cache.sweep(now);
-            // If a panic of a subscriber cancels the fetch, a second panic would abort the process.
-            if panicking() {
-                return;
-            }
-            cache.telemetry.emit(Event::Cancelled { key: KeyField::new(&*self.key), reason: "runtime_ended" });
+            entry.publish(&slot, now);
         }
+        cache.fetch_ends(&entry, |stats| {
+            *(if by_rotation { &mut stats.fetches_discarded } else { &mut stats.fetches_cancelled }) += 1;
+        });
+        drop(slot);
+        drop(fetch);
+        cache.sweep(now);
+        // If a panic of a subscriber cancels the fetch, a second panic would abort the process.
+        if panicking() {
+            return;
+        }
+        let key = KeyField::new(&*self.key);
+        cache.telemetry.emit(match by_rotation {
+            true => Event::Discarded { key },
+            false => Event::Cancelled { key, reason: "runtime_ended" },
+        });
     }
 }
 

@@ -16,8 +16,8 @@ use crate::token::Token;
 #[derive(Clone, Debug)]
 pub(super) enum FetchOutcome {
     Completed(Result<Token, Error>),
-    /// `rotate` or `invalidate` discarded the fetch. Look the token up again.
-    Discarded,
+    /// There is no result. Look the token up again.
+    LookAgain,
 }
 
 /// The outcome of a fetch, for one waiter.
@@ -47,6 +47,22 @@ impl FetchHandle {
         let (alive, cancelled) = oneshot::channel();
         let (receiver, rotation) = (OutcomeReceiver(receiver.shared()), AtomicU64::new(rotation));
         (Self { sender, receiver, rotation, _alive: alive }, cancelled)
+    }
+
+    /// A handle without a fetch. It only wakes its receivers.
+    pub(super) fn without_fetch() -> Self {
+        Self::new(0).0
+    }
+
+    /// Makes this the handle of a fetch, so that its receivers get the outcome. Returns what `new` returns.
+    pub(super) fn for_fetch(self, rotation: u64) -> (Self, oneshot::Receiver<()>) {
+        let (alive, cancelled) = oneshot::channel();
+        (Self { rotation: AtomicU64::new(rotation), _alive: alive, ..self }, cancelled)
+    }
+
+    /// Whether `receiver` gets the outcome of this fetch.
+    pub(super) fn has(&self, receiver: &OutcomeReceiver) -> bool {
+        self.receiver.0.ptr_eq(&receiver.0)
     }
 
     pub(super) fn receiver(&self) -> OutcomeReceiver {

@@ -1,6 +1,7 @@
 //! The results of a lookup.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::entry::Entry;
 use super::fetch_handle::OutcomeReceiver;
@@ -17,21 +18,31 @@ pub(crate) struct Grant<K> {
 pub(crate) enum Lookup<K, W> {
     /// There is a token.
     Granted(Grant<K>),
-    /// A fetch is running.
+    /// A fetch is running, or may start soon.
     Wait(W),
     /// No fetch may start during a backoff, or none can start here.
     Failed(Error),
 }
 
-/// The budget for refreshes after rejections is empty. The token stays.
+/// The budget for refreshes after rejections is empty, or a refresh is not due yet. The token stays.
 pub(crate) struct BudgetExhausted;
 
-/// A running fetch that a caller can wait for.
-pub(super) struct JoinedFetch<K> {
+/// What a caller waits for.
+pub(super) struct Awaited<K> {
     pub(super) entry: Arc<Entry<K>>,
     pub(super) outcome: OutcomeReceiver,
+    /// Look the token up again after this time, even without an outcome.
+    pub(super) look_again: Option<Duration>,
     /// Whether the caller started the fetch, in its own runtime.
     pub(super) started_here: bool,
+    /// Whether the caller cannot use the current token, so that only the outcome of the fetch helps.
+    pub(super) needs_new: bool,
+}
+
+impl<K> Awaited<K> {
+    pub(super) fn new(entry: &Arc<Entry<K>>, outcome: OutcomeReceiver) -> Self {
+        Self { entry: Arc::clone(entry), outcome, look_again: None, started_here: false, needs_new: false }
+    }
 }
 
 impl<K> Grant<K> {

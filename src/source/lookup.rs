@@ -1,34 +1,57 @@
-//! Looking up a token, joining or starting a fetch, and rejecting a token.
+//! Looking up a token, and joining or starting a fetch.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::runtime;
 
-use super::action::{RejectionOutcome, SlotAction};
+use super::action::{FetchCause, Patience, SlotAction, Wanted};
 use super::cache::Cache;
 use super::entry::{Entry, SlotGuard};
 use super::fetch::Fetch;
-use super::fetch_handle::{OutcomeReceiver, is_fetching};
-use super::grant::{BudgetExhausted, Grant, JoinedFetch, Lookup};
-use super::report::Refresh;
+use super::fetch_handle::{FetchHandle, OutcomeReceiver, is_fetching};
+use super::grant::{Awaited, Grant, Lookup};
+use super::slot::InFlight;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
-use crate::message::Rejection;
 use crate::provider::TokenProvider;
 use crate::rt;
 use crate::telemetry::{Event, KeyField};
 use crate::token::Token;
 
+/// Why a caller looks a token up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A request that has not waited yet. It counts as a hit or as failed fast.
+    Request,
+    /// A caller that has waited already. The backoff after cancelled fetches does not apply to it.
+    Waiter,
+    /// A probe, which uses no token.
+    Probe,
+}
+
+/// A lookup: which token the caller wants, and how long it waits.
+#[derive(Clone, Copy)]
+pub(super) struct Query {
+    pub(super) wanted: Wanted,
+    pub(super) patience: Patience,
+}
+
 impl<P: TokenProvider> Cache<P> {
-    /// The token of `key`, or a fetch to wait for. Starts a fetch if one is due.
-    pub(super) fn lookup(self: &Arc<Self>, key: &P::Key) -> Lookup<P::Key, JoinedFetch<P::Key>> {
+    /// A lookup of any usable token, for a request that has not waited yet.
+    pub(super) fn any_token(&self) -> Query {
+        Query { wanted: Wanted::Usable, patience: self.patience(self.max_wait) }
+    }
+
+    /// The token of `key`, or what to wait for. Starts a fetch if one is due.
+    pub(super) fn lookup(self: &Arc<Self>, key: &P::Key, query: Query) -> Lookup<P::Key, Awaited<P::Key>> {
         let now = self.clock.now();
         let entry = self.entry(key, now);
         let result = match entry.fresh(now) {
-            Some(token) => granted(entry, token, now),
-            None => self.lookup_in_slot(entry, now, true),
+            Some(token) if matches!(query.wanted, Wanted::Usable) => granted(entry, token, now),
+            _ => self.lookup_in_slot(entry, query, now, Purpose::Request),
         };
         if let Lookup::Granted(_) = result {
             self.stats.hit();
@@ -36,17 +59,22 @@ impl<P: TokenProvider> Cache<P> {
         result
     }
 
-    /// The same as `lookup`, for a caller that has waited already. It does not count as a hit or as failed fast.
-    pub(super) fn lookup_again(self: &Arc<Self>, entry: Arc<Entry<P::Key>>) -> Lookup<P::Key, JoinedFetch<P::Key>> {
-        self.lookup_in_slot(entry, self.clock.now(), false)
+    /// The same as `lookup`, for a caller that has waited already.
+    pub(super) fn lookup_again(
+        self: &Arc<Self>,
+        entry: Arc<Entry<P::Key>>,
+        query: Query,
+    ) -> Lookup<P::Key, Awaited<P::Key>> {
+        self.lookup_in_slot(entry, query, self.clock.now(), Purpose::Waiter)
     }
 
-    fn lookup_in_slot(
+    pub(super) fn lookup_in_slot(
         self: &Arc<Self>,
         mut entry: Arc<Entry<P::Key>>,
+        query: Query,
         now: Now,
-        first: bool,
-    ) -> Lookup<P::Key, JoinedFetch<P::Key>> {
+        purpose: Purpose,
+    ) -> Lookup<P::Key, Awaited<P::Key>> {
         // A timer of a runtime without timers panics, so a panic hook may run: not under the lock.
         let mut runtime = None;
         let mut stuck = None;
@@ -57,22 +85,22 @@ impl<P: TokenProvider> Cache<P> {
                 entry = self.entry_again(&entry, now);
                 continue;
             }
-            if let Some(fetch) = slot.take_stuck_fetch(self.longest_fetch(), now) {
-                self.stats.record(|stats| {
-                    stats.fetches_in_flight -= 1;
-                    stats.fetches_cancelled += 1;
-                });
-                slot.cancel(now);
-                stuck = Some(fetch);
-            }
+            entry.touch(now);
+            let Query { wanted, patience } = query;
+            stuck = self.take_stuck(&entry, &mut slot, wanted.demand().is_some(), now).or(stuck);
             // A caller that finds a stuck fetch, or has waited for a cancelled one, starts the next one at once.
-            let action = if first && stuck.is_none() { slot.request(now) } else { slot.request_again(now) };
+            let action = if purpose != Purpose::Waiter && stuck.is_none() {
+                slot.request(wanted, patience, now)
+            } else {
+                slot.request_again(wanted, patience, now)
+            };
+            entry.publish(&slot, now);
             if runtime.is_none() && action.needs_runtime() {
                 drop(slot);
                 runtime = Some(rt::with_timers());
                 continue;
             }
-            let failed_fast = first && matches!(action, SlotAction::Fail(_));
+            let failed_fast = purpose == Purpose::Request && matches!(action, SlotAction::Fail(_));
             if failed_fast {
                 self.stats.record(|stats| stats.failed_fast += 1);
             }
@@ -80,65 +108,91 @@ impl<P: TokenProvider> Cache<P> {
             if let (true, Lookup::Failed(error)) = (failed_fast, &result) {
                 self.telemetry.emit(Event::FailedFast { error: error.kind() });
             }
-            if let Some(fetch) = stuck {
-                // Outside of the lock, because this wakes the waiters of the fetch.
-                drop(fetch);
-                self.sweep(now);
-                self.telemetry.emit(Event::Cancelled { key: KeyField::new(&*entry.key), reason: "runtime_stuck" });
-            }
+            self.report_stuck(&entry, stuck, now);
             return result;
         }
     }
 
+    /// Removes a fetch that runs for longer than a fetch can take. The caller holds the lock of the slot.
+    pub(super) fn take_stuck(
+        &self,
+        entry: &Entry<P::Key>,
+        slot: &mut SlotGuard<'_>,
+        needed: bool,
+        now: Now,
+    ) -> Option<InFlight<FetchHandle>> {
+        let fetch = slot.take_stuck_fetch(self.longest_fetch(), needed, now)?;
+        self.fetch_ends(entry, |stats| {
+            *(if fetch.handle.is_some() { &mut stats.fetches_cancelled } else { &mut stats.fetches_discarded }) += 1;
+        });
+        slot.cancel(now);
+        Some(fetch)
+    }
+
+    /// Wakes the waiters of a stuck fetch, and reports it. The caller does not hold the lock of the slot.
+    pub(super) fn report_stuck(&self, entry: &Entry<P::Key>, stuck: Option<InFlight<FetchHandle>>, now: Now) {
+        let Some(fetch) = stuck else { return };
+        let key = KeyField::new(&*entry.key);
+        let event = match fetch.handle {
+            Some(_) => Event::Cancelled { key, reason: "runtime_stuck" },
+            None => Event::Discarded { key },
+        };
+        drop(fetch);
+        self.sweep(now);
+        self.telemetry.emit(event);
+    }
+
     /// Performs `action`. The caller holds the lock of the slot; this releases it. `runtime` is the current one, if the
     /// action needs it. What this leaves in `challenges` is for the caller to drop, without the lock.
-    fn act(
+    pub(super) fn act(
         self: &Arc<Self>,
         entry: &Arc<Entry<P::Key>>,
-        slot: SlotGuard<'_>,
+        mut slot: SlotGuard<'_>,
         action: SlotAction,
         runtime: Option<&Result<runtime::Handle, Error>>,
         challenges: &mut Vec<HeaderValue>,
         now: Now,
-    ) -> Lookup<P::Key, JoinedFetch<P::Key>> {
+    ) -> Lookup<P::Key, Awaited<P::Key>> {
         match action {
             SlotAction::Stamp(token) => {
                 drop(slot);
-                granted(Arc::clone(entry), token, now)
+                return granted(Arc::clone(entry), token, now);
             }
             SlotAction::StampAndFetch(token) => {
                 if let Some(Ok(runtime)) = runtime {
                     // The caller does not wait: the cached token is still usable.
-                    drop(self.start_fetch(entry, slot, runtime, challenges, now));
+                    drop(self.start_fetch(entry, slot, runtime, FetchCause::Early, challenges, now));
                 } else {
                     drop(slot);
                 }
-                granted(Arc::clone(entry), token, now)
+                return granted(Arc::clone(entry), token, now);
             }
-            SlotAction::Fail(error) => Lookup::Failed(error),
-            SlotAction::Join | SlotAction::Fetch if is_fetching(entry) => Lookup::Failed(
+            SlotAction::Fail(error) => return Lookup::Failed(error),
+            SlotAction::Join | SlotAction::Fetch(_) | SlotAction::LookAgain(_) => {}
+        }
+        if is_fetching(entry) {
+            return Lookup::Failed(
                 Error::new(ErrorKind::Reentrant, "the provider waits for the token that it is fetching")
                     .with_hint("give the provider an HTTP client that this layer does not wrap"),
-            ),
-            SlotAction::Join | SlotAction::Fetch => match (runtime, slot.in_flight()) {
-                (Some(Ok(_)), Some(fetch)) => {
-                    let outcome = fetch.handle.receiver();
-                    Lookup::Wait(JoinedFetch { entry: Arc::clone(entry), outcome, started_here: false })
-                }
-                (Some(Ok(runtime)), None) => {
-                    let outcome = self.start_fetch(entry, slot, runtime, challenges, now);
-                    Lookup::Wait(JoinedFetch { entry: Arc::clone(entry), outcome, started_here: true })
-                }
-                (unsuitable, _) => {
-                    drop(slot);
-                    self.sweep(now);
-                    Lookup::Failed(match unsuitable {
-                        Some(Err(error)) => error.clone(),
-                        _ => rt::no_timers(),
-                    })
-                }
-            },
+            );
         }
+        let Some(Ok(runtime)) = runtime else {
+            drop(slot);
+            self.sweep(now);
+            return Lookup::Failed(match runtime {
+                Some(Err(error)) => error.clone(),
+                _ => rt::no_timers(),
+            });
+        };
+        Lookup::Wait(match action {
+            SlotAction::Fetch(cause) => {
+                let outcome = self.start_fetch(entry, slot, runtime, cause, challenges, now);
+                let look_again = if let FetchCause::Rejection { set_aside } = cause { Some(set_aside) } else { None };
+                Awaited { look_again, started_here: true, ..Awaited::new(entry, outcome) }
+            }
+            SlotAction::LookAgain(time) => look_again(entry, &mut slot, time),
+            _ => join(entry, &mut slot, now),
+        })
     }
 
     fn start_fetch(
@@ -146,13 +200,19 @@ impl<P: TokenProvider> Cache<P> {
         entry: &Arc<Entry<P::Key>>,
         mut slot: SlotGuard<'_>,
         runtime: &runtime::Handle,
+        cause: FetchCause,
         challenges: &mut Vec<HeaderValue>,
         now: Now,
     ) -> OutcomeReceiver {
         let id = self.fetches.fetch_add(1, Ordering::Relaxed);
-        let (fetch, handle) = Fetch::new(self, entry, id, slot.fetch_context(challenges));
+        let context = slot.fetch_context(cause, challenges);
+        let (fetch, handle) = Fetch::new(self, entry, id, context, slot.take_waiters(), now);
         let outcome = handle.receiver();
-        slot.start_fetch(id, handle, now);
+        slot.start_fetch(id, handle, cause, now);
+        entry.publish(&slot, now);
+        if !entry.had_token() {
+            self.map.first_fetch_starts();
+        }
         self.stats.record(|stats| {
             stats.fetches += 1;
             stats.fetches_in_flight += 1;
@@ -163,82 +223,55 @@ impl<P: TokenProvider> Cache<P> {
         outcome
     }
 
-    /// A server rejected the token of `grant`. Starts or joins a fetch, unless there is a newer token.
-    pub(super) fn reject(
+    /// The token of `entry`, even if it is set aside.
+    pub(super) fn usable_or_set_aside(&self, entry: &Arc<Entry<P::Key>>) -> Option<Grant<P::Key>> {
+        let now = self.clock.now();
+        let token = entry.lock().usable_or_set_aside(now).cloned()?;
+        Some(Grant { entry: Arc::clone(entry), token })
+    }
+
+    /// A fetch failed with `error`. Returns the token that the caller can still use, or what it waits for next.
+    pub(super) fn after_failure(
         self: &Arc<Self>,
-        grant: &Grant<P::Key>,
-        rejection: Rejection,
-        mut challenges: Vec<HeaderValue>,
-    ) -> Result<Lookup<P::Key, JoinedFetch<P::Key>>, BudgetExhausted> {
+        entry: &Arc<Entry<P::Key>>,
+        query: Query,
+        error: Error,
+    ) -> Lookup<P::Key, Awaited<P::Key>> {
         let now = self.clock.now();
-        let accepted = grant.token.is_accepted();
-        // If no fetch can start, the token must not be removed for one.
-        let runtime = rt::with_timers();
-        if let Err(error) = runtime {
-            let newer = self.map.get(grant.key()).and_then(|entry| entry.usable(now));
-            let newer = newer.filter(|token| token.generation() != grant.token.generation());
-            let result = match newer {
-                Some(token) => Lookup::Granted(Grant { entry: Arc::clone(&grant.entry), token }),
-                None => Lookup::Failed(error),
-            };
-            self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::of(&result), now);
-            return Ok(result);
+        let slot = entry.lock();
+        if let Some(token) = slot.usable(now).cloned() {
+            drop(slot);
+            return granted(Arc::clone(entry), token, now);
         }
-        let entry = &self.entry_again(&grant.entry, now);
-        let mut slot = entry.lock();
-        let outcome = slot.reject(grant.token.generation(), rejection, now);
-        entry.publish(&slot);
-        let result = match outcome {
-            _ if slot.evicted => {
-                drop(slot);
-                self.lookup_in_slot(Arc::clone(entry), now, false)
-            }
-            RejectionOutcome::Proceed(action) => self.act(entry, slot, action, Some(&runtime), &mut challenges, now),
-            RejectionOutcome::BudgetExhausted => {
-                drop(slot);
-                self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::BudgetExhausted, now);
-                return Err(BudgetExhausted);
-            }
-            RejectionOutcome::Backoff(error) => {
-                drop(slot);
-                Lookup::Failed(error)
-            }
-        };
-        self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::of(&result), now);
-        Ok(result)
+        let waits = slot.waits_after(&error, query.patience, now);
+        drop(slot);
+        if waits { self.lookup_again(Arc::clone(entry), query) } else { Lookup::Failed(error) }
     }
 
-    /// The entry of `key`, if `token` is its usable token, or the rejected one that its running fetch is to replace.
-    pub(super) fn entry_of(&self, key: &P::Key, token: &Token) -> Option<Arc<Entry<P::Key>>> {
-        if token.source_id() != self.id {
-            return None;
-        }
-        let entry = self.map.get(key)?;
+    /// Whether the running fetch of `entry` has this outcome, and there is no token meanwhile.
+    pub(super) fn is_awaited(&self, entry: &Entry<P::Key>, outcome: &OutcomeReceiver) -> bool {
         let now = self.clock.now();
-        let has = entry.lock().has(token.generation(), now);
-        has.then_some(entry)
-    }
-
-    /// What a request for `key` would find now. Starts no fetch.
-    pub(super) fn outlook(&self, key: &P::Key, now: Now) -> Refresh {
-        let entry = self.map.get(key);
-        let outlook = entry.map_or(Refresh::None, |entry| {
-            let slot = entry.lock();
-            if slot.usable(now).is_some() {
-                Refresh::Ready
-            } else if slot.in_flight().is_some() {
-                Refresh::InFlight
-            } else if slot.may_fetch(now) {
-                Refresh::None
-            } else {
-                Refresh::Failed
-            }
-        });
-        if outlook != Refresh::Ready && rt::with_timers().is_err() { Refresh::Failed } else { outlook }
+        let slot = entry.lock();
+        let running = slot.in_flight().and_then(|fetch| fetch.handle.as_ref());
+        slot.usable(now).is_none() && running.is_some_and(|handle| handle.has(outcome))
     }
 }
 
-fn granted<K>(entry: Arc<Entry<K>>, token: Token, now: Now) -> Lookup<K, JoinedFetch<K>> {
+/// Waits for the running fetch. Looks again when the token is no longer set aside.
+fn join<K>(entry: &Arc<Entry<K>>, slot: &mut SlotGuard<'_>, now: Now) -> Awaited<K> {
+    match slot.in_flight().and_then(|fetch| fetch.handle.as_ref()) {
+        Some(handle) => Awaited { look_again: slot.set_aside_for(now), ..Awaited::new(entry, handle.receiver()) },
+        None => look_again(entry, slot, None),
+    }
+}
+
+/// Waits until the slot wakes its waiters, and at most for `time`.
+fn look_again<K>(entry: &Arc<Entry<K>>, slot: &mut SlotGuard<'_>, time: Option<Duration>) -> Awaited<K> {
+    let outcome = slot.waiters(FetchHandle::without_fetch).receiver();
+    Awaited { look_again: time, ..Awaited::new(entry, outcome) }
+}
+
+fn granted<K>(entry: Arc<Entry<K>>, token: Token, now: Now) -> Lookup<K, Awaited<K>> {
     entry.touch(now);
     Lookup::Granted(Grant { entry, token })
 }

@@ -11,13 +11,16 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::entry::{Entry, EvictionRank};
+use super::entry::{Entry, EvictionRank, Unneeded};
 use crate::clock::Now;
 
 const SHARDS: usize = 64;
 /// A sweep evicts at least one in this many of the keys that it reads, so that its cost is spread over as many
 /// insertions.
 const EVICTED_SHARE: usize = 16;
+/// Keys that have never had a token hold at most one in this many of the keys. Otherwise invented keys would evict the tokens
+/// of the others.
+const WITHOUT_TOKEN_SHARE: usize = 8;
 /// One step of a sweep reads whole shards until it has this many keys. This limits how long a step delays its caller.
 const SWEEP_STEP: usize = 16 * 1024;
 
@@ -31,6 +34,8 @@ pub(super) struct Keyed<K> {
     shards: Box<[Shard<K>]>,
     hasher: RandomState,
     len: AtomicUsize,
+    /// How many keys have never had a token. Keys with a running fetch do not count.
+    without_token: AtomicUsize,
     max: usize,
     /// The shard at which the next sweep starts.
     sweeping: Mutex<usize>,
@@ -47,6 +52,7 @@ impl<K: Clone + Eq + Hash> Map<K> {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::new(),
             len: AtomicUsize::new(0),
+            without_token: AtomicUsize::new(0),
             max,
             sweeping: Mutex::new(0),
         })
@@ -100,7 +106,21 @@ impl<K: Clone + Eq + Hash> Map<K> {
         }
     }
 
-    /// Evicts keys until the map is within its limit. Keys with a running fetch do not count. Returns how many it
+    /// A fetch starts for a key that has never had a token.
+    pub(super) fn first_fetch_starts(&self) {
+        if let Self::Keyed(keyed) = self {
+            keyed.without_token.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A fetch has ended, and its key still has never had a token.
+    pub(super) fn first_fetch_fails(&self) {
+        if let Self::Keyed(keyed) = self {
+            keyed.without_token.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Evicts keys until the map is within its limits. Keys with a running fetch do not count. Returns how many it
     /// evicted.
     pub(super) fn sweep(&self, in_flight: u64, now: Now) -> usize {
         match self {
@@ -128,6 +148,7 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         }
         shard.insert(Arc::clone(&entry.key), Arc::clone(&entry));
         self.len.fetch_add(1, Ordering::Relaxed);
+        self.without_token.fetch_add(1, Ordering::Relaxed);
         entry
     }
 
@@ -135,42 +156,56 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         self.len.load(Ordering::Relaxed).saturating_sub(in_flight)
     }
 
+    /// How many keys are to be evicted: keys that have never had a token, and all keys.
+    fn excess(&self, in_flight: usize) -> (usize, usize) {
+        let max_without_token = (self.max / WITHOUT_TOKEN_SHARE).max(1);
+        let without_token = self.without_token.load(Ordering::Relaxed).saturating_sub(max_without_token);
+        (without_token, self.idle(in_flight).saturating_sub(self.max))
+    }
+
     fn sweep(&self, in_flight: usize, now: Now) -> usize {
-        if self.idle(in_flight) <= self.max {
+        if self.excess(in_flight) == (0, 0) {
             return 0;
         }
-        // Dropped after the lock, because a key's `Drop` may use the source.
-        let mut evicted = Vec::new();
+        // Dropped after the lock, because the `Drop` of a key or an error, or a waker, may use the source.
+        let (mut evicted, mut unneeded) = (Vec::new(), Vec::new());
         let mut at = self.sweeping.lock();
         let mut shards_without_eviction = 0;
         // The sweep ends after a full round of shards from which nothing can be evicted.
         while shards_without_eviction < SHARDS {
-            let over = self.idle(in_flight).saturating_sub(self.max);
-            if over == 0 {
+            let excess = self.excess(in_flight);
+            if excess == (0, 0) {
                 break;
             }
             let from = *at;
-            let candidates = self.candidates(&mut at, now);
+            let candidates = self.candidates(&mut at, excess.0 > 0, &mut unneeded, now);
             let before = evicted.len();
-            self.evict(candidates, over, now, &mut evicted);
+            self.evict(candidates, excess, now, &mut evicted);
             let removed = evicted.len() - before;
-            self.len.fetch_sub(removed, Ordering::Relaxed);
             let read = (*at + SHARDS - from - 1) % SHARDS + 1;
             shards_without_eviction = if removed == 0 { shards_without_eviction + read } else { 0 };
         }
         evicted.len()
     }
 
-    /// The keys of the next shards that may be evicted, with their ranks.
-    fn candidates(&self, at: &mut usize, now: Now) -> Vec<(EvictionRank, usize, Arc<Entry<K>>)> {
+    /// The keys of the next shards that may be evicted, with their ranks. What their slots no longer need goes to `unneeded`.
+    fn candidates(
+        &self,
+        at: &mut usize,
+        never_first: bool,
+        unneeded: &mut Vec<Unneeded>,
+        now: Now,
+    ) -> Vec<(EvictionRank, usize, Arc<Entry<K>>)> {
         let mut candidates = Vec::new();
         for _ in 0..SHARDS {
             let shard = *at;
             *at = (*at + 1) % SHARDS;
             let Some(keys) = self.shards.get(shard) else { continue };
-            let keys = keys.read();
-            candidates
-                .extend(keys.values().filter_map(|entry| Some((entry.eviction_rank(now)?, shard, Arc::clone(entry)))));
+            let entries: Vec<_> = keys.read().values().map(Arc::clone).collect();
+            for entry in entries {
+                unneeded.push(entry.prune(now));
+                candidates.extend(entry.eviction_rank(never_first, now).map(|rank| (rank, shard, entry)));
+            }
             if candidates.len() >= SWEEP_STEP {
                 break;
             }
@@ -178,15 +213,21 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         candidates
     }
 
-    /// Evicts the keys with the smallest ranks, and adds their entries to `evicted`.
+    /// Evicts the keys with the smallest ranks, and adds their entries to `evicted`. `excess` is how many keys without a token
+    /// and how many keys there are too many.
     fn evict(
         &self,
         mut candidates: Vec<(EvictionRank, usize, Arc<Entry<K>>)>,
-        over: usize,
+        excess: (usize, usize),
         now: Now,
         evicted: &mut Vec<Arc<Entry<K>>>,
     ) {
-        let goal = (over + candidates.len() / EVICTED_SHARE).min(candidates.len());
+        let (without_token, all) = excess;
+        if all == 0 {
+            // Only keys that have never had a token are too many.
+            candidates.retain(|(rank, ..)| rank.never_had_token());
+        }
+        let goal = (without_token.max(all) + candidates.len() / EVICTED_SHARE).min(candidates.len());
         if goal == 0 {
             return;
         }
@@ -197,10 +238,21 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
             let mut keys = shard.write();
             // The key may have been used or evicted since, or its fetch may have started.
             let same = keys.get(&entry.key).is_some_and(|there| Arc::ptr_eq(there, &entry));
-            if same && entry.eviction_rank(now).is_some_and(|now| now <= rank) && entry.evict() {
-                keys.remove(&entry.key);
+            let now = entry.eviction_rank(rank.never_had_token(), now);
+            if !same || now.is_none_or(|now| now > rank) {
+                continue;
+            }
+            // The hash of a key may panic, so the entry is marked after it is removed.
+            keys.remove(&entry.key);
+            if entry.evict() {
                 drop(keys);
+                self.len.fetch_sub(1, Ordering::Relaxed);
+                if !entry.had_token() {
+                    self.without_token.fetch_sub(1, Ordering::Relaxed);
+                }
                 evicted.push(entry);
+            } else {
+                keys.insert(Arc::clone(&entry.key), entry);
             }
         }
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tokio::runtime;
 
+use super::action::Wanted;
 use super::grant::{BudgetExhausted, Grant, Lookup};
 use super::handle::TokenSource;
-use super::report::Refresh;
 use super::slot::is_fresh;
 use super::wait::{TokenWait, Waited};
 use crate::error::ErrorKind;
@@ -29,7 +29,7 @@ impl<P: TokenProvider> TokenSource<P> {
 
     /// The token of `key`, or what to wait for. Starts a fetch if one is due.
     pub(crate) fn lookup(&self, key: P::Key) -> Lookup<P::Key, TokenWait<P>> {
-        match self.cache.lookup(&key) {
+        match self.cache.lookup(&key, self.cache.any_token()) {
             // The future may be polled in a runtime, even if the caller is outside of one.
             Lookup::Failed(error)
                 if error.kind() == ErrorKind::NoRuntime && runtime::Handle::try_current().is_err() =>
@@ -42,7 +42,7 @@ impl<P: TokenProvider> TokenSource<P> {
 
     /// The future of the token of `key`. The lookup takes place when it is first polled.
     pub(crate) fn wait(&self, key: P::Key) -> TokenWait<P> {
-        TokenWait::for_key(Arc::clone(&self.cache), key)
+        TokenWait::for_key(Arc::clone(&self.cache), key, Wanted::Usable, false)
     }
 
     /// Whether a lookup would return `token` again, for a provider with one key. Apart from the hit counter of this
@@ -83,13 +83,14 @@ impl<P: TokenProvider> TokenSource<P> {
         challenges: Vec<HeaderValue>,
         waited: Option<Waited>,
     ) -> Result<Lookup<P::Key, TokenWait<P>>, BudgetExhausted> {
-        let result = self.cache.reject(grant, rejection, challenges)?;
-        Ok(result.map_wait(|fetch| {
+        let max_wait = waited.unwrap_or_default().left_of(self.cache.max_wait);
+        let result = self.cache.reject(grant, rejection, challenges, max_wait)?;
+        Ok(result.map_wait(|awaited| {
             let cache = Arc::clone(&self.cache);
             // The caller does not poll a future that it does not wait for, so that future must not count as a wait.
             match waited {
-                Some(waited) => TokenWait::joined(cache, fetch).after(waited),
-                None => TokenWait::for_entry(cache, fetch.entry),
+                Some(waited) => TokenWait::joined(cache, awaited).after(waited),
+                None => TokenWait::for_entry(cache, awaited.entry),
             }
         }))
     }
@@ -112,7 +113,6 @@ impl<P: TokenProvider> TokenSource<P> {
 
     /// The server rejected a replay too. That starts no refresh.
     pub(crate) fn report_rejected_again(&self, grant: &Grant<P::Key>, rejection: Rejection) {
-        let (now, token) = (self.cache.clock.now(), grant.token());
-        self.cache.report_rejection(grant.key(), token, rejection, token.is_accepted(), Refresh::None, now);
+        self.cache.reject_replay(grant, rejection);
     }
 }

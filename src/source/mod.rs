@@ -6,8 +6,12 @@
 //! |---|---|
 //! | `stats` | the counters of a source, and the snapshot that users get |
 //! | `jitter` | random numbers |
-//! | `failure` | what a slot remembers about failed and cancelled fetches |
+//! | `atomic` | the atomics of `rotations` |
+//! | `rotations` | how often the credentials were rotated |
 //! | `action` | what a slot returns |
+//! | `failure` | what a slot remembers about failed and cancelled fetches |
+//! | `rejections` | what a slot remembers about rejections |
+//! | `replacement` | a new token beside the old one that it replaced |
 //! | `slot` | the state machine of one key, without I/O |
 //! | `status` | the state of one key, as users see it |
 //! | `fetch_handle` | the handle of a fetch, which its slot holds, and the outcome that its waiters receive |
@@ -17,13 +21,15 @@
 //! | `cache` | `Cache`: what all clones of a source share, `rotate` and `invalidate` |
 //! | `report` | `Cache`: statistics and telemetry |
 //! | `fetch` | the task that runs one fetch |
-//! | `lookup` | `Cache`: look up a token, join or start a fetch, reject a token |
+//! | `lookup` | `Cache`: look up a token, join or start a fetch |
+//! | `reject` | `Cache`: reject a token |
 //! | `wait` | the future that waits for a fetch |
 //! | `handle` | `TokenSource`: the public methods |
 //! | `middleware` | `TokenSource`: the methods that the layer calls |
 //! | `builder` | `TokenSource`: constructors and settings |
 
 mod action;
+mod atomic;
 mod builder;
 mod cache;
 mod entry;
@@ -36,7 +42,11 @@ mod jitter;
 mod lookup;
 mod map;
 mod middleware;
+mod reject;
+mod rejections;
+mod replacement;
 mod report;
+mod rotations;
 mod slot;
 mod stats;
 mod status;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cache::Cache;
-use super::grant::{JoinedFetch, Lookup};
+use super::grant::{Awaited, Lookup};
 use crate::clock::Now;
 use crate::error::Error;
 use crate::message::Rejection;
@@ -29,9 +29,13 @@ impl<P: TokenProvider> Cache<P> {
         let usable_for = |token: &Token| now.until(&token.deadlines().usable_until);
         let (outcome, returned, event) = match result {
             Ok(token) if token.generation() == generation => {
-                let expires_in = now.until(&token.deadlines().expires_at);
+                let (expires_in, expires_at) = (expires_in(token, now), token.expires_at());
                 let usable_for = usable_for(token);
-                ("minted", Some(generation), Event::Minted { key, generation, expires_in, usable_for, took })
+                (
+                    "minted",
+                    Some(generation),
+                    Event::Minted { key, generation, expires_in, expires_at, usable_for, took },
+                )
             }
             Ok(token) => {
                 let (generation, usable_for) = (token.generation(), usable_for(token));
@@ -64,8 +68,15 @@ impl<P: TokenProvider> Cache<P> {
         refresh: Refresh,
         now: Now,
     ) {
+        let word = match accepted {
+            false => "unaccepted",
+            true if now.reached(&token.deadlines().expires_at) => "expired",
+            true => "accepted",
+        };
+        let first = token.mark_rejection_reported();
         self.stats.record(|stats| {
             stats.rejections += 1;
+            stats.tokens_rejected_early += u64::from(first && word == "accepted");
             stats.rejections_of_unaccepted += u64::from(!accepted);
             stats.budget_exhausted += u64::from(refresh == Refresh::BudgetExhausted);
         });
@@ -73,12 +84,9 @@ impl<P: TokenProvider> Cache<P> {
             key: KeyField::new(key),
             generation: token.generation(),
             age: age(token, now),
-            token: match accepted {
-                false => "unaccepted",
-                true if now.reached(&token.deadlines().expires_at) => "expired",
-                true => "accepted",
-            },
-            first: token.mark_rejected(),
+            expires_in: expires_in(token, now),
+            token: word,
+            first,
             rejection: if rejection == Rejection::InvalidToken { "invalid_token" } else { "unspecified" },
             refresh: refresh.label(),
         });
@@ -88,11 +96,11 @@ impl<P: TokenProvider> Cache<P> {
 /// What a rejection causes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refresh {
-    /// There is a newer token already.
+    /// There is another token already.
     Ready,
-    /// A fetch is running.
+    /// A fetch is running, or may start soon.
     InFlight,
-    /// The budget for refreshes is empty.
+    /// The budget for refreshes is empty, or a refresh after a rejection is not due yet.
     BudgetExhausted,
     /// No fetch may start during a backoff, or none can start here.
     Failed,
@@ -101,7 +109,7 @@ pub(super) enum Refresh {
 }
 
 impl Refresh {
-    pub(super) fn of<K>(lookup: &Lookup<K, JoinedFetch<K>>) -> Self {
+    pub(super) fn of<K>(lookup: &Lookup<K, Awaited<K>>) -> Self {
         match lookup {
             Lookup::Granted(_) => Self::Ready,
             Lookup::Wait(_) => Self::InFlight,
@@ -118,6 +126,10 @@ impl Refresh {
             Self::None => "none",
         }
     }
+}
+
+fn expires_in(token: &Token, now: Now) -> Duration {
+    now.until(&token.deadlines().expires_at)
 }
 
 fn age(token: &Token, now: Now) -> Duration {

@@ -1,271 +1,181 @@
 //! The state machine of one key. It is pure: time, random numbers and fetches are passed in, and nothing waits.
 
-use std::time::{Duration, Instant};
+mod complete;
+mod forget;
+mod in_flight;
+mod rare;
+mod reject;
+
+pub(super) use self::in_flight::{InFlight, Progress};
+
+use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::action::{RejectionOutcome, SlotAction, SlotView};
-use super::failure::{CancelledFetches, Failure, FailuresInARow};
+use self::rare::Rare;
+pub(super) use self::rare::Removed;
+use super::action::{Demand, FetchCause, Patience, SlotAction, SlotView, Wanted};
+use super::failure::Failure;
 use super::jitter::Jitter;
 use crate::clock::Now;
-use crate::error::{Error, ErrorKind};
-use crate::message::Rejection;
+use crate::error::Error;
 use crate::provider::{FetchContext, FetchReason};
-use crate::refresh::{self, Backoff, Budget, RefreshPolicy};
-use crate::token::{IssuedToken, Token};
+use crate::refresh::{self, Held};
+use crate::token::Token;
 
 /// The state of one key. `F` is the handle of a fetch; the slot stores it and does not use it.
 pub(super) struct Slot<F> {
     current: Option<Token>,
-    /// The rejected token that the running fetch is to replace.
-    rejected: Option<RejectedToken>,
-    /// The rejected token that was removed because the fetch after its rejection failed. For the context of the next
-    /// fetch.
-    last_rejected: Option<Token>,
-    in_flight: Option<InFlight<F>>,
     /// Boxed, because most slots have none.
-    failure: Option<Box<Failure>>,
-    /// Errors that are no longer needed. Their destructors may run code of the user, so they are dropped after the lock
-    /// of the slot is released.
-    removed_errors: Vec<Error>,
-    failures: FailuresInARow,
-    budget: Budget,
-    /// Boxed, because most slots have none.
-    cancelled: Option<Box<CancelledFetches>>,
-    /// When the last early refresh returned no better token, and the backoff after it.
-    early: Option<(Instant, Duration)>,
-    /// The generation of the rejected token that last ended a backoff; 0 if there is none.
-    backoff_ended_by: u64,
-    failure_cleared_at: Option<Instant>,
-    /// Whether `rotate` or `invalidate` removed the token, and no fetch has stored a new one.
-    forgotten: bool,
+    in_flight: Option<Box<InFlight<F>>>,
+    /// What most slots do not need.
+    rare: Option<Box<Rare<F>>>,
     jitter: Jitter,
+    /// Whether `rotate` or `invalidate` has ever removed the tokens.
+    forgotten: bool,
     /// The entry is no longer in the map. A caller that still has it gets the new entry of the key.
     pub(super) evicted: bool,
 }
 
-struct RejectedToken {
-    token: Token,
-    /// Whether the server named the token as invalid.
-    invalid: bool,
-}
-
-pub(super) struct InFlight<F> {
-    pub(super) id: u64,
-    pub(super) handle: F,
-    started: Instant,
-}
-
 impl<F> Slot<F> {
-    pub(super) fn new(jitter: Jitter, now: Now) -> Self {
-        Self {
-            current: None,
-            rejected: None,
-            last_rejected: None,
-            in_flight: None,
-            failure: None,
-            removed_errors: Vec::new(),
-            failures: FailuresInARow::default(),
-            budget: Budget::full(now.mono),
-            cancelled: None,
-            early: None,
-            backoff_ended_by: 0,
-            failure_cleared_at: None,
-            forgotten: false,
-            jitter,
-            evicted: false,
-        }
+    pub(super) fn new(jitter: Jitter) -> Self {
+        Self { current: None, in_flight: None, rare: None, jitter, forgotten: false, evicted: false }
     }
 
-    pub(super) fn current(&self) -> Option<&Token> {
-        self.current.as_ref()
+    /// The token that requests may read without the lock of the slot. `None` while they must look at the slot.
+    pub(super) fn published(&self, now: Now) -> Option<&Token> {
+        let waits_for_try = self.rare.as_ref().is_some_and(|rare| rare.new_token_waits());
+        self.current.as_ref().filter(|_| !waits_for_try && !self.is_set_aside(now))
     }
 
     pub(super) fn in_flight(&self) -> Option<&InFlight<F>> {
-        self.in_flight.as_ref()
+        self.in_flight.as_deref()
     }
 
     /// What to do for a request that needs a token.
-    pub(super) fn request(&mut self, now: Now) -> SlotAction {
-        match self.request_again(now) {
-            SlotAction::Fetch => self.backoff_after_cancelled(false, now).map_or(SlotAction::Fetch, SlotAction::Fail),
+    pub(super) fn request(&mut self, wanted: Wanted, patience: Patience, now: Now) -> SlotAction {
+        match self.request_again(wanted, patience, now) {
+            SlotAction::Fetch(cause) => {
+                let cancelled = self.backoff_after_cancelled(Held::Nothing, now);
+                cancelled.map_or(SlotAction::Fetch(cause), SlotAction::Fail)
+            }
             action => action,
         }
     }
 
     /// The same as `request`, for a caller that has waited already. The backoff after cancelled fetches does not apply
     /// to it.
-    pub(super) fn request_again(&mut self, now: Now) -> SlotAction {
-        if let Some(token) = self.usable(now).cloned() {
-            return if self.early_refresh_is_due(&token, now) {
-                SlotAction::StampAndFetch(token)
-            } else {
-                SlotAction::Stamp(token)
-            };
+    pub(super) fn request_again(&mut self, wanted: Wanted, patience: Patience, now: Now) -> SlotAction {
+        self.settle(now);
+        let Some(token) = self.usable(now).cloned() else {
+            let action = self.request_without_token(patience, now);
+            if let (Some(demand), SlotAction::Fetch(_)) = (wanted.demand(), &action) {
+                self.rare().on_demand.fetch_starts(demand, now);
+            }
+            return action;
+        };
+        if let Some(demand) = wanted.demand()
+            && !wanted.is_met_by(&token, now)
+        {
+            return self.request_on_demand(token, demand, now);
         }
+        if self.early_refresh_is_due(&token, now) { SlotAction::StampAndFetch(token) } else { SlotAction::Stamp(token) }
+    }
+
+    fn request_without_token(&mut self, patience: Patience, now: Now) -> SlotAction {
+        if let Some(fetch) = &self.in_flight {
+            return if fetch.progress() == Progress::Running { SlotAction::Join } else { SlotAction::LookAgain(None) };
+        }
+        let Some(rare) = &self.rare else {
+            return SlotAction::Fetch(FetchCause::NoToken);
+        };
+        match &rare.failure {
+            Some(failure) if failure.in_backoff(Held::Nothing, now) => {
+                if failure.is_waited_for(rare.failures.run_began(), patience, now) {
+                    SlotAction::LookAgain(Some(failure.remaining(Held::Nothing, now)))
+                } else {
+                    SlotAction::Fail(failure.shared(Held::Nothing, now))
+                }
+            }
+            _ => match rare.invalidation.delay(now) {
+                Some(left) => SlotAction::LookAgain(Some(left)),
+                None => SlotAction::Fetch(FetchCause::NoToken),
+            },
+        }
+    }
+
+    /// `token` is usable, but the caller wants a new one.
+    fn request_on_demand(&mut self, token: Token, demand: Demand, now: Now) -> SlotAction {
         if self.in_flight.is_some() {
             return SlotAction::Join;
         }
-        self.backoff(now).map_or(SlotAction::Fetch, SlotAction::Fail)
+        if self.rare.as_ref().is_some_and(|rare| !rare.on_demand.is_due(demand, now)) {
+            return SlotAction::Stamp(token);
+        }
+        let held = self.held(now);
+        let failure = self.failure().filter(|failure| failure.in_backoff(held, now)).map(|f| f.shared(held, now));
+        match failure.or_else(|| self.backoff_after_cancelled(held, now)) {
+            Some(error) => SlotAction::Fail(error),
+            None => SlotAction::Fetch(FetchCause::OnDemand(demand)),
+        }
     }
 
     /// Whether no backoff keeps a fetch from starting, for a request without a usable token.
     pub(super) fn may_fetch(&self, now: Now) -> bool {
-        self.backoff(now).is_none() && self.backoff_after_cancelled(false, now).is_none()
+        !self.failure().is_some_and(|failure| failure.in_backoff(Held::Nothing, now))
+            && self.backoff_after_cancelled(Held::Nothing, now).is_none()
     }
 
     /// The context of the next fetch. `challenges` are those of the response that rejected the token. They are taken if
     /// the context has them.
-    pub(super) fn fetch_context(&self, challenges: &mut Vec<HeaderValue>) -> FetchContext {
-        let rejected = self.rejected.as_ref().map(|rejected| &rejected.token);
-        let (reason, replaced) = match (rejected, &self.current, &self.last_rejected) {
-            (Some(token), _, _) => (FetchReason::Rejected, Some(token)),
-            (None, Some(token), _) => (FetchReason::Expiring, Some(token)),
-            (None, None, Some(token)) => (FetchReason::Rejected, Some(token)),
-            (None, None, None) if self.forgotten => (FetchReason::Rotated, None),
-            (None, None, None) => (FetchReason::First, None),
+    pub(super) fn fetch_context(&self, cause: FetchCause, challenges: &mut Vec<HeaderValue>) -> FetchContext {
+        let reason = match cause {
+            FetchCause::Rejection { .. } | FetchCause::ThrottledRejection => FetchReason::Rejected,
+            FetchCause::OnDemand(_) => FetchReason::OnDemand,
+            FetchCause::Early => FetchReason::Expiring,
+            FetchCause::NoToken if self.current.is_some() => FetchReason::Expiring,
+            FetchCause::NoToken if self.forgotten => FetchReason::Rotated,
+            FetchCause::NoToken => FetchReason::First,
         };
         let challenges = if reason == FetchReason::Rejected { std::mem::take(challenges) } else { Vec::new() };
-        FetchContext::new(reason, replaced.cloned(), challenges)
+        FetchContext::new(reason, self.current.clone(), challenges)
     }
 
-    pub(super) fn start_fetch(&mut self, id: u64, handle: F, now: Now) {
-        self.in_flight = Some(InFlight { id, handle, started: now.mono });
-    }
-
-    /// Removes the running fetch, if it is the one with this id.
-    pub(super) fn take_fetch(&mut self, id: u64) -> Option<F> {
-        self.in_flight.take_if(|fetch| fetch.id == id).map(|fetch| fetch.handle)
+    pub(super) fn start_fetch(&mut self, id: u64, handle: F, cause: FetchCause, now: Now) {
+        let mut by_rotation = false;
+        let held = self.held(now);
+        if let Some(rare) = &mut self.rare {
+            rare.failures.fetch_starts(held, now);
+            rare.rejections.fetch_starts(now);
+            by_rotation = rare.invalidation.fetch_starts(now);
+        }
+        if let FetchCause::OnDemand(demand) = cause {
+            self.rare().on_demand.fetch_starts(demand, now);
+        }
+        self.in_flight = Some(Box::new(InFlight::new(id, handle, cause, by_rotation, now)));
     }
 
     /// Removes a fetch that runs for longer than a fetch can take, if a caller needs one: nothing polls its runtime. If
-    /// there is a usable token, the fetch may stay until something polls it.
-    pub(super) fn take_stuck_fetch(&mut self, longest: Duration, now: Now) -> Option<F> {
-        if self.usable(now).is_some() {
-            return None;
-        }
-        self.in_flight
-            .take_if(|fetch| now.mono.saturating_duration_since(fetch.started) > longest)
-            .map(|fetch| fetch.handle)
+    /// there is a usable token that was not rejected, the fetch may stay until something polls it. `needed` is whether the
+    /// caller needs a new token.
+    pub(super) fn take_stuck_fetch(&mut self, longest: Duration, needed: bool, now: Now) -> Option<InFlight<F>> {
+        let fetch = self.in_flight()?;
+        let needed = needed || fetch.is_after_rejection() || self.usable(now).is_none();
+        let id = Some(fetch).filter(|fetch| needed && fetch.runs_longer_than(longest, now))?.id;
+        self.take_fetch(id)
     }
 
-    /// Records that a fetch was cancelled with its runtime. A series of runtimes that end must not cause a token
-    /// request each.
-    pub(super) fn cancel(&mut self, now: Now) {
-        let usable_for = self.usable(now).map(|token| now.until(&token.deadlines().usable_until));
-        let cancelled = self.cancelled.get_or_insert_default();
-        cancelled.add(Backoff::transient(cancelled.in_a_row(), usable_for, self.jitter.draw()), now);
-    }
-
-    /// Records the result of a fetch. Returns what every waiter of the fetch gets.
-    pub(super) fn complete(
-        &mut self,
-        result: Result<IssuedToken, Error>,
-        policy: &RefreshPolicy,
-        started: Now,
-        now: Now,
-        generation: u64,
-    ) -> Result<Token, Error> {
-        self.cancelled = None;
-        let issued = match result {
-            Ok(issued) => issued,
-            Err(error) => return Err(self.fail(error, now)),
-        };
-        let deadlines = policy.deadlines(issued.lifetime(), started, now, self.jitter.draw());
-        if now.reached(&deadlines.expires_at) {
-            let error = Error::new(ErrorKind::Unavailable, "the token had expired when it arrived");
-            return Err(self.fail(error.with_hint("a token request takes longer than a token lives"), now));
-        }
-        if self.rejected.as_ref().is_some_and(|rejected| issued.same_secret(&rejected.token)) {
-            let error = Error::new(ErrorKind::Unavailable, "the issuer returned the rejected token again").with_hint(
-                "either the issuer has not processed the revocation of the token, or the API rejects a valid token",
-            );
-            return Err(self.fail(error, now));
-        }
-        self.set_failure(None);
-        self.failures = FailuresInARow::default();
-        self.rejected = None;
-        let usable_for = now.until(&deadlines.usable_until);
-        if let Some(current) = self.usable(now).cloned() {
-            let current_for = now.until(&current.deadlines().usable_until);
-            if issued.same_secret(&current) || refresh::too_short(usable_for, current_for) {
-                self.early = Some((now.mono, refresh::early_backoff(current_for)));
-                return Ok(current);
-            }
-        }
-        if usable_for.is_zero() {
-            return Ok(Token::new(issued, generation, deadlines, true));
-        }
-        let token = Token::new(issued, generation, deadlines, false);
-        self.early = None;
-        self.forgotten = false;
-        self.last_rejected = None;
-        self.current = Some(token.clone());
-        Ok(token)
-    }
-
-    /// Records that a server rejected the token of `generation`.
-    pub(super) fn reject(&mut self, generation: u64, rejection: Rejection, now: Now) -> RejectionOutcome {
-        let invalid = rejection == Rejection::InvalidToken;
-        let Some(current) = self.usable(now).filter(|token| token.generation() == generation).cloned() else {
-            if let Some(rejected) = self.rejected.as_mut().filter(|rejected| rejected.token.generation() == generation)
-            {
-                rejected.invalid |= invalid;
-            }
-            return RejectionOutcome::Proceed(self.request(now));
-        };
-        let ends_backoff = match &self.failure {
-            Some(failure) if failure.in_backoff(true, now) => {
-                if !failure.ends_on_rejection(now) || self.backoff_ended_by == generation {
-                    return RejectionOutcome::Backoff(failure.shared(true, now));
-                }
-                true
-            }
-            _ => false,
-        };
-        if !self.budget.take(current.is_accepted(), now.mono) {
-            return RejectionOutcome::BudgetExhausted;
-        }
-        if ends_backoff {
-            self.backoff_ended_by = generation;
-            self.set_failure(None);
-        }
-        self.current = None;
-        self.rejected = Some(RejectedToken { token: current, invalid });
-        RejectionOutcome::Proceed(self.request(now))
-    }
-
-    /// Removes every token and the running fetch, which is now stale. The current token is not stamped again.
-    pub(super) fn forget(&mut self, credentials_changed: bool, now: Now) -> Option<F> {
-        self.forget_tokens(credentials_changed, now);
-        self.in_flight.take().map(|fetch| fetch.handle)
-    }
-
-    /// Removes every token. The running fetch stays: its own provider is the caller.
-    pub(super) fn forget_tokens(&mut self, credentials_changed: bool, now: Now) {
-        self.current = None;
-        self.rejected = None;
-        self.last_rejected = None;
-        self.early = None;
-        self.forgotten = true;
-        // A loop of invalidations must not remove the protection of the issuer.
-        let lately = self.failure_cleared_at.is_some_and(|at| !refresh::passed(at, Duration::from_secs(1), now.mono));
-        if credentials_changed || !lately {
-            self.cancelled = None;
-            self.set_failure(None);
-            self.failures = FailuresInARow::default();
-            self.failure_cleared_at = Some(now.mono);
-        }
-    }
-
-    pub(super) fn view(&self, now: Now) -> SlotView {
+    pub(super) fn view(&mut self, now: Now) -> SlotView {
+        self.settle(now);
         let usable = self.usable(now).cloned();
-        let next_try = self.failure.as_ref().map(|failure| failure.remaining(usable.is_some(), now));
+        let held = self.held(now);
+        let next_try = self.failure().map(|failure| failure.remaining(held, now));
         SlotView {
             in_window: usable.as_ref().is_some_and(|token| in_window(token, now)),
             usable,
             in_flight: self.in_flight.is_some(),
-            last_error: self.failure.as_ref().map(|failure| failure.error.clone()),
+            dead: held == Held::Dead,
+            last_error: self.failure().map(|failure| failure.error.clone()),
             next_try: next_try.filter(|left| !left.is_zero()),
         }
     }
@@ -273,56 +183,123 @@ impl<F> Slot<F> {
     /// Whether the slot protects the issuer: it has spent budget, or it is in backoff. Eviction would remove that
     /// protection.
     pub(super) fn guards_issuer(&self, now: Now) -> bool {
-        !self.budget.is_full(now.mono) || !self.may_fetch(now)
+        let spent = self.rare.as_ref().and_then(|rare| rare.budget).is_some_and(|budget| !budget.is_full(now.mono));
+        spent || !self.may_fetch(now)
     }
 
+    /// The token that requests are stamped with.
     pub(super) fn usable(&self, now: Now) -> Option<&Token> {
+        self.current.as_ref().filter(|token| is_usable(token, now) && !self.is_set_aside(now))
+    }
+
+    /// The usable token, even if it is set aside.
+    pub(super) fn usable_or_set_aside(&self, now: Now) -> Option<&Token> {
         self.current.as_ref().filter(|token| is_usable(token, now))
     }
 
-    /// Whether the token of `generation` is the usable one, or the rejected one that the running fetch is to replace.
-    pub(super) fn has(&self, generation: u64, now: Now) -> bool {
-        let rejected = self.rejected.as_ref().map(|rejected| &rejected.token);
-        self.usable(now).into_iter().chain(rejected).any(|token| token.generation() == generation)
+    /// For how long the current token is still set aside.
+    pub(super) fn set_aside_for(&self, now: Now) -> Option<Duration> {
+        let left = self.in_flight.as_ref()?.set_aside_for(now)?;
+        self.usable_or_set_aside(now).map(|_| left)
+    }
+
+    fn is_set_aside(&self, now: Now) -> bool {
+        self.in_flight.as_ref().is_some_and(|fetch| fetch.set_aside_for(now).is_some())
+    }
+
+    /// Whether the token of `generation` is the current one and usable. It may be set aside.
+    pub(super) fn has(&mut self, generation: u64, now: Now) -> bool {
+        self.settle_tokens(now);
+        self.usable_or_set_aside(now).is_some_and(|token| token.generation() == generation)
+    }
+
+    /// What the key has, for the length of a backoff.
+    fn held(&self, now: Now) -> Held {
+        match (self.usable_or_set_aside(now), &self.rare) {
+            (None, _) => Held::Nothing,
+            (Some(token), Some(rare)) if rare.rejections.is_dead(token) => Held::Dead,
+            (Some(_), _) => Held::Usable,
+        }
     }
 
     fn early_refresh_is_due(&self, token: &Token, now: Now) -> bool {
-        self.in_flight.is_none()
-            && in_window(token, now)
-            && self.early.is_none_or(|(since, length)| refresh::passed(since, length, now.mono))
-            && !self.failure.as_ref().is_some_and(|failure| failure.in_backoff(true, now))
-            && self.backoff_after_cancelled(true, now).is_none()
-    }
-
-    /// During the backoff after a failure: that failure.
-    fn backoff(&self, now: Now) -> Option<Error> {
-        let with_token = self.usable(now).is_some();
-        self.failure.as_ref().filter(|failure| failure.in_backoff(with_token, now)).map(|f| f.shared(with_token, now))
-    }
-
-    fn backoff_after_cancelled(&self, with_token: bool, now: Now) -> Option<Error> {
-        self.cancelled.as_ref()?.backoff(with_token, now)
-    }
-
-    fn set_failure(&mut self, failure: Option<Failure>) {
-        let removed = std::mem::replace(&mut self.failure, failure.map(Box::new));
-        self.removed_errors.extend(removed.map(|failure| failure.error));
-    }
-
-    pub(super) fn take_removed_errors(&mut self) -> Vec<Error> {
-        std::mem::take(&mut self.removed_errors)
-    }
-
-    fn fail(&mut self, error: Error, now: Now) -> Error {
-        if let Some(RejectedToken { token, invalid }) = self.rejected.take() {
-            // A 401 without a reason during an outage of the issuer must not become a full outage.
-            *(if invalid { &mut self.last_rejected } else { &mut self.current }) = Some(token);
+        if self.in_flight.is_some() || !in_window(token, now) {
+            return false;
         }
-        let usable_for = self.usable(now).map(|token| now.until(&token.deadlines().usable_until));
-        let failure = Failure::new(error, &mut self.failures, usable_for, &mut self.jitter, now);
-        let shared = failure.shared(usable_for.is_some(), now);
-        self.set_failure(Some(failure));
-        shared
+        let Some(rare) = &self.rare else {
+            return true;
+        };
+        let held = self.held(now);
+        rare.early.is_none_or(|(since, length)| refresh::passed(since, length, now.mono))
+            && !rare.new_token_waits()
+            && !rare.failure.as_ref().is_some_and(|failure| failure.in_backoff(held, now))
+            && self.backoff_after_cancelled(held, now).is_none()
+    }
+
+    fn failure(&self) -> Option<&Failure> {
+        self.rare.as_ref()?.failure.as_ref()
+    }
+
+    fn backoff_after_cancelled(&self, held: Held, now: Now) -> Option<Error> {
+        self.rare.as_ref()?.cancelled.as_ref()?.backoff(held, now)
+    }
+
+    fn rare(&mut self) -> &mut Rare<F> {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Performs the transitions that only need time to pass. Every method that looks at the state calls it first.
+    pub(super) fn settle(&mut self, now: Now) {
+        self.settle_tokens(now);
+        self.rotate_in_full(now);
+    }
+
+    fn settle_tokens(&mut self, now: Now) {
+        let Some(rare) = &mut self.rare else {
+            return;
+        };
+        if let (Some(current), Some(replacement)) = (&mut self.current, &mut rare.replacement)
+            && replacement.settle(current, |token| is_usable(token, now), now)
+        {
+            rare.replacement = None;
+        }
+        rare.rejections.settle(now);
+    }
+
+    /// Drops the state that is no longer needed. A sweep calls this for an idle key.
+    pub(super) fn prune(&mut self, now: Now) {
+        self.settle(now);
+        if let Some(rare) = &mut self.rare {
+            rare.prune(self.current.as_ref(), now);
+            self.rare.take_if(|rare| rare.is_empty());
+        }
+    }
+
+    /// The handle that wakes the callers that wait for something other than the result of a fetch.
+    pub(super) fn waiters(&mut self, new: impl FnOnce() -> F) -> &F {
+        self.rare().waiters.get_or_insert_with(new)
+    }
+
+    /// Takes the handle of `waiters`, for a fetch that serves them.
+    pub(super) fn take_waiters(&mut self) -> Option<F> {
+        self.rare.as_mut()?.waiters.take()
+    }
+
+    /// Whether a caller waits for the next fetch after one has failed with `error`.
+    pub(super) fn waits_after(&self, error: &Error, patience: Patience, now: Now) -> bool {
+        let rare = self.rare.as_ref();
+        match rare.and_then(|rare| Some((rare.failure.as_ref()?, rare.failures.run_began()))) {
+            Some((failure, run_began)) => failure.is_waited_for(run_began, patience, now),
+            // `invalidate` or `rotate` has ended the backoff since.
+            None => patience.allows(error),
+        }
+    }
+
+    /// Takes what must be dropped or woken without the lock.
+    pub(super) fn take_removed(&mut self) -> Removed<F> {
+        let removed = self.rare.as_mut().map_or_else(Removed::default, |rare| std::mem::take(&mut rare.removed));
+        self.rare.take_if(|rare| rare.is_empty());
+        removed
     }
 }
 
@@ -334,11 +311,12 @@ pub(super) fn is_usable(token: &Token, now: Now) -> bool {
 /// Whether a token may be stamped without a look at the slot: it is usable, and no refresh is due.
 #[inline]
 pub(super) fn is_fresh(token: &Token, now: Now) -> bool {
-    !now.reached(token.fresh_until()) && !refresh::was_set_back(token.deadlines().fetched_at.mono, now.mono)
+    !now.reached(&token.deadlines().refresh_at) && !refresh::was_set_back(token.deadlines().fetched_at.mono, now.mono)
 }
 
+/// Whether a usable token is in its refresh window.
 fn in_window(token: &Token, now: Now) -> bool {
-    token.deadlines().refresh_at.is_some_and(|start| now.reached(&start))
+    now.reached(&token.deadlines().refresh_at)
 }
 
 impl<F> std::fmt::Debug for Slot<F> {

@@ -20,9 +20,9 @@ use parking_lot::Mutex;
 pub struct SourceStats {
     /// Requests that got a token from the cache, without a wait.
     pub hits: u64,
-    /// Requests that failed at once, during a backoff.
+    /// Requests that failed at once, during a backoff. Those that waited through it do not count.
     pub failed_fast: u64,
-    /// Requests that had to wait for a fetch.
+    /// Requests that had to wait, for a fetch or for the end of a backoff.
     pub waits: u64,
     /// Waits that ended with a token.
     pub waits_served: u64,
@@ -38,22 +38,32 @@ pub struct SourceStats {
     pub fetches_succeeded: u64,
     /// Fetches that returned an error, panicked or timed out.
     pub fetches_failed: u64,
-    /// Fetches that were cancelled with their runtime.
+    /// Fetches that were cancelled with their runtime. Those that `rotate` discarded do not count here.
     pub fetches_cancelled: u64,
-    /// Fetches that `rotate` or `invalidate` made stale while they ran.
+    /// Fetches that [`rotate`](crate::TokenSource::rotate) discarded, each counted when it has ended. One that runs during
+    /// [`invalidate`](crate::TokenSource::invalidate) continues, and counts by its result.
     pub fetches_discarded: u64,
     /// Fetches that are running.
     pub fetches_in_flight: u64,
     /// Responses that rejected a token, replays included.
     pub rejections: u64,
-    /// Rejections of a token that no server had accepted before. Either the API needs another token, or another process
-    /// with the same credentials makes the issuer revoke this one.
+    /// Tokens that a server rejected before they expired, although a server had accepted them. Each is counted at its first
+    /// rejection.
+    ///
+    /// Someone revokes the tokens, or some servers of the API reject tokens that others accept. If another process uses the
+    /// same credentials, and the issuer revokes the older token when it issues a new one, this number increases in both
+    /// processes. See [Choosing a refresh policy](crate::guide::refresh).
+    pub tokens_rejected_early: u64,
+    /// Rejections of a token that no server had accepted before. Either the API needs another token, or it does not know a
+    /// new token yet. If rejected requests are not replayed and requests are rare, another process may also have revoked the
+    /// token before it was used.
     pub rejections_of_unaccepted: u64,
-    /// Rejections after which no fetch was started, because the budget for refreshes was empty.
+    /// Rejections after which no fetch was started, because the budget for refreshes was empty, or because new tokens had not
+    /// ended the rejections and no fetch was due.
     pub budget_exhausted: u64,
     /// Rejected requests that were replayed with a new token.
     pub replays: u64,
-    /// Requests to a foreign origin, sent without the token.
+    /// Requests to a foreign origin, sent without the token. `TRACE`, `Unauthenticated` and `if_not_present` do not count here.
     pub not_stamped: u64,
     /// Keys that were evicted, to keep the cache within [`max_keys`](crate::TokenSourceBuilder::max_keys).
     pub evicted: u64,

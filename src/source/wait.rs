@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
+use super::action::{Patience, Wanted};
 use super::cache::Cache;
 use super::entry::Entry;
 use super::fetch_handle::{FetchOutcome, OutcomeReceiver};
-use super::grant::{Grant, JoinedFetch, Lookup};
+use super::grant::{Awaited, Grant, Lookup};
+use super::lookup::Query;
 use super::slot::is_usable;
 use crate::clock;
 use crate::error::{Error, ErrorKind};
@@ -24,7 +26,7 @@ use crate::token::Token;
 /// After this many cancelled fetches that it started, a waiter gives up: its runtime is shutting down.
 const MAX_CANCELLED: u8 = 3;
 
-/// The future of a token. It looks the token up, and waits for a fetch if there is none.
+/// The future of a token. It looks the token up, and waits if there is none.
 ///
 /// Dropping it does not stop the fetch that it waits for.
 #[must_use]
@@ -35,11 +37,21 @@ pub(crate) struct TokenWait<P: TokenProvider> {
 
 enum State<K> {
     /// Not polled yet.
-    Start(K, Waited),
+    Start(K, Ask),
     /// Not polled yet; the key has an entry.
-    StartWith(Arc<Entry<K>>, Waited),
+    StartWith(Arc<Entry<K>>, Ask),
     Waiting(Waiting<K>),
     Done(Waited),
+}
+
+/// What a caller asks for.
+#[derive(Clone, Copy)]
+struct Ask {
+    wanted: Wanted,
+    /// Whether the caller waits through backoffs of any length.
+    warm_up: bool,
+    /// The earlier waits of the same request.
+    waited: Waited,
 }
 
 /// For how long a request has waited for tokens, in ms. `max_wait` limits the sum of all waits of a request.
@@ -49,34 +61,41 @@ pub(crate) struct Waited(u32);
 struct Waiting<K> {
     entry: Arc<Entry<K>>,
     outcome: OutcomeReceiver,
+    /// Fires when `max_wait` has passed, or after `look_again`.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Look the token up again after so many ms; 0 if only the outcome counts.
+    look_again: u32,
+    /// The waits before the one that `timer` measures.
+    waited: Waited,
     /// Whether this waiter started the fetch, in its own runtime.
     started_here: bool,
     /// How many fetches that this waiter started were cancelled.
     cancelled: u8,
-    /// The earlier waits of the same request.
-    waited: Waited,
+    /// Whether the caller cannot use the current token, for example because it was rejected.
+    needs_new: bool,
+    warm_up: bool,
+    /// Whether a fetch has returned a token that was no longer current.
+    had_token: bool,
     since: Stopwatch,
 }
 
 impl<P: TokenProvider> TokenWait<P> {
-    pub(super) fn for_key(cache: Arc<Cache<P>>, key: P::Key) -> Self {
-        Self { cache, state: State::Start(key, Waited::default()) }
+    pub(super) fn for_key(cache: Arc<Cache<P>>, key: P::Key, wanted: Wanted, warm_up: bool) -> Self {
+        Self { cache, state: State::Start(key, Ask { wanted, warm_up, waited: Waited::default() }) }
     }
 
     pub(super) fn for_entry(cache: Arc<Cache<P>>, entry: Arc<Entry<P::Key>>) -> Self {
-        Self { cache, state: State::StartWith(entry, Waited::default()) }
+        let ask = Ask { wanted: Wanted::Usable, warm_up: false, waited: Waited::default() };
+        Self { cache, state: State::StartWith(entry, ask) }
     }
 
     /// Counts earlier waits of the same request toward the limit of this one.
     pub(crate) fn after(mut self, earlier: Waited) -> Self {
-        let (State::Start(_, waited) | State::StartWith(_, waited) | State::Done(waited)) = &mut self.state else {
-            if let State::Waiting(waiting) = &mut self.state {
-                waiting.waited = earlier;
-            }
-            return self;
-        };
-        *waited = earlier;
+        match &mut self.state {
+            State::Start(_, ask) | State::StartWith(_, ask) => ask.waited = earlier,
+            State::Waiting(waiting) => waiting.waited = earlier,
+            State::Done(waited) => *waited = earlier,
+        }
         self
     }
 
@@ -85,34 +104,54 @@ impl<P: TokenProvider> TokenWait<P> {
         if let State::Done(waited) = self.state { waited } else { Waited::default() }
     }
 
-    /// Waits for `fetch`. From here on this counts as a wait.
-    pub(super) fn joined(cache: Arc<Cache<P>>, fetch: JoinedFetch<P::Key>) -> Self {
-        let JoinedFetch { entry, outcome, started_here } = fetch;
+    /// Waits for `awaited`. From here on this counts as a wait.
+    pub(super) fn joined(cache: Arc<Cache<P>>, awaited: Awaited<P::Key>) -> Self {
+        let Awaited { entry, outcome, look_again, started_here, needs_new } = awaited;
         cache.stats.record(|stats| {
             stats.waits += 1;
             stats.waiting += 1;
         });
         let since = Stopwatch::start(|| cache.clock.now().mono);
-        let waiting =
-            Waiting { entry, outcome, timer: None, started_here, cancelled: 0, waited: Waited::default(), since };
+        let waiting = Waiting {
+            entry,
+            outcome,
+            timer: None,
+            look_again: if needs_new { 0 } else { look_again.map_or(0, rounded_up) },
+            waited: Waited::default(),
+            started_here,
+            cancelled: 0,
+            needs_new,
+            warm_up: false,
+            had_token: false,
+            since,
+        };
         Self { cache, state: State::Waiting(waiting) }
     }
 
-    /// Takes the result of the first lookup. Returns `None` if there is a fetch to wait for.
-    fn start(
-        &mut self,
-        result: Lookup<P::Key, JoinedFetch<P::Key>>,
-        waited: Waited,
-    ) -> Option<Result<Grant<P::Key>, Error>> {
+    /// Performs the first lookup. Returns `None` if there is something to wait for.
+    fn start(&mut self, ask: Ask) -> Option<Result<Grant<P::Key>, Error>> {
+        let query = Query { wanted: ask.wanted, patience: self.cache.patience_of(ask.warm_up, ask.waited) };
+        let result = match &self.state {
+            State::Start(key, _) => self.cache.lookup(key, query),
+            State::StartWith(entry, _) => self.cache.lookup(&entry.key, query),
+            State::Waiting(_) | State::Done(_) => return None,
+        };
         let result = match result {
             Lookup::Granted(grant) => Ok(grant),
             Lookup::Failed(error) => Err(error),
-            Lookup::Wait(fetch) => {
-                *self = Self::joined(Arc::clone(&self.cache), fetch).after(waited);
+            Lookup::Wait(awaited) => {
+                let on_demand = !matches!(ask.wanted, Wanted::Usable);
+                let needs_new = on_demand && awaited.entry.usable(self.cache.clock.now()).is_some();
+                let awaited = Awaited { needs_new, ..awaited };
+                let mut wait = Self::joined(Arc::clone(&self.cache), awaited).after(ask.waited);
+                if let State::Waiting(waiting) = &mut wait.state {
+                    waiting.warm_up = ask.warm_up;
+                }
+                *self = wait;
                 return None;
             }
         };
-        self.state = State::Done(waited);
+        self.state = State::Done(ask.waited);
         Some(result)
     }
 
@@ -131,33 +170,71 @@ impl<P: TokenProvider> TokenWait<P> {
     }
 }
 
+impl<P: TokenProvider> Cache<P> {
+    fn patience_of(&self, warm_up: bool, waited: Waited) -> Patience {
+        let patience = self.patience(waited.left_of(self.max_wait));
+        if warm_up { Patience { limit: None, ..patience } } else { patience }
+    }
+}
+
 impl Waited {
     /// What is left of `max_wait`.
-    fn left_of(self, max_wait: Duration) -> Duration {
+    pub(super) fn left_of(self, max_wait: Duration) -> Duration {
         max_wait.saturating_sub(Duration::from_millis(self.0.into()))
     }
 }
 
+fn timed_out() -> Error {
+    Error::new(ErrorKind::Timeout, "no token arrived in time")
+        .with_hint("the token request continues; a later call may get its token")
+}
+
+/// In ms. Not rounded down, because a lookup that comes too early waits once more.
+fn rounded_up(time: Duration) -> u32 {
+    let ms = time.as_nanos().div_ceil(1_000_000).max(1);
+    u32::try_from(ms).unwrap_or(u32::MAX)
+}
+
 impl<K> Waiting<K> {
+    /// How long the timer runs.
+    fn limit(&self, max_wait: Duration) -> Duration {
+        let left = self.waited.left_of(max_wait);
+        if self.look_again == 0 { left } else { left.min(Duration::from_millis(self.look_again.into())) }
+    }
+
     /// For how long the request has waited until now, in all its waits.
     fn waited<P: TokenProvider<Key = K>>(&self, cache: &Cache<P>) -> Waited {
         // Without a timer, the wait ended at its first poll.
         let Some(timer) = &self.timer else { return self.waited };
-        let left = clock::until_timer(timer.deadline());
-        let all = cache.max_wait.saturating_sub(left).as_millis();
-        Waited(u32::try_from(all).unwrap_or(u32::MAX).max(self.waited.0))
+        let elapsed = clock::since_start_of_timer(timer.deadline(), self.limit(cache.max_wait));
+        // Not rounded down, or many short waits together would count as none.
+        let ms = u32::try_from(elapsed.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        Waited(self.waited.0.saturating_add(ms))
+    }
+
+    /// Waits for something else.
+    fn wait_for<P: TokenProvider<Key = K>>(&mut self, awaited: Awaited<K>, cache: &Cache<P>) {
+        let Awaited { entry, outcome, look_again, started_here, needs_new: _ } = awaited;
+        let look_again = look_again.map_or(0, rounded_up);
+        if self.look_again != 0 || look_again != 0 {
+            self.waited = self.waited(cache);
+            self.timer = None;
+            self.look_again = look_again;
+        }
+        (self.entry, self.outcome, self.started_here) = (entry, outcome, started_here);
     }
 
     /// Whether this waiter may use the token that its fetch returned.
-    fn may_use<P: TokenProvider<Key = K>>(&self, token: &Token, cache: &Cache<P>) -> bool {
+    ///
+    /// It looks for a newer token once. After that it may use a token that was replaced or withdrawn since it arrived: the
+    /// caller began to wait before that. Otherwise a loop of `rotate` would starve it.
+    fn may_use<P: TokenProvider<Key = K>>(&mut self, token: &Token, cache: &Cache<P>) -> bool {
         let now = cache.clock.now();
-        if cache.is_withdrawn(token) {
-            false
-        } else if token.is_for_waiters_only() {
-            !now.reached(&token.deadlines().expires_at)
-        } else {
-            is_usable(token, now) && self.entry.is_current(token)
+        if now.reached(&token.deadlines().expires_at) {
+            return false;
         }
+        let is_current = token.is_for_waiters_only() || is_usable(token, now) && self.entry.is_current(token);
+        is_current && !cache.is_withdrawn(token) || std::mem::replace(&mut self.had_token, true)
     }
 }
 
@@ -169,15 +246,8 @@ impl<P: TokenProvider> Future for TokenWait<P> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let started = match &this.state {
-            State::Start(key, waited) => {
-                let (result, waited) = (this.cache.lookup(key), *waited);
-                this.start(result, waited)
-            }
-            State::StartWith(entry, waited) => {
-                let (result, waited) = (this.cache.lookup(&entry.key), *waited);
-                this.start(result, waited)
-            }
+        let started = match this.state {
+            State::Start(_, ask) | State::StartWith(_, ask) => this.start(ask),
             State::Waiting(_) => None,
             State::Done(_) => panic!("the future of a token was polled after it had completed"),
         };
@@ -188,37 +258,51 @@ impl<P: TokenProvider> Future for TokenWait<P> {
             let State::Waiting(waiting) = &mut this.state else {
                 return Poll::Pending;
             };
+            let cache = &this.cache;
+            let mut failure = None;
             match waiting.outcome.poll(cx) {
                 Poll::Ready(Some(FetchOutcome::Completed(Ok(token)))) => {
-                    if waiting.may_use(&token, &this.cache) {
+                    if waiting.may_use(&token, cache) {
                         let entry = Arc::clone(&waiting.entry);
                         return this.finish(Ok(Grant { entry, token }));
                     }
                 }
-                Poll::Ready(Some(FetchOutcome::Completed(Err(error)))) => return this.finish(Err(error)),
-                Poll::Ready(Some(FetchOutcome::Discarded)) => {}
+                Poll::Ready(Some(FetchOutcome::Completed(Err(error)))) => failure = Some(error),
+                Poll::Ready(Some(FetchOutcome::LookAgain)) => {}
                 Poll::Ready(None) => waiting.cancelled += u8::from(waiting.started_here),
                 Poll::Pending => {
-                    let limit = waiting.waited.left_of(this.cache.max_wait);
+                    let limit = waiting.limit(cache.max_wait);
                     if !rt::has_passed(&mut waiting.timer, limit, cx).unwrap_or(false) {
                         return Poll::Pending;
                     }
-                    return this.finish(Err(Error::new(ErrorKind::Timeout, "no token arrived in time")
-                        .with_hint("the token request continues; a later call may get its token")));
+                    waiting.waited = waiting.waited(cache);
+                    waiting.timer = None;
+                    if waiting.waited.left_of(cache.max_wait).is_zero() {
+                        // A token that is only set aside is better than no token.
+                        let usable = if waiting.needs_new { None } else { cache.usable_or_set_aside(&waiting.entry) };
+                        return this.finish(usable.ok_or_else(timed_out));
+                    }
+                    if cache.is_awaited(&waiting.entry, &waiting.outcome) {
+                        waiting.look_again = 0;
+                        continue;
+                    }
                 }
             }
             if waiting.cancelled >= MAX_CANCELLED {
                 return this.finish(Err(Error::new(ErrorKind::NoRuntime, "the tokio runtime is shutting down")
                     .with_hint("send the request from a runtime that keeps running")));
             }
-            match this.cache.lookup_again(Arc::clone(&waiting.entry)) {
+            let patience = cache.patience_of(waiting.warm_up, waiting.waited(cache));
+            let query = Query { wanted: Wanted::Usable, patience };
+            let result = match failure {
+                Some(error) if waiting.needs_new => Lookup::Failed(error),
+                Some(error) => cache.after_failure(&waiting.entry, query, error),
+                None => cache.lookup_again(Arc::clone(&waiting.entry), query),
+            };
+            match result {
                 Lookup::Granted(grant) => return this.finish(Ok(grant)),
                 Lookup::Failed(error) => return this.finish(Err(error)),
-                Lookup::Wait(JoinedFetch { entry, outcome, started_here }) => {
-                    waiting.entry = entry;
-                    waiting.outcome = outcome;
-                    waiting.started_here = started_here;
-                }
+                Lookup::Wait(awaited) => waiting.wait_for(awaited, cache),
             }
         }
     }

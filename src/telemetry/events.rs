@@ -36,7 +36,7 @@ fn seconds(duration: Duration) -> f64 {
 
 pub(super) fn emit(provider: &str, event: Event<'_>) {
     match event {
-        Event::Minted { key, generation, expires_in, usable_for, took } => event!(
+        Event::Minted { key, generation, expires_in, usable_for, took, .. } => event!(
             name: "token_minted",
             target: TARGET,
             Level::INFO,
@@ -93,9 +93,9 @@ pub(super) fn emit(provider: &str, event: Event<'_>) {
             Level::INFO,
             provider,
             key = debug_of(key),
-            "a running token request became stale"
+            "a token request that a rotation discarded has ended"
         ),
-        Event::TokenRejected { key, generation, age, token, first, rejection, refresh } => {
+        Event::TokenRejected { key, generation, age, expires_in, token, first, rejection, refresh } => {
             // A callsite has one fixed level.
             macro_rules! rejected {
                 ($level:expr) => {
@@ -107,6 +107,7 @@ pub(super) fn emit(provider: &str, event: Event<'_>) {
                         key = debug_of(key),
                         generation,
                         age_seconds = seconds(age),
+                        expires_in_seconds = seconds(expires_in),
                         token,
                         rejection,
                         refresh,
@@ -127,7 +128,7 @@ pub(super) fn emit(provider: &str, event: Event<'_>) {
             provider,
             key = debug_of(key),
             generation,
-            "a rejected request was replayed, and its new token was not rejected"
+            "a rejected request was replayed, and the replay was not rejected"
         ),
         Event::RequestRejected { key, generation, outcome, error } => event!(
             name: "request_not_replayed",

@@ -1,18 +1,21 @@
-//! Counters and histograms, for the `metrics` facade.
+//! Counters, histograms and a gauge, for the `metrics` facade.
 //!
 //! A label is the provider's label or a word from a short list. A key is never a label, because there may be a million
 //! keys.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use metrics::{Counter, SharedString, Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{
+    Counter, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 use super::Event;
 use crate::error::ErrorKind;
 
 const TOKEN_REQUESTS: &str = "tower_bearer_auth_token_requests_total";
 const TOKEN_REQUEST_DURATION: &str = "tower_bearer_auth_token_request_duration_seconds";
+const TOKEN_EXPIRES: &str = "tower_bearer_auth_token_expires_timestamp_seconds";
 const TOKENS_REJECTED: &str = "tower_bearer_auth_tokens_rejected_total";
 const REJECTIONS: &str = "tower_bearer_auth_rejections_total";
 const REPLAYS: &str = "tower_bearer_auth_replays_total";
@@ -44,15 +47,21 @@ const HISTOGRAMS: &[(&str, &str)] = &[
     (WAIT_DURATION, "How long requests waited for a token request."),
 ];
 
+const GAUGES: &[(&str, &str)] = &[(TOKEN_EXPIRES, "Unix time at which the newest token expires.")];
+
 /// Describes the metrics to the recorder that is installed when a source is built.
 ///
-/// Rare counters start at 0. If the first value of a counter is 1, an alert on its increase misses that step.
+/// Rare counters start at 0. If the first value of a counter is 1, an alert on its increase misses that step. The gauge has
+/// no value before the first token: 0 would be a token that expired long ago.
 pub(super) fn register(provider: &Arc<str>) {
     for (name, text) in COUNTERS {
         describe_counter!(*name, Unit::Count, *text);
     }
     for (name, text) in HISTOGRAMS {
         describe_histogram!(*name, Unit::Seconds, *text);
+    }
+    for (name, text) in GAUGES {
+        describe_gauge!(*name, Unit::Seconds, *text);
     }
     let provider = SharedString::from_shared(Arc::clone(provider));
     for outcome in ["minted", "kept", "cancelled", "discarded"] {
@@ -72,7 +81,10 @@ pub(super) fn register(provider: &Arc<str>) {
 pub(super) fn count(provider: &Arc<str>, event: Event<'_>) {
     let provider = SharedString::from_shared(Arc::clone(provider));
     match event {
-        Event::Minted { took, .. } => token_request(provider, "minted", "none", Some(took)),
+        Event::Minted { expires_at, took, .. } => {
+            gauge!(TOKEN_EXPIRES, "provider" => provider.clone()).set(unix_time(expires_at));
+            token_request(provider, "minted", "none", Some(took));
+        }
         Event::Kept { took, .. } => token_request(provider, "kept", "none", Some(took)),
         Event::Failed { error, took, .. } => token_request(provider, "failed", error.kind().as_str(), Some(took)),
         Event::Cancelled { .. } => token_request(provider, "cancelled", "none", None),
@@ -111,4 +123,9 @@ fn token_request(provider: SharedString, outcome: &'static str, error: &'static 
 
 fn token_requests(provider: &SharedString, outcome: &'static str, error: &'static str) -> Counter {
     counter!(TOKEN_REQUESTS, "provider" => provider.clone(), "outcome" => outcome, "error" => error)
+}
+
+/// In seconds. 0 for a time before 1970.
+fn unix_time(at: SystemTime) -> f64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

@@ -1,4 +1,4 @@
-//! Spans and events (`tracing`), counters and histograms (`metrics`).
+//! Spans and events (`tracing`), counters, histograms and a gauge (`metrics`).
 //!
 //! Code that observes a change emits one [`Event`]. This module decides which log events and which metrics that
 //! becomes. If both features are off, it does nothing. `docs/observability.md` describes its output, and a test
@@ -17,7 +17,7 @@ use std::fmt::Debug;
 use std::future::Future;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, ErrorKind};
 
@@ -33,6 +33,7 @@ pub(crate) enum Event<'a> {
         key: KeyField<'a>,
         generation: u64,
         expires_in: Duration,
+        expires_at: SystemTime,
         usable_for: Duration,
         took: Duration,
     },
@@ -55,7 +56,7 @@ pub(crate) enum Event<'a> {
         key: KeyField<'a>,
         reason: &'static str,
     },
-    /// `rotate` or `invalidate` discarded a fetch.
+    /// A fetch that `rotate` discarded has ended.
     Discarded {
         key: KeyField<'a>,
     },
@@ -64,6 +65,8 @@ pub(crate) enum Event<'a> {
         key: KeyField<'a>,
         generation: u64,
         age: Duration,
+        /// Zero if the token has expired.
+        expires_in: Duration,
         token: &'static str,
         /// Whether this is the first rejection of this token.
         first: bool,

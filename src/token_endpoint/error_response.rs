@@ -85,15 +85,22 @@ const STANDARD: &[DocumentedError] = &[
         "rejects the resource",
         "check the resource and the audience against what this client may request",
     ),
+    // RFC 8628 section 3.5. Issuers send it for other grants too.
+    row(None, "slow_down", ErrorKind::Throttled, "limits the rate of token requests", ""),
     row(None, "server_error", ErrorKind::Unavailable, "reports an internal error", ""),
     row(None, "temporarily_unavailable", ErrorKind::Unavailable, "is temporarily unavailable", ""),
 ];
+
+/// The longest undocumented code that an error shows.
+const MAX_OTHER_CODE: usize = 40;
 
 /// The error for a status that means "try again later".
 pub(super) fn transient(response: &EndpointResponse) -> Option<Error> {
     let (kind, what) = match response.status() {
         StatusCode::REQUEST_TIMEOUT => (ErrorKind::Timeout, "reports a request timeout"),
         StatusCode::TOO_MANY_REQUESTS => (ErrorKind::Throttled, "limits the rate of token requests"),
+        StatusCode::MISDIRECTED_REQUEST => (ErrorKind::Unavailable, "does not serve this host on this connection"),
+        StatusCode::TOO_EARLY => (ErrorKind::Unavailable, "asks for the request again later"),
         status if status.is_server_error() => (ErrorKind::Unavailable, "is unavailable"),
         _ => return None,
     };
@@ -103,7 +110,20 @@ pub(super) fn transient(response: &EndpointResponse) -> Option<Error> {
 /// The error for a response without a token: by its code, or else by its status. `documented` is the issuer's own
 /// table. It takes precedence over the standard one.
 pub(super) fn of(response: &EndpointResponse, documented: &[DocumentedError]) -> Error {
-    by_code(response, documented).unwrap_or_else(|| by_status(response, documented))
+    by_code(response, documented).unwrap_or_else(|| with_other_code(response, by_status(response, documented)))
+}
+
+/// Adds the code of a response that no table has. It is shown only if it looks like a code and the request did not contain
+/// it: an issuer can put any text there.
+pub(super) fn with_other_code(response: &EndpointResponse, error: Error) -> Error {
+    let looks_like_a_code = |code: &&str| {
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        (1..=MAX_OTHER_CODE).contains(&code.len()) && code.bytes().all(is_plain)
+    };
+    match response.error_code().filter(looks_like_a_code) {
+        Some(code) if !response.repeats_request => error.with_code(code),
+        _ => error,
+    }
 }
 
 /// The error for the code in the response, if a table has it.

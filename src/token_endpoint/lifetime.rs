@@ -6,8 +6,8 @@ const LONGEST: f64 = 24.0 * 60.0 * 60.0;
 
 /// Reads seconds from a JSON value: a number, or a string that contains a number.
 ///
-/// Values below 1 second become 1 second, and values above 24 hours become 24 hours. Fractions are cut off. Returns
-/// `None` for everything else.
+/// A fraction of 1 second becomes 1 second, and values above 24 hours become 24 hours. Other fractions are cut off. Returns
+/// `None` for everything else, and for zero and negative numbers: some issuers send them for a token without an expiry time.
 pub(crate) fn lifetime(json: &str) -> Option<Duration> {
     let unquoted = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(json);
     let number = unquoted.trim();
@@ -17,6 +17,6 @@ pub(crate) fn lifetime(json: &str) -> Option<Duration> {
         return None;
     }
     // A number that is too large parses as infinity. `clamp` handles that too.
-    let seconds: f64 = number.parse().ok()?;
+    let seconds: f64 = number.parse().ok().filter(|seconds| *seconds > 0.0)?;
     Some(Duration::from_secs(seconds.clamp(1.0, LONGEST) as u64))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Uri;
 use serde::Deserialize;
 
-use super::endpoint::TokenEndpoint;
+use super::endpoint::{TokenEndpoint, origin_of};
 use super::json;
 use super::response::EndpointResponse;
 use super::token_client::TokenClient;
@@ -39,38 +39,38 @@ struct Aliases {
 }
 
 impl Metadata {
-    /// Requests the metadata of `issuer`.
-    ///
-    /// It tries the path of RFC 8414. If the response is a 4xx, or is not a JSON object, it tries the path of OpenID
-    /// Connect.
+    /// Requests the metadata of `issuer`: first at the path of RFC 8414, and then at the path of OpenID Connect, unless the
+    /// first response is a valid document of this issuer.
     pub(crate) async fn of(issuer: &str, client: &TokenClient, timeout: Option<Duration>) -> Result<Self, Error> {
         let url = issuer_url(issuer)?;
-        let mut rejected = None;
-        let mut page = None;
-        for location in locations(&url) {
-            let mut endpoint = TokenEndpoint::new(&location, client.clone())?;
-            if let Some(timeout) = timeout {
-                endpoint = endpoint.timeout(timeout);
-            }
-            let response = endpoint.get().await?;
-            if response.status().is_success() {
-                // Some sites return their start page for every unknown path. Such a page is not metadata.
-                if response.body().trim_ascii_start().first() == Some(&b'{') {
-                    return Self::read(&response, issuer, &url);
-                }
-                page = Some(response);
-                continue;
-            }
-            rejected = Some(response);
-        }
-        let error = match (page, rejected) {
-            (Some(page), _) => page.error(ErrorKind::MalformedResponse, NOT_METADATA),
-            (None, Some(rejected)) => {
-                rejected.error(ErrorKind::Config, "has no metadata at the paths of RFC 8414 and OpenID Connect")
-            }
-            (None, None) => ConfigError::new("issuer", "it has no metadata").into(),
+        let [oauth, openid] = locations(&url);
+        let first = match Self::at(&oauth, issuer, &url, client, timeout).await {
+            // Without a response, the second location would fail in the same way.
+            Err(error) if error.status().is_some() => error,
+            other => return other,
         };
-        Err(error.with_hint(HINT))
+        match Self::at(&openid, issuer, &url, client, timeout).await {
+            Err(second) if second.status().is_some() => Err(neither(&url, &first, &second)),
+            other => other,
+        }
+    }
+
+    async fn at(
+        location: &str,
+        issuer: &str,
+        url: &Uri,
+        client: &TokenClient,
+        timeout: Option<Duration>,
+    ) -> Result<Self, Error> {
+        let mut endpoint = TokenEndpoint::new(location, client.clone())?;
+        if let Some(timeout) = timeout {
+            endpoint = endpoint.timeout(timeout);
+        }
+        let response = endpoint.get().await?;
+        if !response.status().is_success() {
+            return Err(response.error(ErrorKind::Config, "has no metadata").with_hint(HINT));
+        }
+        Self::read(&response, issuer, url)
     }
 
     fn read(response: &EndpointResponse, issuer: &str, url: &Uri) -> Result<Self, Error> {
@@ -102,6 +102,32 @@ impl Metadata {
         let token_url = check(token_url)?;
         let mutual_tls_token_url = document.mtls_endpoint_aliases.and_then(|aliases| aliases.token_endpoint).map(check);
         Ok(Self { token_url, mutual_tls_token_url, methods: document.token_endpoint_auth_methods_supported })
+    }
+}
+
+/// The error for two locations without a usable document. Its kind and hint are those of the error that says more.
+fn neither(issuer: &Uri, first: &Error, second: &Error) -> Error {
+    let subject = format!("the issuer at {}", origin_of(issuer).unwrap_or_default());
+    let what = |error: &Error| {
+        let message = error.message();
+        let what = message.strip_prefix(&subject).unwrap_or(message).trim_start();
+        format!("{what} (HTTP {})", error.status().map_or(0, |status| status.as_u16()))
+    };
+    let chosen = if detail(first) > detail(second) { first } else { second };
+    chosen.clone().with_message(format!(
+        "{subject} has no usable metadata: at the path of RFC 8414 it {}, and at the path of OpenID Connect it {}",
+        what(first),
+        what(second)
+    ))
+}
+
+/// How much an error of a location says. A status that means "try again later" comes before everything else.
+fn detail(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::Throttled | ErrorKind::Timeout | ErrorKind::Unavailable => 4,
+        _ if !error.status().is_some_and(|status| status.is_success()) => 0,
+        ErrorKind::MalformedResponse => 2,
+        _ => 3,
     }
 }
 

@@ -8,11 +8,15 @@
 //! | scheme | https, or http to loopback addresses |
 //! | time from `call` to the last byte of the response | 10 seconds, or [`timeout`](TokenEndpoint::timeout) |
 //! | size of the response body | 64 KiB, in at most 131 072 frames |
-//! | redirects | not followed: an [`ErrorKind::Config`](crate::ErrorKind::Config) error names the origin of the target |
+//! | redirects | not followed: an [`ErrorKind::Config`](crate::ErrorKind::Config) error names the origin of the target, and its path on the same host |
 //! | retries | none: the token source decides when the next fetch starts |
 //!
-//! HTTP 408, 429 and 5xx and I/O errors are transient errors. They carry the `Retry-After` of the response, if it has
-//! one. An error never contains text from the issuer's response, apart from the origin of a redirect.
+//! HTTP 408, 421, 425, 429 and 5xx and I/O errors are transient errors. They carry the `Retry-After` of the response, if it
+//! has one. An error never contains text from the issuer's response, apart from the target of a redirect and an error code
+//! ([`bearer_token`](EndpointResponse::bearer_token)).
+//!
+//! A request has these headers, unless [`TokenRequest::header`] sets them: `accept: application/json`,
+//! `accept-encoding: identity` and `user-agent: tower-bearer-auth/VERSION`. A compressed response is an error.
 //!
 //! # Example
 //!
@@ -59,6 +63,7 @@
 //! | `metadata` | the metadata of an issuer (RFC 8414) |
 //! | `token_client`, `response_body` | [`TokenClient`]: any HTTP service |
 //! | `http_client`, `tls`, `proxy`, `no_proxy` | [`HttpClient`]: this crate's own HTTP service |
+//! | `sent` | which values an error must not show |
 //! | `json`, `causes` | helpers |
 
 mod call;
@@ -79,6 +84,7 @@ mod request;
 mod response;
 mod response_body;
 mod retry_after;
+mod sent;
 #[cfg(feature = "http-client")]
 mod tls;
 mod token_client;
@@ -104,6 +110,8 @@ pub(crate) use self::json::{object, text};
 pub(crate) use self::lifetime::lifetime;
 #[cfg(feature = "client-credentials")]
 pub(crate) use self::metadata::Metadata;
+#[cfg(feature = "client-credentials")]
+pub(crate) use self::token_response::{ResponseRules, is_other_type};
 
 #[cfg(test)]
 mod tests;

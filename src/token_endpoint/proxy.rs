@@ -29,6 +29,9 @@ use crate::error::{BoxError, ConfigError, Error, ErrorKind};
 /// The size limit of the response head that opens the tunnel.
 const MAX_HEAD: usize = 8 * 1024;
 
+/// Authentication schemes of proxies other than Basic.
+const OTHER_SCHEMES: [&str; 4] = ["Digest", "Negotiate", "NTLM", "Bearer"];
+
 /// The proxy settings of the builder. `build` reads them.
 #[derive(Default)]
 pub(super) struct ProxySettings {
@@ -97,6 +100,10 @@ impl Proxy {
     fn new(setting: &str, url: &str, no_proxy: NoProxy) -> Result<Self, ConfigError> {
         let url = url.trim();
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        if scheme.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("socks")) {
+            return Err(ConfigError::new(setting, "it is a SOCKS proxy, which is not supported")
+                .with_hint("set an HTTP proxy that allows CONNECT, as http://host:port"));
+        }
         if !scheme.eq_ignore_ascii_case("http") {
             return Err(ConfigError::new(setting, "the scheme of the proxy is not http")
                 .with_hint("write it as http://host:port; the tunnel through the proxy is encrypted anyway"));
@@ -173,7 +180,7 @@ impl Proxy {
             // The issuer sends nothing before the client does, so these bytes come from the proxy.
             Some(200..=299) if end < response.len() => Err(malformed("sent bytes of its own into the tunnel to")),
             Some(200..=299) => Ok(stream),
-            Some(status) => Err(self.rejected(status, issuer)),
+            Some(status) => Err(self.rejected(status, &response[..end], issuer)),
             None => Err(malformed("did not send an HTTP response to the CONNECT request for")),
         }
     }
@@ -192,17 +199,38 @@ impl Proxy {
         request
     }
 
-    fn rejected(&self, status: u16, issuer: &str) -> Error {
+    fn rejected(&self, status: u16, head: &[u8], issuer: &str) -> Error {
         let error =
             |kind, what: &str| self.error(kind, issuer, &format!("returned HTTP {status} and {what} the tunnel to"));
-        match status {
-            407 => error(ErrorKind::Config, "requires other credentials for")
+        match (status, other_scheme(head)) {
+            (401 | 407, Some(scheme)) => error(ErrorKind::Config, "requires other credentials for").with_hint(format!(
+                "it accepts {scheme} only, and this client sends Basic: use a proxy that accepts Basic"
+            )),
+            (401 | 407, None) => error(ErrorKind::Config, "requires other credentials for")
                 .with_hint("set the user and the password of the proxy, as http://user:password@host:port"),
-            408 | 429 | 500..=599 => error(ErrorKind::Unavailable, "cannot open"),
+            // Some proxies return 404 if they cannot resolve the name of the issuer.
+            (404 | 408 | 429 | 500..=599, _) => error(ErrorKind::Unavailable, "cannot open"),
             _ => error(ErrorKind::Config, "rejects")
                 .with_hint("configure the proxy to allow CONNECT to this host and port"),
         }
     }
+}
+
+/// The authentication scheme of a proxy that does not accept Basic. No other text of the response is shown.
+fn other_scheme(head: &[u8]) -> Option<&'static str> {
+    let head = String::from_utf8_lossy(head);
+    let challenges = head.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| {
+        name.eq_ignore_ascii_case("proxy-authenticate") || name.eq_ignore_ascii_case("www-authenticate")
+    });
+    let schemes = challenges.flat_map(|(_, value)| value.split(',')).filter_map(|part| part.split_whitespace().next());
+    let mut named = None;
+    for scheme in schemes {
+        if scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        named = named.or_else(|| OTHER_SCHEMES.into_iter().find(|known| known.eq_ignore_ascii_case(scheme)));
+    }
+    named
 }
 
 /// `user:password` (RFC 7617). Both are percent-encoded in a URL.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use zeroize::Zeroizing;
 
@@ -60,11 +60,10 @@ impl TokenRequest {
     }
 
     pub(super) fn into_http(mut self, url: Uri) -> Result<Request<Bytes>, Error> {
-        let has_accept = self.headers.contains_key(ACCEPT);
-        let json = HeaderValue::from_static("application/json");
-        let full = self.too_many_headers
-            || self.headers.try_insert(CONTENT_TYPE, self.content_type).is_err()
-            || !has_accept && self.headers.try_insert(ACCEPT, json).is_err();
+        let mut full = self.too_many_headers || self.headers.try_insert(CONTENT_TYPE, self.content_type).is_err();
+        for (name, value) in defaults() {
+            full |= !self.headers.contains_key(&name) && self.headers.try_insert(name, value).is_err();
+        }
         if full {
             return Err(Error::new(ErrorKind::InvalidRequest, "the token request has too many headers"));
         }
@@ -77,12 +76,23 @@ impl TokenRequest {
     }
 }
 
+/// The headers of every request. Some issuers reject a request without a `User-Agent`, and some proxies compress a response
+/// if the request does not exclude it.
+fn defaults() -> [(HeaderName, HeaderValue); 3] {
+    const PRODUCT: &str = concat!("tower-bearer-auth/", env!("CARGO_PKG_VERSION"));
+    [
+        (ACCEPT, HeaderValue::from_static("application/json")),
+        (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+        (USER_AGENT, HeaderValue::from_static(PRODUCT)),
+    ]
+}
+
 /// A `GET` request for a JSON document.
 #[cfg(feature = "client-credentials")]
 pub(super) fn get(url: Uri) -> Request<Bytes> {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = url;
-    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+    request.headers_mut().extend(defaults());
     request.extensions_mut().insert(TokenRequestMarker);
     request
 }

@@ -21,6 +21,8 @@ pub struct EndpointResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Zeroizing<Vec<u8>>,
+    /// Whether the error code contains a value of the request.
+    pub(super) repeats_request: bool,
 }
 
 impl EndpointResponse {
@@ -76,8 +78,8 @@ impl EndpointResponse {
     #[must_use]
     pub fn error_code(&self) -> Option<&str> {
         let document: ErrorDocument<'_> = json::object(&self.body)?;
-        // A code that contains an escape does not borrow from the body. No issuer documents such a code.
-        serde_json::from_str(document.error?.get()).ok()
+        // No issuer documents a code that contains an escape.
+        json::plain_text(document.error?.get())
     }
 
     /// An error about this response, with its HTTP status.

@@ -3,6 +3,7 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::causes::{causes, timed_out};
+use super::json::text;
 use super::lifetime::lifetime;
 #[cfg(feature = "http-client")]
 use super::no_proxy::NoProxy;
@@ -11,7 +12,7 @@ use super::proxy::decoded;
 use super::request::TokenRequest;
 use super::retry_after::retry_after;
 
-// R32, row by row.
+// R32, row by row, and R55.
 #[test]
 fn a_lifetime_is_read_in_every_form_that_issuers_use() {
     let day = 24 * 60 * 60;
@@ -25,17 +26,21 @@ fn a_lifetime_is_read_in_every_form_that_issuers_use() {
         ("null", None),
         ("true", None),
         ("\"\"", None),
-        ("0", Some(1)),
-        ("-1", Some(1)),
+        ("0", None),
+        ("-1", None),
         ("1e18", Some(day)),
         ("18446744073709551615", Some(day)),
         // More values than the requirement lists.
         ("18446744073709551616", Some(day)),
         ("1e999", Some(day)),
-        ("-1e999", Some(1)),
+        ("-1e999", None),
         ("0.5", Some(1)),
+        ("0.0", None),
+        ("-0", None),
+        ("-0.5", None),
+        ("\"0\"", None),
         ("59.9", Some(59)),
-        ("\"-1\"", Some(1)),
+        ("\"-1\"", None),
         ("86400", Some(day)),
         ("86401", Some(day)),
         ("\" \"", None),
@@ -175,6 +180,42 @@ impl std::error::Error for OwnSource {
 fn the_search_through_the_sources_of_an_error_ends() {
     assert!(!timed_out(&OWN_SOURCE));
     assert_eq!(causes(&OWN_SOURCE).count(), 129);
+}
+
+// R82: compared with serde_json, whose result is the same, but which leaves copies.
+#[test]
+fn a_json_string_is_decoded_as_serde_json_decodes_it() {
+    let mut read = 0;
+    for json in [
+        r#""""#,
+        r#""abc""#,
+        r#""a\/b\"c\\d\b\f\n\r\te""#,
+        r#""\u0041\u00e9\uFFFD\u0000""#,
+        r#""\ud83d\ude00!""#,
+        "\"\u{fc}\u{1f600}\"",
+        r#""\ud83d""#,
+        r#""\ud83dx""#,
+        r#""\ud83d\n""#,
+        r#""\ude00\ud83d""#,
+        r#""\ud83d\ud83d""#,
+        "null",
+        "7",
+        "{}",
+        r#"["a"]"#,
+        "true",
+    ] {
+        let raw: &serde_json::value::RawValue = serde_json::from_str(json).unwrap();
+        let expected = serde_json::from_str::<String>(json).ok();
+        let decoded = text(raw.get());
+        assert_eq!(decoded.as_ref().map(|text| text.as_str()), expected.as_deref(), "{json}");
+        let capacity = decoded.map_or(0, |text| text.capacity());
+        assert!(capacity <= json.len(), "the buffer grew: {json}");
+        read += usize::from(expected.is_some());
+    }
+    assert_eq!(read, 6);
+    for invalid in ["", "\"", r#""\""#, r#""\x""#, r#""\u12""#, r#""\u+123""#, r#""\u00\u00e9""#] {
+        assert_eq!(text(invalid), None, "{invalid}");
+    }
 }
 
 #[test]

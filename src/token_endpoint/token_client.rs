@@ -1,5 +1,6 @@
 //! The HTTP service that sends token requests, with its type erased.
 
+use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ type AnyService = BoxCloneService<Request<Bytes>, Response<ResponseBody>, BoxErr
 pub struct TokenClient {
     // A service that is `Clone` and `Send` need not be `Sync`, but a provider must be.
     service: Arc<Mutex<AnyService>>,
+    is_http_client: bool,
 }
 
 impl TokenClient {
@@ -46,6 +48,11 @@ impl TokenClient {
     /// let client = TokenClient::new(service);
     /// # drop(client);
     /// ```
+    ///
+    /// An error of another service than [`HttpClient`](super::HttpClient) may contain the token URL in any spelling. If that URL
+    /// has a query, or a path segment that may be a key, the [`Error`](crate::Error) of the call contains only the
+    /// [`io::ErrorKind`](std::io::ErrorKind) of the service's error. A path segment may be a key if it has at least 16
+    /// characters and a digit.
     pub fn new<S, B, T>(service: S) -> Self
     where
         S: Service<Request<B>, Response = Response<T>> + Clone + Send + 'static,
@@ -59,13 +66,29 @@ impl TokenClient {
             .map_request(|request: Request<Bytes>| request.map(B::from))
             .map_response(|response: Response<T>| response.map(ResponseBody::new))
             .map_err(Into::into);
-        Self { service: Arc::new(Mutex::new(BoxCloneService::new(service))) }
+        let is_http_client = is_http_client(TypeId::of::<S>());
+        Self { service: Arc::new(Mutex::new(BoxCloneService::new(service))), is_http_client }
+    }
+
+    /// Whether the service is this crate's own client, whose errors contain no URL.
+    pub(super) fn is_http_client(&self) -> bool {
+        self.is_http_client
     }
 
     pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Response<ResponseBody>, BoxError> {
         let service = self.service.lock().clone();
         service.oneshot(request).await
     }
+}
+
+#[cfg(feature = "http-client")]
+fn is_http_client(service: TypeId) -> bool {
+    service == TypeId::of::<super::HttpClient>()
+}
+
+#[cfg(not(feature = "http-client"))]
+fn is_http_client(_: TypeId) -> bool {
+    false
 }
 
 impl fmt::Debug for TokenClient {

@@ -79,7 +79,7 @@ async fn a_provider_that_hangs_is_dropped_and_wakes_every_waiter() {
 async fn the_timeout_of_a_fetch_can_be_set() {
     let issuer = Issuer::new();
     issuer.script_always(Outcome::Hang);
-    let source = TokenSource::builder(issuer.clone()).fetch_timeout(secs(1)).build();
+    let source = TokenSource::builder(issuer.clone()).fetch_timeout(secs(1)).patience(ms(0)).build();
     let watch = Stopwatch::start();
     assert_eq!(ten_callers(&source).await.kind(), ErrorKind::Timeout);
     assert!(watch.read() <= ms(1_050));
@@ -110,7 +110,7 @@ async fn after_any_error_the_first_call_after_the_backoff_succeeds() {
         for error in [Error::transient("x").with_kind(kind), Error::permanent("x").with_kind(kind)] {
             for failures in [1, 4] {
                 let issuer = Issuer::new();
-                let source = TokenSource::new(issuer.clone());
+                let source = TokenSource::builder(issuer.clone()).patience(ms(0)).build();
                 for failure in 0..failures {
                     issuer.script(Outcome::Fail(error.clone()));
                     let failed = source.token().await.unwrap_err();
@@ -183,7 +183,7 @@ async fn a_retry_after_is_respected_up_to_a_maximum_and_jitter_is_added() {
         for seed in 0..20 {
             let issuer = Issuer::new();
             issuer.script(Outcome::Fail(unavailable().with_kind(ErrorKind::Throttled).with_retry_after(secs(delay))));
-            let source = TokenSource::builder(issuer.clone()).jitter_seed(seed).build();
+            let source = TokenSource::builder(issuer.clone()).jitter_seed(seed).patience(ms(0)).build();
             let backoff = source.token().await.unwrap_err().retry_after().unwrap();
             assert!(least <= backoff && backoff <= most, "Retry-After {delay} s, backoff {backoff:?}");
             backoffs.insert(backoff);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tower_bearer_auth::{SourceStats, TokenSource, TokenSourceBuilder};
 
-use crate::support::issuer::Issuer;
+use crate::support::issuer::{Issuer, Outcome, unavailable};
 use crate::support::time::Paused;
 
 /// An issuer that responds at once.
@@ -99,6 +99,51 @@ async fn in_an_outage_a_fleet_does_not_call_in_step() {
     }
 }
 
+/// The token requests in the busiest second of the minute after an outage of ten minutes, in which no process has a token. Each
+/// process sends one request a second on average.
+async fn busiest_second_after_an_outage(processes: u64, retry_after: Option<Duration>) -> usize {
+    const OUTAGE: Duration = Duration::from_secs(600);
+    let (clock, issuer) = (Paused::start(), Issuer::new());
+    let down = retry_after.map_or_else(unavailable, |delay| unavailable().with_retry_after(delay));
+    issuer.script_with(move |request| if request.at < OUTAGE { Outcome::Fail(down.clone()) } else { Outcome::Mint });
+    let mut fleet = tokio::task::JoinSet::new();
+    for seed in 0..processes {
+        let source = TokenSource::builder(issuer.clone()).clock(clock).jitter_seed(seed).build();
+        let mut rng = fastrand::Rng::with_seed(seed);
+        fleet.spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1).mul_f64(-(1.0 - rng.f64()).ln())).await;
+                match source.token().await {
+                    Ok(_) => return,
+                    // Requests before that fail at once.
+                    Err(error) => tokio::time::sleep(error.retry_after().unwrap()).await,
+                }
+            }
+        });
+    }
+    fleet.join_all().await;
+    let mut seconds = [0; 120];
+    for at in issuer.started().into_iter().filter(|at| *at >= OUTAGE) {
+        seconds[usize::try_from((at - OUTAGE).as_secs()).unwrap()] += 1;
+    }
+    assert_eq!(seconds.iter().sum::<u64>(), processes, "each process needs one token");
+    usize::try_from(*seconds.iter().max().unwrap()).unwrap()
+}
+
+// R42, R70: promise 5
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_a_fleet_does_not_come_back_in_the_same_second() {
+    const PROCESSES: usize = 2_600;
+    // A backoff takes 15 s on average, and up to 30 s. A `Retry-After: 30` is added to that.
+    for (retry_after, most, least) in
+        [(None, PROCESSES / 13, PROCESSES / 18), (Some(30), PROCESSES / 33, PROCESSES / 50)]
+    {
+        let busiest = busiest_second_after_an_outage(PROCESSES as u64, retry_after.map(Duration::from_secs)).await;
+        assert!(busiest <= most, "{busiest} token requests in one second, and not {most}: Retry-After {retry_after:?}");
+        assert!(busiest >= least, "{busiest} token requests in one second: the processes were not in backoff");
+    }
+}
+
 /// An issuer that revokes the older token when it issues a new one. The tokens are numbers.
 fn revoking() -> Issuer {
     let issuer = Issuer::new();
@@ -146,9 +191,10 @@ async fn two_processes_with_an_issuer_that_revokes_the_older_token_cause_bounded
         process(issuer.clone(), clock, true, phase),
     );
     let minted = issuer.minted() as u64;
-    // Each process: the first token, a budget of 6, and one more every 10 s.
-    assert!(minted <= 2 * (1 + 6 + 60), "{minted} token requests in ten minutes");
-    assert!(minted >= 60, "{minted} token requests: the processes did not compete");
+    // Each process: the first token, and 12 refreshes within the budget of 6 and one more every 10 s. After that the intervals
+    // grow from 10 s, and a token that is rejected for long is replaced every 80 s.
+    assert!(minted <= 2 * (1 + 12 + 5 + 600 / 80), "{minted} token requests in ten minutes");
+    assert!(minted >= 24, "{minted} token requests: the processes did not compete");
     // The statistics show it.
     assert_eq!((stats.rejections, other_stats.rejections), (rejected, other_rejected));
     assert_eq!(stats.fetches_succeeded + other_stats.fetches_succeeded, minted);

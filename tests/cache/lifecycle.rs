@@ -363,7 +363,9 @@ async fn a_fetch_inherits_nothing_from_the_request_that_starts_it() {
     clock.mono_forward(secs(1100));
     request(secs(1)).await.unwrap().unwrap();
     sleep(ms(201)).await;
-    // After a rejection.
+    // After a rejection. Until a minute after the refresh, the old token would be used instead.
+    assert_eq!(request(secs(1)).await.unwrap().unwrap().status(), 200);
+    clock.mono_forward(secs(60));
     api.revoke("token.4");
     assert_eq!(request(secs(1)).await.unwrap().unwrap().status(), 200);
     assert_eq!(*seen.lock().unwrap(), vec![(None, Some("token_request")); 6]);

@@ -17,6 +17,7 @@ mod keys;
 #[cfg(feature = "tracing")]
 mod lifecycle;
 mod lifetimes;
+mod loops;
 mod many_keys;
 mod outage;
 mod outage_durations;
@@ -24,6 +25,7 @@ mod outage_durations;
 mod own_token;
 mod reentrance;
 mod rejection;
+mod revocation;
 mod rotation;
 mod scripted_issuer;
 mod simulation;

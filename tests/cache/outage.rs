@@ -4,7 +4,7 @@ use futures::FutureExt as _;
 use http::{Request, Response};
 use tokio::time::sleep;
 use tower::{Layer as _, Service as _, ServiceExt as _};
-use tower_bearer_auth::{Error, ErrorKind, RefreshPolicy, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, ExtensionKey, RefreshPolicy, TokenSource};
 use tower_test::mock;
 
 use crate::common::{
@@ -15,14 +15,15 @@ fn usable_for(lifetime: std::time::Duration) -> std::time::Duration {
     lifetime - secs(30).min(lifetime / 4)
 }
 
-// R38, R40, R42
+// R38, R40, R42, R66: a request waits for the next try only within the patience of 2 s, and never after a permanent failure.
 #[tokio::test(start_paused = true)]
 async fn with_the_issuer_down_every_request_succeeds_until_usable_until_and_then_fails_at_once() {
+    let permanent = Error::permanent("disabled").with_kind(ErrorKind::InvalidCredentials);
     for lifetime in [secs(10), secs(60), secs(1800), secs(7200)] {
-        for error in [unavailable(), Error::permanent("disabled").with_kind(ErrorKind::InvalidCredentials)] {
+        for (patience, error) in [(secs(0), unavailable()), (secs(2), unavailable()), (secs(2), permanent.clone())] {
             let (issuer, clock, api) = (Issuer::new(), TestClock::new(), Api::new(1));
             issuer.set_lifetime(lifetime);
-            let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+            let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).patience(patience).build();
             let client = layer(&source).layer(api.clone());
             let watch = Stopwatch::start();
             client.clone().oneshot(get()).await.unwrap();
@@ -41,7 +42,8 @@ async fn with_the_issuer_down_every_request_succeeds_until_usable_until_and_then
                 let failed = client.clone().oneshot(get()).await.map(drop).unwrap_err();
                 let failed = Error::find(&*failed).expect("the error of the issuer");
                 assert_eq!(failed.kind(), error.kind());
-                assert!(call.read() <= ms(200), "no longer than one fetch: {:?}", call.read());
+                let most = ms(200) + if error.is_transient() { patience } else { secs(0) };
+                assert!(call.read() <= most, "no longer than the patience and one fetch: {:?}", call.read());
                 let due = watch.read() + failed.retry_after().unwrap();
                 if call.read().is_zero() {
                     // The time of the next try does not change.
@@ -150,4 +152,50 @@ async fn a_replay_that_waits_for_readiness_carries_no_token_that_has_expired_mea
     assert_eq!(request.headers()["authorization"], "Bearer first.3");
     respond.send_response(Response::new(Trickle::default()));
     assert_eq!(response.await.unwrap().unwrap().status(), 200);
+}
+
+/// How many token requests two rounds of so many keys cause, if the issuer knows none of them.
+async fn two_rounds_of_invented_keys(keys: u32) -> usize {
+    let issuer = Issuer::for_users();
+    issuer.set_latency(ms(0));
+    issuer.script_always(Outcome::Fail(Error::permanent("no such user").with_kind(ErrorKind::InvalidCredentials)));
+    let source = TokenSource::builder(issuer.clone()).clock(TestClock::new()).build();
+    for _ in 0..2 {
+        for key in 0..keys {
+            source.token_for(&ExtensionKey(key)).await.unwrap_err();
+            // The second round begins within every backoff: 2.5 to 5 s.
+            sleep(ms(1)).await;
+        }
+    }
+    issuer.requests()
+}
+
+// R74: the limit that docs/limits.md states. An eighth of 10 000 keys is 1 250.
+#[tokio::test(start_paused = true)]
+async fn more_invented_keys_than_an_eighth_of_the_cache_requested_in_turn_avoid_their_backoffs() {
+    assert_eq!(two_rounds_of_invented_keys(1_250).await, 1_250, "the backoffs of all keys count");
+    let fetches = two_rounds_of_invented_keys(1_251).await;
+    assert!(fetches > 1_251 * 3 / 2, "{fetches} token requests: most keys were evicted before their second request");
+}
+
+// R66: the price of the patience that docs/limits.md states.
+#[tokio::test(start_paused = true)]
+async fn a_request_at_the_start_of_an_outage_costs_a_few_token_requests_and_one_without_patience() {
+    const REQUESTS: usize = 1_000;
+    for (latency, documented) in [(ms(0), 3_700), (ms(200), 3_300)] {
+        let mut fetches = [0, 0];
+        for (patience, fetches) in [secs(0), secs(2)].into_iter().zip(&mut fetches) {
+            for seed in 0..REQUESTS as u64 {
+                let issuer = Issuer::new();
+                issuer.set_latency(latency);
+                issuer.set_down(true);
+                let source = TokenSource::builder(issuer.clone()).clock(TestClock::new());
+                source.patience(patience).jitter_seed(seed).build().token().await.unwrap_err();
+                *fetches += issuer.requests();
+            }
+        }
+        let [without, with] = fetches;
+        assert_eq!(without, REQUESTS);
+        assert!(with.abs_diff(documented) < 100, "{with} token requests for {REQUESTS} requests, with {latency:?}");
+    }
 }

@@ -1,12 +1,21 @@
 //! Rejections that a caller reports itself, and futures that are polled too often.
 
+use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures::FutureExt as _;
+use http::{Request, Response};
+use tokio::time::sleep;
+use tower::{Layer as _, ServiceExt as _};
 use tower_bearer_auth::{ExtensionKey, Token, TokenSource};
 
-use crate::common::{Issuer, Outcome, TestClock, User, assert_reconciles, secs, settle, unavailable};
+use crate::common::{
+    Issuer, Outcome, Stopwatch, TestClock, User, assert_reconciles, get, layer, ms, secs, settle, unavailable,
+};
 
 const ANN: User = ExtensionKey(1);
 const BOB: User = ExtensionKey(2);
@@ -144,4 +153,70 @@ async fn a_future_that_completed_after_a_wait_panics_when_it_is_polled_again() {
     let mut future = pin!(source.token());
     future.as_mut().await.unwrap();
     let _ = future.poll(&mut Context::from_waker(Waker::noop()));
+}
+
+/// Sends one request whose response is a late 401: `before` runs while it is at the server.
+async fn late_rejection<F: Future<Output = ()>>(
+    source: &TokenSource<Issuer>,
+    before: impl Fn() -> F,
+) -> (u16, Duration) {
+    let sends = Arc::new(AtomicUsize::new(0));
+    let before = &before;
+    let api = tower::service_fn(move |_: Request<String>| {
+        let first = sends.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if first {
+                before().await;
+            }
+            let status = if first { 401 } else { 200 };
+            Ok::<_, Infallible>(Response::builder().status(status).body(String::new()).unwrap())
+        }
+    });
+    let watch = Stopwatch::start();
+    let response = layer(source).layer(api).oneshot(get()).await.unwrap();
+    (response.status().as_u16(), watch.read())
+}
+
+// R71: the request waits for the end of a backoff as any other does, and not for all of `max_wait`.
+#[tokio::test(start_paused = true)]
+async fn a_late_rejection_of_an_invalidated_token_waits_no_longer_than_other_requests() {
+    let issuer = Issuer::new();
+    let source = TokenSource::new(issuer.clone());
+    source.accept(&source.token().await.unwrap());
+    let in_backoff = late_rejection(&source, || async {
+        source.invalidate();
+        issuer.script(Outcome::Fail(unavailable()));
+        // This caller leaves before the fetch fails.
+        tokio::time::timeout(ms(199), source.token()).await.unwrap_err();
+        sleep(ms(2)).await;
+    });
+    let (status, took) = in_backoff.await;
+    assert!(status == 200 && took < secs(1), "{status} after {took:?}");
+
+    // The next fetch that an invalidation causes starts a second after the last one.
+    sleep(secs(2)).await;
+    let invalidated_twice = late_rejection(&source, || async {
+        source.invalidate();
+        source.token().await.unwrap();
+        source.invalidate();
+    });
+    let (status, took) = invalidated_twice.await;
+    assert!(status == 200 && took < secs(2), "{status} after {took:?}");
+}
+
+// R39: without a runtime no fetch can start, so a rejection must not use the budget for one.
+#[test]
+fn rejections_outside_of_a_runtime_use_no_budget() {
+    let source = TokenSource::new(Issuer::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let token = runtime.block_on(source.token()).unwrap();
+    for _ in 0..10 {
+        source.accept(&token);
+        assert!(!source.reject(&(), &token));
+    }
+    source.accept(&token);
+    runtime.block_on(async {
+        assert!(source.reject(&(), &token));
+        assert_ne!(source.token().await.unwrap().generation(), token.generation());
+    });
 }

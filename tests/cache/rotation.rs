@@ -171,10 +171,10 @@ async fn secret_of(source: TokenSource<impl TokenProvider<Key = ()>>) -> String 
     source.token().await.unwrap().expose_secret().to_owned()
 }
 
-// R50
+// R50, R68: the next fetch starts after the cancelled or outdated one has ended, so that no two fetches of a key run at once.
 #[test]
-fn a_stale_fetch_that_cannot_be_stopped_changes_nothing() {
-    for forget in [TokenSource::rotate, TokenSource::invalidate] {
+fn a_stale_fetch_that_cannot_be_stopped_delays_the_next_one_and_stores_nothing() {
+    for rotated in [true, false] {
         // Before the gates, so that a failed assertion opens them before the runtime waits for its threads.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
         let (entered, has_entered) = mpsc::channel();
@@ -187,39 +187,43 @@ fn a_stale_fetch_that_cannot_be_stopped_changes_nothing() {
             gate.recv().unwrap();
             async move { IssuedToken::bearer(secret) }
         }));
-        let forget: fn(&TokenSource<_>) = forget;
-        let tasks = |count| {
-            let there = || runtime.metrics().num_alive_tasks() == count;
+        let waiting = |count| {
+            let there = || source.stats().waiting == count;
             assert!(
                 (0..10_000_000).any(|_| there() || {
                     std::thread::yield_now();
                     false
                 }),
-                "not {count} tasks"
+                "not {count} waiters"
             );
         };
         let early = runtime.spawn(secret_of(source.clone()));
         assert_eq!(has_entered.recv_timeout(secs(30)).unwrap(), "old");
-        forget(&source);
+        if rotated {
+            source.rotate()
+        } else {
+            source.invalidate()
+        }
         let late = runtime.spawn(secret_of(source.clone()));
-        assert_eq!(has_entered.recv_timeout(secs(30)).unwrap(), "new");
-        // The old fetch completes while the new one runs. Then the task of the new one and its waiters are left.
-        tasks(4);
+        waiting(2);
+        assert!(has_entered.try_recv().is_err(), "a second fetch beside the first");
         release_old.send(()).unwrap();
-        tasks(3);
+        assert_eq!(has_entered.recv_timeout(secs(30)).unwrap(), "new");
         assert!(source.peek().is_none());
         release_new.send(()).unwrap();
         assert_eq!(runtime.block_on(late).unwrap(), "new");
-        assert_eq!(runtime.block_on(early).unwrap(), "new", "a waiter got the old token");
+        // A caller that began to wait before an invalidation gets the token of its fetch.
+        assert_eq!(runtime.block_on(early).unwrap(), if rotated { "new" } else { "old" });
         assert_eq!(source.peek().unwrap().expose_secret(), "new");
         let stats = source.stats();
-        assert_eq!((stats.fetches, stats.fetches_discarded, stats.fetches_succeeded), (2, 1, 1));
+        let discarded = u64::from(rotated);
+        assert_eq!((stats.fetches, stats.fetches_discarded, stats.fetches_succeeded), (2, discarded, 2 - discarded));
     }
 }
 
-// R80: the stale fetch and its replacement have the same key, so only their numbers differ.
+// R80: a cancelled fetch that rotates must not count as the running one.
 #[test]
-fn a_stale_fetch_that_rotates_makes_its_replacement_stale_too() {
+fn a_cancelled_fetch_that_rotates_ends_and_the_next_one_serves_everyone() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     let (entered, has_entered) = mpsc::channel();
     let (release_old, old) = mpsc::channel::<()>();
@@ -238,27 +242,20 @@ fn a_stale_fetch_that_rotates_makes_its_replacement_stale_too() {
             itself.get().unwrap().rotate();
             entered.send(0).unwrap();
         }
-        async move {
-            if number == 2 {
-                std::future::pending::<()>().await;
-            }
-            IssuedToken::bearer(format!("fetch-{number}"))
-        }
+        async move { IssuedToken::bearer(format!("fetch-{number}")) }
     });
     let source = source.get_or_init(|| TokenSource::new(tower_bearer_auth::DynProvider::new(provider))).clone();
     let early = runtime.spawn(secret_of(source.clone()));
     assert_eq!(has_entered.recv_timeout(secs(30)).unwrap(), 1);
     source.rotate();
     let late = runtime.spawn(secret_of(source.clone()));
-    assert_eq!(has_entered.recv_timeout(secs(30)).unwrap(), 2, "the replacement");
     release_old.send(()).unwrap();
-    let mut seen = [0, 3].map(|_| has_entered.recv_timeout(secs(30)).unwrap());
-    seen.sort_unstable();
-    assert_eq!(seen, [0, 3], "the replacement read its credentials before the second rotation");
+    let seen = [0, 2].map(|_| has_entered.recv_timeout(secs(30)).unwrap());
+    assert_eq!(seen, [0, 2], "the next fetch starts after both rotations");
     for waiter in [early, late] {
-        assert_eq!(runtime.block_on(waiter).unwrap(), "fetch-3");
+        assert_eq!(runtime.block_on(waiter).unwrap(), "fetch-2");
     }
-    assert_eq!(source.stats().fetches_discarded, 2);
+    assert_eq!(source.stats().fetches_discarded, 1);
 }
 
 // R50
@@ -317,6 +314,23 @@ async fn after_a_rotation_a_rejected_token_does_not_come_back() {
     let error = source.token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(source.peek().is_none(), "the old token is back");
+}
+
+// R50
+#[tokio::test(start_paused = true)]
+async fn a_late_rejection_is_replayed_when_a_rotation_that_is_due_ends_the_backoff() {
+    let (issuer, clock) = (Issuer::new(), TestClock::new());
+    let source = TokenSource::builder(issuer.clone()).clock(clock.clone()).build();
+    let old = source.token().await.unwrap();
+    issuer.script(Outcome::Fail(Error::permanent("wrong secret").with_kind(ErrorKind::InvalidCredentials)));
+    source.rotate();
+    source.token().await.unwrap_err();
+    source.rotate();
+    assert!(!source.reject(&(), &old), "the backoff of a permanent failure has ended");
+    sleep(secs(1)).await;
+    assert!(source.reject(&(), &old), "the rotation has not ended the backoff");
+    assert_eq!(source.token().await.unwrap().expose_secret(), "first.3");
+    assert_reconciles(&source);
 }
 
 /// A file that is removed when the test ends.

@@ -37,7 +37,7 @@ impl World {
             .http_client(http())
             .build()
             .unwrap();
-        let source = TokenSource::builder(provider).clock(clock.clone()).build();
+        let source = TokenSource::builder(provider).clock(clock.clone()).patience(secs(0)).build();
         let client = source.layer().bodies(replay::Cloned).layer(http());
         Self { sandbox, clock, source, client }
     }
@@ -170,6 +170,7 @@ fn a_source_and_its_client_work_after_the_runtimes_that_used_them_have_ended() {
             assert_eq!(status, StatusCode::OK);
             if fetch_in_flight {
                 world.sandbox.hold_issuer();
+                world.clock.mono_forward(secs(1));
                 world.source.invalidate();
                 assert!(world.send().now_or_never().is_none());
                 within("the issuer holds the token request", world.sandbox.wait_issuer_held(1)).await;

@@ -101,8 +101,8 @@ fn a_caller_whose_key_was_evicted_and_came_back_joins_the_new_fetch() {
     let mut early = pin!(source.token_for(&one));
     assert!(poll!(runtime, early).is_pending());
     poll_tasks(&runtime);
-    // The fetch becomes stale. Before the caller is polled, its key is evicted and comes back.
-    source.invalidate_for(&one);
+    // The fetch is cancelled. Before the caller is polled, its key is evicted and comes back.
+    source.rotate();
     let mut other = pin!(source.token_for(&two));
     assert!(poll!(runtime, other).is_pending());
     poll_tasks(&runtime);

@@ -3,9 +3,13 @@
 mod cached_grant;
 mod challenges;
 mod completed;
+mod credentials;
+mod destinations;
 mod dyn_provider;
 mod errors;
 mod marks;
+mod rejected_when;
+mod stacked;
 
 use std::future::pending;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -185,9 +189,7 @@ async fn the_api_headers_are_stamped_once_wherever_the_token_is() {
     for path in ["/", "/reject"] {
         let mut request = get(&format!("{API}{path}"));
         request.extensions_mut().insert(7_u32);
-        for (name, value) in
-            [("x-api-key", "of-the-caller"), ("x-api-version", "9"), ("authorization", "Basic of-the-caller")]
-        {
+        for (name, value) in [("x-api-key", "of-the-caller"), ("x-api-version", "9"), ("cookie", "of-the-caller")] {
             request.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         let response = client.clone().oneshot(request).await.unwrap();
@@ -201,7 +203,7 @@ async fn the_api_headers_are_stamped_once_wherever_the_token_is() {
         assert_eq!(all("x-api-key"), ["canary-key"]);
         assert!(all("x-api-key")[0].is_sensitive());
         assert_eq!(all("x-api-version"), ["1", "2"]);
-        assert_eq!(all("authorization"), ["Basic of-the-caller"], "other headers of the caller stay");
+        assert_eq!(all("cookie"), ["of-the-caller"], "other headers of the caller stay");
     }
 }
 
@@ -251,6 +253,9 @@ async fn the_uri_decides_whether_a_request_is_stamped() {
         ("ftp://api.example.com/x", FOREIGN),
         ("ws://api.example.com/x", FOREIGN),
         ("api.example.com:443", FOREIGN),
+        ("https://api.example.com:+443/x", FOREIGN),
+        ("//api.example.com/x", FOREIGN),
+        ("/\\api.example.com/x", FOREIGN),
         ("http://api.example.com/x", Err(InsecureUrl)),
         ("http://API.example.com.:8080/x", Err(InsecureUrl)),
         ("http://api.example.com:443/x", Err(InsecureUrl)),

@@ -246,7 +246,8 @@ async fn a_token_that_expires_before_the_replay_while_the_issuer_is_down_is_sent
     let strict = Strict::new(api.clone());
     let gate = strict.gate.clone();
     gate.send_replace(false);
-    let call = tokio::spawn(layer(provider).layer(strict).oneshot(get()));
+    let source = TokenSource::builder(provider).patience(Duration::ZERO).build();
+    let call = tokio::spawn(source.layer().allow_origin(API).unwrap().layer(strict).oneshot(get()));
     sleep(Duration::from_secs(100)).await;
     gate.send_replace(true);
     let response = call.await.unwrap().unwrap();

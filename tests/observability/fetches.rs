@@ -1,12 +1,12 @@
 //! Events and metrics of token requests.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
 use http::StatusCode;
 use tokio::runtime::Builder;
 use tokio::time::{advance, sleep};
-use tower_bearer_auth::{Error, ErrorKind, TokenSource};
+use tower_bearer_auth::{Clock as _, Error, ErrorKind, TokenSource};
 use tracing::Instrument as _;
 
 use crate::support::issuer::Outcome;
@@ -167,6 +167,43 @@ async fn the_same_token_again_is_not_reported_as_new() {
     assert_eq!(capture.count("token_requests_total", &[("outcome", "kept"), ("error", "none")]), 1);
     assert_eq!(capture.spans()[1].field("outcome"), Some("kept"));
     equal_to_stats(&capture, &source.stats());
+}
+
+// R100
+#[tokio::test(start_paused = true)]
+async fn a_gauge_has_the_time_at_which_the_newest_token_expires() {
+    let capture = Capture::start();
+    let (issuer, clock) = (issuer(), Paused::start());
+    issuer.set_latency(Duration::ZERO);
+    let source = builder(&issuer).clock(clock).build();
+    let gauge = || capture.values("token_expires_timestamp_seconds", &[("provider", "staging")]);
+    let epoch = |secs: u64| {
+        (clock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap() - clock.passed()).as_secs_f64() + secs as f64
+    };
+    assert_eq!(gauge(), [0.0; 0], "0 would be a token that expired long ago");
+    let token = source.token_for(&ANN).await.unwrap();
+    assert_eq!(gauge(), [epoch(1800)]);
+    assert_eq!(token.expires_at().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64(), epoch(1800));
+
+    // The same token again does not live longer, and a failure changes nothing.
+    advance(Duration::from_secs(1000)).await;
+    for outcome in [Outcome::Return("token-1"), Outcome::Fail(Error::transient("down"))] {
+        let before = issuer.ended().len();
+        issuer.script(outcome);
+        source.token_for(&ANN).await.unwrap();
+        eventually("the refresh has ended", || issuer.ended().len() > before).await;
+        advance(Duration::from_secs(450)).await;
+        assert_eq!(gauge(), [epoch(1800)]);
+    }
+    source.invalidate_for(&ANN);
+    assert_eq!(gauge(), [epoch(1800)]);
+
+    // The newest token of all keys counts, even if it expires first.
+    source.token_for(&ANN).await.unwrap();
+    assert_eq!(gauge(), [epoch(1900 + 1800)]);
+    issuer.set_lifetime(Duration::from_secs(60));
+    source.token_for(&BOB).await.unwrap();
+    assert_eq!(gauge(), [epoch(1900 + 60)]);
 }
 
 #[test]

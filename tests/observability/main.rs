@@ -4,6 +4,7 @@
 //! the tests have a binary of their own.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod conflict;
 mod fetches;
 mod keys;
 mod page;
@@ -40,6 +41,11 @@ fn equal_to_stats(capture: &Capture, stats: &SourceStats) {
         ("waits", capture.count("waits_total", &[]) + stats.waiting, stats.waits),
         ("failed fast", capture.count("failed_fast_total", &[]), stats.failed_fast),
         ("rejections", capture.count("rejections_total", &[]), stats.rejections),
+        (
+            "rejected early",
+            capture.count("tokens_rejected_total", &[("token", "accepted")]),
+            stats.tokens_rejected_early,
+        ),
         ("unaccepted", rejections("token", "unaccepted"), stats.rejections_of_unaccepted),
         ("budget exhausted", rejections("refresh", "budget_exhausted"), stats.budget_exhausted),
         ("replays", capture.count("replays_total", &[]), stats.replays),

@@ -17,7 +17,7 @@ use crate::support::api::Api;
 use crate::support::issuer::Outcome;
 use crate::support::responses::{INVALID_TOKEN, bearer, rejection, response};
 use crate::support::telemetry::{Capture, Captured};
-use crate::users::{Issuer, User, builder, issuer};
+use crate::users::{ANN, Issuer, User, builder, issuer};
 
 pub(crate) type Body = Full<Bytes>;
 
@@ -74,7 +74,7 @@ async fn a_revocation_is_one_warning_and_one_debug_event_per_request() {
     let rejections = capture.named("token_rejected");
     let (warnings, rest): (Vec<_>, Vec<_>) =
         rejections.into_iter().partition(|seen| seen.level == tracing::Level::WARN);
-    let fields = "age_seconds=102 generation=1 key=ExtensionKey(User(\"ann\")) provider=staging \
+    let fields = "age_seconds=102 expires_in_seconds=1698 generation=1 key=ExtensionKey(User(\"ann\")) provider=staging \
                   refresh=in_flight rejection=invalid_token token=accepted";
     assert_eq!(lines(&warnings), [format!("WARN token_rejected {fields}")]);
     assert_eq!(lines(&rest), vec![format!("DEBUG token_rejected {fields}"); 99]);
@@ -83,6 +83,7 @@ async fn a_revocation_is_one_warning_and_one_debug_event_per_request() {
 
     assert_eq!(capture.count("tokens_rejected_total", &[("provider", "staging"), ("token", "accepted")]), 1);
     assert_eq!(capture.count("tokens_rejected_total", &[]), 1);
+    assert_eq!(source.stats().tokens_rejected_early, 1);
     let labels = [("provider", "staging"), ("token", "accepted"), ("refresh", "in_flight")];
     assert_eq!(capture.count("rejections_total", &labels), 100);
     assert_eq!(capture.count("replays_total", &[("provider", "staging")]), 100);
@@ -114,7 +115,7 @@ async fn a_rejected_new_token_and_an_empty_budget_are_reported() {
         .collect();
     let rejected = |generation, age, refresh| {
         format!(
-            "WARN token_rejected age_seconds={age} generation={generation} \
+            "WARN token_rejected age_seconds={age} expires_in_seconds=1798 generation={generation} \
              key=ExtensionKey(User(\"ann\")) provider=staging refresh={refresh} rejection=unspecified token=unaccepted"
         )
     };
@@ -175,12 +176,47 @@ async fn a_failed_refresh_is_reported_with_its_error() {
     );
     let labels = [("outcome", "refresh_failed"), ("error", "invalid_credentials")];
     assert_eq!(capture.count("rejected_requests_total", &labels), 1);
-    // There is no token, and a backoff runs: the next request fails fast, without an event.
-    let before = capture.lines();
-    layer(&source).layer(api).oneshot(request("GET", API)).await.unwrap_err();
-    assert_eq!(capture.lines(), before);
-    assert_eq!(capture.count("failed_fast_total", &[("error", "invalid_credentials")]), 1);
+    // The token is stamped again, and a backoff runs: the next rejection starts no token request.
+    assert_eq!(get(&source, &api).await.status(), 401);
+    assert_eq!(capture.count("rejected_requests_total", &labels), 2);
+    assert_eq!(issuer.requests(), 2);
     equal_to_stats(&capture, &source.stats());
+}
+
+/// Only a token that died early counts: a server had accepted it, and it had not expired at its first rejection.
+// R100
+#[tokio::test(start_paused = true)]
+async fn a_token_counts_as_rejected_early_only_once_and_only_if_it_was_accepted_and_has_not_expired() {
+    // For each rejection: whether a server accepts the token before it, and how long the token is valid after it, in s.
+    let table: [(&[(bool, u64)], u64); 5] = [
+        (&[(true, 1)], 1),
+        (&[(true, 1799), (true, 1), (false, 0)], 1),
+        (&[(false, 1799)], 0),
+        (&[(true, 0)], 0),
+        // Each token is counted at its first rejection alone.
+        (&[(false, 1799), (true, 1)], 0),
+    ];
+    for (rejections, expected) in table {
+        let capture = Capture::start();
+        let issuer = issuer();
+        issuer.set_latency(Duration::ZERO);
+        let source = builder(&issuer).build();
+        let token = source.token_for(&ANN).await.unwrap();
+        let mut valid = 1800;
+        for (accepted, left) in rejections {
+            if *accepted {
+                source.accept(&token);
+            }
+            advance(Duration::from_secs(valid - left)).await;
+            valid = *left;
+            source.reject(&ANN, &token);
+        }
+        assert_eq!(source.stats().tokens_rejected_early, expected, "{rejections:?}");
+        let left: Vec<_> =
+            capture.named("token_rejected").iter().map(|seen| seen.fields["expires_in_seconds"].clone()).collect();
+        assert_eq!(left, rejections.iter().map(|(_, left)| left.to_string()).collect::<Vec<_>>());
+        equal_to_stats(&capture, &source.stats());
+    }
 }
 
 /// A rejection that arrives after the refresh, and one that arrives after the token has expired.
@@ -200,7 +236,7 @@ async fn a_late_rejection_is_reported_as_ready_and_expired() {
     let last = capture.named("token_rejected").last().unwrap().line();
     assert_eq!(
         last,
-        "DEBUG token_rejected age_seconds=3606 generation=1 \
+        "DEBUG token_rejected age_seconds=3606 expires_in_seconds=0 generation=1 \
          key=ExtensionKey(User(\"ann\")) provider=staging refresh=ready rejection=invalid_token token=expired"
     );
     assert_eq!(capture.count("rejections_total", &[("token", "expired"), ("refresh", "ready")]), 1);
@@ -242,4 +278,32 @@ async fn a_stamped_request_causes_no_event() {
     }
     assert_eq!(capture.text(), before);
     assert_eq!((api.sends().len(), source.stats().hits), (101, 100));
+}
+
+// R76: the event names the host that makes the request foreign, and nothing else that the caller sent.
+#[tokio::test(start_paused = true)]
+async fn a_host_header_that_makes_a_request_foreign_is_reported_with_its_host_alone() {
+    let capture = Capture::start();
+    let issuer = issuer();
+    let source = builder(&issuer).build();
+    let api = Api::new(|_| response(StatusCode::OK));
+    for (uri, hosts, expected) in [
+        (API, &["elsewhere.test:8443"][..], "elsewhere.test"),
+        (API, &["api.example.com:8443"], "api.example.com"),
+        (API, &["cZ7kQ9vX@elsewhere.test"], ""),
+        ("/x", &["api.example.com", "elsewhere.test"], "elsewhere.test"),
+        ("//cZ7kQ9vX/x", &[], ""),
+    ] {
+        let before = capture.lines().len();
+        let mut request = request("GET", uri);
+        for host in hosts {
+            request.headers_mut().append("host", host.parse().unwrap());
+        }
+        layer(&source).layer(api.clone()).oneshot(request).await.unwrap();
+        assert!(!api.sends().last().unwrap().headers().contains_key("authorization"));
+        let line = format!("DEBUG request_not_stamped host={expected} provider=staging reason=foreign_origin");
+        assert_eq!(capture.lines()[before..], [line], "{uri} {hosts:?}");
+    }
+    assert!(!capture.text().contains("cZ7kQ9vX"), "{}", capture.text());
+    equal_to_stats(&capture, &source.stats());
 }

@@ -1,17 +1,18 @@
 //! The runbook of `docs/observability.md`, step by step.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{Response, StatusCode};
-use tokio::time::sleep;
+use tokio::time::{advance, sleep};
 use tower::{Layer as _, ServiceExt as _};
-use tower_bearer_auth::{Error, ErrorKind, TokenSource, TokenState};
+use tower_bearer_auth::{Clock as _, Error, ErrorKind, TokenSource, TokenState};
 
 use crate::rejections::{Body, Revoked, layer, request};
 use crate::support::api::Api;
 use crate::support::issuer::Outcome;
 use crate::support::responses::{INVALID_TOKEN, bearer};
 use crate::support::telemetry::Capture;
+use crate::support::time::Paused;
 use crate::users::{ANN, BOB, Issuer, LATENCY, builder, issuer};
 use crate::{equal_to_stats, eventually};
 
@@ -39,7 +40,8 @@ async fn a_client_secret_has_leaked() {
     since(&capture, &mut seen);
 
     source.rotate();
-    assert_eq!(since(&capture, &mut seen), ["token_request_discarded", "credentials_rotated"]);
+    eventually("the cancelled token request has ended", || source.stats().fetches_discarded == 1).await;
+    assert_eq!(since(&capture, &mut seen), ["credentials_rotated", "token_request_discarded"]);
     assert_eq!((capture.count("rotations_total", &[]), source.stats().fetches_discarded), (1, 1));
 
     // The waiter of the stale request starts a new one at once.
@@ -47,6 +49,8 @@ async fn a_client_secret_has_leaked() {
     source.warm_up_for(&ANN).await.unwrap_err();
     let names = since(&capture, &mut seen);
     assert!(names.contains(&"token_request_failed".to_owned()), "{names:?}");
+    // Within a second of the last rotation, a rotation does not end the backoff.
+    advance(Duration::from_secs(1)).await;
     source.rotate();
     source.warm_up_for(&ANN).await.unwrap();
     let names = since(&capture, &mut seen);
@@ -130,4 +134,94 @@ async fn the_issuer_is_down() {
     assert_eq!(capture.spans().len(), issuer.requests());
     sleep(LATENCY).await;
     equal_to_stats(&capture, &source.stats());
+}
+
+// R68: the running token request is not discarded. It serves the requests that waited for it before the call.
+#[tokio::test(start_paused = true)]
+async fn a_token_has_leaked_while_a_token_request_is_running() {
+    let (capture, mut seen) = (Capture::start(), 0);
+    let issuer = issuer();
+    let source = builder(&issuer).build();
+    let before = tokio::spawn(source.token_for(&ANN));
+    eventually("a token request is running", || issuer.requests() == 1).await;
+    source.invalidate_for(&ANN);
+    assert_eq!(since(&capture, &mut seen), ["token_invalidated"]);
+    let after = source.token_for(&ANN).await.unwrap();
+    assert_eq!(since(&capture, &mut seen), ["token_minted", "token_minted"]);
+    assert_eq!((before.await.unwrap().unwrap().generation(), after.generation()), (1, 2));
+    assert_eq!(source.stats().fetches_discarded, 0);
+    equal_to_stats(&capture, &source.stats());
+}
+
+// R69: the page says that requests are still stamped.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_every_response_rejects_is_shown_by_its_status() {
+    let capture = Capture::start();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
+    revoked.add("all");
+    let api = revoked.api("");
+    assert_eq!(get(&source, &api).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(source.status_for(&ANN).state, TokenState::Fresh);
+    for _ in 0..2 {
+        assert_eq!(get(&source, &api).await.status(), StatusCode::UNAUTHORIZED);
+    }
+    let status = source.status_for(&ANN);
+    assert_eq!((status.state, status.is_ready()), (TokenState::Rejected, true));
+    assert_eq!(bearer(api.sends().last().unwrap()), "token-2");
+    // The alert on new tokens counts these.
+    let counted = capture.count("rejections_total", &[("token", "unaccepted"), ("refresh", "budget_exhausted")]);
+    assert_eq!((counted, capture.count("rejections_total", &[("refresh", "ready")])), (2, 0));
+    equal_to_stats(&capture, &source.stats());
+}
+
+// R65: the alert on new tokens does not count these rejections.
+#[tokio::test(start_paused = true)]
+async fn an_api_that_learns_of_new_tokens_late_causes_no_alert_at_a_refresh() {
+    let capture = Capture::start();
+    let (issuer, revoked) = (issuer(), Revoked::default());
+    let source = builder(&issuer).build();
+    let api = revoked.api("");
+    get(&source, &api).await;
+    advance(Duration::from_secs(1400)).await;
+    revoked.add("token-2");
+    get(&source, &api).await;
+    sleep(2 * LATENCY).await;
+    assert_eq!(source.stats().fetches_succeeded, 2);
+    for _ in 0..300 {
+        assert_eq!(get(&source, &api).await.status(), StatusCode::OK);
+        sleep(Duration::from_millis(100)).await;
+    }
+    let unaccepted = |refresh| capture.count("rejections_total", &[("token", "unaccepted"), ("refresh", refresh)]);
+    assert!(unaccepted("ready") > 2, "the new token was tried again");
+    assert_eq!((unaccepted("in_flight"), unaccepted("budget_exhausted"), issuer.requests()), (0, 0, 2));
+    assert_eq!(source.stats().tokens_rejected_early, 0);
+    equal_to_stats(&capture, &source.stats());
+}
+
+// R69, R100: the alert on the number of failures does not fire, but the one on the remaining life does.
+#[tokio::test(start_paused = true)]
+async fn the_issuer_is_down_and_asks_for_few_requests() {
+    let capture = Capture::start();
+    let (issuer, clock) = (issuer(), Paused::start());
+    let source = builder(&issuer).clock(clock).build();
+    source.warm_up_for(&ANN).await.unwrap();
+    let throttled = Error::transient("down").with_kind(ErrorKind::Throttled).with_retry_after(Duration::from_secs(300));
+    issuer.script_always(Outcome::Fail(throttled));
+    let mut failures: Vec<(Duration, u64)> = Vec::new();
+    let mut alerts = 0;
+    while source.token_for(&ANN).await.is_ok() {
+        let (now, failed) = (clock.passed(), capture.count("token_requests_total", &[("outcome", "failed")]));
+        failures.push((now, failed));
+        let increase = |minutes: u64| {
+            let from = now.saturating_sub(Duration::from_secs(60 * minutes));
+            failed - failures.iter().find(|(at, _)| *at >= from).unwrap().1
+        };
+        assert!(increase(5) <= 2);
+        let [expires_at] = capture.values("token_expires_timestamp_seconds", &[])[..] else { panic!("one gauge") };
+        let time = clock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+        alerts += u64::from(expires_at - time < 300.0 && increase(10) > 0);
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(alerts > 240, "s of alert before the first request fails: {alerts}");
 }

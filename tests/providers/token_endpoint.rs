@@ -11,6 +11,8 @@ mod parameters;
 mod proxy;
 mod requests;
 mod responses;
+mod secrets;
 mod services;
 mod tls;
+mod tokens;
 mod wire;

@@ -1,6 +1,7 @@
 //! The gateway of the example. It receives plain HTTP on loopback, and sends requests over TLS with a token.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Body as AxumBody;
 use bytes::Bytes;
@@ -15,13 +16,17 @@ use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tower::ServiceExt as _;
 use tower_bearer_auth::{BearerAuthLayer, Error, FetchContext, IssuedToken, TokenProvider};
 use tower_bearer_auth_sandbox::Fault;
 
+use super::support::time::{Paused, settle};
 use super::upstream::{Upstream, acceptor};
 use super::*;
 
 type Body = BoxBody<Bytes, std::convert::Infallible>;
+
+const NIGHT: Duration = Duration::from_secs(8 * 3_600);
 
 /// A client of a gateway, on the same machine.
 #[derive(Clone)]
@@ -295,6 +300,90 @@ async fn readiness_depends_on_the_token_and_not_on_the_issuer() {
     becomes(200).await;
     assert_eq!(local.get("/echo").await.status(), 200);
     assert_eq!(local.get("/livez").await.status(), 200);
+}
+
+// R101: the first probe starts the first fetch.
+#[tokio::test]
+async fn a_gateway_that_gets_only_probes_is_ready_one_token_request_after_its_start() {
+    let stage = Stage::set().await;
+    let (sandbox, source) = (&stage.sandbox, &stage.source);
+    let local = in_front_of_the_api(&stage, (Http::One, Http::One)).await;
+    sandbox.hold_issuer();
+    for _ in 0..3 {
+        assert_eq!(local.readyz().await, 503, "a probe does not wait for the issuer");
+    }
+    within("the probe starts a fetch", sandbox.wait_issuer_held(1)).await;
+    sandbox.release_issuer();
+    eventually("the fetch ends", || source.stats().fetches_succeeded == 1).await;
+    assert_eq!(local.readyz().await, 200, "the first probe after the response of the issuer");
+    assert_eq!((sandbox.token_request_count(), sandbox.api_request_count()), (1, 0));
+}
+
+// R101: while it is not ready, a gateway gets no requests that could start a fetch.
+#[tokio::test]
+async fn a_gateway_is_ready_again_after_a_night_without_requests_and_probes() {
+    let stage = Stage::set().await;
+    let (sandbox, source) = (&stage.sandbox, &stage.source);
+    let local = in_front_of_the_api(&stage, (Http::One, Http::One)).await;
+    source.warm_up().await.unwrap();
+    assert_eq!(local.readyz().await, 200);
+    stage.age(NIGHT);
+    assert_eq!(local.readyz().await, 503, "the token has expired");
+    eventually("the probe starts a fetch", || source.stats().fetches_succeeded == 2).await;
+    assert_eq!(local.readyz().await, 200, "a later probe finds the new token");
+    assert_eq!((sandbox.token_request_count(), sandbox.api_request_count()), (2, 0));
+    assert_eq!(local.get("/echo").await.status(), 200);
+}
+
+/// An issuer in this process that takes [`ROUND_TRIP`]. It counts the token requests.
+#[derive(Clone, Default)]
+struct SlowIssuer(Arc<AtomicUsize>);
+
+const ROUND_TRIP: Duration = Duration::from_millis(200);
+
+impl TokenProvider for SlowIssuer {
+    type Key = ();
+
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
+        tokio::time::sleep(ROUND_TRIP).await;
+        let number = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(IssuedToken::bearer(format!("token-{number}"))?.expires_in(LIFETIME))
+    }
+}
+
+// R101: in virtual time, so that no probe of the night is left out.
+#[tokio::test(start_paused = true)]
+async fn probes_make_a_gateway_ready_within_a_round_trip_and_keep_it_ready_through_a_night_without_requests() {
+    let (clock, issuer) = (Paused::start(), SlowIssuer::default());
+    let source = TokenSource::builder(issuer.clone()).clock(clock).jitter_seed(1).build();
+    let roots = rustls::RootCertStore::empty();
+    let router =
+        gateway::router("https://api.test".parse().unwrap(), source.layer(), https::client_with(roots, Http::One));
+    let probe = async || {
+        let probe = axum::extract::Request::get("/readyz").body(AxumBody::empty()).unwrap();
+        router.clone().oneshot(probe).await.unwrap().status().as_u16()
+    };
+    assert_eq!((probe().await, clock.passed()), (503, Duration::ZERO), "a probe does not wait");
+    tokio::time::sleep(ROUND_TRIP).await;
+    settle().await;
+    assert_eq!(probe().await, 200, "one round trip of the issuer after the start");
+
+    while clock.passed() < NIGHT {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(probe().await, 200, "after {:?}", clock.passed());
+    }
+    // The window of a token of 30 min begins after 15 min.
+    let most = 1 + NIGHT.as_secs().div_ceil(900) as usize;
+    let fetches = issuer.0.load(Ordering::Relaxed);
+    assert!((most / 2..=most).contains(&fetches), "{fetches} token requests in a night");
+
+    // No probes either: nothing starts a fetch.
+    tokio::time::sleep(NIGHT).await;
+    assert_eq!(issuer.0.load(Ordering::Relaxed), fetches);
+    assert_eq!(probe().await, 503, "the token has expired");
+    tokio::time::sleep(ROUND_TRIP).await;
+    settle().await;
+    assert_eq!((probe().await, issuer.0.load(Ordering::Relaxed)), (200, fetches + 1));
 }
 
 // As the table of docs/errors.md says. The caller gets no text of the issuer.

@@ -22,7 +22,7 @@ pub(crate) enum Http {
     Two,
 }
 
-/// A client that trusts the sandbox's certificates. The URI decides between TLS and clear text.
+/// A client that trusts the sandbox's certificates.
 pub(crate) fn client<B>(sandbox: &AccessPspSandbox, version: Http) -> Client<HttpsConnector<HttpConnector>, B>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -32,6 +32,15 @@ where
     for certificate in CertificateDer::pem_slice_iter(sandbox.ca_pem().as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
     }
+    client_with(roots, version)
+}
+
+/// A client that trusts `roots`. The URI decides between TLS and clear text.
+pub(crate) fn client_with<B>(roots: RootCertStore, version: Http) -> Client<HttpsConnector<HttpConnector>, B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()

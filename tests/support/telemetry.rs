@@ -118,7 +118,7 @@ impl Capture {
     /// Every metric so far.
     pub(crate) fn metrics(&self) -> Metrics {
         let mut metrics = self.metrics.lock();
-        // A snapshot resets the counters, so their sums are kept here.
+        // A snapshot resets counters and gauges to 0, so their sums and last values are kept here.
         for (key, unit, text, value) in self.snapshotter.snapshot().into_vec() {
             let labels = key.key().labels().map(|label| (label.key().to_owned(), label.value().to_owned())).collect();
             let kind = match key.kind() {
@@ -135,7 +135,9 @@ impl Capture {
             });
             match value {
                 DebugValue::Counter(count) => metric.count += count,
-                DebugValue::Gauge(value) => metric.values.push(value.into_inner()),
+                // 0: not set since the last snapshot.
+                DebugValue::Gauge(value) if value == 0.0 => {}
+                DebugValue::Gauge(value) => metric.values = vec![value.into_inner()],
                 DebugValue::Histogram(values) => metric.values.extend(values.iter().map(|value| value.into_inner())),
             }
         }
@@ -148,7 +150,7 @@ impl Capture {
         self.matching(&name, labels).iter().map(|metric| metric.count).sum()
     }
 
-    /// The values of a histogram of this crate, over all label sets that contain these labels.
+    /// The values of a histogram or of a gauge of this crate, over all label sets that contain these labels.
     pub(crate) fn values(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         let name = format!("tower_bearer_auth_{name}");
         self.matching(&name, labels).into_iter().flat_map(|metric| metric.values).collect()

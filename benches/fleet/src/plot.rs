@@ -7,7 +7,7 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::prelude::*;
 
-use crate::{Day, HOUR, JITTER, LONG_OUTAGE, MAX_BACKOFF, SHORT_OUTAGE};
+use crate::{Day, HOUR, JITTER, LONG_OUTAGE, SHORT_OUTAGE, WITHOUT_RETRY_AFTER};
 
 type Drawn<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Done = Result<(), Box<dyn Error>>;
@@ -29,13 +29,12 @@ pub fn draw(file: &str, days: &[Day], replicas: u32) -> Done {
     for (panel, day) in panels.iter().zip(days).take(4) {
         whole_day(panel, day, replicas)?;
     }
-    let mark = |width: u32| 1.2 * f64::from(replicas) / f64::from(width);
     let of = |together| days.iter().find(|day| day.scenario.jitter && day.scenario.together == together);
     if let (Some(together), Some(random)) = (of(true), of(false)) {
-        let (limit, label) = (mark(JITTER), "1.2 N / jitter width");
+        let (limit, label) = (1.2 * f64::from(replicas) / f64::from(JITTER), "1.2 N / jitter width");
         let caption = format!("{}: the first waves", together.title());
         near(&panels[4], together, &caption, 300..2 * HOUR + 300, &[], limit, label)?;
-        let (limit, label) = (mark(MAX_BACKOFF), "1.2 N / longest backoff");
+        let (limit, label) = (f64::from(replicas) / WITHOUT_RETRY_AFTER, "N / 13");
         let caption = format!("{}: the outage of 30 min", random.title());
         let seconds = LONG_OUTAGE.start - 600..LONG_OUTAGE.end + HOUR;
         near(&panels[5], random, &caption, seconds, &[LONG_OUTAGE], limit, label)?;

@@ -2,7 +2,7 @@
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
-use crate::message::RequestHead;
+use crate::message::{ReplayMarker, RequestHead};
 use crate::source::Waited;
 
 /// What a replay needs: the service and the request.
@@ -55,6 +55,11 @@ impl SavedHead {
 
     pub(crate) fn waited(&self) -> Waited {
         self.waited
+    }
+
+    /// Whether the request is already the replay of a layer above.
+    pub(crate) fn is_replay(&self) -> bool {
+        self.extensions.get::<ReplayMarker>().is_some()
     }
 
     /// The original headers as a map. They come from a map, so they fit into one, and this never returns `None`.

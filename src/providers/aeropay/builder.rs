@@ -79,6 +79,7 @@ pub struct AeropayBuilder {
     directory: Option<Directory>,
     endpoints: Vec<(Method, String, TokenScope)>,
     token_headers: Vec<(String, Secret)>,
+    default_lifetime: Option<Duration>,
     timeout: Option<Duration>,
     client: Option<TokenClient>,
 }
@@ -169,6 +170,13 @@ impl AeropayBuilder {
         self
     }
 
+    /// Sets the lifetime of a token whose response has no `TTL`, or one that is zero, negative or unreadable. The default is 5
+    /// minutes. It counts as at least 1 second and at most 24 hours.
+    pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
+        self.default_lifetime = Some(lifetime);
+        self
+    }
+
     /// Sets how long a token request may take, from its start to the last byte of the response. The default is 10
     /// seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -256,6 +264,7 @@ impl AeropayBuilder {
             return Err(ConfigError::new("base_url", "it has a query").with_hint("remove it"));
         }
         let token_url = format!("{base_url}{}{}", wire.prefix, wire.token_path);
+        check::default_lifetime(self.default_lifetime)?;
         let endpoint = token_endpoint("base_url", &token_url, self.client, self.timeout)?;
         let origins = Origins::none().allow(endpoint.origin()).map_err(|error| error.with_setting("base_url"))?;
         let base_path = base_url.parse::<Uri>().map(|url| url.path().trim_end_matches('/').to_owned());
@@ -276,6 +285,7 @@ impl AeropayBuilder {
             id_form,
             endpoints,
             token_headers: TokenHeaders::new(self.token_headers)?,
+            default_lifetime: self.default_lifetime,
         })
     }
 }

@@ -50,7 +50,7 @@ impl Endpoint {
         let is_invalid = |segment: &str| {
             let inner = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
             let text = inner.unwrap_or(segment);
-            text.is_empty() || matches!(text, "." | "..") || text.contains(['{', '}', '%', '?', '#', ' '])
+            !is_plain_segment(text) || text.contains(['{', '}', '%', '?', '#', ' '])
         };
         if path.split('/').any(is_invalid) {
             return Err(ConfigError::new("endpoint", "a segment of the path is neither plain text nor {name}"));
@@ -94,10 +94,27 @@ pub(super) fn matches(template: &str, path: &str) -> bool {
     }
 }
 
-/// Whether every server reads the path the same way: it has no empty segment, no `.` and no `..`.
-fn is_plain(path: &str) -> bool {
-    path.starts_with('/')
-        && segments(path).all(|s| !s.is_empty() && !decodes_to(s, ".") && !decodes_to(s, "..") && !s.contains('\\'))
+/// Whether every server reads the path the same way. Servers, and proxies in front of them, differ in empty segments, in
+/// `.` and `..`, in `;` parameters, in escaped separators, in control characters, in escapes of escapes and in escapes that
+/// are not valid.
+pub(super) fn is_plain(path: &str) -> bool {
+    path.starts_with('/') && segments(path).all(is_plain_segment)
+}
+
+fn is_plain_segment(segment: &str) -> bool {
+    let is_separator = |b: u8| matches!(b, b'/' | b'\\' | b';' | b'%') || b.is_ascii_control();
+    let is_dots = decodes_to(segment, ".") || decodes_to(segment, "..");
+    // `decoded` leaves an invalid escape as it is, with its percent sign.
+    !segment.is_empty() && !is_dots && !decoded(segment).any(is_separator)
+}
+
+/// Whether a word of the path is this name, in any spelling that a lenient server might read as that name. A word ends at
+/// each character that is neither a letter nor a digit.
+pub(super) fn has_word(path: &str, name: &str) -> bool {
+    let decoded: Vec<u8> = decoded(path).collect();
+    // Some letters outside of ASCII have an ASCII letter as their upper case.
+    let words = String::from_utf8_lossy(&decoded).to_uppercase();
+    words.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word.eq_ignore_ascii_case(name))
 }
 
 /// The segments of a path. One trailing slash is ignored.
@@ -115,7 +132,7 @@ fn decodes_to(segment: &str, text: &str) -> bool {
     decoded(segment).eq(text.bytes())
 }
 
-pub(super) fn decoded(segment: &str) -> impl Iterator<Item = u8> {
+fn decoded(segment: &str) -> impl Iterator<Item = u8> {
     let mut rest = segment.as_bytes();
     std::iter::from_fn(move || {
         let (first, after) = rest.split_first()?;

@@ -43,7 +43,9 @@
 //! | no [`Scope`] | is not in the table | none: [`MissingKey`](crate::ErrorKind::MissingKey), and the request is not sent |
 //!
 //! The table of endpoints contains only what Aeropay's pages document for each version. [`Aeropay::endpoints`] returns
-//! it, and [`AeropayBuilder::endpoint`] adds to it.
+//! it, and [`AeropayBuilder::endpoint`] adds to it. A path with an escaped separator (`%2F`, `%5C`), a dot segment in any
+//! spelling, a `;`, a control character or an empty segment is never in the table, because a proxy and the API may read it as
+//! two different endpoints.
 //!
 //! A platform puts a [`MerchantId`] into the extensions of each request, and gives the provider
 //! [`credentials_for`](AeropayBuilder::credentials_for). Wrong credentials of one merchant affect only the requests of
@@ -58,9 +60,8 @@
 //!
 //! `AP002` for a user's token has two meanings: the user is not confirmed at this merchant, or the credentials are
 //! wrong. Only the text distinguishes them, so the error affects only this user's requests. If the credentials are
-//! wrong, each active user causes at most one token request every 2.5 to 5 seconds. After a call of `confirmUser`, call
-//! [`invalidate_for`](crate::TokenSource::invalidate_for), so that the next request does not fail with the earlier
-//! error.
+//! wrong, each active user causes a token request every 2.5 to 5 seconds at first, and every 30 to 60 seconds later. After a
+//! call of `confirmUser`, requests for this user fail with the earlier error until that time is over.
 //!
 //! # Rejections
 //!

@@ -1,6 +1,7 @@
 //! The provider: from a request to its key, and from a key to a token.
 
 use std::fmt;
+use std::time::Duration;
 
 use http::{HeaderName, Method};
 
@@ -50,6 +51,7 @@ pub struct Aeropay {
     pub(super) id_form: MerchantIdForm,
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) token_headers: TokenHeaders,
+    pub(super) default_lifetime: Option<Duration>,
 }
 
 impl Aeropay {
@@ -170,7 +172,8 @@ impl TokenProvider for Aeropay {
         // Checked before the secrets are loaded, because reading a file also needs the runtime.
         crate::rt::current()?;
         let request = self.request(key).await?;
-        token_call::issued(&self.endpoint.call(request).await?, key.scope())
+        let token = token_call::issued(&self.endpoint.call(request).await?, key.scope())?;
+        Ok(token.or_expires_in(self.default_lifetime))
     }
 
     /// Uses the [`Scope`] in the extensions of the request, or else the table of endpoints.
@@ -178,7 +181,9 @@ impl TokenProvider for Aeropay {
     /// # Errors
     ///
     /// [`ErrorKind::MissingKey`] if the endpoint is not in the table, or if it needs a user or a merchant and the
-    /// request names none. Such a request never gets the merchant's token instead.
+    /// request names none. Such a request never gets the merchant's token instead. A path that two servers could read as
+    /// two endpoints is not in the table: it has an escaped separator (`%2F`, `%5C`), a dot segment, a `;`, a control
+    /// character, an empty segment or an invalid escape.
     fn key(&self, request: &RequestHead<'_>) -> Result<Identity, Error> {
         let scope = self.scope(request)?;
         Ok(Identity::new(self.merchant(request)?, scope))
@@ -192,20 +197,14 @@ impl TokenProvider for Aeropay {
         self.origins.clone()
     }
 
-    /// Uses the method, except for paths that move money with a `GET`. An `Idempotency-Key` counts only for the
-    /// operations that use it.
+    /// Uses the method, except for paths that move money with a `GET`, in any spelling of the path. An `Idempotency-Key`
+    /// counts only for the operations that use it.
     fn is_idempotent(&self, request: &RequestHead<'_>) -> bool {
         let wire = self.version.wire();
         let path = self.path(request).unwrap_or_else(|| request.uri().path());
-        // Matches any spelling that a lenient server might accept.
-        let moves_money = |segment: &str| {
-            wire.never_idempotent.iter().any(|name| {
-                endpoint::decoded(segment)
-                    .map(|b| b.to_ascii_lowercase())
-                    .eq(name.bytes().map(|b| b.to_ascii_lowercase()))
-            })
-        };
-        if request.uri().path().split('/').any(moves_money) {
+        // A path that is not plain may name any endpoint.
+        let moves_money = |name: &&str| !endpoint::is_plain(path) || endpoint::has_word(request.uri().path(), name);
+        if wire.never_idempotent.iter().any(moves_money) {
             return false;
         }
         let is_operation =

@@ -8,7 +8,7 @@ use super::error_codes::{AP002_OF_A_USER, Envelope};
 use super::key::{MerchantId, Scope};
 use super::version::{MerchantIdForm, Wire};
 use crate::error::{Error, ErrorKind};
-use crate::providers::secret::SecretValue;
+use crate::providers::secret_value::SecretValue;
 use crate::token::IssuedToken;
 use crate::token_endpoint::{
     DocumentedError, EndpointResponse, TokenRequest, by_row, by_status, lifetime, object, text,
@@ -111,7 +111,8 @@ pub(super) fn issued(response: &EndpointResponse, scope: &Scope) -> Result<Issue
     }
     let document: TokenDocument<'_> =
         object(response.body()).ok_or_else(|| malformed("sent a body that is not a complete JSON object"))?;
-    let Some(secret) = document.token.and_then(|raw| text(raw.get())) else {
+    let secret = document.token.and_then(|raw| text(raw.get())).filter(|secret| !secret.is_empty());
+    let Some(secret) = secret else {
         let has_code = envelope.as_ref().and_then(Envelope::code).is_some();
         return Err(match has_code {
             true => failure(response, envelope.as_ref(), scope),

@@ -11,7 +11,7 @@ use crate::providers::names::named;
 ///
 /// | | version 1 | version 2 |
 /// | --- | --- | --- |
-/// | token call | `POST /token`, `api_key`, `api_secret` | `POST /v2/token`, `apiKey`, `apiSecret` |
+/// | token request | `POST /token`, `api_key`, `api_secret` | `POST /v2/token`, `apiKey`, `apiSecret` |
 /// | merchant id, by default | JSON string | JSON number |
 /// | token header | `authorizationToken: Bearer ..` | `authorization: Bearer ..` |
 /// | `Idempotency-Key` | ignored | used by four operations |

@@ -13,7 +13,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{ConfigError, Error};
 use crate::providers::check;
 use crate::providers::names::named;
-use crate::providers::secret::{Secret, SecretValue};
+use crate::providers::secret::Secret;
+use crate::providers::secret_value::SecretValue;
 
 /// The value of `client_assertion_type` (RFC 7523 section 2.2).
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

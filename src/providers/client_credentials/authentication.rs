@@ -9,7 +9,8 @@ use super::assertion::{ASSERTION_TYPE, PrivateKeyJwt};
 use super::basic::BasicEncoding;
 use crate::error::Error;
 use crate::providers::check;
-use crate::providers::secret::{Secret, SecretValue};
+use crate::providers::secret::Secret;
+use crate::providers::secret_value::SecretValue;
 
 pub(super) enum Authentication {
     /// `client_secret_post`: id and secret in the form (RFC 6749 section 2.3.1).
@@ -29,6 +30,8 @@ pub(super) enum Authentication {
 pub(super) struct Proof {
     pub(super) header: Option<HeaderValue>,
     pub(super) fields: Vec<(&'static str, SecretValue)>,
+    /// The encoding to try if the issuer rejects the credentials.
+    pub(super) other_encoding: Option<BasicEncoding>,
 }
 
 impl Authentication {
@@ -57,7 +60,8 @@ impl Authentication {
             Self::Basic(secret, encoding) => {
                 let secret = load(secret).await?;
                 let header = encoding.header(client_id, secret.expose_secret())?;
-                Ok(Proof { header: Some(header), ..Proof::default() })
+                let other_encoding = encoding.alternative(client_id, secret.expose_secret());
+                Ok(Proof { header: Some(header), other_encoding, ..Proof::default() })
             }
             // RFC 7521 section 4.2: the id is optional. Some issuers require it.
             #[cfg(feature = "private-key-jwt")]

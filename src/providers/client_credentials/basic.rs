@@ -52,6 +52,13 @@ impl BasicEncoding {
         Ok(())
     }
 
+    /// An encoding that another kind of server needs, if the id or the secret differs in it.
+    pub(super) fn alternative(self, client_id: &str, secret: &str) -> Option<Self> {
+        let differs = |text: &str| text.bytes().any(|b| !b.is_ascii_alphanumeric() && !b"-._~".contains(&b));
+        let other = if self == Self::Raw { Self::Percent } else { Self::Raw };
+        (differs(client_id) || differs(secret)).then_some(other)
+    }
+
     /// The value of the header. It is marked sensitive, in a buffer that is wiped.
     pub(super) fn header(self, client_id: &str, secret: &str) -> Result<HeaderValue, ConfigError> {
         // Sized for the worst case, where each byte becomes `%XX`. A buffer that grows leaves copies that are not

@@ -18,7 +18,7 @@ use crate::providers::check;
 use crate::providers::secret::Secret;
 use crate::providers::token_endpoint::token_endpoint;
 use crate::providers::token_headers::TokenHeaders;
-use crate::token_endpoint::{Metadata, TokenClient};
+use crate::token_endpoint::{Metadata, TokenClient, is_other_type};
 
 impl ClientCredentials {
     /// A builder. The token URL, the API's origins, the client id and a client authentication are required.
@@ -52,6 +52,8 @@ pub struct ClientCredentialsBuilder {
     pub(super) timeout: Option<Duration>,
     pub(super) client: Option<TokenClient>,
     pub(super) discovered: Option<Metadata>,
+    token_types: Vec<String>,
+    default_lifetime: Option<Duration>,
 }
 
 /// The method of client authentication. The client id and secret are separate settings.
@@ -190,7 +192,7 @@ impl ClientCredentialsBuilder {
     }
 
     /// Adds a header to token requests. It is marked sensitive and sent only to the issuer. A later header replaces an
-    /// earlier one of the same name.
+    /// earlier one of the same name. `User-Agent` replaces the default, `tower-bearer-auth/VERSION`.
     ///
     /// [`build`](Self::build) rejects `Authorization`: a client uses one authentication method for each request (RFC
     /// 6749 section 2.3), and [`client_secret_basic`](Self::client_secret_basic) is the setting for that header. It
@@ -208,6 +210,25 @@ impl ClientCredentialsBuilder {
     /// [`build`](Self::build) reads the value once. It does not change afterwards.
     pub fn api_header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.api_headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Uses tokens of this `token_type` as bearer tokens. Further calls add types. Case does not matter.
+    ///
+    /// By default, the type of a token must be `Bearer`, null, empty or missing (RFC 6749 section 7.1). Some issuers have
+    /// another name for it: Apigee sends `BearerToken`. [`build`](Self::build) rejects `DPoP`, `MAC`, `N_A` and `PoP`: an API
+    /// does not accept such a token as a bearer token.
+    pub fn accept_token_type(mut self, name: impl Into<String>) -> Self {
+        self.token_types.push(name.into());
+        self
+    }
+
+    /// Sets the lifetime of a token whose response has no `expires_in`, or one that is zero, negative or unreadable. The
+    /// default is 5 minutes. It counts as at least 1 second and at most 24 hours.
+    ///
+    /// RFC 6749 section 5.1 only recommends `expires_in`. Set this to the lifetime that the issuer documents.
+    pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
+        self.default_lifetime = Some(lifetime);
         self
     }
 
@@ -250,6 +271,14 @@ impl ClientCredentialsBuilder {
         };
         let origins = check::origins("api_origin", &self.api_origins)?;
         self.parameters.check()?;
+        for name in &self.token_types {
+            check::text("accept_token_type", name)?;
+            if is_other_type(name.trim()) {
+                return Err(ConfigError::new("accept_token_type", "a token of this type is not a bearer token")
+                    .with_hint("configure the issuer to give this client bearer tokens"));
+            }
+        }
+        check::default_lifetime(self.default_lifetime)?;
         if let Some(label) = &self.label {
             check::text("label", label)?;
         }
@@ -277,6 +306,8 @@ impl ClientCredentialsBuilder {
             token_headers,
             api_headers,
             documented: &[],
+            token_types: self.token_types,
+            default_lifetime: self.default_lifetime,
         })
     }
 }

@@ -28,9 +28,9 @@ impl ClientCredentialsBuilder {
     ///
     /// - The metadata is requested once, now. A token URL that changes later takes effect at the next start of the
     ///   program.
-    /// - The first request goes to `/.well-known/oauth-authorization-server`, inserted before the issuer's path. If the
-    ///   response is a 4xx, or is not a JSON object, a second request goes to `/.well-known/openid-configuration`,
-    ///   appended to the issuer's path.
+    /// - The first request goes to `/.well-known/oauth-authorization-server`, inserted before the issuer's path. Unless the
+    ///   response is valid metadata of this issuer, a second request goes to `/.well-known/openid-configuration`, appended
+    ///   to the issuer's path. If both fail, the error says what each of them returned.
     /// - The metadata must contain `issuer` character by character (section 3.3).
     /// - Redirects are not followed. At most 64 KiB are read.
     /// - If the metadata lists `token_endpoint_auth_methods_supported`, [`build`](Self::build) rejects a method that is

@@ -1,18 +1,20 @@
 //! The provider for the client credentials grant.
 
 use std::fmt;
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::authentication::Authentication;
+use super::basic::BasicEncoding;
 use super::parameters::Parameters;
 use crate::error::Error;
 use crate::message::Origins;
 use crate::provider::{FetchContext, TokenProvider};
 use crate::providers::token_headers::TokenHeaders;
 use crate::token::IssuedToken;
-use crate::token_endpoint::{DocumentedError, TokenEndpoint, TokenRequest};
+use crate::token_endpoint::{DocumentedError, ResponseRules, TokenEndpoint, TokenRequest};
 
 /// Tokens from any issuer with the client credentials grant of OAuth 2.0 (RFC 6749 section 4.4).
 ///
@@ -69,10 +71,12 @@ pub struct ClientCredentials {
     pub(in crate::providers) token_headers: TokenHeaders,
     pub(in crate::providers) api_headers: HeaderMap,
     pub(in crate::providers) documented: &'static [DocumentedError],
+    pub(super) token_types: Vec<String>,
+    pub(super) default_lifetime: Option<Duration>,
 }
 
 impl ClientCredentials {
-    async fn request(&self) -> Result<TokenRequest, Error> {
+    async fn request(&self) -> Result<(TokenRequest, Option<BasicEncoding>), Error> {
         let proof = self.authentication.proof(&self.client_id).await?;
         let mut fields = vec![("grant_type", "client_credentials")];
         fields.extend(proof.fields.iter().map(|(name, value)| (*name, value.expose_secret())));
@@ -81,7 +85,7 @@ impl ClientCredentials {
         if let Some(value) = proof.header {
             request = request.header(AUTHORIZATION, value);
         }
-        self.token_headers.add_to(request).await
+        Ok((self.token_headers.add_to(request).await?, proof.other_encoding))
     }
 }
 
@@ -91,8 +95,20 @@ impl TokenProvider for ClientCredentials {
     async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
         // Checked before the secret is loaded, because reading a file also needs the runtime.
         crate::rt::current()?;
-        let request = self.request().await?;
-        self.endpoint.call(request).await?.bearer_token_or(self.documented)
+        let (request, other_encoding) = self.request().await?;
+        let Self { documented, token_types, default_lifetime, .. } = self;
+        let rules = ResponseRules { documented, token_types, default_lifetime: *default_lifetime };
+        let outcome = self.endpoint.call(request).await?.bearer_token_by(rules);
+        match (other_encoding, outcome) {
+            // Servers return the same error for a wrong secret and for a wrong encoding.
+            (Some(other), Err(error)) if error.code() == Some("invalid_client") => {
+                let hint = error.hint().unwrap_or_default();
+                let hint =
+                    format!("{hint}; the id or the secret has a reserved character: try BasicEncoding::{other:?}");
+                Err(error.with_hint(hint))
+            }
+            (_, outcome) => outcome,
+        }
     }
 
     fn api_headers(&self) -> HeaderMap {

@@ -1,12 +1,27 @@
 //! Scenarios for the pure slot, rule by rule. The expected numbers are computed by hand from the rules.
 
 mod context;
+mod demand;
 mod failure;
+mod forget;
 mod handles;
 mod lifetime;
+mod marks;
+mod patience;
+mod rare;
 mod rejection;
+mod replacement;
+mod rotate;
+mod secret;
+mod set_aside;
+mod throttle;
+mod walk;
 
 use super::*;
+use crate::error::ErrorKind;
+use crate::refresh::RefreshPolicy;
+use crate::source::action::RejectionOutcome;
+use crate::token::IssuedToken;
 
 const DAY: i64 = 86_400;
 const YEAR: i64 = 365 * 86_400;
@@ -15,6 +30,11 @@ const YEAR: i64 = 365 * 86_400;
 struct Play {
     slot: Slot<u64>,
     policy: RefreshPolicy,
+    patience: Patience,
+    /// For how many ms a rejected token is set aside.
+    set_aside: u64,
+    /// The context of the last fetch. The response that caused it had two challenges.
+    context: FetchContext,
     start: Now,
     now: Now,
     fetch_started: Now,
@@ -29,18 +49,25 @@ enum Action {
     StampAndFetch(u64),
     Join,
     Fetch,
+    LookAgain(Option<u64>),
     Fail(u64),
     BudgetExhausted,
     Backoff(u64),
 }
-use Action::{Backoff, BudgetExhausted, Fail, Fetch, Join, Stamp, StampAndFetch};
+use Action::{Backoff, BudgetExhausted, Fail, Fetch, Join, LookAgain, Stamp, StampAndFetch};
+
+/// Something that happens to a slot, with its name.
+struct Event(&'static str, fn(&mut Play));
 
 impl Play {
     fn new(draw: f64) -> Self {
         let start = Now::for_tests();
         Self {
-            slot: Slot::new(Jitter::Fixed(draw), start),
+            slot: Slot::new(Jitter::Fixed(draw)),
             policy: RefreshPolicy::new(),
+            patience: Patience { limit: Some(Duration::ZERO), max_wait: Duration::from_secs(15) },
+            set_aside: 5_000,
+            context: FetchContext::default(),
             start,
             now: start,
             fetch_started: start,
@@ -65,7 +92,7 @@ impl Play {
     }
 
     fn accept(&self) {
-        self.slot.current().unwrap().accept();
+        self.slot.current.as_ref().unwrap().accept();
     }
 
     fn at(&mut self, ms: u64) -> &mut Self {
@@ -83,29 +110,54 @@ impl Play {
 
     /// A request. Starts a fetch if the slot returns that action.
     fn request(&mut self) -> Action {
-        let next = self.slot.request(self.now);
+        self.request_for(Wanted::Usable)
+    }
+
+    fn request_for(&mut self, wanted: Wanted) -> Action {
+        let next = self.slot.request(wanted, self.patience, self.now);
         self.perform(next)
     }
 
-    fn reject(&mut self, generation: u64, rejection: Rejection) -> Action {
-        match self.slot.reject(generation, rejection, self.now) {
-            RejectionOutcome::Proceed(next) => self.perform(next),
+    fn reject(&mut self, generation: u64) -> Action {
+        match self.slot.reject(generation, Duration::from_millis(self.set_aside), self.patience, self.now) {
+            RejectionOutcome::Replace(next) | RejectionOutcome::NotCurrent(next) => self.perform(next),
             RejectionOutcome::BudgetExhausted => BudgetExhausted,
             RejectionOutcome::Backoff(error) => Backoff(next_try(&error)),
         }
     }
 
-    /// Returns the fetch that became stale.
-    fn forget(&mut self, credentials_changed: bool) -> Option<u64> {
-        self.slot.forget(credentials_changed, self.now)
+    fn reject_replay(&mut self, generation: u64) {
+        self.slot.reject_replay(generation, self.now);
+    }
+
+    fn invalidate(&mut self) {
+        self.slot.invalidate(None, self.now);
+    }
+
+    fn rotate(&mut self) {
+        self.slot.rotate(None, self.now);
+    }
+
+    /// The handle of the waiters that look again; `new` if there is none yet.
+    fn look_again(&mut self, new: u64) -> u64 {
+        *self.slot.waiters(|| new)
+    }
+
+    /// The handles of the waiters that look again.
+    fn woken(&mut self) -> Vec<u64> {
+        self.slot.take_removed().handles
     }
 
     fn take_stuck(&mut self, longest: Duration) -> Option<u64> {
-        self.slot.take_stuck_fetch(longest, self.now)
+        self.slot.take_stuck_fetch(longest, false, self.now).map(|fetch| fetch.id)
     }
 
     fn usable(&self) -> Option<u64> {
         self.slot.usable(self.now).map(Token::generation)
+    }
+
+    fn budget_is_full(&self) -> bool {
+        self.slot.rare.as_ref().and_then(|rare| rare.budget).is_none_or(|budget| budget.is_full(self.now.mono))
     }
 
     fn guards_issuer(&self) -> bool {
@@ -113,26 +165,31 @@ impl Play {
     }
 
     fn perform(&mut self, next: SlotAction) -> Action {
-        let action = match next {
+        let action = match &next {
             SlotAction::Stamp(token) => Stamp(token.generation()),
             SlotAction::StampAndFetch(token) => StampAndFetch(token.generation()),
             SlotAction::Join => Join,
-            SlotAction::Fetch => Fetch,
-            SlotAction::Fail(error) => Fail(next_try(&error)),
+            SlotAction::Fetch(_) => Fetch,
+            SlotAction::LookAgain(left) => LookAgain(left.map(ms)),
+            SlotAction::Fail(error) => Fail(next_try(error)),
         };
-        if matches!(action, Fetch | StampAndFetch(_)) {
-            assert!(self.slot.in_flight().is_none(), "a second fetch");
-            self.fetches += 1;
-            self.fetch_started = self.now;
-            self.slot.start_fetch(self.fetches, self.fetches, self.now);
-        }
+        let cause = match next {
+            SlotAction::StampAndFetch(_) => FetchCause::Early,
+            SlotAction::Fetch(cause) => cause,
+            _ => return action,
+        };
+        assert!(self.slot.in_flight().is_none(), "a second fetch");
+        self.fetches += 1;
+        self.fetch_started = self.now;
+        self.context = self.slot.fetch_context(cause, &mut vec![HeaderValue::from_static("Bearer"); 2]);
+        self.slot.start_fetch(self.fetches, self.fetches, cause, self.now);
         action
     }
 
     fn outcome(&mut self, result: Result<IssuedToken, Error>) -> Result<Token, Error> {
-        assert_eq!(self.slot.take_fetch(self.fetches), Some(self.fetches), "no such fetch");
+        let fetch = self.slot.take_fetch(self.fetches).expect("a fetch is running");
         self.tokens += 1;
-        self.slot.complete(result, &self.policy, self.fetch_started, self.now, self.tokens)
+        self.slot.complete(&fetch, result, &self.policy, self.fetch_started, self.now, self.tokens)
     }
 
     fn completes_with(&mut self, secret: &str, ms: u64) -> Result<Token, Error> {
@@ -152,8 +209,12 @@ impl Play {
     }
 }
 
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap()
+}
+
 fn next_try(error: &Error) -> u64 {
-    u64::try_from(error.retry_after().unwrap().as_millis()).unwrap()
+    ms(error.retry_after().unwrap())
 }
 
 fn down() -> Error {

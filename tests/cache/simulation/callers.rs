@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::runtime::{Builder, Runtime};
 use tower_bearer_auth::{Error, ExtensionKey, Token, TokenSource};
 
 use super::issuer::Issuer;
 use super::oracle::CallStart;
+use super::rules::Wanted;
 use super::time::Moment;
 
 /// The first runtime lives as long as the simulation. The second one may end at any time.
@@ -64,20 +66,63 @@ impl Wake for Woken {
     }
 }
 
-/// One call of `token_for`. It is polled only when it was woken, so a missing wake-up shows as a caller that hangs.
+/// How far a request through the layer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    WaitsForToken,
+    Sent,
+    /// It was rejected, and waits for a new token.
+    WaitsForNewToken,
+    Replayed,
+}
+
+/// A request through the layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sending {
+    pub(crate) id: usize,
+    pub(crate) progress: Progress,
+    /// The index of the token that it was stamped with last.
+    pub(crate) tok: Option<usize>,
+}
+
+/// The output of a caller.
+#[derive(Debug)]
+pub(crate) enum Output {
+    Token(Result<Option<Token>, Error>),
+    /// The status, or the error of a request that was not sent.
+    Response(Result<u16, Error>),
+}
+
+type Work = Pin<Box<dyn Future<Output = Output>>>;
+
+/// A call of the source, or a request through the layer. It is polled only when it was woken, so a missing wake-up shows as
+/// a caller that hangs.
 pub(crate) struct Caller {
     pub(crate) user: u8,
     pub(crate) runtime: usize,
     pub(crate) start: CallStart,
-    future: Pin<Box<dyn Future<Output = Result<Token, Error>>>>,
+    pub(crate) sending: Option<Sending>,
+    future: Work,
     woken: Arc<Woken>,
 }
 
+/// The call of the source for what the caller wants.
+pub(crate) fn call(source: &TokenSource<Issuer>, user: u8, wanted: Wanted) -> Work {
+    let (source, key) = (source.clone(), ExtensionKey(user));
+    let time = |ms: i64| Duration::from_millis(ms.unsigned_abs());
+    match wanted {
+        Wanted::Usable => source.token_for(&key).map(|result| Output::Token(result.map(Some))).boxed_local(),
+        Wanted::Refreshed => source.refresh(&key).map(|result| Output::Token(result.map(Some))).boxed_local(),
+        Wanted::ValidFor(ms) => {
+            source.token_valid_for(&key, time(ms)).map(|result| Output::Token(result.map(Some))).boxed_local()
+        }
+        Wanted::WarmUp => async move { Output::Token(source.warm_up_for(&key).await.map(|()| None)) }.boxed_local(),
+    }
+}
+
 impl Caller {
-    pub(crate) fn new(source: &TokenSource<Issuer>, user: u8, runtime: usize, start: CallStart) -> Self {
-        let source = source.clone();
-        let future = Box::pin(async move { source.token_for(&ExtensionKey(user)).await });
-        Self { user, runtime, start, future, woken: Arc::new(Woken(AtomicBool::new(true))) }
+    pub(crate) fn new(user: u8, runtime: usize, start: CallStart, sending: Option<Sending>, future: Work) -> Self {
+        Self { user, runtime, start, sending, future, woken: Arc::new(Woken(AtomicBool::new(true))) }
     }
 
     /// The runtime of the caller has ended. From now on the first one polls it.
@@ -87,14 +132,28 @@ impl Caller {
         self.woken.0.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn poll(&mut self, runtimes: &Runtimes) -> Option<Result<Token, Error>> {
+    pub(crate) fn is_woken(&self) -> bool {
+        self.woken.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn poll(&mut self, runtimes: &Runtimes) -> Option<Output> {
         if !self.woken.0.swap(false, Ordering::Relaxed) {
             return None;
         }
         let waker = Waker::from(Arc::clone(&self.woken));
         match runtimes.within(self.runtime, || self.future.as_mut().poll(&mut Context::from_waker(&waker))) {
-            Poll::Ready(result) => Some(result),
+            Poll::Ready(output) => Some(output),
             Poll::Pending => None,
+        }
+    }
+
+    /// Whether it waits for a token of the source, and whether only a new one helps.
+    pub(crate) fn waits(&self) -> Option<bool> {
+        match self.sending.map(|sending| sending.progress) {
+            None => Some(self.start.needs_new),
+            Some(Progress::WaitsForToken) => Some(false),
+            Some(Progress::WaitsForNewToken) => Some(true),
+            Some(Progress::Sent | Progress::Replayed) => None,
         }
     }
 }

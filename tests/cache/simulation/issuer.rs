@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tower_bearer_auth::{Error, ExtensionKey, FetchContext, IssuedToken, TokenProvider};
+use tower_bearer_auth::{Error, ErrorKind, ExtensionKey, FetchContext, IssuedToken, TokenProvider};
+
+/// The users from this one on are invented: the issuer rejects them at once.
+pub(crate) const INVENTED: u8 = 100;
 
 /// The identity that a token is for.
 pub(crate) type User = ExtensionKey<u8>;
@@ -28,6 +31,7 @@ pub(crate) struct Fetch {
     sender: Option<oneshot::Sender<ScriptedResponse>>,
     /// Whether the client still waits.
     pub(crate) open: bool,
+    pub(crate) context: FetchContext,
 }
 
 #[derive(Clone, Default)]
@@ -40,6 +44,8 @@ pub(crate) struct State {
     pub(crate) epoch: u32,
     /// In the order in which they arrived.
     pub(crate) fetches: Vec<Fetch>,
+    /// Whether a request of a user arrived while the client still waited for another one of that user.
+    pub(crate) overlap: bool,
 }
 
 impl Issuer {
@@ -56,11 +62,16 @@ impl Issuer {
 impl TokenProvider for Issuer {
     type Key = User;
 
-    async fn fetch(&self, user: &User, _: &FetchContext) -> Result<IssuedToken, Error> {
+    async fn fetch(&self, user: &User, context: &FetchContext) -> Result<IssuedToken, Error> {
+        if user.0 >= INVENTED {
+            return Err(Error::transient("no such user").with_kind(ErrorKind::Unavailable));
+        }
         let (sender, receiver) = oneshot::channel();
         let id = self.state(|state| {
             let epoch = state.epoch;
-            state.fetches.push(Fetch { user: user.0, epoch, sender: Some(sender), open: true });
+            state.overlap |= state.fetches.iter().any(|fetch| fetch.user == user.0 && fetch.open);
+            let context = context.clone();
+            state.fetches.push(Fetch { user: user.0, epoch, sender: Some(sender), open: true, context });
             state.fetches.len() - 1
         });
         let _open = Open { issuer: self, id };

@@ -94,7 +94,8 @@ async fn an_error_of_the_layer_means_that_nothing_was_sent() {
     let table: &[Row] = &[
         (API, Mints, Mints, &[Good], false, 1, Status(200)),
         ("http://api.example.com/", Mints, Mints, &[Good], false, 0, NotSent(InsecureUrl)),
-        (API, FailsFor(Unavailable), Mints, &[Good], false, 0, NotSent(Unavailable)),
+        (API, FailsFor(Unavailable), Mints, &[Good], false, 1, Status(200)),
+        (API, FailsFor(Unavailable), FailsFor(Unavailable), &[Good], false, 0, NotSent(Unavailable)),
         (API, Panics, Mints, &[Good], false, 0, NotSent(Panicked)),
         (API, Hangs, Mints, &[Good], false, 0, NotSent(Timeout)),
         (API, Mints, Mints, &[Broken], false, 1, Outcome::Inner("the connection broke")),

@@ -36,7 +36,8 @@ async fn a_permanent_rejection_costs_two_sends_per_call_and_one_token_per_minute
     }
 }
 
-// R16: first the whole budget, and then one refresh every ten seconds.
+// R16, R64: a new token does not end the rejections, so refreshes after them become rarer: 10, 30, 70, 150 and 310 s after
+// the first one.
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_always_rejects_beside_one_that_accepts_stays_within_the_budget() {
     let (provider, fetches) = issuer(|n| async move { token(n) });
@@ -58,7 +59,7 @@ async fn an_endpoint_that_always_rejects_beside_one_that_accepts_stays_within_th
         advance(Duration::from_secs(1)).await;
     }
     println!("{} token requests in ten minutes", fetches.count());
-    assert_eq!(fetches.count(), 1 + 6 + (TEN_MINUTES - 1) / 10);
+    assert_eq!(fetches.count(), 1 + 1 + 5);
     assert_eq!(source.stats().fetches, fetches.count() as u64);
 }
 
@@ -93,11 +94,12 @@ async fn two_processes_that_revoke_each_others_tokens_stay_within_their_budgets(
     let fetches = sources.each_ref().map(|source| source.stats().fetches);
     println!("token requests {fetches:?}, served {served:?} of {TEN_MINUTES} each");
     assert_eq!(fetches.iter().sum::<u64>(), minted.load(Ordering::SeqCst) as u64, "counted at the issuer");
-    assert!(fetches.iter().all(|fetches| *fetches <= 1 + 6 + 60), "{fetches:?}");
-    assert!(served.iter().all(|served| *served >= 60), "each process is served: {served:?}");
+    // 12 refreshes within the budget. After that they become rare, so that an hour costs 72 at most.
+    assert!(fetches.iter().all(|fetches| *fetches <= 1 + 12 + 5 + 600 / 80), "{fetches:?}");
+    assert!(served.iter().all(|served| *served >= 20), "each process is served: {served:?}");
     let [first, second] = sources.map(|source| source.stats());
     assert!(
-        first.rejections >= 60 && second.rejections >= 60,
+        first.rejections >= 20 && second.rejections >= 20,
         "tokens that are rejected before they expire are counted"
     );
     assert!(first.budget_exhausted + second.budget_exhausted > 100);

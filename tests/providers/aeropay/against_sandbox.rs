@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
 use tower::{Layer as _, ServiceExt as _};
-use tower_bearer_auth::aeropay::{self, ApiVersion, Identity, UserId};
+use tower_bearer_auth::aeropay::{self, ApiVersion, UserId};
 use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{Aeropay, Audit, BoxError, Error, ErrorKind, ReplayOutcome, TokenSource, replay};
 use tower_bearer_auth_sandbox::{AeropaySandbox, Verdict};
@@ -128,7 +128,8 @@ async fn only_the_requests_of_an_unconfirmed_user_fail() {
         assert!(error.hint().unwrap().contains("confirmUser"));
         world.call("GET", &path, Some(&bob), "").await.unwrap();
         world.confirm(&alice).await;
-        world.source.invalidate_for(&Identity::user(alice.clone()));
+        // The error is permanent, so only a rotation ends its backoff.
+        world.source.rotate();
         let reply = world.call("GET", &path, Some(&alice), "").await.unwrap();
         assert_eq!(reply.body["user"]["userId"], alice.as_str());
         // One token request for the merchant, one for bob, and two for alice.

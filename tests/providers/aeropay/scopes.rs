@@ -3,9 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use http::{Method, Request};
-use tower_bearer_auth::aeropay::{ApiVersion, Identity, MerchantId, Scope, TokenScope, UserId};
-use tower_bearer_auth::{Aeropay, Error, ErrorKind, RequestHead, RequestKey as _, TokenProvider as _};
+use http_body_util::Full;
+use tower::{Layer as _, ServiceExt as _};
+use tower_bearer_auth::aeropay::{self, ApiVersion, Identity, MerchantId, Scope, TokenScope, UserId};
+use tower_bearer_auth::{Aeropay, BearerAuthLayer, Error, ErrorKind, RequestHead, RequestKey as _, TokenProvider as _};
 
 use super::fake::{provider, settings, unused};
 
@@ -235,12 +238,10 @@ fn the_spelling_of_a_path_does_not_change_its_scope() {
         ("POST", "/v2/%75%73%65%72", Merchant),
         ("GET", "https://api.sandbox-pay.aero.inc/v2/user", User),
         ("GET", "https://api.sandbox-pay.aero.inc/v2/user?x", User),
-        // An escaped slash is part of the segment.
-        ("GET", "/v2/transaction/a%2Frefunds", Merchant),
-        ("GET", "/v2/transaction/a%2frefunds", Merchant),
         ("GET", "/v2/transaction/a/refunds", User),
         ("GET", "/v2/transaction/%61/%72efunds/", User),
-        ("GET", "/v2/transaction/%zz", Merchant),
+        ("GET", "/v2/transaction/a%20b", Merchant),
+        ("GET", "/v2/transaction/%c3%bc", Merchant),
         // Plain text takes precedence over a parameter. Segments on the left count more.
         ("GET", "/v2/transaction/idempotency/refunds", Merchant),
         ("GET", "/v2/transaction/idempotency", Merchant),
@@ -257,9 +258,89 @@ fn the_spelling_of_a_path_does_not_change_its_scope() {
         "/v2/transaction/%2e%2e",
         "/v2/transaction/%2E",
         "/v2/transaction/.%2e/refunds",
+        "/v2/transaction/a%2Frefunds",
+        "/v2/transaction/a%2frefunds",
+        "/v2/transaction/%zz",
     ] {
         expect_unknown(&v2, "GET", path);
     }
+}
+
+/// Parts of a path that two servers can read as two different endpoints.
+const AMBIGUOUS: [&str; 32] = [
+    "..%2Fuser",
+    "..%2fuser",
+    "..%5Cuser",
+    "..%5cuser",
+    "..\\user",
+    "17%2Frefunds",
+    "17%5crefunds",
+    "17%252Frefunds",
+    "17%252e",
+    "%2F",
+    "%2e",
+    "%2E",
+    ".",
+    "..",
+    "%2e%2e",
+    ".%2E",
+    "%2e.",
+    "..;",
+    "..;/user",
+    "17;v=1",
+    "17%3Bv=1",
+    "17%3bv=1",
+    ";",
+    "17%00",
+    "17%09",
+    "17%0a",
+    "17%0D",
+    "%1f17",
+    "17%7f",
+    "17%",
+    "17%2",
+    "17%u002f",
+];
+
+// R78: an ambiguous part in place of a segment, after it, or beside it makes every endpoint unknown.
+#[test]
+fn an_ambiguous_path_is_an_unknown_endpoint_in_both_versions() {
+    for (version, rows) in [(ApiVersion::V1, &V1[..]), (ApiVersion::V2, &V2[..])] {
+        let provider = provider(version);
+        for (method, _, path, _) in rows {
+            for part in AMBIGUOUS {
+                let (parent, _) = path.rsplit_once('/').unwrap();
+                for path in [
+                    format!("{path}/{part}"),
+                    format!("{parent}/{part}"),
+                    format!("/{part}{path}"),
+                    format!("{path}/{part}/17"),
+                ] {
+                    expect_unknown(&provider, method, &path);
+                }
+                let escaped = part.contains(['%', ';', '\\']) && !part.starts_with('.') && !part.starts_with("%2");
+                if escaped {
+                    expect_unknown(&provider, method, &format!("{path}{part}"));
+                }
+            }
+        }
+    }
+}
+
+// R78: such a request is an error before any I/O, at the issuer and at the API.
+#[tokio::test(start_paused = true)]
+async fn a_request_with_an_ambiguous_path_is_not_sent() {
+    let (issuer, api) = (unused(), unused());
+    let provider = settings(ApiVersion::V2, issuer.clone()).build().unwrap();
+    let client = aeropay::layer(BearerAuthLayer::new(provider)).layer(api.clone());
+    for part in AMBIGUOUS {
+        let uri = format!("https://api.sandbox-pay.aero.inc/v2/transaction/{part}");
+        let mut request = Request::get(uri).body(Full::<Bytes>::default()).unwrap();
+        request.extensions_mut().insert(user());
+        let error = client.clone().oneshot(request).await.unwrap_err();
+        assert_eq!(Error::find(&*error).unwrap().kind(), ErrorKind::MissingKey, "{part}");
+    }
+    assert_eq!((issuer.sends().len(), api.sends().len()), (0, 0));
 }
 
 #[test]
@@ -307,8 +388,22 @@ fn an_added_endpoint_replaces_one_with_the_same_path() {
     let provider = with_endpoint(Method::GET, "/v2/{any}", TokenScope::Merchant).unwrap();
     expect(&provider, "GET", "/v2/user", User);
     expect(&provider, "GET", "/v2/users", Merchant);
-    for bad in ["", "v2/user", "/v2//user", "/", "/v2/user/", "/v2/{}", "/v2/{id", "/v2/id}", "/v2/a%20", "/a?b", "/.."]
-    {
+    for bad in [
+        "",
+        "v2/user",
+        "/v2//user",
+        "/",
+        "/v2/user/",
+        "/v2/{}",
+        "/v2/{id",
+        "/v2/id}",
+        "/v2/a%20",
+        "/a?b",
+        "/..",
+        "/v2/a;b",
+        "/v2/a\\b",
+        "/v2/a\tb",
+    ] {
         let error = with_endpoint(Method::GET, bad, TokenScope::Merchant).unwrap_err();
         assert_eq!(error.setting(), "endpoint", "{bad}");
         assert!(error.to_string().starts_with("endpoint: "), "{error}");

@@ -254,3 +254,30 @@ async fn a_client_with_a_certificate_sends_no_secret() {
     assert_eq!(requests[0].body, "grant_type=client_credentials&client_id=by-certificate");
     assert!(!requests[0].headers.contains_key("authorization"));
 }
+
+// R62: glewlwyd and node-oauth2-server do not decode the header. They return the same code as for a wrong secret.
+#[tokio::test]
+async fn a_rejected_basic_header_with_a_reserved_character_names_the_other_encoding() {
+    let rejection = http_response(401, &[], r#"{"error":"invalid_client"}"#);
+    for (id, secret, encoding, named) in [
+        ("id", "a+b", BasicEncoding::Percent, Some("try BasicEncoding::Raw")),
+        ("id", "a b", BasicEncoding::Form, Some("try BasicEncoding::Raw")),
+        ("i/d", "ab", BasicEncoding::Form, Some("try BasicEncoding::Raw")),
+        ("id", "a+b", BasicEncoding::Raw, Some("try BasicEncoding::Percent")),
+        ("id", "a-b.c_d~1", BasicEncoding::Percent, None),
+    ] {
+        let wire = Wire::responding(rejection.clone()).await;
+        let error =
+            client(&wire.token_url(), id, secret, encoding).fetch(&(), &FetchContext::default()).await.unwrap_err();
+        let hint = error.hint().unwrap();
+        assert!(hint.starts_with("verify the client id"), "{hint}");
+        assert_eq!(hint.contains("BasicEncoding"), named.is_some(), "{hint}");
+        assert!(named.is_none_or(|named| hint.ends_with(named)), "{hint}");
+        assert!(!hint.contains(secret), "{hint}");
+    }
+    // Other methods have no encoding, and other codes another reason.
+    let wire = Wire::responding(rejection).await;
+    let posted = super::wire::client(&wire.token_url()).client_secret("a+b").build().unwrap();
+    let error = posted.fetch(&(), &FetchContext::default()).await.unwrap_err();
+    assert!(!error.hint().unwrap().contains("BasicEncoding"), "{error}");
+}

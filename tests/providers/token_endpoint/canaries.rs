@@ -59,7 +59,7 @@ async fn an_error_never_contains_what_the_issuer_echoes() {
             format!(r#"{{{json}:1}}"#),
             format!(r#"{{"access_token":{json},"token_type":{json}}}"#),
             format!(r#"{{"access_token":{json}"#),
-            format!(r#"{{"access_token":"abc,def","scope":{json}}}"#),
+            format!(r#"{{"access_token":"abc def","scope":{json}}}"#),
             format!(r#"{{"access_token":"{echo}\r\n","token_type":"Bearer"}}"#),
             format!(r#"{{"access_token":"{echo}","token_type":"DPoP"}}"#),
             format!(r#"{{"token_type":"Bearer","expires_in":{echo}}}"#),

@@ -125,13 +125,43 @@ async fn metadata_with_another_issuer_is_rejected() {
         (json!(format!("{origin}/CANARY")), origin.clone(), "character by character"),
     ] {
         site.page(OAUTH, 200, json!({ "issuer": name, "token_endpoint": format!("{origin}/token") }));
-        // The other location has valid metadata. It is not requested, because the first one returned metadata.
-        site.page(OPENID, 200, site.document(""));
         let error = rejected(&issuer).await;
         assert_eq!(error.kind(), ErrorKind::Config, "{name}");
         assert!(error.hint().unwrap().contains(hint), "{error}");
         assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
-        assert_eq!(site.take_requests(), [format!("GET {OAUTH}")]);
+        assert_eq!(site.take_requests().len(), 2);
+    }
+}
+
+// R60: Django responds to an unknown path with a redirect. Other issuers have a document at each location, with two names.
+#[tokio::test]
+async fn the_second_location_is_tried_whatever_the_first_one_returns() {
+    let site = Site::start().await;
+    let origin = site.origin();
+    let other = json!({ "issuer": format!("{origin}/CANARY"), "token_endpoint": "https://evil.test" }).to_string();
+    let insecure = json!({ "issuer": origin, "token_endpoint": "http://evil.test/CANARY" }).to_string();
+    for (status, body, says) in [
+        (302, "", "redirects to /elsewhere, which is not followed (HTTP 302)"),
+        (404, "", "has no metadata (HTTP 404)"),
+        (500, "", "is unavailable (HTTP 500)"),
+        (429, "", "limits the rate of token requests (HTTP 429)"),
+        (200, "{\"issuer\"", "did not send a complete metadata document (HTTP 200)"),
+        (200, &other, "has another issuer in its metadata (HTTP 200)"),
+        (200, &insecure, "sent metadata with a token_endpoint that is not https (HTTP 200)"),
+    ] {
+        site.page(OAUTH, status, body);
+        site.page(OPENID, 200, site.document(""));
+        drop(discover(&origin).await.unwrap());
+        assert_eq!(site.take_requests(), [format!("GET {OAUTH}"), format!("GET {OPENID}")], "{status} {body}");
+        site.page(OPENID, 405, "CANARY");
+        let error = rejected(&origin).await;
+        let expected = format!(
+            "the issuer at {origin} has no usable metadata: at the path of RFC 8414 it {says}, and at the path of OpenID \
+             Connect it has no metadata (HTTP 405)"
+        );
+        assert_eq!(error.message(), expected);
+        assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
+        site.take_requests();
     }
 }
 
@@ -166,8 +196,8 @@ async fn a_response_that_is_not_metadata_is_an_error() {
         let error = rejected(&origin).await;
         assert_eq!(error.kind(), kind, "{status} {body:.80}: {error}");
         assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
-        // Neither the second location nor the target of a redirect is requested.
-        assert_eq!(site.take_requests(), [format!("GET {OAUTH}")], "{status} {body:.80}");
+        // The target of a redirect is not requested.
+        assert_eq!(site.take_requests(), [format!("GET {OAUTH}"), format!("GET {OPENID}")], "{status} {body:.80}");
     }
     // No metadata: the statuses that issuers return for unknown paths.
     for status in [400, 401, 403, 404, 405, 410] {
@@ -263,7 +293,7 @@ async fn an_https_issuer_cannot_name_a_clear_text_token_endpoint_on_loopback() {
     provider.fetch(&(), &FetchContext::default()).await.unwrap();
     assert_eq!(
         sandbox.token_requests().iter().map(|r| r.path.as_str()).collect::<Vec<_>>(),
-        [OAUTH, OAUTH, "/oauth/token"]
+        [OAUTH, OPENID, OAUTH, "/oauth/token"]
     );
 }
 

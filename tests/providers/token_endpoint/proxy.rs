@@ -201,6 +201,19 @@ async fn the_error_names_a_proxy_that_opens_no_tunnel_and_the_issuer_receives_no
             ErrorKind::Config,
             "407",
         ),
+        // R62
+        (Behavior::Send("HTTP/1.1 401 Unauthorized\r\n\r\n"), ErrorKind::Config, "user and the password of the proxy"),
+        (
+            Behavior::Send("HTTP/1.1 407 Denied\r\nProxy-Authenticate: Digest realm=\"CANARY\", nonce=\"x\"\r\n\r\n"),
+            ErrorKind::Config,
+            "accepts Digest only",
+        ),
+        (
+            Behavior::Send("HTTP/1.1 407 Denied\r\nproxy-authenticate: NTLM\r\nproxy-authenticate: Basic\r\n\r\n"),
+            ErrorKind::Config,
+            "user and the password of the proxy",
+        ),
+        (Behavior::Send("HTTP/1.1 404 No such domain\r\n\r\n"), ErrorKind::Unavailable, "404"),
         (Behavior::Send("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nCANARY"), ErrorKind::Config, "403"),
         (Behavior::Send("HTTP/1.1 302 Found\r\nLocation: https://CANARY.test\r\n\r\n"), ErrorKind::Config, "302"),
         (Behavior::Hang("HTTP/1.1 101 Switching Protocols\r\nUpgrade: CANARY\r\n\r\n"), ErrorKind::Config, "101"),
@@ -301,6 +314,9 @@ fn an_invalid_proxy_is_rejected_by_name_and_never_printed() {
     {
         HttpClient::builder().proxy(url).build().unwrap();
     }
+    // R62
+    let socks = HttpClient::builder().proxy("socks5h://proxy.test:1080").build().unwrap_err();
+    assert!(socks.to_string().starts_with("proxy: it is a SOCKS proxy"), "{socks}");
     let both = HttpClient::builder().proxy("http://proxy.test").proxy_from_env().build().unwrap_err();
     assert!(both.to_string().starts_with("proxy: "), "{both}");
     let alone = HttpClient::builder().no_proxy("issuer.test").build().unwrap_err();

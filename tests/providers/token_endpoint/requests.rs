@@ -1,6 +1,6 @@
 //! What a token request contains, byte by byte.
 
-use tower_bearer_auth::{ErrorKind, FetchContext, TokenProvider as _};
+use tower_bearer_auth::{ClientCredentials, ErrorKind, FetchContext, TokenProvider as _};
 
 use super::wire::{GOOD, ID, Wire, client, http_response};
 
@@ -26,12 +26,31 @@ async fn the_form_has_the_documented_bytes() {
     assert_eq!(
         headers,
         [
+            String::from("accept-encoding: identity"),
             String::from("accept: application/json"),
             format!("content-length: {}", body.len()),
             String::from("content-type: application/x-www-form-urlencoded"),
             format!("host: {}", wire.origin().replace("http://", "")),
+            format!("user-agent: tower-bearer-auth/{}", env!("CARGO_PKG_VERSION")),
         ]
     );
+}
+
+// R59: GitHub rejects a request without a User-Agent.
+#[tokio::test]
+async fn a_header_of_the_provider_replaces_the_user_agent() {
+    let wire = Wire::responding(http_response(200, &[], GOOD)).await;
+    let provider = client(&wire.token_url()).token_header("User-Agent", "orders/7").build().unwrap();
+    provider.fetch(&(), &FetchContext::default()).await.unwrap();
+    let request = wire.requests().remove(0).to_ascii_lowercase();
+    assert!(request.contains("\r\nuser-agent: orders/7\r\n"), "{request}");
+    assert!(!request.contains("tower-bearer-auth"), "{request}");
+    // A request for metadata has one too.
+    ClientCredentials::builder().discover(wire.origin()).await.map(drop).unwrap_err();
+    let requests = wire.requests();
+    let get = requests.iter().find(|request| request.starts_with("GET ")).unwrap().to_ascii_lowercase();
+    assert!(get.contains("\r\nuser-agent: tower-bearer-auth/"), "{get}");
+    assert!(get.contains("\r\naccept-encoding: identity\r\n"), "{get}");
 }
 
 #[tokio::test]

@@ -5,15 +5,17 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
-use tower_bearer_auth::{Error, ErrorKind, FetchContext, IssuedToken, TokenProvider as _};
+use tower_bearer_auth::{
+    BasicEncoding, ClientCredentials, Error, ErrorKind, FetchContext, IssuedToken, TokenProvider as _,
+};
 
 use super::wire::{GOOD, Then, Wire, client, http_response};
 
-async fn outcome(response: Vec<u8>) -> Result<IssuedToken, Error> {
+pub(crate) async fn outcome(response: Vec<u8>) -> Result<IssuedToken, Error> {
     Wire::responding(response).await.client().fetch(&(), &FetchContext::default()).await
 }
 
-async fn failure(response: Vec<u8>) -> Error {
+pub(crate) async fn failure(response: Vec<u8>) -> Error {
     outcome(response).await.unwrap_err()
 }
 
@@ -35,8 +37,9 @@ async fn the_error_code_decides_before_the_status() {
         (400, r#"{"error":"temporarily_unavailable"}"#, Unavailable, Some("temporarily_unavailable")),
         (400, r#"{"error":"server_error"}"#, Unavailable, Some("server_error")),
         (200, r#"{"error":"invalid_client"}"#, InvalidCredentials, Some("invalid_client")),
-        // disabled_client is a code of AccessPSP only.
-        (401, r#"{"error":"disabled_client"}"#, InvalidCredentials, None),
+        (400, r#"{"error":"slow_down"}"#, Throttled, Some("slow_down")),
+        // disabled_client is documented for AccessPSP only.
+        (401, r#"{"error":"disabled_client"}"#, InvalidCredentials, Some("disabled_client")),
         (400, "", InvalidRequest, None),
         (401, "", InvalidCredentials, None),
         (403, "", InvalidCredentials, None),
@@ -46,12 +49,30 @@ async fn the_error_code_decides_before_the_status() {
         (415, "", InvalidRequest, None),
         (422, "", InvalidRequest, None),
         (400, "<html>invalid_client</html>", InvalidRequest, None),
-        (401, r#"{"error":"no_such_code"}"#, InvalidCredentials, None),
+        // R61
+        (401, r#"{"error":"incorrect_client_credentials"}"#, InvalidCredentials, Some("incorrect_client_credentials")),
+        (400, r#"{"error":"scope_invalid"}"#, InvalidRequest, Some("scope_invalid")),
+        (403, r#"{"error":"access_denied"}"#, InvalidCredentials, Some("access_denied")),
+        (400, r#"{"error":"aadsts7000215"}"#, InvalidRequest, Some("aadsts7000215")),
+        (400, r#"{"error":"Access_Denied"}"#, InvalidRequest, None),
+        (400, r#"{"error":"access denied"}"#, InvalidRequest, None),
+        (400, r#"{"error":"access-denied"}"#, InvalidRequest, None),
+        (400, r#"{"error":"a\u0062"}"#, InvalidRequest, None),
+        (400, r#"{"error":""}"#, InvalidRequest, None),
+        (
+            400,
+            r#"{"error":"a123456789b123456789c123456789d123456789"}"#,
+            InvalidRequest,
+            Some("a123456789b123456789c123456789d123456789"),
+        ),
+        (400, r#"{"error":"a123456789b123456789c123456789d1234567890"}"#, InvalidRequest, None),
         (401, r#"{"error":{"code":"invalid_scope"}}"#, InvalidCredentials, None),
         (401, r#"["invalid_scope"]"#, InvalidCredentials, None),
         (401, r#"{"error":"invalid_scope","error":"x"}"#, InvalidCredentials, None),
         (401, r#"{"error":"invalid_scope""#, InvalidCredentials, None),
         (408, "", Timeout, None),
+        (421, "", Unavailable, None),
+        (425, "", Unavailable, None),
         (429, "", Throttled, None),
         (429, r#"{"error":"invalid_client"}"#, Throttled, None),
         (500, "", Unavailable, None),
@@ -68,6 +89,97 @@ async fn the_error_code_decides_before_the_status() {
         assert_eq!(error.is_transient(), is_transient, "{status} {body}");
         assert_eq!(error.retry_after(), None);
     }
+    // R61: the issuer's delay is kept.
+    for (status, body) in [(400, r#"{"error":"slow_down"}"#), (421, ""), (425, "")] {
+        let error = failure(http_response(status, &[("Retry-After", "7")], body)).await;
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)), "{status}");
+    }
+    let error = failure(http_response(200, &[], r#"{"error":"no_such_client"}"#)).await;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::MalformedResponse, Some("no_such_client")));
+}
+
+// R61: an issuer can put what it received into the code.
+#[tokio::test]
+async fn a_code_that_repeats_a_value_of_the_request_is_not_shown() {
+    const SECRET: &str = "s3cret_canary77";
+    let with_code = |code: &str| http_response(400, &[], &format!(r#"{{"error":"{code}"}}"#));
+    for (code, is_shown) in [
+        (SECRET, false),
+        (&SECRET[2..], false),
+        ("bad_s3cret_canary77", false),
+        ("the_client_7", false),
+        ("api_key_canary_1", false),
+        ("query_canary_1", false),
+        ("client_credentials", false),
+        ("client_secret_expired", true),
+        ("s3cret", false),
+        ("unknown_secret", true),
+    ] {
+        let wire = Wire::responding(with_code(code)).await;
+        let builder = || {
+            ClientCredentials::builder()
+                .client_id("the_client_7")
+                .client_secret(SECRET)
+                .token_header("x-api-key", "API_KEY_CANARY_1")
+                .token_url(format!("{}?key=query_canary_1", wire.token_url()))
+                .api_origin("https://api.test")
+        };
+        for builder in [
+            builder(),
+            builder().client_secret_basic(BasicEncoding::Raw),
+            builder().client_secret_basic(BasicEncoding::Form),
+        ] {
+            let error = builder.build().unwrap().fetch(&(), &FetchContext::default()).await.unwrap_err();
+            assert_eq!(error.code(), is_shown.then_some(code), "{code}");
+            assert_eq!(format!("{error} {error:?}").contains(code), is_shown, "{error:?}");
+        }
+    }
+    // An escaped byte belongs to no word.
+    let wire = Wire::responding(with_code("bad_xyz_canary_8")).await;
+    let provider = client(&wire.token_url()).client_secret("=xyz_canary_8").build().unwrap();
+    assert_eq!(provider.fetch(&(), &FetchContext::default()).await.unwrap_err().code(), None);
+}
+
+// R56: Apache with `force-gzip` compresses a response although the request excludes it.
+#[tokio::test]
+async fn a_compressed_response_is_an_error_that_names_its_encoding() {
+    let gzip = "\u{1f}\u{8b}CANARY";
+    for (encoding, named) in [
+        ("gzip", "the Content-Encoding gzip,"),
+        ("GZIP", "gzip,"),
+        ("br", "br,"),
+        ("identity, zstd", "zstd,"),
+        ("CANARY", "of an unknown name,"),
+    ] {
+        let error = failure(http_response(200, &[("Content-Encoding", encoding)], gzip)).await;
+        assert_eq!((error.kind(), error.is_transient()), (ErrorKind::MalformedResponse, true));
+        assert!(error.to_string().contains(named), "{error}");
+        assert!(error.hint().unwrap().contains("compression"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("CANARY"), "{error:?}");
+        // A code in such a body is not read. The status decides.
+        let coded = http_response(401, &[("Content-Encoding", encoding)], r#"{"error":"invalid_scope"}"#);
+        let error = failure(coded).await;
+        assert_eq!((error.kind(), error.code()), (ErrorKind::InvalidCredentials, None));
+    }
+    for encoding in ["identity", "Identity", "", "identity, identity"] {
+        outcome(http_response(200, &[("Content-Encoding", encoding)], GOOD)).await.unwrap();
+    }
+}
+
+// R56, RFC 8259 section 8.1
+#[tokio::test]
+async fn a_byte_order_mark_is_skipped() {
+    outcome(http_response(200, &[], &format!("\u{feff}{GOOD}"))).await.unwrap();
+    let error = failure(http_response(400, &[], "\u{feff}{\"error\":\"invalid_scope\"}")).await;
+    assert_eq!(error.code(), Some("invalid_scope"));
+    let error = failure(http_response(200, &[], "\u{feff}\u{feff}{}")).await;
+    assert_eq!(error.kind(), ErrorKind::MalformedResponse);
+    let wire = Wire::start_with(|origin| {
+        let document = format!("\u{feff}{{\"issuer\":\"{origin}\",\"token_endpoint\":\"{origin}/token\"}}");
+        Then::Send(http_response(200, &[], &document))
+    })
+    .await;
+    drop(ClientCredentials::builder().discover(wire.origin()).await.unwrap());
 }
 
 #[tokio::test]
@@ -130,13 +242,57 @@ async fn no_redirect_is_followed_and_its_target_receives_nothing() {
     assert_eq!(target.connections(), 0);
 }
 
+// R62: often only a slash is missing.
+#[tokio::test]
+async fn a_redirect_to_the_same_host_shows_its_path_and_nothing_that_was_sent() {
+    let long = format!("/{}", "x".repeat(100));
+    for (path, shown) in [
+        ("/oauth/token/", true),
+        ("/oauth/token/?secret=inside", true),
+        ("/login.html", true),
+        ("/the_client_7/login", false),
+        ("/x/S3CRET_CANARY/y", false),
+        ("/session/3f9a1c77b2d04e58", false),
+        ("/a%20b", false),
+        ("//evil.test/inside", false),
+        ("login", false),
+        (&long, false),
+    ] {
+        for (status, is_absolute) in [(301, true), (307, false)] {
+            if is_absolute && !path.starts_with("/") {
+                continue;
+            }
+            let wire = Wire::start_with(|origin| {
+                let location = if is_absolute { format!("{origin}{path}") } else { path.to_owned() };
+                Then::Send(http_response(status, &[("Location", &location)], ""))
+            })
+            .await;
+            let builder = client(&wire.token_url()).client_id("the_client_7").client_secret("s3cret_canary");
+            for builder in [
+                builder,
+                client(&wire.token_url())
+                    .client_id("the_client_7")
+                    .client_secret("s3cret_canary")
+                    .client_secret_basic(BasicEncoding::Raw),
+            ] {
+                let error = builder.build().unwrap().fetch(&(), &FetchContext::default()).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Config);
+                let to = path.split('?').next().unwrap();
+                let text = format!("{error} {error:?}");
+                assert_eq!(text.contains(&format!("{to}, which")), shown, "{path}: {text}");
+                assert!(!text.contains("inside") && !text.contains("anary"), "{text}");
+            }
+        }
+    }
+}
+
 fn lifetime(token: &IssuedToken) -> String {
     let shown = format!("{token:?}");
     let (_, rest) = shown.split_once("lifetime: ").unwrap();
     rest.split([',', ' ']).next().unwrap().to_owned()
 }
 
-// R32, row by row, as the issuer sends it.
+// R32, row by row, as the issuer sends it, and R55.
 #[tokio::test]
 async fn every_form_of_a_lifetime_that_issuers_send_is_read() {
     for (json, expected) in [
@@ -149,8 +305,8 @@ async fn every_form_of_a_lifetime_that_issuers_send_is_read() {
         ("null", "None"),
         ("true", "None"),
         ("\"\"", "None"),
-        ("0", "Some(1s)"),
-        ("-1", "Some(1s)"),
+        ("0", "None"),
+        ("-1", "None"),
         ("1e18", "Some(86400s)"),
         ("18446744073709551615", "Some(86400s)"),
         ("1e999", "Some(86400s)"),
@@ -215,32 +371,9 @@ async fn a_malformed_response_is_a_transient_error_that_quotes_nothing() {
     assert_eq!(error.kind(), ErrorKind::MalformedResponse);
 }
 
-// RFC 6750 section 2.1. A line break would let the issuer add a header.
 #[tokio::test]
-async fn a_token_with_an_invalid_character_is_rejected() {
-    for token in [
-        "CANARY\\r\\nx-evil: 1",
-        "CANARY\\n",
-        "CAN ARY",
-        "CANARY\\u0000",
-        "CANARY\\u00fc",
-        "CANARY,",
-        "CANARY\\\"",
-        "=CAN",
-        "CAN=ARY",
-        "===",
-        " CANARY",
-        "CANARY;",
-        "\\u20acCANARY",
-        "CANARY\\t",
-    ] {
-        let body = format!(r#"{{"access_token":"{token}","token_type":"Bearer"}}"#);
-        let error = failure(http_response(200, &[], &body)).await;
-        assert_eq!(error.kind(), ErrorKind::MalformedResponse, "{token}");
-        assert!(error.is_transient());
-        assert!(!format!("{error} {error:?}").contains("CANARY"), "{token}");
-    }
-    // Raw control characters in a string are not valid JSON.
+async fn a_token_may_contain_escapes_and_no_raw_control_characters() {
+    // RFC 8259 section 7.
     let error = failure(http_response(200, &[], "{\"access_token\":\"a\r\nb\"}")).await;
     assert_eq!(error.kind(), ErrorKind::MalformedResponse);
     // Escapes of valid characters are accepted. Some issuers escape every slash.
@@ -253,7 +386,8 @@ async fn a_token_with_an_invalid_character_is_rejected() {
 // RFC 6749 section 5.1: the token type is case-insensitive. Section 7.1: no token of another type is used.
 #[tokio::test]
 async fn a_token_that_is_not_a_bearer_token_is_rejected_by_name() {
-    for token_type in ["\"Bearer\"", "\"bearer\"", "\"BEARER\"", "\"bEaReR\"", "\" Bearer \"", "null"] {
+    for token_type in ["\"Bearer\"", "\"bearer\"", "\"BEARER\"", "\"bEaReR\"", "\" Bearer \"", "null", "\"\"", "\" \""]
+    {
         let body = format!(r#"{{"access_token":"abc","token_type":{token_type}}}"#);
         outcome(http_response(200, &[], &body)).await.unwrap();
     }
@@ -266,7 +400,6 @@ async fn a_token_that_is_not_a_bearer_token_is_rejected_by_name() {
         ("\"pop\"", "PoP"),
         ("\"CANARY\"", "not a bearer token"),
         ("\"Bearer CANARY\"", "not a bearer token"),
-        ("\"\"", "not a bearer token"),
         ("7", "not a bearer token"),
         ("true", "not a bearer token"),
         ("{}", "not a bearer token"),
@@ -276,6 +409,7 @@ async fn a_token_that_is_not_a_bearer_token_is_rejected_by_name() {
         assert_eq!(error.kind(), ErrorKind::UnsupportedTokenType, "{token_type}");
         assert!(!error.is_transient());
         assert!(error.to_string().contains(named), "{error}");
+        assert!(error.hint().unwrap().contains("accept_token_type"), "{error}");
         assert!(!format!("{error:?}").contains("CANARY"));
     }
 }
@@ -375,6 +509,23 @@ async fn an_io_error_is_transient_and_keeps_its_source() {
     .find_map(|error| error.downcast_ref::<io::Error>())
     .unwrap();
     assert_eq!(found.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+// R62: something listens there, so the network and the certificates are not the reason.
+#[tokio::test]
+async fn an_issuer_that_sends_no_http_response_is_not_reported_as_unreachable() {
+    // The beginning of an HTTP/2 connection: a SETTINGS frame without settings.
+    let http2 = b"\0\0\0\x04\0\0\0\0\0".to_vec();
+    for sent in [Vec::new(), b"SSH-2.0-OpenSSH_9.6\r\n".to_vec(), b"* OK IMAP4rev1\r\n".to_vec(), http2] {
+        let error = failure(sent).await;
+        assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Unavailable, true));
+        let shown = error.to_string();
+        assert!(shown.contains("not an HTTP/1.1 response") && shown.contains("HTTP/2 only"), "{shown}");
+        assert!(!shown.contains("could not be reached"), "{shown}");
+    }
+    let error = client("http://127.0.0.1:1/token").build().unwrap();
+    let error = error.fetch(&(), &FetchContext::default()).await.unwrap_err();
+    assert!(error.to_string().contains("could not be reached"), "{error}");
 }
 
 #[tokio::test]

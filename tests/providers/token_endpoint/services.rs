@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::future::{Ready, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,7 +19,8 @@ use tokio::runtime::{Builder, Runtime};
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::{
-    ClientCredentials, Clock as _, ErrorKind, FetchContext, SystemClock, TokenProvider as _, TokenSource, replay,
+    ClientCredentials, Clock as _, ErrorKind, FetchContext, IssuedToken, SystemClock, TokenProvider as _, TokenSource,
+    from_fn, replay,
 };
 
 use super::access_psp::settings;
@@ -130,7 +132,7 @@ async fn a_body_that_never_arrives_ends_in_the_timeout() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_client_is_the_source_unless_it_contains_the_query_of_the_url() {
+async fn an_error_of_the_client_is_the_source_unless_the_url_may_hold_a_key() {
     let failing = || {
         service_fn(|request: Sent| {
             let shown = format!("error sending request for url ({})", request.uri());
@@ -263,6 +265,41 @@ fn a_missing_runtime_or_timer_is_an_error_and_not_a_panic() {
     let error = without_timers.block_on(provider.fetch(&(), &FetchContext::default())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
     assert!(error.hint().unwrap().contains("enable_time"));
+}
+
+// Issue 13: tokio has no other check for timers than a panic, and each panic reaches every panic hook.
+#[test]
+fn a_runtime_without_timers_causes_one_panic_and_not_one_per_rejection() {
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+    let (others, this) = (std::panic::take_hook(), std::thread::current().id());
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().id() == this {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+        }
+        others(info);
+    }));
+    let source = TokenSource::new(from_fn(|| ready(IssuedToken::bearer("abc"))));
+    let token = runtime().block_on(source.token()).unwrap();
+    let mut rejected = source.layer().layer(service_fn(|_: Sent| {
+        let response = Response::builder().status(401).body(Full::<Bytes>::default());
+        ready(Ok::<_, Infallible>(response.unwrap()))
+    }));
+    let without_timers = Builder::new_current_thread().build().unwrap();
+    without_timers.block_on(async {
+        for _ in 0..50 {
+            let response = rejected.ready().await.unwrap().call(Sent::default()).await.unwrap();
+            assert_eq!(response.status(), 401);
+            assert!(!source.reject(&(), &token));
+        }
+        source.invalidate();
+        for _ in 0..50 {
+            assert_eq!(source.token().await.unwrap_err().kind(), ErrorKind::NoRuntime);
+            let endpoint = TokenEndpoint::new(URL, HttpClient::new().unwrap()).unwrap();
+            let error = endpoint.call(TokenRequest::form(&[])).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NoRuntime);
+        }
+    });
+    assert_eq!(PANICS.load(Ordering::SeqCst), 1);
 }
 
 // The parts that a provider outside of this crate uses.

@@ -39,8 +39,14 @@ impl Drop for Wire {
 
 impl Wire {
     pub(crate) async fn start(then: Then) -> Self {
+        Self::start_with(|_| then).await
+    }
+
+    /// `then` receives the origin of the server.
+    pub(crate) async fn start_with(then: impl FnOnce(&str) -> Then) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let then = then(&format!("http://{address}"));
         let received = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
         let (keep, count) = (Arc::clone(&received), Arc::clone(&connections));

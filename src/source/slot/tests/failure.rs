@@ -36,7 +36,9 @@ fn without_a_token_callers_get_the_error_at_once_with_the_time_until_the_next_tr
         assert_eq!(play.at(0).request(), Fetch);
         assert_eq!(play.request(), Join);
         assert_eq!(play.at(200).fails(error), backoff);
-        let SlotAction::Fail(shared) = play.slot.request(play.now) else { panic!("a fetch during the backoff") };
+        let SlotAction::Fail(shared) = play.slot.request(Wanted::Usable, play.patience, play.now) else {
+            panic!("a fetch during the backoff")
+        };
         assert_eq!(shared.kind(), kind);
         assert_eq!(play.at(200 + backoff - 1).request(), Fail(1));
         assert_eq!(play.at(200 + backoff).request(), Fetch);
@@ -108,7 +110,7 @@ fn an_hour_of_wrong_credentials_costs_a_few_dozen_token_requests_and_a_rotation_
             }
         }
         assert!(fetches <= most, "{fetches} token requests, draw {draw}");
-        play.forget(true);
+        play.rotate();
         assert_eq!(play.request(), Fetch, "at once after a rotation");
         assert_eq!(play.fails(wrong_secret()), if draw == 0.0 { 2_500 } else { 5_000 }, "and the row starts over");
     }
@@ -222,22 +224,16 @@ fn after_any_error_the_first_call_after_the_backoff_starts_a_fetch() {
 // R42: rule 9
 #[test]
 fn a_rejection_ends_a_transient_backoff_once_per_generation() {
-    for draw in [0.0, 1.0] {
-        for rejection in [Rejection::Unspecified, Rejection::InvalidToken] {
-            let mut play = Play::with_accepted(draw, 1_800);
-            assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
-            play.fails(down());
-            assert_eq!(play.request(), Stamp(1));
-            assert_eq!(play.reject(1, rejection), Fetch, "the rejection ends the backoff");
-            play.fails(down());
-            match rejection {
-                Rejection::Unspecified => {
-                    let backoff = if draw == 0.0 { 1_000 } else { 2_000 };
-                    assert_eq!(play.reject(1, rejection), Backoff(backoff), "and not a second time");
-                }
-                _ => assert!(matches!(play.request(), Fail(_)), "an invalid token is removed"),
-            }
-        }
+    for (draw, backoff) in [(0.0, 1_000), (1.0, 2_000)] {
+        let mut play = Play::with_accepted(draw, 1_800);
+        assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
+        play.fails(down());
+        assert_eq!(play.request(), Stamp(1));
+        assert_eq!(play.reject(1), Fetch, "the rejection ends the backoff");
+        assert_eq!(play.slot.view(play.now).next_try, None);
+        play.fails(down());
+        assert_eq!(play.reject(1), Backoff(backoff), "and not a second time");
+        assert_eq!(play.request(), Stamp(1));
     }
 }
 
@@ -249,7 +245,7 @@ fn a_rejection_of_the_next_generation_may_end_a_backoff_again() {
         play.now = play.now.after(Duration::from_secs(1_000));
         assert_eq!(play.request(), StampAndFetch(generation));
         play.fails(down());
-        assert_eq!(play.reject(generation, Rejection::Unspecified), Fetch);
+        assert_eq!(play.reject(generation), Fetch);
         assert_eq!(play.completes(&format!("after-{generation}"), 1_800_000), generation + 2);
         play.accept();
     }
@@ -272,18 +268,16 @@ fn a_rejection_ends_no_backoff_after_a_permanent_error_and_none_before_a_retry_a
     ];
     for (error, draw, backoff, ended) in table {
         let case = format!("{error:?}, draw {draw}");
-        for rejection in [Rejection::Unspecified, Rejection::InvalidToken] {
-            let mut play = Play::with_accepted(draw, 1_800);
-            assert_eq!(play.at(1_000_000).request(), StampAndFetch(1), "{case}");
-            assert_eq!(play.fails(error.clone()), backoff, "{case}");
-            for before in [0, ended / 2, ended.saturating_sub(1)].into_iter().filter(|before| *before < ended) {
-                assert_eq!(play.at(1_000_000 + before).reject(1, rejection), Backoff(backoff - before), "{case}");
-            }
-            assert_eq!(play.request(), Stamp(1), "the token stays: {case}");
-            // No rejection has cost any budget.
-            let mut budget = play.slot.budget;
-            assert!((0..6).all(|_| budget.take(true, play.now.mono)), "{case}");
-            assert_eq!(play.at(1_000_000 + ended).reject(1, rejection), Fetch, "{case}");
+        let mut play = Play::with_accepted(draw, 1_800);
+        assert_eq!(play.at(1_000_000).request(), StampAndFetch(1), "{case}");
+        assert_eq!(play.fails(error.clone()), backoff, "{case}");
+        for before in [0, ended / 2, ended.saturating_sub(1)].into_iter().filter(|before| *before < ended) {
+            assert_eq!(play.at(1_000_000 + before).reject(1), Backoff(backoff - before), "{case}");
+            // Otherwise the token would be confirmed dead.
+            play.accept();
         }
+        assert_eq!(play.request(), Stamp(1), "the token stays: {case}");
+        assert!(play.budget_is_full(), "no rejection has cost any budget: {case}");
+        assert_eq!(play.at(1_000_000 + ended).reject(1), Fetch, "{case}");
     }
 }

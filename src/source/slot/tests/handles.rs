@@ -1,94 +1,6 @@
-//! Rules 14 to 17, the parts that concern the slot.
+//! Rules 15 to 17, the parts that concern the slot.
 
 use super::*;
-
-// R50: rule 14
-#[test]
-fn a_token_from_before_a_rotation_is_never_stamped_after_it() {
-    for credentials_changed in [true, false] {
-        for at in [1_000, 1_000_000] {
-            let mut play = Play::with_accepted(0.0, 1_800);
-            let in_flight = play.at(at).request() == StampAndFetch(1);
-            let stale = play.forget(credentials_changed);
-            assert_eq!(stale.is_some(), in_flight, "its waiters start a new fetch");
-            assert!(play.slot.in_flight().is_none(), "without a waiter no fetch starts");
-            assert_eq!(play.slot.take_fetch(play.fetches), None, "the stale fetch changes nothing");
-            assert_eq!(play.request(), Fetch);
-            assert_eq!(play.request(), Join);
-        }
-    }
-}
-
-// R50: rules 12 and 14
-#[test]
-fn after_a_rotation_during_a_refresh_the_rejected_token_is_not_put_back() {
-    for credentials_changed in [true, false] {
-        let mut play = Play::with_accepted(0.0, 1_800);
-        assert_eq!(play.at(1_000).reject(1, Rejection::Unspecified), Fetch);
-        assert!(play.forget(credentials_changed).is_some());
-        assert_eq!(play.request(), Fetch);
-        assert_eq!(play.fails(down()), 100);
-        assert_eq!(play.request(), Fail(100), "the old token does not come back");
-        assert_eq!(play.at(1_100).request(), Fetch);
-        assert_eq!(play.completes("first", 1_800_000), 3, "a new token with the same secret is a normal token");
-    }
-}
-
-// R42, R50: rule 14
-#[test]
-fn invalidations_clear_the_last_failure_once_a_second_and_rotations_always() {
-    for (draw, backoff) in [(0.0, 2_500), (1.0, 5_000)] {
-        let mut play = Play::new(draw);
-        // Ms; whether it is a rotation; whether the last failure is cleared.
-        for (at, rotation, cleared) in [
-            (0, false, true),
-            (1, false, false),
-            (999, false, false),
-            (1_000, false, true),
-            (1_001, true, true),
-            (1_002, true, true),
-            (1_003, false, false),
-            (2_001, false, false),
-            (2_002, false, true),
-        ] {
-            if play.at(at).request() == Fetch {
-                assert_eq!(play.fails(wrong_secret()), backoff);
-            }
-            assert!(matches!(play.request(), Fail(_)), "at {at} ms");
-            assert_eq!(play.forget(rotation), None);
-            assert_eq!(play.slot.failure.is_none(), cleared, "at {at} ms");
-        }
-    }
-}
-
-// R42: rule 14
-#[test]
-fn a_loop_of_invalidations_costs_a_failing_issuer_one_request_a_second() {
-    let mut play = Play::new(1.0);
-    let mut fetches = Vec::new();
-    for at in 0..5_000 {
-        play.at(at).forget(false);
-        if play.request() == Fetch {
-            fetches.push(at);
-            play.fails(wrong_secret());
-        }
-    }
-    assert_eq!(fetches, [0, 1_000, 2_000, 3_000, 4_000]);
-}
-
-// R52: rule 14
-#[test]
-fn neither_a_rotation_nor_an_invalidation_fills_the_budget() {
-    for credentials_changed in [true, false] {
-        let mut play = Play::with_token(0.0, 1_800);
-        assert_eq!(play.reject(1, Rejection::Unspecified), Fetch);
-        play.completes("second", 1_800_000);
-        play.forget(credentials_changed);
-        assert_eq!(play.request(), Fetch);
-        play.completes("third", 1_800_000);
-        assert_eq!(play.reject(3, Rejection::Unspecified), BudgetExhausted);
-    }
-}
 
 // R9: rule 15
 #[test]
@@ -102,12 +14,100 @@ fn a_fetch_in_flight_for_longer_than_possible_counts_as_cancelled() {
     assert_eq!(play.request(), Fetch);
 }
 
+// R9
+#[test]
+fn a_series_of_runtimes_that_end_costs_no_token_request_each() {
+    let cancelled = |play: &mut Play| {
+        play.slot.take_fetch(play.fetches).expect("a fetch is running");
+        play.slot.cancel(play.now);
+    };
+    // Without a token: the first one causes no backoff.
+    let mut play = Play::new(0.0);
+    assert_eq!(play.request(), Fetch);
+    cancelled(&mut play);
+    assert_eq!(play.request(), Fetch);
+    cancelled(&mut play);
+    assert_eq!(play.request(), Fail(100));
+    assert!(play.guards_issuer());
+    assert_eq!(play.at(100).request(), Fetch);
+    // After a rejection.
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000).reject(1), Fetch);
+    cancelled(&mut play);
+    assert_eq!(play.reject(1), Fetch);
+    cancelled(&mut play);
+    assert_eq!(play.reject(1), Backoff(100));
+    assert_eq!(play.request(), Stamp(1));
+    assert_eq!(play.at(1_100).reject(1), Fetch);
+    // In the window.
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
+    cancelled(&mut play);
+    assert_eq!(play.at(1_000_999).request(), Stamp(1));
+    assert_eq!(play.at(1_001_000).request(), StampAndFetch(1));
+    // Beside a dead token the first one causes no backoff either.
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
+    (0..3).for_each(|_| assert_eq!(play.reject(1), Join));
+    cancelled(&mut play);
+    assert_eq!(play.request(), StampAndFetch(1));
+    // Any end of a fetch ends the series.
+    play.fails(down());
+    assert_eq!(play.at(1_002_000).request(), StampAndFetch(1));
+    cancelled(&mut play);
+    assert_eq!(play.reject(1), Fetch);
+}
+
+// R9: rules 12 and 15
+#[test]
+fn a_fetch_that_is_to_replace_a_rejected_token_does_not_block_the_next_one_forever() {
+    let longest = Duration::from_secs(15);
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000).reject(1), Fetch);
+    assert_eq!(play.at(16_000).take_stuck(longest), None);
+    assert_eq!(play.reject(1), Join);
+    assert_eq!(play.at(16_001).take_stuck(longest), Some(2));
+    assert_eq!(play.reject(1), Fetch);
+    // So does an early fetch that a rejection has joined.
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
+    assert_eq!(play.at(1_016_000).take_stuck(longest), None);
+    assert_eq!(play.reject(1), Join);
+    assert_eq!(play.at(1_022_000).request(), Stamp(1));
+    assert_eq!(play.take_stuck(longest), Some(2));
+    // Any other early fetch may stay, because the old token is good.
+    let mut play = Play::with_accepted(0.0, 1_800);
+    assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
+    assert_eq!(play.at(1_700_000).take_stuck(longest), None);
+    assert_eq!(play.at(1_770_000).take_stuck(longest), Some(2));
+}
+
+// R9: rules 14 and 15
+#[test]
+fn the_callers_that_wait_for_the_end_of_a_stuck_fetch_are_woken() {
+    for rotation in [false, true] {
+        let mut play = Play::new(0.0);
+        assert_eq!(play.request(), Fetch);
+        if rotation {
+            play.rotate()
+        } else {
+            play.invalidate()
+        }
+        play.woken();
+        assert_eq!(play.request(), LookAgain(None));
+        play.look_again(77);
+        assert_eq!(play.at(15_001).take_stuck(Duration::from_secs(15)), Some(1));
+        assert_eq!(play.woken(), [77]);
+        assert_eq!(play.request(), Fetch);
+    }
+}
+
 // R31: rule 16
 #[test]
 fn a_slot_guards_its_issuer_during_a_backoff_and_while_its_budget_is_not_full() {
     let mut play = Play::with_accepted(0.0, 1_800);
     assert!(!play.guards_issuer());
-    assert_eq!(play.at(1_000).reject(1, Rejection::Unspecified), Fetch);
+    assert_eq!(play.at(1_000).reject(1), Fetch);
     play.completes("second", 1_800_000);
     assert!(play.at(10_999).guards_issuer(), "one refresh is counted");
     assert!(!play.at(11_000).guards_issuer());
@@ -152,4 +152,28 @@ fn a_healthy_issuer_gets_no_more_token_requests_than_its_lifetimes_need() {
             assert!(play.fetches <= most, "{lifetime} s: {} token requests", play.fetches);
         }
     }
+}
+
+// R9: rules 17 and 22
+#[test]
+fn a_stuck_early_refresh_does_not_block_a_caller_that_needs_a_new_token() {
+    let longest = Duration::from_secs(15);
+    for needed in [false, true] {
+        let mut play = Play::with_accepted(0.0, 1_800);
+        assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
+        let now = play.at(1_015_001).now;
+        let stuck = play.slot.take_stuck_fetch(longest, needed, now);
+        assert_eq!(stuck.map(|fetch| fetch.id), needed.then_some(2));
+    }
+}
+
+// R9: rule 17
+#[test]
+fn a_stuck_fetch_that_ends_later_does_not_end_the_next_one() {
+    let mut play = Play::new(0.0);
+    assert_eq!(play.request(), Fetch);
+    assert_eq!(play.at(15_001).take_stuck(Duration::from_secs(15)), Some(1));
+    assert_eq!(play.request(), Fetch);
+    assert!(play.slot.take_fetch(1).is_none());
+    assert_eq!(play.slot.in_flight().map(|fetch| fetch.id), Some(2));
 }

@@ -45,7 +45,7 @@ impl Issuer<'_> {
             (
                 "a non-ASCII secret, which cannot be registered",
                 self.client("secret-non-ascii"),
-                permanent(InvalidRequest, 400, None, PARAMETERS),
+                permanent(InvalidRequest, 400, Some("invalid_client_metadata"), PARAMETERS),
             ),
             (
                 "an internal error of the issuer",
