@@ -17,6 +17,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 const MARK: f64 = 1024.0;
+/// For an idle user, beside the token.
+const IDLE_MARK: f64 = 400.0;
 const USERS: u64 = 1_000_000;
 
 fn runtime() -> Runtime {
@@ -143,7 +145,7 @@ fn main() {
     }
     let (user, token) = (idle_users(), one_token());
     println!();
-    println!("| idle users | bytes per user | of which the token | beside it | mark 1024 |");
+    println!("| idle users | bytes per user | of which the token | beside it | mark 400 |");
     println!("| ---: | ---: | ---: | ---: | --- |");
     println!("| {USERS} | {user:.0} B | {token:.0} B | {:.0} B | {} |", user - token, verdict(user - token));
 }
