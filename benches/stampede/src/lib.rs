@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, USER_AGENT};
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
-use tower_bearer_auth::{BearerAuthLayer, Error, FetchContext, ExtensionKey, IssuedToken, TokenProvider, TokenSource};
+use tower_bearer_auth::{BearerAuthLayer, Error, ExtensionKey, FetchContext, IssuedToken, TokenProvider, TokenSource};
 use tower_service::Service;
 
 pub const LATENCY: Duration = Duration::from_millis(200);
