@@ -282,7 +282,6 @@ impl<P: TokenProvider> TokenSource<P> {
     /// token. [`rotate`](Self::rotate) ends it at once.
     ///
     /// Do not call it after a 401. Call [`reject`](Self::reject), which joins the running fetch.
-    #[doc(alias = "refresh")]
     pub fn invalidate_for(&self, key: &P::Key) {
         if let Some(entry) = self.cache.map.get(key) {
             let now = self.cache.clock.now();

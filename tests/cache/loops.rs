@@ -113,3 +113,44 @@ fn probes_obey_the_backoff_after_cancelled_fetches() {
     assert!(issuer.requests() <= 3, "{} token requests", issuer.requests());
     assert_eq!(source.stats().failed_fast, 0, "a probe is no request");
 }
+
+// R68: each rotation comes between the end of a fetch and the poll of its waiter.
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_is_polled_after_each_rotation_gets_the_token_of_its_second_fetch() {
+    let issuer = Issuer::new();
+    let source = TokenSource::new(issuer.clone());
+    let mut late = tokio_test::task::spawn(source.token());
+    assert!(late.poll().is_pending());
+    sleep(ms(1_201)).await;
+    source.rotate();
+    assert!(late.is_woken() && late.poll().is_pending(), "it looks for a token of the new credentials once");
+    sleep(ms(1_201)).await;
+    source.rotate();
+    assert!(late.is_woken());
+    late.await.unwrap();
+    assert_eq!(issuer.requests(), 2);
+}
+
+// R68: a caller that waited for the next fetch is served by it, although it is polled after the next invalidation.
+#[tokio::test(start_paused = true)]
+async fn the_next_fetch_serves_a_caller_that_is_polled_after_the_next_invalidation() {
+    let issuer = Issuer::new();
+    let source = TokenSource::new(issuer.clone());
+    source.token().await.unwrap();
+    source.invalidate();
+    source.token().await.unwrap();
+    sleep(ms(100)).await;
+    source.invalidate();
+    let mut waits = tokio_test::task::spawn(source.token());
+    assert!(waits.poll().is_pending());
+    // The second since the last fetch that an invalidation caused is over after 700 ms.
+    sleep(ms(701)).await;
+    assert!(source.token().now_or_never().is_none(), "this caller starts the next fetch");
+    settle().await;
+    source.invalidate();
+    assert!(waits.is_woken() && waits.poll().is_pending());
+    sleep(ms(201)).await;
+    assert!(waits.is_woken());
+    waits.await.unwrap();
+    assert_eq!(issuer.requests(), 3);
+}
