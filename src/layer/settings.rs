@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, MaxSizeReached};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
-use super::replay::{Mode, SavedHead};
+use super::replay::Mode;
 use crate::error::{Error, ErrorKind};
 use crate::message::{Destination, Origins, Rejection, RequestHead, ResponseHead, Unauthenticated};
 use crate::provider::TokenProvider;
@@ -125,8 +125,8 @@ impl<P: TokenProvider> Settings<P> {
         self.mode != Mode::Never
     }
 
-    pub(super) fn is_idempotent(&self, head: &SavedHead) -> bool {
-        head.headers().is_some_and(|headers| self.source.provider().is_idempotent(&head.borrowed(&headers)))
+    pub(super) fn is_idempotent<B>(&self, request: &Request<B>) -> bool {
+        self.source.provider().is_idempotent(&RequestHead::of(request))
     }
 
     /// Sets the token header and the provider's API headers. If the token goes into another header, this removes the

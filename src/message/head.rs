@@ -26,16 +26,6 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    pub(crate) fn from_fields(
-        method: &'a Method,
-        uri: &'a Uri,
-        version: Version,
-        headers: &'a HeaderMap,
-        extensions: &'a Extensions,
-    ) -> Self {
-        Self { method, uri, version, headers, extensions }
-    }
-
     /// The method.
     #[must_use]
     pub fn method(&self) -> &'a Method {
