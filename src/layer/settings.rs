@@ -1,14 +1,14 @@
 //! The settings of a layer, and the methods that prepare a request.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::header::{AUTHORIZATION, MaxSizeReached};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use super::replay::Mode;
 use crate::error::{Error, ErrorKind};
-use crate::message::{Destination, Origins, Rejection, RequestHead, ResponseHead, Unauthenticated};
+use crate::message::{Destination, KeyExtension, Origins, Rejection, RequestHead, ResponseHead, Unauthenticated};
 use crate::provider::TokenProvider;
 use crate::source::TokenSource;
 
@@ -38,6 +38,8 @@ pub(super) struct Settings<P: TokenProvider> {
     pub(super) if_not_present: bool,
     pub(super) audit_all: bool,
     pub(super) rejected_when: Option<Arc<RejectedWhen>>,
+    /// Set by the first request, if keys are extensions.
+    pub(super) key_extension: OnceLock<KeyExtension>,
 }
 
 /// The function of [`rejected_when`](crate::BearerAuthLayer::rejected_when).
@@ -72,13 +74,14 @@ impl<P: TokenProvider> Settings<P> {
             if_not_present: false,
             audit_all: false,
             rejected_when: None,
+            key_extension: OnceLock::new(),
         }
     }
 
     // Without inlining, each request takes 15 instructions more.
     #[inline(always)]
     pub(super) fn route<B>(&self, request: &Request<B>) -> Route<P::Key> {
-        let head = RequestHead::of(request);
+        let head = RequestHead::of(request).with_key_extension(&self.key_extension);
         if head.extensions().get::<Unauthenticated>().is_some() {
             return Route::PassThrough;
         }
@@ -211,6 +214,7 @@ impl<P: TokenProvider> Clone for Settings<P> {
             if_not_present: self.if_not_present,
             audit_all: self.audit_all,
             rejected_when: self.rejected_when.clone(),
+            key_extension: self.key_extension.clone(),
         }
     }
 }

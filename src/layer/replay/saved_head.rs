@@ -4,6 +4,7 @@
 //! value or a URI that was made from a string allocates. So the copy is text in a buffer, which the next request of the
 //! same thread uses again.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::hint::black_box;
 use std::mem;
@@ -11,7 +12,7 @@ use std::mem;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
-use crate::message::ReplayMarker;
+use crate::message::{KeyExtension, ReplayMarker};
 use crate::source::Waited;
 
 /// A longer URI or value is cloned, and not copied as text.
@@ -37,10 +38,21 @@ pub(crate) struct SavedHead {
 }
 
 impl SavedHead {
-    #[inline(always)]
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        Self::with_key(request, None, &())
+    }
+
+    /// Does not clone the extensions if `key` is the only one.
+    #[inline(always)]
+    pub(crate) fn with_key<B>(request: &Request<B>, key_extension: Option<&KeyExtension>, key: &dyn Any) -> Self {
         let mut buffer = Buffer::take();
         buffer.save(request);
+        if !request.extensions().is_empty() {
+            match key_extension {
+                Some(extension) if (extension.is_only)(key, request.extensions()) => buffer.key = Some(*extension),
+                _ => buffer.extensions = request.extensions().clone(),
+            }
+        }
         Self { buffer: Some(buffer), waited: Waited::default() }
     }
 
@@ -59,9 +71,14 @@ impl SavedHead {
         self.buffer.as_ref().is_some_and(|buffer| buffer.extensions.get::<ReplayMarker>().is_some())
     }
 
-    /// The head as it was. `None` if that fails, which it does for no head that the safe functions of `http` can create.
-    pub(crate) fn restore(mut self) -> Option<Request<()>> {
-        self.buffer.as_mut()?.restore()
+    /// The head as it was. `key` is the key that the request acts as. `None` if that fails, which it does for no head that the
+    /// safe functions of `http` can create.
+    pub(crate) fn restore(mut self, key: &dyn Any) -> Option<Request<()>> {
+        let buffer = self.buffer.as_mut()?;
+        if let Some(extension) = buffer.key {
+            (extension.insert)(key, &mut buffer.extensions);
+        }
+        buffer.restore()
     }
 }
 
@@ -91,6 +108,8 @@ struct Buffer {
     /// The values that are not in the text, in the order of their headers.
     values: Vec<HeaderValue>,
     extensions: Extensions,
+    /// The key is the only extension, and is not in `extensions`.
+    key: Option<KeyExtension>,
 }
 
 /// The lengths of a name and of its value. `None` is a value that is not in the text.
@@ -145,7 +164,7 @@ impl Buffer {
         if self.uri.is_some() {
             self.uri = None;
         }
-        (self.scheme, self.authority, self.path) = (None, None, None);
+        (self.scheme, self.authority, self.path, self.key) = (None, None, None, None);
     }
 
     #[inline]
@@ -165,9 +184,6 @@ impl Buffer {
                 Some(value.len())
             };
             self.headers.push(SavedHeader { name: name.len(), value: length });
-        }
-        if !request.extensions().is_empty() {
-            self.extensions = request.extensions().clone();
         }
     }
 

@@ -88,7 +88,7 @@ fn a_restored_head_equals_the_original() {
     let mut rng = fastrand::Rng::with_seed(7);
     for round in 0..100_000 {
         let request = random_head(&mut rng);
-        let restored = SavedHead::of(&request).restore().unwrap();
+        let restored = SavedHead::of(&request).restore(&()).unwrap();
         let described = format!("round {round}: {request:?}");
         assert_eq!(restored.method(), request.method(), "{described}");
         assert_eq!(restored.version(), request.version(), "{described}");
@@ -200,7 +200,7 @@ fn an_extension_that_sends_a_request_when_it_is_dropped_does_no_harm() {
     let mut head = SavedHead::of(&request);
     head.buffer = None;
     drop(request);
-    assert!(SavedHead::of(&Request::new(())).restore().is_some());
+    assert!(SavedHead::of(&Request::new(())).restore(&()).is_some());
 }
 
 /// Saves a head when its thread ends and `UNUSED` is destroyed already.
@@ -209,7 +209,7 @@ struct SavesAtTheEnd(Arc<AtomicUsize>);
 impl Drop for SavesAtTheEnd {
     fn drop(&mut self) {
         let saved = SavedHead::of(&request_with(HeaderValue::from_static("value")));
-        self.0.fetch_add(usize::from(saved.restore().is_some()), Ordering::Relaxed);
+        self.0.fetch_add(usize::from(saved.restore(&()).is_some()), Ordering::Relaxed);
     }
 }
 
