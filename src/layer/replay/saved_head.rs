@@ -33,8 +33,6 @@ thread_local! {
 pub(crate) struct SavedHead {
     /// `None` only while this is dropped.
     buffer: Option<Box<Buffer>>,
-    /// For how long the request waited for its first token.
-    waited: Waited,
 }
 
 impl SavedHead {
@@ -53,17 +51,19 @@ impl SavedHead {
                 _ => buffer.extensions = request.extensions().clone(),
             }
         }
-        Self { buffer: Some(buffer), waited: Waited::default() }
+        Self { buffer: Some(buffer) }
     }
 
     /// The same head, of a request that waited for its token.
     pub(crate) fn after(mut self, waited: Waited) -> Self {
-        self.waited = waited;
+        if let Some(buffer) = &mut self.buffer {
+            buffer.waited = waited;
+        }
         self
     }
 
     pub(crate) fn waited(&self) -> Waited {
-        self.waited
+        self.buffer.as_ref().map(|buffer| buffer.waited).unwrap_or_default()
     }
 
     /// Whether the request is already the replay of a layer above.
@@ -110,6 +110,8 @@ struct Buffer {
     extensions: Extensions,
     /// The key is the only extension, and is not in `extensions`.
     key: Option<KeyExtension>,
+    /// For how long the request waited for its first token.
+    waited: Waited,
 }
 
 /// The lengths of a name and of its value. `None` is a value that is not in the text.
@@ -165,6 +167,7 @@ impl Buffer {
             self.uri = None;
         }
         (self.scheme, self.authority, self.path, self.key) = (None, None, None, None);
+        self.waited = Waited::default();
     }
 
     #[inline]
