@@ -28,3 +28,6 @@ pub use self::basic::BasicEncoding;
 pub use self::builder::ClientCredentialsBuilder;
 pub use self::provider::ClientCredentials;
 pub use self::target_api::TargetApi;
+
+#[cfg(all(test, feature = "http-client"))]
+mod tests;
