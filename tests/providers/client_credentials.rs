@@ -3,4 +3,5 @@
 
 mod certificates;
 mod client_assertion;
+mod issuers;
 mod keyed;

@@ -17,7 +17,7 @@ use crate::support::strict_issuer::StrictIssuer;
 
 /// Made with `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256`. The thumbprints are those of
 /// `openssl x509 -outform DER | openssl dgst -sha1 -binary | base64`, and the same with `-sha256`, in base64url.
-const FIRST: Certificate = Certificate {
+pub(super) const FIRST: Certificate = Certificate {
     pem: "-----BEGIN CERTIFICATE-----
 MIIBeTCCAR+gAwIBAgIUKX+fzqD83FAdvwcCMapzAe4fEwwwCgYIKoZIzj0EAwIw
 ETEPMA0GA1UEAwwGb3JkZXJzMCAXDTI2MTEyODEwNDE1MFoYDzIxMjYxMTA0MTA0
@@ -51,10 +51,10 @@ OA==
 };
 
 #[derive(Clone, Copy)]
-struct Certificate {
-    pem: &'static str,
+pub(super) struct Certificate {
+    pub(super) pem: &'static str,
     sha1: &'static str,
-    sha256: &'static str,
+    pub(super) sha256: &'static str,
 }
 
 fn key() -> String {
