@@ -65,8 +65,8 @@ impl Secret {
     /// from a vault, or for an assertion that another issuer signs.
     ///
     /// `load` is called in each fetch, within the source's [`fetch_timeout`](crate::TokenSourceBuilder::fetch_timeout). The
-    /// fetch, and with it the future, can be dropped at any `.await`. Settings that [`build`] reads once cannot use an async
-    /// function.
+    /// fetch, and with it the future, can be dropped at any `.await`. A setting that is read once, when a provider is built,
+    /// cannot use an async function: for example the header of an API key.
     ///
     /// ```
     /// use tower_bearer_auth::{Error, Secret, SecretValue};
@@ -80,8 +80,6 @@ impl Secret {
     /// assert_eq!(secret.load().await?.expose_secret(), "correct horse");
     /// # Ok(()) }
     /// ```
-    ///
-    /// [`build`]: crate::AccessPspBuilder::build
     pub fn from_async_fn<F, Fut>(load: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,

@@ -21,7 +21,7 @@ impl ClientCredentialsBuilder {
     /// | `PREFIX_CLIENT_AUTHENTICATION` | the method: `client_secret_post`, `client_secret_basic`, `private_key_jwt`, `client_assertion`, `tls_client_auth` or `self_signed_tls_client_auth`; the default is the builder's method |
     /// | `PREFIX_BASIC_ENCODING` | `percent`, `form` or `raw`, for `client_secret_basic` |
     /// | `PREFIX_PRIVATE_KEY`, `PREFIX_PRIVATE_KEY_ALGORITHM` (`RS256`, `PS256`, `ES256` or `EdDSA`) | the PEM key and its algorithm, for `private_key_jwt`; required if the builder does not have them |
-    /// | `PREFIX_PRIVATE_KEY_ID`, `PREFIX_PRIVATE_KEY_CERTIFICATE`, `PREFIX_ASSERTION_AUDIENCE` | the key id, the [certificate](crate::PrivateKeyJwt::certificate) (PEM) and the audience, for `private_key_jwt`; optional |
+    /// | `PREFIX_PRIVATE_KEY_ID`, `PREFIX_PRIVATE_KEY_CERTIFICATE`, `PREFIX_ASSERTION_AUDIENCE` | the key id, the certificate (PEM, for `x5t#S256`) and the audience, for `private_key_jwt`; optional |
     /// | `PREFIX_CLIENT_ASSERTION` | the ready-made assertion, for [`client_assertion`](Self::client_assertion); usually `PREFIX_CLIENT_ASSERTION_FILE`, because it expires; required if the builder does not have it |
     ///
     /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is
