@@ -271,7 +271,7 @@ mod entra {
     #[tokio::test]
     async fn entra_gets_an_assertion_with_the_thumbprint_of_the_certificate() {
         let issuer = Issuer::sending(200, BODY).await;
-        let pem = Secret::from(format!("{}{}", RSA.pkcs8(), FIRST.pem));
+        let pem = Secret::from(format!("{}{}", RSA.pkcs8(), FIRST.pem()));
         token(&by_certificate(pem, issuer.client()).unwrap()).await;
         let received = issuer.received();
         let form = received.form();
@@ -284,7 +284,7 @@ mod entra {
             ("scope", SCOPE),
         ]);
         let (header, claims) = verified(&assertion, Algorithm::PS256);
-        assert_eq!(header, serde_json::json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": FIRST.sha256 }));
+        assert_eq!(header, serde_json::json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": FIRST.x5t_s256() }));
         let claim = |name: &str| claims[name].as_str().unwrap().to_owned();
         assert_eq!([claim("aud"), claim("iss"), claim("sub")], [URL, CLIENT, CLIENT].map(str::to_owned));
         assert!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap() <= 600);
