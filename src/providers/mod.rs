@@ -33,7 +33,7 @@ mod token_headers;
 #[cfg(feature = "access-psp")]
 pub use self::access_psp::{AccessPsp, AccessPspBuilder};
 #[cfg(feature = "client-credentials")]
-pub use self::client_credentials::{BasicEncoding, ClientCredentials, ClientCredentialsBuilder};
+pub use self::client_credentials::{BasicEncoding, ClientCredentials, ClientCredentialsBuilder, TargetApi};
 #[cfg(feature = "private-key-jwt")]
 pub use self::client_credentials::{PrivateKeyJwt, SigningAlgorithm};
 pub use self::fixed_token::FixedToken;

@@ -1,6 +1,7 @@
 //! The settings of [`ClientCredentials`].
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -8,10 +9,11 @@ use http::header::AUTHORIZATION;
 
 #[cfg(feature = "private-key-jwt")]
 use super::assertion::PrivateKeyJwt;
-use super::authentication::Authentication;
+use super::authentication::{Authentication, CLIENT_ASSERTION};
 use super::basic::BasicEncoding;
 use super::parameters::Parameters;
 use super::provider::ClientCredentials;
+use super::target_api::TargetApi;
 use super::token_url;
 use crate::error::ConfigError;
 use crate::providers::check;
@@ -64,6 +66,7 @@ pub(super) enum Method {
     Basic(BasicEncoding),
     #[cfg(feature = "private-key-jwt")]
     PrivateKeyJwt(PrivateKeyJwt),
+    ClientAssertion(Secret),
     MutualTls,
 }
 
@@ -116,6 +119,36 @@ impl ClientCredentialsBuilder {
     #[cfg(feature = "private-key-jwt")]
     pub fn private_key_jwt(mut self, signer: PrivateKeyJwt) -> Self {
         self.method = Method::PrivateKeyJwt(signer);
+        self
+    }
+
+    /// Sends a ready-made assertion instead of a secret (RFC 7521 section 4.2, RFC 7523 section 2.2): a JWT that another issuer
+    /// has signed for this workload, for example Kubernetes, GitHub Actions or a cloud platform. The issuer must trust that
+    /// one ("workload identity federation").
+    ///
+    /// The assertion is loaded for each token request, because it expires. Use [`Secret::from_file`] for a file that the
+    /// platform replaces, [`Secret::from_fn`], or [`Secret::from_async_fn`] to request it. If the file cannot be read, the
+    /// value of the latest successful read is sent, and an error of the issuer says so in its hint.
+    ///
+    /// ```no_run
+    /// use tower_bearer_auth::{ClientCredentials, Secret};
+    ///
+    /// # fn main() -> Result<(), tower_bearer_auth::Error> {
+    /// let provider = ClientCredentials::builder()
+    ///     .client_id("orders")
+    ///     .client_assertion(Secret::from_file("/var/run/secrets/tokens/issuer")?)
+    ///     .token_url("https://issuer.example/oauth/token")
+    ///     .api_origin("https://api.example")
+    ///     .build()?;
+    /// # drop(provider);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The crate reads neither the signature nor the claims. It checks that the assertion is not empty, and has no control
+    /// character.
+    #[doc(alias = "workload_identity")]
+    pub fn client_assertion(mut self, assertion: impl Into<Secret>) -> Self {
+        self.method = Method::ClientAssertion(assertion.into());
         self
     }
 
@@ -253,6 +286,24 @@ impl ClientCredentialsBuilder {
     /// [`ConfigError`] with the name of the setting. It does not contain the value. A token URL without API origins is
     /// an error, and so are API origins without a token URL, because they change together.
     pub fn build(self) -> Result<ClientCredentials, ConfigError> {
+        self.build_with_key()
+    }
+
+    /// As [`build`](Self::build), for a client that calls several APIs: each request chooses the scope, the audience or the
+    /// resources of its token with a [`TargetApi`] in its extensions. A request without one is an error, and is not sent.
+    ///
+    /// The settings of this builder apply where the [`TargetApi`] has none. Everything else is the same for all APIs: the
+    /// client, the token URL, additional parameters, headers, and the origins that may receive a token. A token for one API
+    /// can be sent to the origin of another if a request names the wrong [`TargetApi`].
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub fn build_keyed(self) -> Result<ClientCredentials<TargetApi>, ConfigError> {
+        self.build_with_key()
+    }
+
+    fn build_with_key<K>(self) -> Result<ClientCredentials<K>, ConfigError> {
         let client_id = self.client_id.ok_or_else(|| check::missing("client_id"))?;
         check::text("client_id", &client_id)?;
         let authentication = authentication(self.method, &client_id, self.client_secret, self.client.is_some())?;
@@ -308,6 +359,7 @@ impl ClientCredentialsBuilder {
             documented: &[],
             token_types: self.token_types,
             default_lifetime: self.default_lifetime,
+            key: PhantomData,
         })
     }
 }
@@ -341,6 +393,11 @@ fn authentication(
             unused("private_key_jwt", secret)?;
             signer.check()?;
             Ok(Authentication::PrivateKeyJwt(signer))
+        }
+        Method::ClientAssertion(assertion) => {
+            unused(CLIENT_ASSERTION, secret)?;
+            check::secret(CLIENT_ASSERTION, &assertion)?;
+            Ok(Authentication::ClientAssertion(assertion))
         }
         Method::MutualTls => {
             unused("mutual_tls", secret)?;
