@@ -218,7 +218,7 @@ impl Unreadable {
             return self.about(setting, path);
         }
         let error = ConfigError::new(setting, format!("the file {}", self.reason));
-        self.with_source_of(error.with_hint("set the path of a file, and not the secret itself"))
+        self.with_source_of(error.with_hint("set the path of a file, and not its content"))
     }
 
     fn with_source_of(self, error: ConfigError) -> ConfigError {

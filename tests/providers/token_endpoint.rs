@@ -14,5 +14,7 @@ mod responses;
 mod secrets;
 mod services;
 mod tls;
+mod tls_failures;
+mod tls_server;
 mod tokens;
 mod wire;
