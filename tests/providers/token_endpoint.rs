@@ -11,6 +11,7 @@ mod parameters;
 mod proxy;
 mod requests;
 mod responses;
+mod reused_connections;
 mod secrets;
 mod services;
 mod tls;
