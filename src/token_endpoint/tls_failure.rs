@@ -13,6 +13,8 @@ const NOT_TRUSTED: &str = "set roots_pem or roots_file to the certificate of the
                            (or that of a proxy which inspects TLS), or use native_roots";
 const OTHER_NAME: &str = "write the host of the token URL as in the certificate, or correct the certificate";
 const OTHER_CERTIFICATE: &str = "check the issuer's certificate";
+const AUTHORITY: &str =
+    "issue a server certificate with CA:FALSE: `openssl req -x509` makes the certificate of an authority";
 const CLOCK: &str = "check the clock of this machine, and renew the issuer's certificate";
 const IDENTITY: &str = "set the client certificate with identity_pem or identity_files";
 const OTHER_IDENTITY: &str = "set the client certificate that the issuer requires with identity_pem or identity_files, and check \
@@ -54,6 +56,10 @@ fn of_certificate(error: &CertificateError) -> (&'static str, &'static str) {
         E::NotValidYet | E::NotValidYetContext { .. } => ("has a certificate that is not valid yet", CLOCK),
         E::NotValidForName | E::NotValidForNameContext { .. } => ("has a certificate for another name", OTHER_NAME),
         E::Revoked => ("has a certificate that was revoked", OTHER_CERTIFICATE),
+        // rustls has no variant for it.
+        E::Other(error) if error.to_string().contains("CaUsedAsEndEntity") => {
+            ("has the certificate of an authority in place of a server certificate", AUTHORITY)
+        }
         _ => ("has a certificate that is not accepted", OTHER_CERTIFICATE),
     }
 }

@@ -16,6 +16,7 @@ mod secrets;
 mod services;
 mod tls;
 mod tls_failures;
+mod tls_files;
 mod tls_server;
 mod tokens;
 mod wire;

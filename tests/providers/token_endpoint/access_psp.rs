@@ -147,6 +147,8 @@ async fn wrong_credentials_are_permanent_and_overload_is_transient() {
         assert!(error.is_transient());
         assert_eq!(error.retry_after().unwrap().as_secs(), 17);
     }
+    // R58: on a reused connection the request is sent once more, so only a second reset is an error.
+    sandbox.script(Fault::Reset);
     for fault in [Fault::Reset, Fault::TruncatedBody] {
         sandbox.script(fault);
         let error = failure(&provider).await;

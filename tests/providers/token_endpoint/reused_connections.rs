@@ -116,6 +116,11 @@ async fn fetch(provider: &ClientCredentials) -> Result<(), tower_bearer_auth::Er
     within("a token request", provider.fetch(&(), &FetchContext::default())).await.map(drop)
 }
 
+/// The client closes no idle connection, however slow the machine is.
+fn kept() -> HttpClientBuilder {
+    HttpClient::builder().idle_timeout(Duration::from_secs(600))
+}
+
 /// The second request on the first connection is not answered.
 fn second_request(connection: usize, request: usize, act: Act) -> Act {
     if (connection, request) == (1, 2) { act } else { Act::Respond }
@@ -132,7 +137,7 @@ const LOST: [fn(usize, usize) -> Act; 3] = [
 async fn a_token_request_on_a_connection_that_closes_is_sent_once_more_on_a_new_one() {
     for act in LOST {
         let issuer = Closing::start(None, act).await;
-        let provider = issuer.provider("http", HttpClient::builder());
+        let provider = issuer.provider("http", kept());
         fetch(&provider).await.unwrap();
         fetch(&provider).await.unwrap();
         assert_eq!(issuer.counts(), (2, 3), "{:?}", act(1, 2));
@@ -147,7 +152,7 @@ async fn a_token_request_over_tls_is_sent_once_more_too() {
     for act in LOST {
         let config = server_config(&authority.issue(|_| {}), Accepts::default());
         let issuer = Closing::start(Some(TlsAcceptor::from(Arc::new(config))), act).await;
-        let provider = issuer.provider("https", HttpClient::builder().roots_pem(authority.pem()));
+        let provider = issuer.provider("https", kept().roots_pem(authority.pem()));
         fetch(&provider).await.unwrap();
         fetch(&provider).await.unwrap();
         assert_eq!(issuer.counts(), (2, 3), "{:?}", act(1, 2));
@@ -160,7 +165,7 @@ async fn a_token_request_that_fails_on_a_new_connection_is_not_sent_again() {
     let acts: [fn(usize, usize) -> Act; 3] = [|_, _| Act::CloseAtFirstBytes, |_, _| Act::Close, |_, _| Act::Reset];
     for act in acts {
         let issuer = Closing::start(None, act).await;
-        let error = fetch(&issuer.provider("http", HttpClient::builder())).await.unwrap_err();
+        let error = fetch(&issuer.provider("http", kept())).await.unwrap_err();
         assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Unavailable, true));
         assert_eq!(issuer.counts(), (1, 1), "{:?}", act(1, 1));
     }
@@ -174,7 +179,7 @@ async fn a_token_request_is_sent_at_most_twice() {
         _ => Act::Close,
     });
     let issuer = issuer.await;
-    let provider = issuer.provider("http", HttpClient::builder());
+    let provider = issuer.provider("http", kept());
     fetch(&provider).await.unwrap();
     let error = fetch(&provider).await.unwrap_err();
     assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Unavailable, true));
@@ -192,7 +197,7 @@ async fn a_token_request_whose_response_has_begun_is_not_sent_again() {
     ];
     for act in acts {
         let issuer = Closing::start(None, act).await;
-        let provider = issuer.provider("http", HttpClient::builder());
+        let provider = issuer.provider("http", kept());
         fetch(&provider).await.unwrap();
         let error = fetch(&provider).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -205,7 +210,7 @@ async fn a_token_request_whose_response_has_begun_is_not_sent_again() {
 async fn a_request_that_is_not_a_token_request_is_not_sent_again() {
     for act in LOST {
         let issuer = Closing::start(None, act).await;
-        let mut client = HttpClient::new().unwrap();
+        let mut client = kept().build().unwrap();
         let request = || Request::post(format!("http://{}/orders", issuer.address)).body(Bytes::new()).unwrap();
         let response = client.ready().await.unwrap().call(request()).await.unwrap();
         response.into_body().collect().await.unwrap();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, SanType, date_time_ymd};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
@@ -80,6 +80,13 @@ async fn a_certificate_for_another_name_is_named_as_such() {
     let name = SanType::DnsName("issuer.test".try_into().unwrap());
     let error = with_server_certificate(|params| params.subject_alt_names = vec![name]).await;
     expect(&error, "has a certificate for another name", &["host of the token URL"]);
+}
+
+// R57: `openssl req -x509` makes such a certificate, and other clients accept it.
+#[tokio::test]
+async fn the_certificate_of_an_authority_in_place_of_a_server_certificate_is_named_as_such() {
+    let error = with_server_certificate(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)).await;
+    expect(&error, "the certificate of an authority in place of a server certificate", &["CA:FALSE"]);
 }
 
 // R57: a client certificate that a server uses.
