@@ -10,7 +10,7 @@ use http::Request;
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Barrier, Notify};
 use tokio_rustls::TlsAcceptor;
 use tower::{Service as _, ServiceExt as _};
 use tower_bearer_auth::token_endpoint::{HttpClient, HttpClientBuilder};
@@ -24,6 +24,8 @@ use crate::support::wait::within;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Act {
     Respond,
+    /// Responds when two requests have arrived.
+    RespondToBoth,
     /// Closes the connection when the first bytes have arrived. If there are more, the client gets a reset.
     CloseAtFirstBytes,
     /// Closes the connection with a FIN when the request has arrived.
@@ -41,6 +43,7 @@ struct Closing {
     requests: Arc<AtomicUsize>,
     /// The client has closed a connection.
     closed: Arc<Notify>,
+    both: Arc<Barrier>,
 }
 
 impl Closing {
@@ -48,9 +51,10 @@ impl Closing {
     async fn start(tls: Option<TlsAcceptor>, act: fn(usize, usize) -> Act) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let issuer = Self { address, connections: Arc::default(), requests: Arc::default(), closed: Arc::default() };
+        let (connections, requests, closed) = Default::default();
+        let issuer = Self { address, connections, requests, closed, both: Arc::new(Barrier::new(2)) };
         let (connections, requests) = (Arc::clone(&issuer.connections), Arc::clone(&issuer.requests));
-        let closed = Arc::clone(&issuer.closed);
+        let (closed, both) = (Arc::clone(&issuer.closed), Arc::clone(&issuer.both));
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 let number = connections.fetch_add(1, Ordering::SeqCst) + 1;
@@ -58,11 +62,12 @@ impl Closing {
                     tcp.set_zero_linger().unwrap();
                 }
                 let (tls, requests, closed) = (tls.clone(), Arc::clone(&requests), Arc::clone(&closed));
+                let both = Arc::clone(&both);
                 tokio::spawn(async move {
                     let act = |request| act(number, request);
                     match tls {
-                        Some(tls) => serve(tls.accept(tcp).await.unwrap(), act, &requests, &closed).await,
-                        None => serve(tcp, act, &requests, &closed).await,
+                        Some(tls) => serve(tls.accept(tcp).await.unwrap(), act, &requests, &closed, &both).await,
+                        None => serve(tcp, act, &requests, &closed, &both).await,
                     }
                 });
             }
@@ -85,6 +90,7 @@ async fn serve(
     act: impl Fn(usize) -> Act,
     requests: &AtomicUsize,
     closed: &Notify,
+    both: &Barrier,
 ) {
     for number in 1.. {
         let (mut request, mut chunk) = (Vec::new(), [0; 4096]);
@@ -100,8 +106,11 @@ async fn serve(
             }
         }
         requests.fetch_add(1, Ordering::SeqCst);
+        if act == Act::RespondToBoth {
+            both.wait().await;
+        }
         match act {
-            Act::Respond => stream.write_all(&http_response(200, &[], GOOD)).await.unwrap(),
+            Act::Respond | Act::RespondToBoth => stream.write_all(&http_response(200, &[], GOOD)).await.unwrap(),
             Act::CloseAtFirstBytes | Act::Reset => return,
             Act::Close => return stream.shutdown().await.unwrap(),
             Act::CloseAfter(bytes) => {
@@ -143,6 +152,23 @@ async fn a_token_request_on_a_connection_that_closes_is_sent_once_more_on_a_new_
         assert_eq!(issuer.counts(), (2, 3), "{:?}", act(1, 2));
         fetch(&provider).await.unwrap();
     }
+}
+
+// R58: the other idle connections are as old as the one that has closed.
+#[tokio::test]
+async fn the_second_request_does_not_use_another_idle_connection() {
+    let issuer = Closing::start(None, |connection, request| match (connection, request) {
+        (1 | 2, 1) => Act::RespondToBoth,
+        (1 | 2, _) => Act::Close,
+        _ => Act::Respond,
+    });
+    let issuer = issuer.await;
+    let provider = issuer.provider("http", kept());
+    let (first, second) = tokio::join!(fetch(&provider), fetch(&provider));
+    first.and(second).unwrap();
+    assert_eq!(issuer.counts(), (2, 2));
+    fetch(&provider).await.unwrap();
+    assert_eq!(issuer.counts(), (3, 4));
 }
 
 // R58: the bytes of TLS itself, for example session tickets and alerts, are not bytes of the response.
