@@ -149,10 +149,10 @@ async fn wrong_credentials_are_permanent_and_overload_is_transient() {
     }
     // R58: on a reused connection the request is sent once more, so only a second reset is an error.
     sandbox.script(Fault::Reset);
-    for fault in [Fault::Reset, Fault::TruncatedBody] {
+    for (fault, status) in [(Fault::Reset, None), (Fault::TruncatedBody, Some(StatusCode::OK))] {
         sandbox.script(fault);
         let error = failure(&provider).await;
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Unavailable, status));
         assert!(error.is_transient());
     }
     // The next call succeeds: the pool keeps no broken connection.
