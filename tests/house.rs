@@ -99,7 +99,18 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     (
         "src/layer",
-        &["audit", "replay", "settings", "cached_grant", "response", "replaying", "future", "service", "layer"],
+        &[
+            "api_headers",
+            "audit",
+            "replay",
+            "settings",
+            "cached_grant",
+            "response",
+            "replaying",
+            "future",
+            "service",
+            "layer",
+        ],
     ),
     ("src/layer/replay", &["mode", "saved", "bodies", "buffered"]),
 ];

@@ -1,6 +1,7 @@
 //! Token requests and providers over real sockets: what the issuer receives, and what its response becomes.
 
 mod access_psp;
+mod api_keys;
 mod assertion;
 mod basic;
 mod builders;
