@@ -132,9 +132,9 @@ impl HttpClientBuilder {
     ///
     /// | what happens | error |
     /// | --- | --- |
-    /// | the proxy rejects the tunnel | [`ErrorKind::Config`] |
-    /// | the proxy is unreachable, or closes the connection | [`ErrorKind::Unavailable`] |
-    /// | the tunnel is not open within [`connect_timeout`](Self::connect_timeout) | [`ErrorKind::Timeout`] |
+    /// | the proxy rejects the tunnel | [`ErrorKind::Config`](crate::ErrorKind::Config) |
+    /// | the proxy is unreachable, or closes the connection | [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) |
+    /// | the tunnel is not open within [`connect_timeout`](Self::connect_timeout) | [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) |
     ///
     /// ```
     /// use tower_bearer_auth::AccessPsp;
