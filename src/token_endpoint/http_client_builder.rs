@@ -133,6 +133,7 @@ impl HttpClientBuilder {
     /// | what happens | error |
     /// | --- | --- |
     /// | the proxy rejects the tunnel | [`ErrorKind::Config`](crate::ErrorKind::Config) |
+    /// | the proxy cannot open the tunnel (404, 408, 429 or 5xx), for example because it cannot resolve the issuer's name | [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) |
     /// | the proxy is unreachable, or closes the connection | [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) |
     /// | the tunnel is not open within [`connect_timeout`](Self::connect_timeout) | [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) |
     ///
