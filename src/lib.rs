@@ -4,6 +4,7 @@
 
 mod clock;
 mod error;
+mod file;
 pub mod guide;
 mod layer;
 mod message;

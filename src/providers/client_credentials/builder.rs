@@ -4,7 +4,6 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 #[cfg(feature = "private-key-jwt")]
@@ -16,6 +15,7 @@ use super::provider::ClientCredentials;
 use super::target_api::TargetApi;
 use super::token_url;
 use crate::error::ConfigError;
+use crate::providers::api_headers::ApiHeaders;
 use crate::providers::check;
 use crate::providers::secret::Secret;
 use crate::providers::token_endpoint::token_endpoint;
@@ -240,7 +240,8 @@ impl ClientCredentialsBuilder {
     /// header replaces an earlier one of the same name. [`build`](Self::build) rejects the same names as for
     /// [`token_header`](Self::token_header).
     ///
-    /// [`build`](Self::build) reads the value once. It does not change afterwards.
+    /// [`build`](Self::build) loads the value, and each token request loads it again. After a change, call
+    /// [`rotate`](crate::TokenSource::rotate).
     pub fn api_header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.api_headers.push((name.into(), value.into()));
         self
@@ -338,14 +339,7 @@ impl ClientCredentialsBuilder {
             return Err(ConfigError::new("token_header", "the Authorization header is a client authentication method")
                 .with_hint("use client_secret_basic for HTTP Basic"));
         }
-        let mut api_headers = HeaderMap::new();
-        for (name, value) in &self.api_headers {
-            let name = check::api_header_name("api_header", name)?;
-            let value = check::load_once("api_header", value)?;
-            api_headers
-                .try_insert(name, check::header_value("api_header", &value)?)
-                .map_err(|_| ConfigError::new("api_header", "there are too many headers"))?;
-        }
+        let api_headers = ApiHeaders::new(self.api_headers)?;
         let endpoint = token_endpoint("token_url", &token_url, self.client, self.timeout)?;
         Ok(ClientCredentials {
             label: self.label.unwrap_or_else(|| endpoint.origin().to_owned()),

@@ -14,6 +14,7 @@ use super::target_api::TargetApi;
 use crate::error::{Error, ErrorKind};
 use crate::message::Origins;
 use crate::provider::{FetchContext, TokenProvider};
+use crate::providers::api_headers::ApiHeaders;
 use crate::providers::token_headers::TokenHeaders;
 use crate::token::IssuedToken;
 use crate::token_endpoint::{DocumentedError, ResponseRules, TokenEndpoint, TokenRequest};
@@ -77,7 +78,7 @@ pub struct ClientCredentials<K = ()> {
     pub(in crate::providers) label: String,
     pub(in crate::providers) origins: Origins,
     pub(in crate::providers) token_headers: TokenHeaders,
-    pub(in crate::providers) api_headers: HeaderMap,
+    pub(in crate::providers) api_headers: ApiHeaders,
     pub(in crate::providers) documented: &'static [DocumentedError],
     pub(super) token_types: Vec<String>,
     pub(super) default_lifetime: Option<Duration>,
@@ -100,6 +101,7 @@ impl<K> ClientCredentials<K> {
     async fn issue(&self, parameters: &Parameters) -> Result<IssuedToken, Error> {
         // Checked before the secret is loaded, because reading a file also needs the runtime.
         crate::rt::current()?;
+        self.api_headers.reload().await?;
         let (request, other_encoding) = self.request(parameters).await?;
         let Self { documented, token_types, default_lifetime, .. } = self;
         let rules = ResponseRules { documented, token_types, default_lifetime: *default_lifetime };
@@ -135,7 +137,7 @@ impl TokenProvider for ClientCredentials {
     }
 
     fn api_headers(&self) -> HeaderMap {
-        self.api_headers.clone()
+        self.api_headers.latest()
     }
 
     fn origins(&self) -> Origins {
@@ -157,7 +159,7 @@ impl TokenProvider for ClientCredentials<TargetApi> {
     }
 
     fn api_headers(&self) -> HeaderMap {
-        self.api_headers.clone()
+        self.api_headers.latest()
     }
 
     fn origins(&self) -> Origins {
