@@ -27,7 +27,9 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};
 use tower_bearer_auth::replay::Bodies;
-use tower_bearer_auth::{BearerAuth, BearerAuthLayer, BoxError, Error, ExtensionKey, IssuedToken, RequestKey, TokenSource, replay};
+use tower_bearer_auth::{
+    BearerAuth, BearerAuthLayer, BoxError, Error, ExtensionKey, IssuedToken, RequestKey, TokenSource, replay,
+};
 use tower_http::auth::AddAuthorizationLayer;
 
 mod support;

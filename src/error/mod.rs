@@ -49,6 +49,9 @@ struct Inner {
     hint: Option<Cow<'static, str>>,
     status: Option<StatusCode>,
     code: Option<Box<str>>,
+    /// The reason of this crate's HTTP client, in one line.
+    #[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "only log events have it"))]
+    cause: Option<Box<str>>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -69,6 +72,7 @@ impl Error {
                 hint: None,
                 status: None,
                 code: None,
+                cause: None,
                 source: None,
             }),
             retry_after: None,
@@ -149,6 +153,20 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         Arc::make_mut(&mut self.inner).source = Some(Arc::from(source.into()));
         self
+    }
+
+    /// Sets the reason for telemetry. It must not contain a secret.
+    #[cfg(feature = "token-endpoint")]
+    pub(crate) fn with_cause(mut self, cause: String) -> Self {
+        Arc::make_mut(&mut self.inner).cause = Some(cause.into());
+        self
+    }
+
+    /// The reason of this crate's HTTP client. Telemetry shows it; `Display` and `Debug` do not, because the source has it
+    /// too.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn cause(&self) -> Option<&str> {
+        self.inner.cause.as_deref()
     }
 
     #[cfg(feature = "token-endpoint")]
@@ -242,7 +260,7 @@ impl Error {
 
 /// What a pointer or an [`io::Error`] contains. The source of such an error is the source of its contents, so following sources
 /// alone would skip the contents.
-fn contents<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+pub(crate) fn contents<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
         return Some(&**shared);
     }

@@ -69,7 +69,8 @@ fn random_head(rng: &mut fastrand::Rng) -> Request<()> {
         };
         let max = if rng.u8(..32) == 0 { 2 * MAX_COPIED } else { 40 };
         // Every byte that a value may contain, also those above ASCII.
-        let value: Vec<u8> = (0..rng.usize(..=max)).map(|_| rng.u8(..)).filter(|b| *b == 9 || *b > 31 && *b != 127).collect();
+        let value: Vec<u8> =
+            (0..rng.usize(..=max)).map(|_| rng.u8(..)).filter(|b| *b == 9 || *b > 31 && *b != 127).collect();
         let mut value = HeaderValue::from_bytes(&value).unwrap();
         value.set_sensitive(rng.u8(..8) == 0);
         request.headers_mut().append(name, value);
