@@ -145,18 +145,18 @@ where
     counted
 }
 
-type Flight = <BearerAuth<Api, Issuer<()>> as Service<Request<Full<Bytes>>>>::Future;
+type SentFuture = <BearerAuth<Api, Issuer<()>> as Service<Request<Full<Bytes>>>>::Future;
 
-/// Counts a request that is in flight together with `others`.
+/// Counts a request that is sent while `others` wait for their responses.
 fn in_flight(others: usize, layer: &BearerAuthLayer<Issuer<()>>) -> AllocationInfo {
     let mut service = layer.layer(Api::default());
     let begin = |service: &mut BearerAuth<Api, Issuer<()>>, others: usize| {
         let requests: Vec<_> = (0..others).map(|_| request_with_headers(10)).collect();
         requests.into_iter().map(|request| service.call(request)).collect::<Vec<_>>()
     };
-    // As many buffers as requests are in flight.
+    // As many buffers as requests are sent at once.
     drop(begin(&mut service, others + 2));
-    let _flight = begin(&mut service, others);
+    let _others = begin(&mut service, others);
     let request = request_with_headers(10);
     measure(|| assert!(service.call(request).now_or_never().expect("nothing to wait for").is_ok()))
 }
@@ -182,7 +182,7 @@ fn from_thread_to_thread(from: usize, layer: &BearerAuthLayer<Issuer<()>>) -> u6
         let mut service = layer.layer(Api::default());
         service.call(request_with_headers(10))
     };
-    let complete = |future: Flight| assert!(future.now_or_never().expect("nothing to wait for").is_ok());
+    let complete = |future: SentFuture| assert!(future.now_or_never().expect("nothing to wait for").is_ok());
     std::thread::scope(|scope| {
         let there = scope.spawn(|| (0..from).map(|_| begin()).collect::<Vec<_>>()).join().unwrap();
         there.into_iter().for_each(complete);
@@ -237,7 +237,7 @@ fn a_stamped_request_allocates_no_more_than_its_bound() {
         ("empty", after(2, &one, empty)),
         ("empty, 10 headers", after(2, &one, || request_with_headers(10))),
         ("empty, 20 headers", after(2, &one, || request_with_headers(20))),
-        ("empty, 16 in flight", in_flight(15, &one)),
+        ("empty, 16 at once", in_flight(15, &one)),
         ("off, the service cloned", cloned_for_each(&one.clone().bodies(replay::Off))),
         ("empty, the service cloned", cloned_for_each(&one)),
         ("empty, an extension of the user", after(2, &one, user)),

@@ -2,22 +2,34 @@ use std::sync::Arc;
 use std::thread;
 
 use super::{CLONES, GrantCache, Shared};
+use crate::error::Error;
 use crate::layer::settings::Settings;
-use crate::providers::FixedToken;
+use crate::provider::{FetchContext, TokenProvider};
 use crate::source::TokenSource;
+use crate::token::IssuedToken;
 
-fn shared() -> (TokenSource<FixedToken>, Shared<FixedToken>) {
-    let source = TokenSource::new(FixedToken::new("token").unwrap());
+struct Issuer;
+
+impl TokenProvider for Issuer {
+    type Key = ();
+
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
+        IssuedToken::bearer("token")
+    }
+}
+
+fn shared() -> (TokenSource<Issuer>, Shared<Issuer>) {
+    let source = TokenSource::new(Issuer);
     let shared = Shared::new(Arc::new(Settings::new(&source)));
     (source, shared)
 }
 
-fn warm_up(source: &TokenSource<FixedToken>) {
+fn warm_up(source: &TokenSource<Issuer>) {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(source.warm_up()).unwrap();
 }
 
 /// The first request of a clone.
-fn stamp(source: &TokenSource<FixedToken>, shared: &Shared<FixedToken>) -> bool {
+fn stamp(source: &TokenSource<Issuer>, shared: &Shared<Issuer>) -> bool {
     let mut cache = GrantCache::Unused;
     if cache.current(shared).is_some() {
         return true;
@@ -27,7 +39,7 @@ fn stamp(source: &TokenSource<FixedToken>, shared: &Shared<FixedToken>) -> bool 
     false
 }
 
-fn filled(shared: &Shared<FixedToken>) -> usize {
+fn filled(shared: &Shared<Issuer>) -> usize {
     shared.cells.get().map_or(0, |cells| cells.iter().filter(|cell| cell.0.load().is_some()).count())
 }
 
