@@ -6,15 +6,19 @@
 //! `cases` reads DIRECTORY/*.ready, which the servers write. It exits with 1 if a case fails, if there are fewer cases
 //! than in FLOOR, or if PAGE does not contain the observed tables.
 
+mod authlib;
 mod certificates;
 mod connections;
 mod django;
 mod encodings;
 mod express;
 mod faults;
+mod glewlwyd;
 mod issuer;
+mod node_oauth;
 mod oidc;
 mod plain;
+mod protected;
 mod report;
 mod suite;
 mod tls;
@@ -97,5 +101,8 @@ async fn cases(directory: &str, floor: &str, page: &str, write: bool) -> Check<b
     django::all(&world, &mut report).await?;
     express::all(&world, &mut report).await?;
     faults::all(&world, &mut report).await?;
+    glewlwyd::all(&world, &mut report).await?;
+    node_oauth::all(&world, &mut report).await?;
+    authlib::all(&world, &mut report).await?;
     report.finish(Path::new(floor), Path::new(page), write)
 }
