@@ -6,6 +6,7 @@
 //! `cases` reads DIRECTORY/*.ready, which the servers write. It exits with 1 if a case fails, if there are fewer cases
 //! than in FLOOR, or if PAGE does not contain the observed tables.
 
+mod apache;
 mod authlib;
 mod certificates;
 mod connections;
@@ -14,6 +15,7 @@ mod encodings;
 mod express;
 mod faults;
 mod glewlwyd;
+mod haproxy;
 mod issuer;
 mod node_oauth;
 mod oidc;
@@ -104,5 +106,7 @@ async fn cases(directory: &str, floor: &str, page: &str, write: bool) -> Check<b
     glewlwyd::all(&world, &mut report).await?;
     node_oauth::all(&world, &mut report).await?;
     authlib::all(&world, &mut report).await?;
+    haproxy::all(&world, &mut report).await?;
+    apache::all(&world, &mut report).await?;
     report.finish(Path::new(floor), Path::new(page), write)
 }
