@@ -21,6 +21,7 @@ mod node_oauth;
 mod oidc;
 mod plain;
 mod protected;
+mod proxies;
 mod report;
 mod suite;
 mod tls;
@@ -108,5 +109,6 @@ async fn cases(directory: &str, floor: &str, page: &str, write: bool) -> Check<b
     authlib::all(&world, &mut report).await?;
     haproxy::all(&world, &mut report).await?;
     apache::all(&world, &mut report).await?;
+    proxies::all(&world, &mut report).await?;
     report.finish(Path::new(floor), Path::new(page), write)
 }
