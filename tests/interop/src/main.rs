@@ -15,6 +15,7 @@ mod encodings;
 mod express;
 mod faults;
 mod glewlwyd;
+mod grpc;
 mod haproxy;
 mod issuer;
 mod node_oauth;
@@ -110,5 +111,6 @@ async fn cases(directory: &str, floor: &str, page: &str, write: bool) -> Check<b
     haproxy::all(&world, &mut report).await?;
     apache::all(&world, &mut report).await?;
     proxies::all(&world, &mut report).await?;
+    grpc::all(&world, &mut report).await?;
     report.finish(Path::new(floor), Path::new(page), write)
 }
