@@ -6,17 +6,14 @@ The database is a file in DIRECTORY.
 """
 
 import datetime
-import json
 import pathlib
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import django
 from django.conf import settings
 
-HERE = pathlib.Path(__file__).resolve().parent
-SECRETS = dict(json.loads((HERE / "clients.json").read_text(encoding="utf-8"))["secrets"])
+from control import SECRETS, complete, control, entry, ready
+
 SHORT_LIVED = {"short": 2, "renewed": 6}
 REQUESTS = []
 EVENTS = []
@@ -42,20 +39,10 @@ def token(request, refresh_token=False):
 
 def recorder(get_response):
     def middleware(request):
-        entry = {
-            "method": request.method,
-            "path": request.path,
-            "authorization": request.headers.get("Authorization"),
-            "status": None,
-            "error": None,
-            "challenge": None,
-        }
-        REQUESTS.append(entry)
+        noted = entry(request.method, request.path, request.headers.get("Authorization"))
+        REQUESTS.append(noted)
         response = get_response(request)
-        if response.headers.get("Content-Type", "").startswith("application/json"):
-            entry["error"] = json.loads(response.content).get("error")
-        entry["challenge"] = response.headers.get("WWW-Authenticate")
-        entry["status"] = response.status_code
+        complete(noted, response.status_code, response.headers.get("WWW-Authenticate"), response.content)
         return response
 
     return middleware
@@ -161,21 +148,6 @@ class Quiet(WSGIRequestHandler):
         pass
 
 
-class Control(BaseHTTPRequestHandler):
-    def do_GET(self):
-        name, _, since = self.path.partition("?since=")
-        body = {"/requests": REQUESTS, "/events": EVENTS}.get(name)
-        content = json.dumps(body and body[int(since or 0) :]).encode()
-        self.send_response(404 if body is None else 200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
-
-
 def main():
     call_command("migrate", verbosity=0)
     register()
@@ -185,15 +157,9 @@ def main():
     )
     server = ThreadedWSGIServer(("127.0.0.1", 0), Quiet)
     server.set_app(get_wsgi_application())
-    control = ThreadingHTTPServer(("127.0.0.1", 0), Control)
-    threading.Thread(target=control.serve_forever, daemon=True).start()
-    facts = {
-        "server": "django-oauth-toolkit",
-        "version": oauth2_provider.__version__,
-        "url": f"http://127.0.0.1:{server.server_port}",
-        "control": f"http://127.0.0.1:{control.server_port}",
-    }
-    print(f"ready {json.dumps(facts)}", flush=True)
+    url = f"http://127.0.0.1:{server.server_port}"
+    paths = {"/requests": lambda: REQUESTS, "/events": lambda: EVENTS}
+    ready("django-oauth-toolkit", oauth2_provider.__version__, url, control(paths))
     server.serve_forever()
 
 

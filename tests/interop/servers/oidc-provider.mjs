@@ -63,7 +63,7 @@ const clients = [
   ...Object.entries(secrets).map(([name, client_secret]) => client(`secret-${name}`, { client_secret })),
 ];
 // It counts in whole seconds: what it hands out for four lives between three and four.
-const shortLived = { short: 4, 'short-jwt': 2, renewed: 6, 'renewed-jwt': 6 };
+const shortLived = { short: 4, 'short-jwt': 4, renewed: 6, 'renewed-jwt': 6 };
 const defaultResource = {
   'orders-jwt': 'urn:interop:api',
   'short-jwt': 'urn:interop:api',

@@ -3,7 +3,7 @@
 use tower_bearer_auth::{BasicEncoding, ClientCredentialsBuilder, TokenSource};
 
 use crate::World;
-use crate::issuer::{Since, post};
+use crate::issuer::Since;
 use crate::report::{Encoding, Report};
 use crate::suite::{Check, Facts, Suite, equal, fail};
 
@@ -44,28 +44,32 @@ impl How {
 
 /// Records the result for one secret and compares it with the expected one.
 pub fn judge(found: &mut String, taken: bool, (status, error): (u16, &str), wanted: Wanted) -> Check {
-    *found = if taken { String::from("accepted") } else { format!("{status} `{error}`") };
+    *found = match (taken, error) {
+        (true, _) => String::from("accepted"),
+        (false, "") => status.to_string(),
+        (false, error) => format!("{status} `{error}`"),
+    };
     match wanted {
         Ok(()) => equal("accepted, with status", (taken, status), (true, 200)),
         Err(rejection) => equal("accepted, status and error", (taken, (status, error)), (false, rejection)),
     }
 }
 
-/// Tries every secret in every encoding at an issuer with a client for each secret.
+/// Tries every secret in every encoding at an issuer with a client for each secret. `client` takes its id and its secret.
 pub async fn table(
     suite: &mut Suite,
     report: &mut Report,
     facts: &Facts,
-    (token_url, path): (&str, &'static str),
-    api: &Facts,
+    path: &'static str,
     world: &World,
+    client: impl Fn(&str, &str) -> ClientCredentialsBuilder,
     wanted: impl Fn(How, &str) -> Wanted,
 ) {
     for how in How::ALL {
         for (name, secret) in world.unusual_secrets() {
             let mut found = String::from("?");
             let work = async {
-                let builder = post(token_url, &format!("secret-{name}"), secret, api);
+                let builder = client(&format!("secret-{name}"), secret);
                 let source = TokenSource::new(how.apply(builder).build()?);
                 let issued = Since::now(facts, path).await?;
                 let taken = source.token().await.is_ok();

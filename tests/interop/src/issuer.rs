@@ -12,11 +12,11 @@ use tower::{Layer as _, Service, ServiceExt as _};
 use tower_bearer_auth::token_endpoint::TokenRequest;
 use tower_bearer_auth::{
     BearerAuth, BoxError, ClientCredentials, ClientCredentialsBuilder, Clock, Error, ErrorKind, Now, SystemClock,
-    TokenProvider, TokenSource, replay,
+    TokenProvider, TokenSource, TokenSourceBuilder, replay,
 };
 
 use crate::plain::{self, Http};
-use crate::suite::{Check, Facts, Suite, equal, fail, holds};
+use crate::suite::{Check, Facts, Failure, Suite, equal, fail, holds};
 
 /// A part of every secret, to search for leaks.
 pub const CANARY: &str = "7fQ2";
@@ -64,6 +64,12 @@ impl Since {
 
 pub async fn all_noted(facts: &Facts) -> Check<Vec<Noted>> {
     noted(&facts.control, 0).await
+}
+
+/// What a server that notes no requests has counted: `requests`, and what else it counts.
+pub async fn counted(facts: &Facts, what: &str) -> Check<u64> {
+    let counts = plain::get_json(&format!("{}/count", facts.control)).await?;
+    counts[what].as_u64().ok_or_else(|| Failure(format!("{} counts no {what}", facts.server)))
 }
 
 /// The number of tokens that the issuer issued, according to its own events.
@@ -187,7 +193,7 @@ pub async fn fails<P: TokenProvider<Key = ()>>(
 ) {
     let mut row = None;
     let work = async {
-        let source = TokenSource::new(provider.map_err(Into::into)?);
+        let source = impatient(provider.map_err(Into::into)?).build();
         let at_issuer = Since::now(facts, path).await?;
         let at_api = Since::now(api, "/opaque").await?;
         let error = match source.token().await {
@@ -223,6 +229,19 @@ pub async fn fails<P: TokenProvider<Key = ()>>(
 
 fn statuses(noted: &[Noted]) -> Vec<u16> {
     noted.iter().map(|noted| noted.status.unwrap_or_default()).collect()
+}
+
+/// A source whose callers do not wait for a transient failure to pass, so that one failed fetch is one error.
+pub fn impatient<P: TokenProvider>(provider: P) -> TokenSourceBuilder<P> {
+    TokenSource::builder(provider).patience(Duration::ZERO)
+}
+
+/// The error of a source that gets no token.
+pub fn failed<T>(outcome: Result<T, Error>) -> Check<Error> {
+    match outcome {
+        Ok(_) => fail("there is a token"),
+        Err(error) => Ok(error),
+    }
 }
 
 /// A client with its secret in the form, which every issuer here accepts.

@@ -6,13 +6,23 @@
 //! `cases` reads DIRECTORY/*.ready, which the servers write. It exits with 1 if a case fails, if there are fewer cases
 //! than in FLOOR, or if PAGE does not contain the observed tables.
 
+mod apache;
+mod authlib;
+mod certificates;
+mod connections;
 mod django;
 mod encodings;
 mod express;
 mod faults;
+mod glewlwyd;
+mod grpc;
+mod haproxy;
 mod issuer;
+mod node_oauth;
 mod oidc;
 mod plain;
+mod protected;
+mod proxies;
 mod report;
 mod suite;
 mod tls;
@@ -23,6 +33,7 @@ use std::{env, fs};
 
 use serde::Deserialize;
 
+use crate::certificates::Certificates;
 use crate::report::Report;
 use crate::suite::{Check, Facts, Failure, fail};
 
@@ -30,7 +41,7 @@ use crate::suite::{Check, Facts, Failure, fail};
 pub struct World {
     servers: BTreeMap<String, Facts>,
     secrets: Vec<(String, String)>,
-    pub certificates: tls::Certificates,
+    pub certificates: Certificates,
 }
 
 impl World {
@@ -48,7 +59,7 @@ impl World {
             }
         }
         let Clients { secrets } = serde_json::from_str(include_str!("../clients.json"))?;
-        Ok(Self { servers, secrets, certificates: tls::Certificates::read(directory)? })
+        Ok(Self { servers, secrets, certificates: Certificates::read(directory)? })
     }
 
     pub fn server(&self, name: &str) -> Check<&Facts> {
@@ -71,7 +82,7 @@ async fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
-        ["certificates", directory] => tls::write(Path::new(directory)).map(|()| true),
+        ["certificates", directory] => certificates::write(Path::new(directory)).map(|()| true),
         ["cases", directory, floor, page] => cases(directory, floor, page, false).await,
         ["cases", directory, floor, page, "--write"] => cases(directory, floor, page, true).await,
         _ => fail("usage: interop certificates DIRECTORY | interop cases DIRECTORY FLOOR PAGE [--write]"),
@@ -94,5 +105,12 @@ async fn cases(directory: &str, floor: &str, page: &str, write: bool) -> Check<b
     django::all(&world, &mut report).await?;
     express::all(&world, &mut report).await?;
     faults::all(&world, &mut report).await?;
+    glewlwyd::all(&world, &mut report).await?;
+    node_oauth::all(&world, &mut report).await?;
+    authlib::all(&world, &mut report).await?;
+    haproxy::all(&world, &mut report).await?;
+    apache::all(&world, &mut report).await?;
+    proxies::all(&world, &mut report).await?;
+    grpc::all(&world, &mut report).await?;
     report.finish(Path::new(floor), Path::new(page), write)
 }

@@ -1,5 +1,6 @@
 //! Cases and their results.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -52,6 +53,15 @@ pub struct Facts {
     pub version: String,
     pub url: String,
     pub control: String,
+    /// Its other addresses.
+    #[serde(default)]
+    pub places: BTreeMap<String, String>,
+}
+
+impl Facts {
+    pub fn place(&self, name: &str) -> Check<&str> {
+        self.places.get(name).map(String::as_str).ok_or_else(|| Failure(format!("{} has no {name}", self.server)))
+    }
 }
 
 /// The cases against one server.

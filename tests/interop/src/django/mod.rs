@@ -36,7 +36,8 @@ pub async fn all(world: &World, report: &mut Report) -> Check {
         (How::Basic(BasicEncoding::Raw), "plus" | "escape" | "all") => Err((401, "invalid_client")),
         _ => Ok(()),
     };
-    encodings::table(&mut suite, report, facts, (&issuer.url(TOKEN), TOKEN), facts, world, wanted).await;
+    let client = |id: &str, secret: &str| post(&issuer.url(TOKEN), id, secret, facts);
+    encodings::table(&mut suite, report, facts, TOKEN, world, client, wanted).await;
     suite
         .wrong("a wrong secret gets a token", "rejects the client's credentials", async {
             TokenSource::new(issuer.client("orders").client_secret("wrong-7fQ2").build()?).token().await?;

@@ -7,13 +7,13 @@ mod timing;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_bearer_auth::{ClientCredentialsBuilder, Error, ErrorKind, TokenSource};
+use tower_bearer_auth::{ClientCredentialsBuilder, ErrorKind, TokenSource};
 
 use crate::World;
-use crate::issuer::{Ahead, Expected, post, says};
+use crate::issuer::{Ahead, Expected, failed, impatient, post, says};
 use crate::plain;
 use crate::report::Report;
-use crate::suite::{Check, Facts, Suite, equal, fail, holds};
+use crate::suite::{Check, Facts, Suite, equal, holds};
 
 /// Longer than every backoff and every `Retry-After` in the cases.
 const LATER: Duration = Duration::from_secs(400);
@@ -102,7 +102,7 @@ impl Mock<'_> {
         let work = async {
             let endpoint = self.endpoint(name, &[fault, good()]).await?;
             let clock = Ahead::default();
-            let source = TokenSource::builder(set(endpoint.client()).build()?).clock(clock.clone()).build();
+            let source = impatient(set(endpoint.client()).build()?).clock(clock.clone()).build();
             let callers = (0..20).map(|_| source.token());
             for outcome in futures_util::future::join_all(callers).await {
                 says(&failed(outcome)?, expected)?;
@@ -149,12 +149,5 @@ impl Endpoint<'_> {
 
     async fn count(&self) -> Check<u64> {
         self.mock.count(&json!({"method": "POST", "urlPath": self.path})).await
-    }
-}
-
-fn failed<T>(outcome: Result<T, Error>) -> Check<Error> {
-    match outcome {
-        Ok(_) => fail("there is a token"),
-        Err(error) => Ok(error),
     }
 }

@@ -3,8 +3,8 @@
 use serde_json::json;
 use tower_bearer_auth::{ErrorKind, TokenSource};
 
-use super::{Mock, failed, good, transient};
-use crate::issuer::{Expected, says};
+use super::{Mock, good, transient};
+use crate::issuer::{Expected, failed, says};
 use crate::suite::{Suite, equal, holds};
 
 impl Mock<'_> {

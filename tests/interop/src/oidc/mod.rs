@@ -102,8 +102,8 @@ impl Issuer<'_> {
             (How::Basic(BasicEncoding::Raw), "plus" | "escape") => Err((401, "invalid_client")),
             _ => Ok(()),
         };
-        let at = (&*self.url(TOKEN), TOKEN);
-        encodings::table(suite, report, self.facts, at, self.api, self.world, wanted).await;
+        let client = |id: &str, secret: &str| post(&self.url(TOKEN), id, secret, self.api);
+        encodings::table(suite, report, self.facts, TOKEN, self.world, client, wanted).await;
     }
 
     async fn wrong(&self, suite: &mut Suite) {
