@@ -21,12 +21,15 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::task::noop_waker_ref;
 use http::header::{ACCEPT, AUTHORIZATION, USER_AGENT};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};
-use tower_bearer_auth::{BearerAuthLayer, BoxError, Error, ExtensionKey, IssuedToken, RequestKey, TokenSource, replay};
+use tower_bearer_auth::replay::Bodies;
+use tower_bearer_auth::{
+    BearerAuth, BearerAuthLayer, BoxError, Error, ExtensionKey, IssuedToken, RequestKey, TokenSource, replay,
+};
 use tower_http::auth::AddAuthorizationLayer;
 
 mod support;
@@ -109,6 +112,16 @@ fn request<B>(body: B) -> Request<B> {
         .unwrap()
 }
 
+/// A request with `count` headers. Clients make names and values from strings, so these are made from strings too.
+fn request_with_headers(count: usize) -> Request<Full<Bytes>> {
+    let mut request = request(Full::default());
+    for number in request.headers().len()..count {
+        let name = HeaderName::try_from(format!("x-header-{number}")).unwrap();
+        request.headers_mut().insert(name, HeaderValue::try_from(format!("the value of header {number}")).unwrap());
+    }
+    request
+}
+
 /// Counts the request that one service of `layer` sends after `before` other requests. The first one marks the token as
 /// accepted. With the second one the service caches the token for itself.
 fn after<L, S, B>(before: usize, layer: &L, request: impl Fn() -> Request<B>) -> AllocationInfo
@@ -130,6 +143,60 @@ where
     let counted = measure(|| send(request));
     assert_eq!(api.seen.load(Ordering::Relaxed), before as u64 + 1);
     counted
+}
+
+type SentFuture = <BearerAuth<Api, Issuer<()>> as Service<Request<Full<Bytes>>>>::Future;
+
+/// Counts a request that is sent while `others` wait for their responses.
+fn in_flight(others: usize, layer: &BearerAuthLayer<Issuer<()>>) -> AllocationInfo {
+    let mut service = layer.layer(Api::default());
+    let begin = |service: &mut BearerAuth<Api, Issuer<()>>, others: usize| {
+        let requests: Vec<_> = (0..others).map(|_| request_with_headers(10)).collect();
+        requests.into_iter().map(|request| service.call(request)).collect::<Vec<_>>()
+    };
+    // As many buffers as requests are sent at once.
+    drop(begin(&mut service, others + 2));
+    let _others = begin(&mut service, others);
+    let request = request_with_headers(10);
+    measure(|| assert!(service.call(request).now_or_never().expect("nothing to wait for").is_ok()))
+}
+
+/// Counts a request through a clone of the service, with the clone.
+fn cloned_for_each<R: Bodies<Full<Bytes>>>(layer: &BearerAuthLayer<Issuer<()>, R>) -> AllocationInfo {
+    let service = layer.layer(Api::default());
+    let send = |request| {
+        assert!(service.clone().call(request).now_or_never().expect("nothing to wait for").is_ok());
+    };
+    // The third clone creates the cells that all clones share.
+    for _ in 0..4 {
+        send(request_with_headers(2));
+    }
+    let request = request_with_headers(2);
+    measure(|| send(request))
+}
+
+/// Counts a request that begins on one thread and completes on another, where it is also dropped. `from` is what has begun on
+/// the other thread, and completes on this one before.
+fn from_thread_to_thread(from: usize, layer: &BearerAuthLayer<Issuer<()>>) -> u64 {
+    let begin = || {
+        let mut service = layer.layer(Api::default());
+        service.call(request_with_headers(10))
+    };
+    let complete = |future: SentFuture| assert!(future.now_or_never().expect("nothing to wait for").is_ok());
+    std::thread::scope(|scope| {
+        let there = scope.spawn(|| (0..from).map(|_| begin()).collect::<Vec<_>>()).join().unwrap();
+        there.into_iter().for_each(complete);
+        let mut service = layer.layer(Api::default());
+        let request = request_with_headers(10);
+        let mut future = None;
+        let begun = measure(|| future = Some(service.call(request)));
+        let completed = scope.spawn(move || {
+            // A worker thread has completed others before.
+            complete(begin());
+            measure(|| complete(future.unwrap()))
+        });
+        begun.count_total + completed.join().unwrap().count_total
+    })
 }
 
 fn warm<K: RequestKey>(keys: impl IntoIterator<Item = K>) -> BearerAuthLayer<Issuer<K>> {
@@ -166,11 +233,18 @@ fn a_stamped_request_allocates_no_more_than_its_bound() {
         ("static header", after(2, &AddAuthorizationLayer::bearer(TOKEN), empty)),
         ("off, the second", after(1, &one.clone().bodies(replay::Off), empty)),
         ("off", after(2, &one.clone().bodies(replay::Off), empty)),
-        ("keyed, off", after(2, &many.bodies(replay::Off), user)),
+        ("keyed, off", after(2, &many.clone().bodies(replay::Off), user)),
         ("empty", after(2, &one, empty)),
+        ("empty, 10 headers", after(2, &one, || request_with_headers(10))),
+        ("empty, 20 headers", after(2, &one, || request_with_headers(20))),
+        ("empty, 16 at once", in_flight(15, &one)),
+        ("off, the service cloned", cloned_for_each(&one.clone().bodies(replay::Off))),
+        ("empty, the service cloned", cloned_for_each(&one)),
+        ("empty, an extension of the user", after(2, &one, user)),
+        ("keyed, empty", after(2, &many, user)),
         ("cloned", after(2, &one.clone().bodies(replay::Cloned), small)),
         ("if not present", after(2, &one.clone().if_not_present(), there)),
-        ("buffered", after(2, &one.bodies(replay::Buffered::new(64 * 1024, wrap)), boxed)),
+        ("buffered", after(2, &one.clone().bodies(replay::Buffered::new(64 * 1024, wrap)), boxed)),
     ];
     let rows = counted.map(|(way, counted)| {
         [
@@ -178,7 +252,12 @@ fn a_stamped_request_allocates_no_more_than_its_bound() {
             (format!("stamped: {way}, bytes"), counted.bytes_total),
         ]
     });
-    check("stamped", rows.as_flattened());
+    let mut rows = rows.as_flattened().to_vec();
+    for (way, from) in [("as many come back", 1), ("none comes back", 0)] {
+        let allocations = std::thread::scope(|scope| scope.spawn(|| from_thread_to_thread(from, &one)).join().unwrap());
+        rows.push((format!("stamped: empty, to another thread, {way}, allocations"), allocations));
+    }
+    check("stamped", &rows);
 }
 
 #[test]

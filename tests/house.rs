@@ -84,6 +84,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "status",
             "fetch_handle",
             "entry",
+            "entries",
             "map",
             "grant",
             "cache",
@@ -112,7 +113,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "layer",
         ],
     ),
-    ("src/layer/replay", &["mode", "saved", "bodies", "buffered"]),
+    ("src/layer/replay", &["mode", "saved_head", "saved", "bodies", "buffered"]),
 ];
 
 /// Code that reads the time of the machine. The system clock counts too: code that calls it directly ignores the given clock.

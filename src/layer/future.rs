@@ -206,6 +206,7 @@ where
         self.project().state.set(State::Complete);
     }
 
+    #[cold]
     /// Polls any state but `Sent`. Returns `None` when the state has changed.
     fn step(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Response<T>, BoxError>>> {
         let mut state = self.project().state;
@@ -244,6 +245,7 @@ where
         }
     }
 
+    #[cold]
     /// The first send was rejected. Returns the response for the caller, or `None` if a replay has started.
     fn rejected(self: Pin<&mut Self>, response: Response<T>, rejection: Rejection) -> Option<Response<T>> {
         let mut state = self.project().state;

@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::audit::{Audit, ReplayOutcome};
-use super::replay::{Bodies, Mode, Replayable, SavedRequest};
+use super::replay::{Bodies, Mode, Replayable, Restored};
 use super::settings::Settings;
 use crate::error::{BoxError, ErrorKind, NotReplayed};
 use crate::message::{Rejection, ReplayMarker};
@@ -50,12 +50,12 @@ enum Step<S, P: TokenProvider, K, B, T> {
     Refreshing {
         wait: TokenWait<P>,
         response: Response<T>,
-        replayable: Replayable<S, K>,
+        restored: Restored<S, K>,
     },
     Refreshed {
         grant: Grant<P::Key>,
         response: Response<T>,
-        replayable: Replayable<S, K>,
+        restored: Restored<S, K>,
     },
     Draining {
         drain: Drain<T>,
@@ -107,33 +107,37 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
         replayable: Option<Replayable<S, R::Kept>>,
     ) -> AfterRejection<S, P, R, B, T> {
         let replayed_below = Audit::of(&response).is_some_and(|audit| audit.sends > 1);
-        let (replayable, outcome) = match replayable {
+        let waited = replayable.as_ref().map(|copy| copy.request.head.waited());
+        let (restored, outcome) = match replayable {
             // Two layers in one stack send a request at most twice.
             _ if replayed_below => (None, ReplayOutcome::RejectedAgain),
             Some(copy) if copy.request.head.is_replay() => (None, ReplayOutcome::RejectedAgain),
             None if settings.mode == Mode::Never || R::OFF => (None, ReplayOutcome::Off),
             None => (None, ReplayOutcome::NoCopy),
             Some(copy) if !bodies.is_complete(&copy.request.body) => (None, ReplayOutcome::NoCopy),
-            Some(copy) if settings.mode.allows(rejection, || settings.is_idempotent(&copy.request.head)) => {
-                (Some(copy), ReplayOutcome::Replayed)
-            }
-            Some(_) => (None, ReplayOutcome::NotSafe),
+            Some(copy) => match copy.restore(rejected.key()) {
+                None => (None, ReplayOutcome::NoCopy),
+                Some(copy) if settings.mode.allows(rejection, || settings.is_idempotent(&copy.request)) => {
+                    (Some(copy), ReplayOutcome::Replayed)
+                }
+                Some(_) => (None, ReplayOutcome::NotSafe),
+            },
         };
         let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().cloned().collect();
-        let waited = replayable.as_ref().map(|copy| copy.request.head.waited());
+        let waited = waited.filter(|_| restored.is_some());
         let lookup = settings.source.reject_grant(&rejected, rejection, challenges, waited);
         let waited = waited.unwrap_or_default();
-        let outcome = match (replayable, lookup) {
+        let outcome = match (restored, lookup) {
             (None, _) => outcome,
             (Some(_), Err(BudgetExhausted)) => ReplayOutcome::BudgetExhausted,
             (Some(_), Ok(Lookup::Failed(error))) => ReplayOutcome::RefreshFailed(error.kind()),
-            (Some(replayable), Ok(Lookup::Granted(grant))) => {
-                let step = Step::Refreshed { grant, response, replayable };
+            (Some(restored), Ok(Lookup::Granted(grant))) => {
+                let step = Step::Refreshed { grant, response, restored };
                 let settings = Arc::clone(settings);
                 return AfterRejection::Replay(Box::new(Self { settings, bodies, rejected, waited, step }));
             }
-            (Some(replayable), Ok(Lookup::Wait(wait))) => {
-                let step = Step::Refreshing { wait, response, replayable };
+            (Some(restored), Ok(Lookup::Wait(wait))) => {
+                let step = Step::Refreshing { wait, response, restored };
                 let settings = Arc::clone(settings);
                 return AfterRejection::Replay(Box::new(Self { settings, bodies, rejected, waited, step }));
             }
@@ -181,31 +185,31 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                 Step::Complete => panic!("`Replaying` polled after completion"),
             };
             self.step = match (mem::replace(&mut self.step, Step::Complete), token) {
-                (Step::Refreshing { response, replayable, .. }, Some(Ok(grant))) => {
-                    Step::Refreshed { grant, response, replayable }
+                (Step::Refreshing { response, restored, .. }, Some(Ok(grant))) => {
+                    Step::Refreshed { grant, response, restored }
                 }
                 (Step::Refreshing { response, .. }, Some(Err(error))) => {
                     let outcome = ReplayOutcome::RefreshFailed(error.kind());
                     return Poll::Ready(Replayed::Return(settings.audited(response, &self.rejected, 1, outcome)));
                 }
-                (Step::Refreshed { grant, response, replayable }, _) => {
+                (Step::Refreshed { grant, response, restored }, _) => {
                     // If a fetch fails, the source returns a token that was rejected without a reason once more. A
                     // replay needs a new one.
                     if grant.token().generation() == self.rejected.token().generation() {
                         let outcome = ReplayOutcome::RefreshFailed(ErrorKind::Other);
                         return Poll::Ready(Replayed::Return(settings.audited(response, &self.rejected, 1, outcome)));
                     }
-                    let Replayable { service, request: SavedRequest { head, body } } = replayable;
+                    let Restored { service, request } = restored;
+                    let (parts, body) = request.into_parts();
                     // Build the request before the rejection is dropped. If that fails, the caller gets the rejection.
-                    let headers = head.headers().and_then(|mut headers| {
-                        settings.stamp(&mut headers, grant.token().header_value()).is_ok().then_some(headers)
+                    let request = bodies.restore(body).and_then(|body| {
+                        let mut request = Request::from_parts(parts, body);
+                        settings.stamp(request.headers_mut(), grant.token().header_value()).is_ok().then_some(request)
                     });
-                    let Some((headers, body)) = headers.and_then(|headers| Some((headers, bodies.restore(body)?)))
-                    else {
+                    let Some(request) = request else {
                         let response = settings.audited(response, &self.rejected, 1, ReplayOutcome::NoCopy);
                         return Poll::Ready(Replayed::Return(response));
                     };
-                    let request = head.into_request(headers, body);
                     Step::Draining { drain: Drain::new(response.into_body()), grant, service, request }
                 }
                 (Step::Draining { drain, grant, service, request }, _) => {

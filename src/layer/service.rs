@@ -9,7 +9,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::cached_grant::{GrantCache, GrantRef};
+use super::cached_grant::{GrantCache, GrantRef, Shared};
 use super::future::ResponseFuture;
 use super::replay::{self, Bodies, Empty, SavedHead};
 use super::settings::{Route, Settings};
@@ -36,20 +36,20 @@ use crate::source::{Lookup, TokenSource};
 #[must_use = "services do nothing unless you call them"]
 pub struct BearerAuth<S, P: TokenProvider, R = Empty> {
     inner: S,
-    settings: Arc<Settings<P>>,
+    shared: Arc<Shared<P>>,
     bodies: R,
     cache: GrantCache<P>,
 }
 
 impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
     pub(super) fn new(inner: S, settings: Arc<Settings<P>>, bodies: R) -> Self {
-        Self { inner, settings, bodies, cache: GrantCache::Unused }
+        Self { inner, shared: Arc::new(Shared::new(settings)), bodies, cache: GrantCache::Unused }
     }
 
     /// The token source.
     #[must_use]
     pub fn source(&self) -> &TokenSource<P> {
-        &self.settings.source
+        &self.shared.settings.source
     }
 
     /// A reference to the inner service.
@@ -88,7 +88,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let settings = &self.settings;
+        let settings = &self.shared.settings;
         let key = match settings.route(&request) {
             Route::Stamp(key) => key,
             Route::PassThrough => {
@@ -100,11 +100,11 @@ where
             }
             Route::Fail(error) => return self.fail(error),
         };
-        let grant = match self.cache.current() {
+        let grant = match self.cache.current(&self.shared) {
             Some(cached) => GrantRef::Cached(cached),
             None => match settings.source.cached(&key) {
                 Some(grant) => {
-                    self.cache.record(settings, &grant);
+                    self.cache.record(&self.shared, &grant);
                     GrantRef::FromSource(Arc::clone(settings), grant)
                 }
                 None => match settings.source.lookup(key) {
@@ -138,7 +138,7 @@ where
             }
             return ResponseFuture::sent(grant, self.bodies.clone(), self.inner.call(request));
         };
-        let head = SavedHead::of(&request);
+        let head = SavedHead::with_key(&request, settings.key_extension.get(), grant.grant().key());
         if let Err(error) = settings.stamp(request.headers_mut(), grant.header()) {
             return self.fail(error);
         }
@@ -173,7 +173,7 @@ impl<S: Clone, P: TokenProvider, R: Clone> Clone for BearerAuth<S, P, R> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            settings: Arc::clone(&self.settings),
+            shared: Arc::clone(&self.shared),
             bodies: self.bodies.clone(),
             cache: GrantCache::Unused,
         }
@@ -184,7 +184,7 @@ impl<S: fmt::Debug, P: TokenProvider, R: fmt::Debug> fmt::Debug for BearerAuth<S
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BearerAuth")
             .field("inner", &self.inner)
-            .field("settings", &self.settings)
+            .field("settings", &self.shared.settings)
             .field("bodies", &self.bodies)
             .finish()
     }

@@ -1,15 +1,15 @@
 //! The settings of a layer, and the methods that prepare a request.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::header::{AUTHORIZATION, MaxSizeReached};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use super::api_headers::ApiHeaders;
-use super::replay::{Mode, SavedHead};
+use super::replay::Mode;
 use crate::error::{Error, ErrorKind};
-use crate::message::{Destination, Origins, Rejection, RequestHead, ResponseHead, Unauthenticated};
+use crate::message::{Destination, KeyExtension, Origins, Rejection, RequestHead, ResponseHead, Unauthenticated};
 use crate::provider::TokenProvider;
 use crate::source::TokenSource;
 
@@ -39,6 +39,8 @@ pub(super) struct Settings<P: TokenProvider> {
     pub(super) if_not_present: bool,
     pub(super) audit_all: bool,
     pub(super) rejected_when: Option<Arc<RejectedWhen>>,
+    /// Set by the first request, if keys are extensions.
+    pub(super) key_extension: OnceLock<KeyExtension>,
 }
 
 /// The function of [`rejected_when`](crate::BearerAuthLayer::rejected_when).
@@ -70,13 +72,14 @@ impl<P: TokenProvider> Settings<P> {
             if_not_present: false,
             audit_all: false,
             rejected_when: None,
+            key_extension: OnceLock::new(),
         }
     }
 
     // Without inlining, each request takes 15 instructions more.
     #[inline(always)]
     pub(super) fn route<B>(&self, request: &Request<B>) -> Route<P::Key> {
-        let head = RequestHead::of(request);
+        let head = RequestHead::of(request).with_key_extension(&self.key_extension);
         if head.extensions().get::<Unauthenticated>().is_some() {
             return Route::PassThrough;
         }
@@ -123,8 +126,8 @@ impl<P: TokenProvider> Settings<P> {
         self.mode != Mode::Never
     }
 
-    pub(super) fn is_idempotent(&self, head: &SavedHead) -> bool {
-        head.headers().is_some_and(|headers| self.source.provider().is_idempotent(&head.borrowed(&headers)))
+    pub(super) fn is_idempotent<B>(&self, request: &Request<B>) -> bool {
+        self.source.provider().is_idempotent(&RequestHead::of(request))
     }
 
     /// Sets the token header and the provider's API headers. If the token goes into another header, this removes the
@@ -219,6 +222,7 @@ impl<P: TokenProvider> Clone for Settings<P> {
             if_not_present: self.if_not_present,
             audit_all: self.audit_all,
             rejected_when: self.rejected_when.clone(),
+            key_extension: self.key_extension.clone(),
         }
     }
 }

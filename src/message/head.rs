@@ -1,8 +1,11 @@
 //! A request or a response without its body.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+
+use super::key_extension::KeyExtension;
 
 /// A borrowed request without its body. Making one copies nothing.
 #[derive(Clone, Copy)]
@@ -12,6 +15,7 @@ pub struct RequestHead<'a> {
     version: Version,
     headers: &'a HeaderMap,
     extensions: &'a Extensions,
+    key_extension: Option<&'a OnceLock<KeyExtension>>,
 }
 
 impl<'a> RequestHead<'a> {
@@ -23,17 +27,21 @@ impl<'a> RequestHead<'a> {
             version: request.version(),
             headers: request.headers(),
             extensions: request.extensions(),
+            key_extension: None,
         }
     }
 
-    pub(crate) fn from_fields(
-        method: &'a Method,
-        uri: &'a Uri,
-        version: Version,
-        headers: &'a HeaderMap,
-        extensions: &'a Extensions,
-    ) -> Self {
-        Self { method, uri, version, headers, extensions }
+    /// The same head. An [`ExtensionKey`](super::ExtensionKey) that is read from it sets `key_extension`.
+    pub(crate) fn with_key_extension(self, key_extension: &'a OnceLock<KeyExtension>) -> Self {
+        Self { key_extension: Some(key_extension), ..self }
+    }
+
+    pub(super) fn set_key_extension(&self, key_extension: KeyExtension) {
+        if let Some(cell) = self.key_extension
+            && cell.get().is_none()
+        {
+            let _ = cell.set(key_extension);
+        }
     }
 
     /// The method.

@@ -4,6 +4,7 @@
 //!
 //! | file | contents |
 //! |---|---|
+//! | `key_extension` | a key that is the only extension of its request |
 //! | `head` | a request or a response without its body |
 //! | `key` | the identity that a request acts as |
 //! | `marker` | marks in the extensions of a request |
@@ -16,6 +17,7 @@ mod authority;
 mod challenge;
 mod head;
 mod key;
+mod key_extension;
 mod marker;
 mod origin;
 mod rejection;
@@ -24,6 +26,7 @@ mod rejection;
 pub(crate) use self::authority::is_loopback;
 pub use self::head::{RequestHead, ResponseHead};
 pub use self::key::{ExtensionKey, RequestKey};
+pub(crate) use self::key_extension::KeyExtension;
 pub(crate) use self::marker::ReplayMarker;
 pub use self::marker::Unauthenticated;
 /// Marks this crate's own token requests. If this crate's layer wraps the client for token requests, it must not stamp them: it

@@ -1,16 +1,15 @@
 //! The entries by key, bounded.
 //!
-//! The map is a sharded `HashMap` with its own sweep, because no published cache evicts in the order that a source
-//! needs: first keys with an expired token, then the least recently used ones, last keys that protect an issuer, and
+//! The map consists of shards with a sweep of their own, because no published cache evicts in the order that a source needs: first keys with an expired token, then the least recently used ones, last keys that protect an issuer, and
 //! never a key with a running fetch.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::entries::Entries;
 use super::entry::{Entry, EvictionRank, Unneeded};
 use crate::clock::Now;
 
@@ -41,7 +40,7 @@ pub(super) struct Keyed<K> {
     sweeping: Mutex<usize>,
 }
 
-type Shard<K> = RwLock<HashMap<Arc<K>, Arc<Entry<K>>>>;
+type Shard<K> = RwLock<Entries<K>>;
 
 impl<K: Clone + Eq + Hash> Map<K> {
     pub(super) fn new(max: usize) -> Self {
@@ -69,7 +68,10 @@ impl<K: Clone + Eq + Hash> Map<K> {
     pub(super) fn get(&self, key: &K) -> Option<Arc<Entry<K>>> {
         match self {
             Self::Single(entry) => entry.get().map(Arc::clone),
-            Self::Keyed(keyed) => keyed.shard(key)?.read().get(key).map(Arc::clone),
+            Self::Keyed(keyed) => {
+                let hash = keyed.hash(key);
+                keyed.shard(hash)?.read().get(hash, key).map(Arc::clone)
+            }
         }
     }
 
@@ -99,7 +101,7 @@ impl<K: Clone + Eq + Hash> Map<K> {
             Self::Keyed(keyed) => {
                 let mut entries = Vec::with_capacity(self.len());
                 for shard in &keyed.shards {
-                    entries.extend(shard.read().values().map(Arc::clone));
+                    entries.extend(shard.read().iter().map(Arc::clone));
                 }
                 entries
             }
@@ -131,22 +133,29 @@ impl<K: Clone + Eq + Hash> Map<K> {
 }
 
 impl<K: Clone + Eq + Hash> Keyed<K> {
-    fn shard(&self, key: &K) -> Option<&Shard<K>> {
-        let at = self.hasher.hash_one(key) as usize % SHARDS;
-        self.shards.get(at)
+    #[inline]
+    fn hash(&self, key: &K) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// A set of entries uses the lowest and the highest bits of a hash, so the shard depends on others.
+    #[inline]
+    fn shard(&self, hash: u64) -> Option<&Shard<K>> {
+        self.shards.get((hash >> 40) as usize % SHARDS)
     }
 
     fn insert(&self, key: &K, new: impl FnOnce() -> Entry<K>) -> Arc<Entry<K>> {
-        let Some(shard) = self.shard(key) else {
+        let hash = self.hash(key);
+        let Some(shard) = self.shard(hash) else {
             return Arc::new(new());
         };
         // Before the lock, because a key's `Clone` may use the source. An entry that is not needed is dropped after it.
         let entry = Arc::new(new());
         let mut shard = shard.write();
-        if let Some(entry) = shard.get(key) {
+        if let Some(entry) = shard.get(hash, key) {
             return Arc::clone(entry);
         }
-        shard.insert(Arc::clone(&entry.key), Arc::clone(&entry));
+        shard.insert(hash, Arc::clone(&entry));
         self.len.fetch_add(1, Ordering::Relaxed);
         self.without_token.fetch_add(1, Ordering::Relaxed);
         entry
@@ -201,7 +210,7 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
             let shard = *at;
             *at = (*at + 1) % SHARDS;
             let Some(keys) = self.shards.get(shard) else { continue };
-            let entries: Vec<_> = keys.read().values().map(Arc::clone).collect();
+            let entries: Vec<_> = keys.read().iter().map(Arc::clone).collect();
             for entry in entries {
                 unneeded.push(entry.prune(now));
                 candidates.extend(entry.eviction_rank(never_first, now).map(|rank| (rank, shard, entry)));
@@ -235,15 +244,17 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         candidates.truncate(goal);
         for (rank, shard, entry) in candidates {
             let Some(shard) = self.shards.get(shard) else { continue };
+            // Before the lock, because the hash of a key may panic.
+            let hash = self.hash(&entry.key);
             let mut keys = shard.write();
             // The key may have been used or evicted since, or its fetch may have started.
-            let same = keys.get(&entry.key).is_some_and(|there| Arc::ptr_eq(there, &entry));
+            let same = keys.get(hash, &entry.key).is_some_and(|there| Arc::ptr_eq(there, &entry));
             let now = entry.eviction_rank(rank.never_had_token(), now);
             if !same || now.is_none_or(|now| now > rank) {
                 continue;
             }
-            // The hash of a key may panic, so the entry is marked after it is removed.
-            keys.remove(&entry.key);
+            // The comparison of two keys may panic, so the entry is marked after it is removed.
+            keys.remove(hash, &entry.key);
             if entry.evict() {
                 drop(keys);
                 self.len.fetch_sub(1, Ordering::Relaxed);
@@ -252,7 +263,7 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
                 }
                 evicted.push(entry);
             } else {
-                keys.insert(Arc::clone(&entry.key), entry);
+                keys.insert(hash, entry);
             }
         }
     }

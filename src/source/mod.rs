@@ -16,6 +16,7 @@
 //! | `status` | the state of one key, as users see it |
 //! | `fetch_handle` | the handle of a fetch, which its slot holds, and the outcome that its waiters receive |
 //! | `entry` | a key with its slot and its published token |
+//! | `entries` | the entries of one shard of the map, by the hash of their keys |
 //! | `map` | the bounded map of entries, and eviction |
 //! | `grant` | the results of a lookup |
 //! | `cache` | `Cache`: what all clones of a source share, `rotate` and `invalidate` |
@@ -32,6 +33,7 @@ mod action;
 mod atomic;
 mod builder;
 mod cache;
+mod entries;
 mod entry;
 mod failure;
 mod fetch;
@@ -56,5 +58,6 @@ pub use self::builder::TokenSourceBuilder;
 pub(crate) use self::grant::{BudgetExhausted, Grant, Lookup};
 pub use self::handle::{TokenFuture, TokenSource};
 pub use self::stats::SourceStats;
+pub(crate) use self::stats::number_of_this_thread;
 pub use self::status::{TokenState, TokenStatus};
 pub(crate) use self::wait::{TokenWait, Waited};

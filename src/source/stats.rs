@@ -122,8 +122,9 @@ fn sum(cells: &[Padded; CELLS]) -> u64 {
     cells.iter().map(|Padded(count)| count.load(Ordering::Relaxed)).sum()
 }
 
+/// A small number that this thread keeps. Different threads have different numbers.
 #[inline]
-fn number_of_this_thread() -> usize {
+pub(crate) fn number_of_this_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     // The initial value is constant and there is no destructor, so an access needs no function call.
     thread_local!(static NUMBER: Cell<usize> = const { Cell::new(0) });

@@ -228,3 +228,36 @@ fn keys_whose_fetches_never_complete_are_bounded_too() {
     });
     assert!(source.stats().keys <= 100, "{} keys after a rotation", source.stats().keys);
 }
+
+/// A key whose hash is the same for every value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SameHash(u32);
+
+impl std::hash::Hash for SameHash {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u32(7);
+    }
+}
+
+// R31
+#[tokio::test(start_paused = true)]
+async fn keys_with_the_same_hash_have_tokens_of_their_own() {
+    let issuer = Issuer::<ExtensionKey<SameHash>>::keyed();
+    issuer.name_tokens(|request| format!("token-of-{}", request.key.0.0));
+    let source = TokenSource::builder(issuer.clone()).max_keys(8).build();
+    for _ in 0..2 {
+        for user in 0..8 {
+            let token = source.token_for(&ExtensionKey(SameHash(user))).await.unwrap();
+            assert_eq!(token.expose_secret(), format!("token-of-{user}"));
+        }
+    }
+    assert_eq!((issuer.requests(), source.stats().keys), (8, 8));
+    // Eviction removes one of them, and no other one.
+    source.token_for(&ExtensionKey(SameHash(8))).await.unwrap();
+    assert_eq!((source.stats().keys, source.stats().evicted), (8, 1));
+    for user in 0..9 {
+        if let Some(token) = source.peek_for(&ExtensionKey(SameHash(user))) {
+            assert_eq!(token.expose_secret(), format!("token-of-{user}"));
+        }
+    }
+}

@@ -56,11 +56,11 @@ async fn the_event_of_a_failed_fetch_tells_the_causes_apart() {
     let sandbox = AccessPspSandbox::start().await.unwrap();
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let proxy = HttpClient::builder().proxy(format!("http://{unused}")).build().unwrap();
-    let refused = "tcp connect error: Connection refused";
+    let no_connection = "tcp connect error: Connection refused";
     let table = [
         (sandbox.token_url().to_owned(), HttpClient::new().unwrap(), "tls", "invalid peer certificate: UnknownIssuer"),
-        (format!("https://{unused}/token"), HttpClient::new().unwrap(), "unavailable", refused),
-        (sandbox.token_url().to_owned(), proxy, "unavailable", refused),
+        (format!("https://{unused}/token"), HttpClient::new().unwrap(), "unavailable", no_connection),
+        (sandbox.token_url().to_owned(), proxy, "unavailable", no_connection),
         (format!("https:{}", sending("").await), HttpClient::new().unwrap(), "unavailable", "tls handshake eof"),
         (
             format!("https:{}", sending("HTTP/1.1 400 Bad Request\r\n\r\n").await),

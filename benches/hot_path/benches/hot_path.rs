@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use divan::{AllocProfiler, Bencher};
-use hot_path::{Bare, STAMP, Sink, SinkResponse, USER_STAMP};
+use hot_path::{Bare, Head, STAMP, Sink, SinkResponse, USER_STAMP};
 use http::Request;
 use tower_bearer_auth::replay;
 use tower_layer::Layer;
@@ -20,6 +20,8 @@ static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
 fn main() {
     divan::main();
 }
+
+const EMPTY: fn() -> Request<hot_path::Plain> = || Head::Headers(2).empty();
 
 fn alone<L, B>(bencher: Bencher<'_, '_>, layer: L, expected: Option<&'static str>, request: impl Fn() -> Request<B>)
 where
@@ -71,7 +73,7 @@ where
 /// Starts with the user that the check expects.
 fn users(count: u64) -> impl Fn() -> Request<hot_path::Plain> + Sync {
     let turn = AtomicU64::new(0);
-    move || hot_path::user(turn.fetch_add(1, Ordering::Relaxed), count)
+    move || Head::Headers(2).user(turn.fetch_add(1, Ordering::Relaxed), count)
 }
 
 mod one_thread {
@@ -79,37 +81,37 @@ mod one_thread {
 
     #[divan::bench]
     fn a_bare(bencher: Bencher<'_, '_>) {
-        alone(bencher, Bare, None, hot_path::empty);
+        alone(bencher, Bare, None, EMPTY);
     }
 
     #[divan::bench]
     fn b_static(bencher: Bencher<'_, '_>) {
-        alone(bencher, hot_path::fixed(), Some(STAMP), hot_path::empty);
+        alone(bencher, hot_path::fixed(), Some(STAMP), EMPTY);
     }
 
     #[divan::bench]
     fn c_by_hand(bencher: Bencher<'_, '_>) {
-        alone(bencher, hot_path::by_hand(), Some(STAMP), hot_path::empty);
+        alone(bencher, hot_path::by_hand(), Some(STAMP), EMPTY);
     }
 
     #[divan::bench]
     fn d_off(bencher: Bencher<'_, '_>) {
-        alone(bencher, hot_path::ours().bodies(replay::Off), Some(STAMP), hot_path::empty);
+        alone(bencher, hot_path::ours().bodies(replay::Off), Some(STAMP), EMPTY);
     }
 
     #[divan::bench]
     fn e_empty(bencher: Bencher<'_, '_>) {
-        alone(bencher, hot_path::ours(), Some(STAMP), hot_path::empty);
+        alone(bencher, hot_path::ours(), Some(STAMP), EMPTY);
     }
 
     #[divan::bench]
     fn f_cloned(bencher: Bencher<'_, '_>) {
-        alone(bencher, hot_path::ours().bodies(replay::Cloned), Some(STAMP), hot_path::small);
+        alone(bencher, hot_path::ours().bodies(replay::Cloned), Some(STAMP), || Head::Headers(2).small());
     }
 
     #[divan::bench]
     fn g_buffered(bencher: Bencher<'_, '_>) {
-        alone(bencher, hot_path::ours().bodies(hot_path::buffered()), Some(STAMP), hot_path::boxed);
+        alone(bencher, hot_path::ours().bodies(hot_path::buffered()), Some(STAMP), || Head::Headers(2).boxed());
     }
 
     #[divan::bench(args = [1, 1_000, 1_000_000])]
@@ -124,22 +126,22 @@ mod threads {
 
     #[divan::bench]
     fn b_static(bencher: Bencher<'_, '_>) {
-        together(bencher, hot_path::fixed(), STAMP, hot_path::empty);
+        together(bencher, hot_path::fixed(), STAMP, EMPTY);
     }
 
     #[divan::bench]
     fn c_by_hand(bencher: Bencher<'_, '_>) {
-        together(bencher, hot_path::by_hand(), STAMP, hot_path::empty);
+        together(bencher, hot_path::by_hand(), STAMP, EMPTY);
     }
 
     #[divan::bench]
     fn d_off(bencher: Bencher<'_, '_>) {
-        together(bencher, hot_path::ours().bodies(replay::Off), STAMP, hot_path::empty);
+        together(bencher, hot_path::ours().bodies(replay::Off), STAMP, EMPTY);
     }
 
     #[divan::bench]
     fn e_empty(bencher: Bencher<'_, '_>) {
-        together(bencher, hot_path::ours(), STAMP, hot_path::empty);
+        together(bencher, hot_path::ours(), STAMP, EMPTY);
     }
 
     #[divan::bench(args = [1_000])]
@@ -154,11 +156,11 @@ mod threads_that_clone_for_each_request {
 
     #[divan::bench]
     fn b_static(bencher: Bencher<'_, '_>) {
-        cloned_each(bencher, hot_path::fixed(), STAMP, hot_path::empty);
+        cloned_each(bencher, hot_path::fixed(), STAMP, EMPTY);
     }
 
     #[divan::bench]
     fn d_off(bencher: Bencher<'_, '_>) {
-        cloned_each(bencher, hot_path::ours().bodies(replay::Off), STAMP, hot_path::empty);
+        cloned_each(bencher, hot_path::ours().bodies(replay::Off), STAMP, EMPTY);
     }
 }

@@ -15,8 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::task::noop_waker_ref;
-use http::header::{ACCEPT, AUTHORIZATION, USER_AGENT};
-use http::{HeaderValue, Request, Response};
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Response, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::sync::RwLock;
@@ -68,6 +68,8 @@ impl<B> Service<Request<B>> for Sink {
 }
 
 /// Sends one request. It completes at the first poll.
+// With two callers, the compiler would inline different parts of each way.
+#[inline(never)]
 pub fn send<S, B>(service: &mut S, request: Request<B>) -> SinkResponse
 where
     S: Service<Request<B>, Response = SinkResponse>,
@@ -89,27 +91,103 @@ where
     layer.layer(Sink::SILENT)
 }
 
-pub fn empty() -> Request<Plain> {
-    request(Full::default())
+/// The head of the requests. Clients make most header values from strings, so these are too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// A `GET` with this many headers.
+    Headers(usize),
+    /// Two headers, and an extension of the user.
+    Extension,
+    /// What tonic 0.14 sends to this layer.
+    Tonic,
+    /// What reqwest 0.13 sends to this layer.
+    Reqwest,
 }
 
-/// With a body of 16 bytes.
-pub fn small() -> Request<Plain> {
-    request(Full::from("sixteen bytes it"))
+const HEADERS: [(&str, &str); 20] = [
+    ("accept", "application/json"),
+    ("user-agent", "hot-path/1.0"),
+    ("accept-encoding", "gzip, deflate, br"),
+    ("accept-language", "en-GB,en;q=0.9"),
+    ("cache-control", "no-cache"),
+    ("content-type", "application/json"),
+    ("x-request-id", "0f8fad5b-d9cb-469f-a165-70867728950e"),
+    ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+    ("x-tenant", "orders"),
+    ("origin", "https://www.example.com"),
+    ("referer", "https://www.example.com/things?page=1"),
+    ("x-forwarded-for", "203.0.113.7, 198.51.100.17"),
+    ("x-forwarded-proto", "https"),
+    ("if-none-match", "\"33a64df551425fcc55e4d42a148795d9f25f89d4\""),
+    ("via", "1.1 gateway.example.com"),
+    ("tracestate", "vendor=00f067aa0ba902b7"),
+    ("baggage", "user=7,region=eu-north-1"),
+    ("x-b3-spanid", "a2fb4a1d1a96d312"),
+    ("x-api-version", "2026-11-28"),
+    ("dnt", "1"),
+];
+
+impl Head {
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "extension" => Some(Self::Extension),
+            "tonic" => Some(Self::Tonic),
+            "reqwest" => Some(Self::Reqwest),
+            _ => word.parse().ok().filter(|count| *count <= HEADERS.len()).map(Self::Headers),
+        }
+    }
+
+    #[must_use]
+    pub fn empty(self) -> Request<Plain> {
+        self.request(Full::default())
+    }
+
+    /// With a body of 16 bytes.
+    #[must_use]
+    pub fn small(self) -> Request<Plain> {
+        self.request(Full::from("sixteen bytes it"))
+    }
+
+    /// The same in a box.
+    #[must_use]
+    pub fn boxed(self) -> Request<Boxed> {
+        self.small().map(|body| body.map_err(|never| match never {}).boxed_unsync())
+    }
+
+    /// A request of one of `users`, in a pseudo-random order.
+    #[must_use]
+    pub fn user(self, turn: u64, users: u64) -> Request<Plain> {
+        let mut request = self.empty();
+        request.extensions_mut().insert(User(turn.wrapping_mul(2_654_435_761) % users));
+        request
+    }
+
+    fn request<B>(self, body: B) -> Request<B> {
+        let get = || Request::get("https://api.example.com/things?page=2");
+        let get_with = |count: usize| {
+            let mut builder = get();
+            // In one allocation: the holes of a map that grows let freed blocks merge, and glibc then takes other paths.
+            builder.headers_mut().expect("no error").reserve(count + 1);
+            HEADERS.iter().take(count).fold(builder, |builder, (name, value)| builder.header(*name, *value))
+        };
+        let builder = match self {
+            Self::Headers(count) => get_with(count),
+            Self::Extension => get_with(2).extension(Tag(7)),
+            Self::Tonic => Request::post("https://api.example.com/things.Things/List")
+                .version(Version::HTTP_2)
+                .header("te", HeaderValue::from_static("trailers"))
+                .header("content-type", HeaderValue::from_static("application/grpc"))
+                .header("user-agent", "tonic/0.14"),
+            Self::Reqwest => get().header("accept", HeaderValue::from_static("*/*")).header("user-agent", "orders/1.0"),
+        };
+        builder.body(body).expect("a request")
+    }
 }
 
-/// The same in a box.
-pub fn boxed() -> Request<Boxed> {
-    small().map(|body| body.map_err(|never| match never {}).boxed_unsync())
-}
-
-fn request<B>(body: B) -> Request<B> {
-    Request::get("https://api.example.com/things?page=2")
-        .header(ACCEPT, "application/json")
-        .header(USER_AGENT, "hot-path")
-        .body(body)
-        .expect("a request")
-}
+/// An extension of the user.
+#[derive(Clone, Copy, Debug)]
+pub struct Tag(pub u64);
 
 pub struct Bare;
 
@@ -156,7 +234,7 @@ impl TokenProvider for Users {
     }
 }
 
-/// The header value for the first user of [`user`].
+/// The header value for the first user of [`Head::user`].
 pub const USER_STAMP: &str = "Bearer opaque-token-of-43-characters-0000000000000";
 
 /// This crate's layer with `users` users. Each has a cached token.
@@ -170,13 +248,6 @@ pub fn keyed(users: u64) -> BearerAuthLayer<Users> {
     let stats = source.stats();
     assert_eq!((stats.keys, stats.fetches), (users, users), "not every user has a token");
     source.layer().allow_origin(ORIGIN).expect("an origin")
-}
-
-/// A request of one of `users`, in a pseudo-random order.
-pub fn user(turn: u64, users: u64) -> Request<Plain> {
-    let mut request = empty();
-    request.extensions_mut().insert(User(turn.wrapping_mul(2_654_435_761) % users));
-    request
 }
 
 /// A common hand-written layer: the token is a string under a lock, and each request formats a header from it.

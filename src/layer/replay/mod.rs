@@ -16,10 +16,12 @@ mod bodies;
 mod buffered;
 mod mode;
 mod saved;
+mod saved_head;
 
 pub use self::bodies::{Bodies, Cloned, Empty, Off};
 pub use self::buffered::{Buffered, ReplayBody};
 pub use self::mode::Mode;
 
 pub(super) use self::bodies::wrap;
-pub(super) use self::saved::{KeepCopy, Replayable, SavedHead, SavedRequest};
+pub(super) use self::saved::{KeepCopy, Replayable, Restored, SavedRequest};
+pub(super) use self::saved_head::SavedHead;

@@ -1,9 +1,10 @@
 //! The copy of a request from which a replay is made.
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use std::any::Any;
 
-use crate::message::{ReplayMarker, RequestHead};
-use crate::source::Waited;
+use http::Request;
+
+use super::SavedHead;
 
 /// What a replay needs: the service and the request.
 pub(crate) struct Replayable<S, K> {
@@ -17,73 +18,17 @@ pub(crate) struct SavedRequest<K> {
     pub(crate) body: K,
 }
 
-/// The copy of a request head. Most copies are never used, so this one is smaller than `http::request::Parts` and
-/// cheaper to make: it keeps the headers as a list. The list becomes a map again when the request is rejected.
-pub(crate) struct SavedHead {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    headers: Box<[(HeaderName, HeaderValue)]>,
-    extensions: Extensions,
-    /// For how long the request waited for its first token. It is here because this struct has unused bytes.
-    waited: Waited,
+/// A saved request after its rejection.
+pub(crate) struct Restored<S, K> {
+    pub(crate) service: S,
+    pub(crate) request: Request<K>,
 }
 
-impl SavedHead {
-    // Without inlining, each request that is kept takes 16 instructions more.
-    #[inline(always)]
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
-        let mut headers = Vec::with_capacity(request.headers().len());
-        // `extend` takes 32 instructions more for two headers.
-        for (name, value) in request.headers() {
-            headers.push((name.clone(), value.clone()));
-        }
-        Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            headers: headers.into_boxed_slice(),
-            extensions: request.extensions().clone(),
-            waited: Waited::default(),
-        }
-    }
-
-    /// The same head, of a request that waited for its token.
-    pub(crate) fn after(self, waited: Waited) -> Self {
-        Self { waited, ..self }
-    }
-
-    pub(crate) fn waited(&self) -> Waited {
-        self.waited
-    }
-
-    /// Whether the request is already the replay of a layer above.
-    pub(crate) fn is_replay(&self) -> bool {
-        self.extensions.get::<ReplayMarker>().is_some()
-    }
-
-    /// The original headers as a map. They come from a map, so they fit into one, and this never returns `None`.
-    pub(crate) fn headers(&self) -> Option<HeaderMap> {
-        let mut map = HeaderMap::new();
-        for (name, value) in &self.headers {
-            map.try_append(name, value.clone()).ok()?;
-        }
-        Some(map)
-    }
-
-    /// This head, with `headers` as its headers.
-    pub(crate) fn borrowed<'a>(&'a self, headers: &'a HeaderMap) -> RequestHead<'a> {
-        RequestHead::from_fields(&self.method, &self.uri, self.version, headers, &self.extensions)
-    }
-
-    pub(crate) fn into_request<B>(self, headers: HeaderMap, body: B) -> Request<B> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.version_mut() = self.version;
-        *request.headers_mut() = headers;
-        *request.extensions_mut() = self.extensions;
-        request
+impl<S, K> Replayable<S, K> {
+    /// `key` is the key that the request acts as. `None` if the head cannot be restored.
+    pub(crate) fn restore(self, key: &dyn Any) -> Option<Restored<S, K>> {
+        let Self { service, request: SavedRequest { head, body } } = self;
+        Some(Restored { service, request: head.restore(key)?.map(|()| body) })
     }
 }
 

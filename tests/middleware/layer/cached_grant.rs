@@ -97,3 +97,25 @@ async fn a_cached_token_is_not_stamped_after_another_service_was_rejected() {
     assert_eq!(api.sends().len() - before, 1, "the rejected token is not stamped again");
     assert_eq!(fetches.count(), 2);
 }
+
+// R50
+#[tokio::test(start_paused = true)]
+async fn services_that_are_cloned_for_each_request_stamp_no_withdrawn_token() {
+    let (provider, fetches) = issuer(|n| async move { token(n) });
+    let source = TokenSource::new(provider);
+    let api = Api::new(ok);
+    let service = ServiceBuilder::new().layer(source.layer().allow_origin(API).unwrap()).service(api.clone());
+    for _ in 0..8 {
+        assert_eq!(stamped(&mut service.clone(), &api).await, "Bearer token-1");
+    }
+    source.rotate();
+    for _ in 0..8 {
+        assert_eq!(stamped(&mut service.clone(), &api).await, "Bearer token-2");
+    }
+    source.invalidate();
+    for _ in 0..8 {
+        assert_eq!(stamped(&mut service.clone(), &api).await, "Bearer token-3");
+    }
+    assert_eq!(fetches.count(), 3);
+    assert_eq!((source.stats().hits, source.stats().waits), (21, 3));
+}

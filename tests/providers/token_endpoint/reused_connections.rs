@@ -130,7 +130,7 @@ fn kept() -> HttpClientBuilder {
     HttpClient::builder().idle_timeout(Duration::from_secs(600))
 }
 
-/// The second request on the first connection is not answered.
+/// The second request on the first connection gets no response.
 fn second_request(connection: usize, request: usize, act: Act) -> Act {
     if (connection, request) == (1, 2) { act } else { Act::Respond }
 }
