@@ -221,7 +221,7 @@ fn rejections_outside_of_a_runtime_use_no_budget() {
     });
 }
 
-// R4
+// R16
 #[tokio::test(start_paused = true)]
 async fn a_tenant_with_an_empty_budget_leaves_another_one_its_own() {
     let source = TokenSource::new(Issuer::for_users());
