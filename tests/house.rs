@@ -883,3 +883,39 @@ fn each_row_of_the_threat_model_names_its_tests() {
     let broken = "| a | tests |\n| --- | --- |\n| b | `c.rs::d` |\n| e | - |\n\n| f | g |\n| h | i |\n";
     assert_eq!(rows_without_a_test(broken), (2, vec!["| e | - |"]));
 }
+
+/// The function that a line of cargo-mutants is about: `replace F -> T with V`, `replace + with - in F`, `delete ! in F`.
+fn changed_function(change: &str) -> &str {
+    let function = match change.rsplit_once(" in ") {
+        Some((_, function)) => function,
+        None => change.trim_start_matches("replace ").split([' ', '(']).next().unwrap_or_default(),
+    };
+    function.rsplit("::").next().unwrap_or(function)
+}
+
+// The line numbers are not in the list, so it changes only if the code of a survivor does.
+#[test]
+fn every_explained_survivor_is_in_a_function_that_exists() {
+    let list = include_str!("mutants/survivors.txt");
+    let mut missing = Vec::new();
+    for line in list.lines().filter(|line| line.starts_with("src/")) {
+        let Some((file, change)) = line.split_once(": ") else {
+            missing.push(format!("not FILE: CHANGE: {line}"));
+            continue;
+        };
+        let function = format!("fn {}", changed_function(change));
+        if !fs::read_to_string(file).is_ok_and(|source| source.contains(&function)) {
+            missing.push(format!("{file} has no {function}: {change}"));
+        }
+    }
+    none(&missing);
+    for (change, function) in [
+        ("replace Entry<K>::evict -> bool with true", "evict"),
+        ("replace && with || in FailuresInARow::is_empty", "is_empty"),
+        ("replace was_set_back -> bool with false", "was_set_back"),
+        ("replace Slot<F>::wake with ()", "wake"),
+        ("delete match arm Self::Unused in GrantCache<P>::record", "record"),
+    ] {
+        assert_eq!(changed_function(change), function);
+    }
+}

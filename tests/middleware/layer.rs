@@ -384,6 +384,7 @@ async fn debug_output_shows_the_settings_and_no_token() {
     let table = [
         (format!("{source:?}"), "keys: 1"),
         (format!("{:?}", source.token()), "TokenFuture"),
+        (format!("{:?}", source.layer().layer_over(Api::new(ok)).call(get("/"))), "ResponseFuture"),
         (format!("{layer:?}"), "[https://b.example:8443]"),
         (format!("{layer:?}"), "limit: 4096"),
         (format!("{service:?}"), "the inner service"),
