@@ -1,5 +1,5 @@
-//! The rules for the source code: which module may use which, the order of the files in a folder, who reads the time, how long
-//! a file may be, and which words are not used.
+//! The rules for the source code: which module may use which, the order of the files in a folder, who reads the time or the
+//! environment, how long a file may be, and which words are not used. The paths and the tests that a page names exist.
 //!
 //! The tests read the sources as text, so they also see code behind a feature that is off.
 
@@ -326,6 +326,29 @@ fn forbidden_time_reads(sources: &Sources) -> Vec<String> {
     wrong
 }
 
+/// Every use of a file or of an environment variable outside of tests, by file.
+fn outside_uses(sources: &Sources) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (file, source) in sources.iter().filter(|(file, _)| !is_test(file)) {
+        let code = tokens(source);
+        let text = |at: usize| code.get(at).map_or("", |token| token.text);
+        for at in 0..code.len() {
+            let used = match (text(at), text(at + 1), text(at + 2)) {
+                ("std" | "tokio", "::", module @ ("fs" | "env")) if text(at + 3) != "::" || text(at + 4) == "{" => {
+                    format!("{}::{module}", text(at))
+                }
+                (module @ ("fs" | "File"), "::", item) => format!("{module}::{item}"),
+                // The crate has a module of this name.
+                ("env", "::", item) if item.contains("var") => format!("env::{item}"),
+                ("OpenOptions", ..) => "OpenOptions".to_owned(),
+                _ => continue,
+            };
+            found.push((file.clone(), used));
+        }
+    }
+    found
+}
+
 fn lines_of_code(source: &str) -> usize {
     let lines: BTreeSet<usize> = tokens(source).iter().flat_map(|token| token.line..=token.end_line).collect();
     lines.len()
@@ -423,6 +446,39 @@ fn only_the_clock_reads_the_time() {
     let mut all = sources();
     all.extend(files("sandbox/src", &[".rs"]));
     none(&forbidden_time_reads(&all));
+}
+
+#[test]
+fn the_source_writes_no_file_and_reads_the_environment_in_two_places() {
+    let uses = outside_uses(&sources());
+    assert_eq!(
+        uses,
+        [
+            ("src/providers/env.rs", "env::var_os"),
+            ("src/providers/secret_file.rs", "fs::File"),
+            ("src/providers/secret_file.rs", "File::open"),
+            ("src/token_endpoint/http_client.rs", "env::var_os"),
+        ]
+        .map(|(file, what)| (file.to_owned(), what.to_owned()))
+    );
+}
+
+#[test]
+fn a_use_of_a_file_or_of_the_environment_is_found() {
+    for (source, found) in [
+        ("fn f() { std::fs::write(a, b) }", "fs::write"),
+        ("use std::fs;", "std::fs"),
+        ("use std::env::{self, var};", "std::env"),
+        ("fn f() { tokio::fs::File::create(a) }", "File::create"),
+        ("fn f() { File::options() }", "File::options"),
+        ("fn f() { OpenOptions::new() }", "OpenOptions"),
+        ("fn f() { env::vars() }", "env::vars"),
+    ] {
+        let uses = outside_uses(&one("src/layer/mod.rs", source));
+        assert!(uses.iter().any(|(_, what)| what == found), "{source}: {uses:?}");
+    }
+    assert_eq!(outside_uses(&one("src/source/slot/tests/x.rs", "fn f() { std::fs::write(a, b) }")), []);
+    assert_eq!(outside_uses(&one("src/layer/mod.rs", "// fs::write\nfn f() { let x = env!(\"A\"); }")), []);
 }
 
 #[test]
@@ -763,4 +819,120 @@ fn every_path_in_a_page_exists() {
 fn a_path_that_does_not_exist_is_found() {
     let page = "| which file | `src/source/slot.rs`, `entry.rs`, `nowhere.rs` |\nSee `src/nowhere/`, and `scripts/bench count`.\n";
     assert_eq!(stale_paths("page", page), ["page:1: src/source/nowhere.rs", "page:2: src/nowhere/"]);
+}
+
+/// The tests in code spans of a text: `FILE.rs::NAME`.
+fn named_tests(text: &str) -> Vec<(&str, &str)> {
+    let spans = text.split('`').skip(1).step_by(2);
+    spans.filter_map(|code| code.split_once("::")).filter(|(file, _)| file.ends_with(".rs")).collect()
+}
+
+/// Whether a file has a test function of this name: a function with an attribute that ends with `test`.
+fn has_test(source: &str, name: &str) -> bool {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let declares = |line: &str| {
+        let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+        function.is_some_and(|rest| rest.strip_prefix(name).is_some_and(|rest| rest.starts_with('(')))
+    };
+    let is_test = |attribute: &str| {
+        let path = attribute.strip_prefix("#[").and_then(|rest| rest.split([']', '(']).next());
+        path.is_some_and(|path| path.rsplit("::").next() == Some("test"))
+    };
+    lines.iter().enumerate().filter(|(_, line)| declares(line)).any(|(at, _)| {
+        let above = lines[..at].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+        above.into_iter().any(|line| is_test(line))
+    })
+}
+
+#[test]
+fn every_test_that_a_page_names_exists() {
+    let mut missing = Vec::new();
+    for (page, text) in files("docs", &[".md"]) {
+        for (file, name) in named_tests(&text) {
+            if !fs::read_to_string(file).is_ok_and(|source| has_test(&source, name)) {
+                missing.push(format!("{page}: {file}::{name}"));
+            }
+        }
+    }
+    none(&missing);
+}
+
+#[test]
+fn a_test_that_does_not_exist_is_found() {
+    let source = "#[test]\nfn a() {}\n\n#[tokio::test(start_paused = true)]\n// R1\nasync fn b() {}\n\nfn c() {}\n// fn d() {}\n\
+                  #[test]\n#[cfg(x)]\nfn e() {}\n#[testing]\nfn f() {}\n";
+    let found = ["a", "b", "c", "d", "e", "f", "aa"].map(|name| has_test(source, name));
+    assert_eq!(found, [true, true, false, false, true, false, false]);
+    assert_eq!(named_tests("`a.rs::b`<br>`x::y` and `c/d.rs::e`, a.rs::f"), [("a.rs", "b"), ("c/d.rs", "e")]);
+}
+
+/// The rows of the tables whose last column has the tests, without the names of tests.
+fn rows_without_a_test(page: &str) -> (usize, Vec<&str>) {
+    let (mut rows, mut untested, mut in_table) = (0, Vec::new(), false);
+    for line in page.lines() {
+        if line.ends_with("| tests |") {
+            in_table = true;
+        } else if !line.starts_with('|') {
+            in_table = false;
+        } else if in_table && !line.starts_with("| ---") {
+            rows += 1;
+            let column = line.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
+            if named_tests(column).is_empty() {
+                untested.push(line);
+            }
+        }
+    }
+    (rows, untested)
+}
+
+#[test]
+fn each_row_of_the_threat_model_names_its_tests() {
+    let page = include_str!("../docs/security.md");
+    let (rows, untested) = rows_without_a_test(page);
+    assert_eq!(untested, [""; 0]);
+    let attackers = ["caller of a gateway", "API", "issuer", "network", "tenant", "log reader"];
+    for attacker in attackers {
+        let heading = page.lines().position(|line| line.starts_with("### ") && line.ends_with(attacker));
+        assert!(heading.is_some(), "no section for: {attacker}");
+    }
+    assert!(rows > 30, "a loop over nothing proves nothing");
+    let broken = "| a | tests |\n| --- | --- |\n| b | `c.rs::d` |\n| e | - |\n\n| f | g |\n| h | i |\n";
+    assert_eq!(rows_without_a_test(broken), (2, vec!["| e | - |"]));
+}
+
+/// The function that a line of cargo-mutants is about: `replace F -> T with V`, `replace + with - in F`, `delete ! in F`.
+fn changed_function(change: &str) -> &str {
+    let function = match change.rsplit_once(" in ") {
+        Some((_, function)) => function,
+        None => change.split(" -> ").next().and_then(|start| start.split(" with ").next()).unwrap_or_default(),
+    };
+    function.rsplit("::").next().unwrap_or(function).trim_start_matches("replace ")
+}
+
+// The line numbers are not in the list, so it changes only if the code of a survivor does.
+#[test]
+fn every_explained_survivor_is_in_a_function_that_exists() {
+    let list = include_str!("mutants/survivors.txt");
+    let mut missing = Vec::new();
+    for line in list.lines().filter(|line| line.starts_with("src/")) {
+        let Some((file, change)) = line.split_once(": ") else {
+            missing.push(format!("not FILE: CHANGE: {line}"));
+            continue;
+        };
+        let function = format!("fn {}", changed_function(change));
+        if !fs::read_to_string(file).is_ok_and(|source| source.contains(&function)) {
+            missing.push(format!("{file} has no {function}: {change}"));
+        }
+    }
+    none(&missing);
+    for (change, function) in [
+        ("replace Entry<K>::evict -> bool with true", "evict"),
+        ("replace && with || in FailuresInARow::is_empty", "is_empty"),
+        ("replace was_set_back -> bool with false", "was_set_back"),
+        ("replace Slot<F>::wake with ()", "wake"),
+        ("replace <impl Key for ()>::read -> Result<Self, Error> with Ok(Default::default())", "read"),
+        ("delete match arm Self::Unused in GrantCache<P>::record", "record"),
+    ] {
+        assert_eq!(changed_function(change), function);
+    }
 }

@@ -1,5 +1,5 @@
-use http::Response;
 use http::header::WWW_AUTHENTICATE;
+use http::{Method, Request, Response, Version};
 
 use super::*;
 use crate::error::ErrorKind;
@@ -46,6 +46,7 @@ fn every_form_of_a_challenge_is_parsed() {
         (401, &["Bearer error=\"invalid_token\", realm=\"x"], INVALID_TOKEN),
         (401, &["Bearer error=\"insufficient_scope", "Bearer error=\"invalid_token\""], INVALID_TOKEN),
         (401, &["Bearer realm=\"x, Bearer error=\"invalid_token\""], UNSPECIFIED),
+        (401, &["Bearer realm=\"x\", a=, error=\"invalid_token\""], UNSPECIFIED),
         (401, &["Bearer error='invalid_token'"], UNSPECIFIED),
         (401, &["Bearer error='insufficient_scope'"], UNSPECIFIED),
         (401, &["Bearer: error=\"invalid_token\""], UNSPECIFIED),
@@ -182,4 +183,24 @@ fn the_last_mark_of_a_response_is_read_once() {
     assert_eq!(take_mark(response.extensions_mut()), Some(UNSPECIFIED));
     assert_eq!(take_mark(response.extensions_mut()), None);
     assert!(response.extensions().get::<&str>().is_some());
+}
+
+#[test]
+fn a_head_shows_its_message_and_debug_shows_nothing_that_may_be_secret() {
+    let request = Request::put("https://api.test/path?canary")
+        .version(Version::HTTP_2)
+        .header("x", "canary")
+        .extension(7_u8)
+        .body(())
+        .unwrap();
+    let head = RequestHead::of(&request);
+    assert_eq!((head.method(), head.uri(), head.version()), (&Method::PUT, request.uri(), Version::HTTP_2));
+    assert_eq!((head.headers(), head.extensions().get::<u8>()), (request.headers(), Some(&7)));
+    let response = Response::builder().status(418).header("x", "canary").extension(8_u8).body(()).unwrap();
+    let shown = ResponseHead::of(&response);
+    assert_eq!((shown.status().as_u16(), shown.headers()), (418, response.headers()));
+    assert_eq!(shown.extensions().get::<u8>(), Some(&8));
+    let text = format!("{head:?} {shown:?}");
+    assert!(text.contains("PUT") && text.contains("\"/path\"") && text.contains("418"), "{text}");
+    assert!(!text.contains("canary"), "{text}");
 }

@@ -319,14 +319,5 @@ fn in_window(token: &Token, now: Now) -> bool {
     now.reached(&token.deadlines().refresh_at)
 }
 
-impl<F> std::fmt::Debug for Slot<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slot")
-            .field("current", &self.current)
-            .field("in_flight", &self.in_flight.as_ref().map(|fetch| fetch.id))
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests;

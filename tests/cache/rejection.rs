@@ -220,3 +220,22 @@ fn rejections_outside_of_a_runtime_use_no_budget() {
         assert_ne!(source.token().await.unwrap().generation(), token.generation());
     });
 }
+
+// R16
+#[tokio::test(start_paused = true)]
+async fn a_tenant_with_an_empty_budget_leaves_another_one_its_own() {
+    let source = TokenSource::new(Issuer::for_users());
+    let bob = token(&source, &BOB).await;
+    // A budget holds 6. Each token is accepted first, so its rejection takes one.
+    for _ in 0..6 {
+        let ann = token(&source, &ANN).await;
+        assert!(source.reject(&ANN, &ann));
+        settle().await;
+    }
+    let ann = token(&source, &ANN).await;
+    assert!(!source.reject(&ANN, &ann), "the budget of this tenant is empty");
+    assert_eq!((source.stats().budget_exhausted, source.provider().requests()), (1, 8));
+    assert!(source.reject(&BOB, &bob), "the other one can replace its token");
+    settle().await;
+    assert_eq!((source.stats().budget_exhausted, source.provider().requests()), (1, 9));
+}

@@ -21,9 +21,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder, ServiceExt as _};
+use tower_bearer_auth::replay::Buffered;
 use tower_bearer_auth::{
     Audit, BearerAuth, BearerAuthLayer, BoxError, Error, ErrorKind, ExtensionKey, FetchContext, FixedToken,
-    IssuedToken, Origins, ReplayOutcome, RequestHead, TokenProvider, TokenSource,
+    IssuedToken, Origins, ReplayOutcome, RequestHead, ResponseHead, TokenProvider, TokenSource,
 };
 use tower_test::{assert_request_eq, mock};
 
@@ -367,6 +368,33 @@ async fn an_audit_shows_its_key_only_by_the_type_of_the_key() {
     assert_eq!((audit.key::<()>(), audit.key::<u32>()), (None, None));
     assert!(format!("{audit:?}").contains("ExtensionKey(7)"));
     assert!(Audit::of(&Response::new(())).is_none());
+}
+
+// R48
+#[tokio::test(start_paused = true)]
+async fn debug_output_shows_the_settings_and_no_token() {
+    let builder = TokenSource::builder(FixedToken::new("canary-token").unwrap()).max_keys(77);
+    assert!(format!("{builder:?}").contains("max_keys: 77"));
+    let source = builder.build();
+    source.token().await.unwrap();
+    let layer = source.layer().allow_origin("https://b.example:8443").unwrap().bodies(Buffered::new(4096, Body::new));
+    let service = layer.clone().layer_over("the inner service");
+    let request = Request::put("https://c.example/path?canary").header("x", "canary").body(()).unwrap();
+    let response = Response::builder().status(418).header("x", "canary").body(()).unwrap();
+    let table = [
+        (format!("{source:?}"), "keys: 1"),
+        (format!("{:?}", source.token()), "TokenFuture"),
+        (format!("{:?}", source.layer().layer_over(Api::new(ok)).call(get("/"))), "ResponseFuture"),
+        (format!("{layer:?}"), "[https://b.example:8443]"),
+        (format!("{layer:?}"), "limit: 4096"),
+        (format!("{service:?}"), "the inner service"),
+        (format!("{service:?}"), "if_not_present: false"),
+        (format!("{:?}", RequestHead::of(&request)), "method: PUT, path: \"/path\""),
+        (format!("{:?}", ResponseHead::of(&response)), "status: 418"),
+    ];
+    for (text, shown) in table {
+        assert!(text.contains(shown) && !text.contains("canary"), "{shown} in {text}");
+    }
 }
 
 fn assert_kind<T: Clone + Send + Sync + 'static>(_: &T) {}

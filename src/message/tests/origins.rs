@@ -167,7 +167,7 @@ fn an_invalid_origin_is_an_error_that_does_not_repeat_it() {
         "https://a.1",
         "https://canary canary",
         &format!("https://{}.test", "a".repeat(64)),
-        &format!("https://{}test", "a.".repeat(126)),
+        &format!("https://{}bc", "a.".repeat(126)),
     ] {
         let error = Origins::none().allow(text).unwrap_err();
         assert_eq!(error.setting(), "origin", "{text}");
@@ -189,7 +189,20 @@ fn an_invalid_origin_is_an_error_that_does_not_repeat_it() {
         "http://[::1]:80",
         "http://localhost",
         &format!("https://{}.test", "a".repeat(63)),
+        // 253 bytes, the longest name.
+        &format!("https://{}b", "a.".repeat(126)),
     ] {
         assert!(Origins::none().allow(text).is_ok(), "{text}");
     }
+}
+
+#[test]
+fn the_origins_of_the_provider_and_of_the_layer_are_all_allowed() {
+    let mut origins = Origins::none();
+    assert!(origins.is_empty());
+    origins.merge(Origins::none().allow("https://a.test").unwrap().allow("https://b.test").unwrap());
+    assert!(!origins.is_empty());
+    origins.merge(Origins::none().allow("https://b.test").unwrap().allow("https://c.test:444").unwrap());
+    assert_eq!(format!("{origins:?}"), "[https://a.test, https://b.test, https://c.test:444]");
+    assert_eq!(check(&origins, "https://c.test:444/", &[]), Destination::Allowed);
 }

@@ -104,3 +104,19 @@ fn an_empty_budget_is_full_after_one_minute() {
     assert!(!budget.is_full(start + ms(59_999)));
     assert!(budget.is_full(start + ms(60_000)));
 }
+
+// R100: rule 19. A budget of 6 that gains one in 10 s allows 12 refreshes in a minute, and is never full between them.
+#[test]
+fn twelve_refreshes_without_a_full_budget_between_them_overuse_it() {
+    let start = Now::for_tests().mono;
+    let mut budget = Budget::full(start);
+    for at in [0, 0, 0, 0, 0, 0, 10_000, 20_000, 30_000, 40_000, 50_000] {
+        assert!(budget.take(true, start + ms(at)));
+        assert!(!budget.is_overused(), "at {at} ms");
+    }
+    assert!(budget.take(true, start + ms(60_000)));
+    assert!(budget.is_overused());
+    // At 120 s it is full again.
+    assert!(budget.take(true, start + ms(120_000)));
+    assert!(!budget.is_overused());
+}

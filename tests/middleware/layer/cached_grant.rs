@@ -118,4 +118,18 @@ async fn services_that_are_cloned_for_each_request_stamp_no_withdrawn_token() {
     }
     assert_eq!(fetches.count(), 3);
     assert_eq!((source.stats().hits, source.stats().waits), (21, 3));
+
+// R30: such a service caches no token, because the next request may have another key.
+#[tokio::test(start_paused = true)]
+async fn a_service_with_several_users_never_stamps_the_token_of_the_user_before() {
+    let api = Api::new(ok);
+    let mut service = BearerAuthLayer::new(Keyed::default()).layer_over(api.clone());
+    for user in [1_u32, 1, 1, 2, 2, 2, 1] {
+        let mut request = get(API);
+        request.extensions_mut().insert(user);
+        tower::ServiceExt::<Request<Body>>::ready(&mut service).await.unwrap().call(request).await.unwrap();
+        let sends = api.sends();
+        let stamped = sends.last().unwrap().headers()["authorizationtoken"].to_str().unwrap();
+        assert!(stamped.starts_with(&format!("Bearer user-{user}-")), "user {user} was sent with {stamped}");
+    }
 }

@@ -1,6 +1,7 @@
 //! `rejected_when`: a function of the layer decides whether a response rejects the token.
 
-use tower_bearer_auth::{Rejection, ResponseHead, from_fn};
+use tower_bearer_auth::replay::Mode;
+use tower_bearer_auth::{Rejection, ResponseHead, TokenState, from_fn};
 
 use super::*;
 
@@ -115,4 +116,21 @@ async fn the_function_sees_only_responses_to_stamped_requests() {
     request.extensions_mut().insert(tower_bearer_auth::Unauthenticated);
     assert_eq!(client.clone().oneshot(request).await.unwrap().status(), 200);
     assert_eq!(client.oneshot(get("https://elsewhere.test/")).await.unwrap().status(), 200);
+}
+
+// R63, rule 12: a status of 200 does not count as an acceptance if the response rejects the token.
+#[tokio::test(start_paused = true)]
+async fn a_200_that_rejects_the_token_does_not_accept_it() {
+    let (provider, _) = issuer(|n| async move { if n == 1 { token(n) } else { Err(Error::permanent("down")) } });
+    let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().replay(Mode::Never);
+    let layer = layer.rejected_when(when(200, Rejection::InvalidToken));
+    let source = layer.source().clone();
+    let client = layer.layer_over(api(200));
+    for _ in 0..3 {
+        assert_eq!(client.clone().oneshot(get(API)).await.unwrap().status(), 200);
+        // Lets the fetch of the first rejection fail.
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(source.stats().rejections, 3);
+    assert_eq!(source.status().state, TokenState::Rejected, "three rejections without an acceptance");
 }

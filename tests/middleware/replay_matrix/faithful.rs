@@ -236,6 +236,8 @@ struct Look {
 #[derive(Clone, Default)]
 struct Looks {
     seen: Arc<Mutex<Vec<Look>>>,
+    /// Whether the body of each send said that it is complete, after its last frame.
+    complete: Arc<Mutex<Vec<bool>>>,
 }
 
 impl Service<Request<Stream>> for Looks {
@@ -251,10 +253,21 @@ impl Service<Request<Stream>> for Looks {
         let looks = self.clone();
         Box::pin(async move {
             let length = request.body().size_hint().exact();
-            let body = request.into_body().collect().await?;
-            let trailers = body.trailers().cloned();
+            let mut body = request.into_body();
+            let (mut bytes, mut trailers) = (Vec::new(), None);
+            loop {
+                // A client that is told so reads no further frame.
+                let complete = body.is_end_stream();
+                let Some(frame) = body.frame().await.transpose()? else { break };
+                assert!(!complete, "another frame comes");
+                match frame.into_data() {
+                    Ok(data) => bytes.extend_from_slice(&data),
+                    Err(frame) => trailers = frame.into_trailers().ok(),
+                }
+            }
+            looks.complete.lock().push(body.is_end_stream());
             let mut seen = looks.seen.lock();
-            seen.push(Look { length, bytes: body.to_bytes(), trailers });
+            seen.push(Look { length, bytes: bytes.into(), trailers });
             Ok(if seen.len() == 1 { rejection(INVALID_TOKEN) } else { response(StatusCode::OK) })
         })
     }
@@ -286,6 +299,7 @@ async fn trailers_and_framing_of_a_replay_are_those_of_the_first_send() {
             let seen = looks.seen.lock();
             assert_eq!(seen[0], seen[1]);
             assert_eq!((seen[0].length.is_some(), seen[0].trailers.is_some()), (knows_length, trailers));
+            assert!(looks.complete.lock()[1], "the replay says that it is complete");
         }
     }
 }
