@@ -3,6 +3,7 @@
 mod audit;
 mod budget;
 mod drain;
+mod kept;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
