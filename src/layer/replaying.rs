@@ -218,7 +218,8 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                 }
                 (Step::Yielding { grant, service, request, .. }, _) => Step::Readying { grant, service, request },
                 // The token may have expired while the service became ready.
-                (Step::Readying { grant, service, request }, _) => match settings.source.newest(&grant) {
+                (Step::Readying { grant, service, request }, _) => match settings.source.newest(&grant, &self.rejected)
+                {
                     Some(grant) => return Poll::Ready(replay(settings, grant, service, request)),
                     None => {
                         let wait = settings.source.wait(grant.key().clone()).after(self.waited);
@@ -227,7 +228,7 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                 },
                 (Step::Restamping { grant, service, request, .. }, token) => {
                     let grant = match token {
-                        Some(Ok(newer)) => newer,
+                        Some(Ok(newer)) if newer.token().generation() != self.rejected.token().generation() => newer,
                         // A token of the old credentials must not be sent, so the call fails.
                         Some(Err(error)) if settings.source.is_withdrawn(&grant) => {
                             return Poll::Ready(Replayed::Failed(NotReplayed::rotated(error).into()));

@@ -64,15 +64,22 @@ impl<P: TokenProvider> TokenSource<P> {
         same
     }
 
-    /// The usable token that has replaced the token of `grant`, or `grant` itself if its token may still be sent.
-    /// Starts no fetch.
-    pub(crate) fn newest(&self, grant: &Grant<P::Key>) -> Option<Grant<P::Key>> {
+    /// The usable token for a replay: the current one, or the one of `grant` if that may still be sent. Starts no fetch.
+    ///
+    /// The token of `rejected` can be current again, if a new token and a kept one are tried in turn. The request was
+    /// rejected with it, so the replay keeps the other one.
+    pub(crate) fn newest(&self, grant: &Grant<P::Key>, rejected: &Grant<P::Key>) -> Option<Grant<P::Key>> {
         let now = self.cache.clock.now();
-        if let Some(token) = self.cache.map.get(grant.key()).and_then(|entry| entry.usable(now)) {
-            return Some(Grant { entry: Arc::clone(&grant.entry), token });
-        }
-        let for_waiter = grant.token.is_for_waiters_only() && !self.cache.is_withdrawn(&grant.token);
-        (for_waiter && !now.reached(&grant.token.deadlines().expires_at)).then(|| grant.clone())
+        let current = self.cache.map.get(grant.key()).and_then(|entry| entry.usable(now));
+        let keeps = match current {
+            Some(token) if token.generation() != rejected.token.generation() => {
+                return Some(Grant { entry: Arc::clone(&grant.entry), token });
+            }
+            Some(_) => true,
+            None => grant.token.is_for_waiters_only(),
+        };
+        let may_be_sent = !self.cache.is_withdrawn(&grant.token) && !now.reached(&grant.token.deadlines().expires_at);
+        (keeps && may_be_sent).then(|| grant.clone())
     }
 
     /// Whether the credentials were rotated since the fetch of the token of `grant` started.

@@ -15,8 +15,12 @@ mod meters;
 
 use std::fmt::Debug;
 use std::future::Future;
+#[cfg(feature = "tracing")]
+use std::pin::Pin;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 use std::sync::Arc;
+#[cfg(feature = "tracing")]
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, ErrorKind};
@@ -176,7 +180,7 @@ pub(crate) struct Span {
 impl Span {
     pub(crate) fn around<F: Future>(self, task: F) -> impl Future<Output = F::Output> {
         #[cfg(feature = "tracing")]
-        let task = tracing::Instrument::instrument(task, self.span);
+        let task = InSpan { span: self.span, task: Some(task) };
         task
     }
 
@@ -185,6 +189,40 @@ impl Span {
         self.span.record("outcome", outcome).record("generation", generation);
         #[cfg(not(feature = "tracing"))]
         let _ = (outcome, generation);
+    }
+}
+
+#[cfg(feature = "tracing")]
+pin_project_lite::pin_project! {
+    /// Enters a span to poll and to drop a task.
+    ///
+    /// `tracing::Instrument` does so too. But if the subscriber panics when the span is entered for the drop, that type never
+    /// drops the task, although its memory is freed. Timers that the task holds are then used after they were freed.
+    struct InSpan<F> {
+        span: tracing::Span,
+        #[pin]
+        task: Option<F>,
+    }
+
+    impl<F> PinnedDrop for InSpan<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            this.span.in_scope(|| this.task.set(None));
+        }
+    }
+}
+
+#[cfg(feature = "tracing")]
+impl<F: Future> Future for InSpan<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        // The task is there until the drop.
+        let Some(task) = this.task.as_pin_mut() else {
+            return Poll::Pending;
+        };
+        this.span.in_scope(|| task.poll(cx))
     }
 }
 

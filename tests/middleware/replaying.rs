@@ -4,6 +4,7 @@ mod audit;
 mod budget;
 mod drain;
 mod extensions;
+mod kept;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -10,6 +10,7 @@ mod conflict;
 mod fetches;
 mod keys;
 mod page;
+mod panics;
 mod rejections;
 mod runbook;
 #[path = "../support/mod.rs"]

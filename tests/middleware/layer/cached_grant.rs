@@ -118,6 +118,7 @@ async fn services_that_are_cloned_for_each_request_stamp_no_withdrawn_token() {
     }
     assert_eq!(fetches.count(), 3);
     assert_eq!((source.stats().hits, source.stats().waits), (21, 3));
+}
 
 // R30: such a service caches no token, because the next request may have another key.
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,79 @@
+//! Replays while a new token and the one that it replaced are tried in turn.
+
+use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll};
+
+use futures::task::AtomicWaker;
+
+use super::*;
+
+/// A service that is not ready while its gate is closed.
+#[derive(Clone)]
+struct Gated {
+    inner: Api,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    closed: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Gate {
+    fn open(&self) {
+        self.closed.store(false, Ordering::SeqCst);
+        self.waker.wake();
+    }
+}
+
+impl tower::Service<Request<Body>> for Gated {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = <Api as tower::Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.gate.waker.register(cx.waker());
+        if self.gate.closed.load(Ordering::SeqCst) { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.inner.call(request)
+    }
+}
+
+// R20: the API does not know the new token yet, so the request is replayed with the old one. While the replay waits for the
+// inner service, the new token is tried again. A replay with it would be rejected for the same reason.
+#[tokio::test(start_paused = true)]
+async fn a_replay_never_carries_the_rejected_token_even_if_that_is_current_again() {
+    let (provider, fetches) = issuer(|n| async move { token(n) });
+    let gate = Arc::new(Gate::default());
+    let api = {
+        let gate = Arc::clone(&gate);
+        Api::new(move |request| match bearer(request) {
+            "token-2" => {
+                gate.closed.store(true, Ordering::SeqCst);
+                rejection(INVALID_TOKEN)
+            }
+            _ => response(StatusCode::OK),
+        })
+    };
+    let layer = layer(provider);
+    let client = layer.layer(Gated { inner: api.clone(), gate: Arc::clone(&gate) });
+    assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
+    assert_eq!(layer.source().refresh(&()).await.unwrap().generation(), 2);
+
+    let call = tokio::spawn(client.oneshot(get()));
+    eventually("the new token is rejected", || layer.source().stats().rejections == 1).await;
+    assert_eq!(layer.source().token().await.unwrap().generation(), 1, "the old token is current again");
+    advance(Duration::from_secs(2)).await;
+    assert_eq!(layer.source().token().await.unwrap().generation(), 2, "the new token is tried again");
+    assert!(!call.is_finished(), "the replay waits for the inner service");
+    gate.open();
+
+    let response = call.await.unwrap().unwrap();
+    assert_eq!((response.status(), audit_of(&response).replay), (StatusCode::OK, ReplayOutcome::Replayed));
+    let tokens: Vec<_> = api.sends().iter().map(|sent| bearer(sent).to_owned()).collect();
+    assert_eq!(tokens, ["token-1", "token-2", "token-1"]);
+    assert_eq!(fetches.count(), 2);
+}
