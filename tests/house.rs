@@ -47,7 +47,19 @@ const RULES: &[(&str, &[May])] = &[
             UseOnly("message", &["RequestKey", "Rejection"]),
         ],
     ),
-    ("layer", &[Use("source"), Use("provider"), Use("message"), Use("token"), Use("error"), Use("rt")]),
+    (
+        "layer",
+        &[
+            Use("source"),
+            Use("provider"),
+            Use("message"),
+            Use("token"),
+            Use("error"),
+            Use("rt"),
+            UseOnly("clock", &["Deadline", "SentAt"]),
+        ],
+    ),
+    ("grpc", &[Use("layer"), Use("provider"), Use("message"), Use("error"), Use("rt"), UseOnly("clock", &["SentAt"])]),
     ("token_endpoint", &[Use("message"), Use("error"), Use("token"), Use("rt")]),
     ("providers", &[Use("token_endpoint"), Use("provider"), Use("message"), Use("token"), Use("error"), Use("rt")]),
     // It contains pages, and no code.
@@ -95,9 +107,22 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     (
         "src/layer",
-        &["audit", "replay", "settings", "cached_grant", "response", "replaying", "future", "service", "layer"],
+        &[
+            "audit",
+            "replay",
+            "settings",
+            "cached_grant",
+            "deadline",
+            "sent_token",
+            "response",
+            "replaying",
+            "future",
+            "service",
+            "layer",
+        ],
     ),
     ("src/layer/replay", &["mode", "saved", "bodies", "buffered"]),
+    ("src/grpc", &["body", "watch", "service", "layer", "tonic_0_14"]),
 ];
 
 /// Code that reads the time of the machine. The system clock counts too: code that calls it directly ignores the given clock.

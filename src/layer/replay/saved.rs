@@ -62,6 +62,14 @@ impl SavedHead {
         self.extensions.get::<ReplayMarker>().is_some()
     }
 
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+    }
+
+    pub(crate) fn extension<T: Copy + Send + Sync + 'static>(&self) -> Option<T> {
+        self.extensions.get().copied()
+    }
+
     /// The original headers as a map. They come from a map, so they fit into one, and this never returns `None`.
     pub(crate) fn headers(&self) -> Option<HeaderMap> {
         let mut map = HeaderMap::new();
