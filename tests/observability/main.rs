@@ -6,6 +6,7 @@
 
 mod conflict;
 mod fetches;
+mod grpc;
 mod keys;
 mod page;
 mod rejections;
