@@ -374,8 +374,8 @@ async fn print_grpc(printed: &mut Printed) {
     let source = TokenSource::new(FixedToken::new(TOKEN).unwrap());
     let layer = grpc::layer(source.layer());
     printed.add("grpc::GrpcLayer", &layer);
+    printed.add("grpc::GrpcService", &layer.layer(()));
     let mut service = layer.layer(api(GOOD));
-    printed.add("grpc::GrpcService", &service);
     let request = || Request::post("/").header("authorization", ELSEWHERE).body(Full::<Bytes>::default()).unwrap();
     let response = service.call(request());
     printed.add("grpc::GrpcFuture", &response);
@@ -383,8 +383,8 @@ async fn print_grpc(printed: &mut Printed) {
 
     let layer = grpc::tonic_0_14::StatusLayer::new();
     printed.add("grpc::tonic_0_14::StatusLayer", &layer);
+    printed.add("grpc::tonic_0_14::StatusService", &layer.layer(()));
     let mut service = layer.layer(service);
-    printed.add("grpc::tonic_0_14::StatusService", &service);
     printed.add("grpc::tonic_0_14::StatusFuture", &service.call(request()));
 }
 
