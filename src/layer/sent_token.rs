@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::cached_grant::GrantRef;
 use super::settings::Settings;
 use crate::clock::SentAt;
+#[cfg(feature = "grpc")]
 use crate::message::Rejection;
 use crate::provider::TokenProvider;
 use crate::source::Grant;
@@ -39,6 +40,7 @@ impl<T, P: TokenProvider> Below<T, P> for NoneBelow {
 }
 
 /// The token of a request whose response was already returned to the caller.
+#[cfg_attr(not(feature = "grpc"), expect(dead_code, reason = "without `grpc` there is no layer below"))]
 pub(crate) struct SentToken<P: TokenProvider> {
     grant: GrantRef<P>,
     is_replay: bool,
@@ -54,11 +56,13 @@ impl<P: TokenProvider> SentToken<P> {
     }
 
     /// The server accepted the token.
+    #[cfg(feature = "grpc")]
     pub(crate) fn accept(&self) {
         self.grant.grant().token().accept();
     }
 
     /// The server rejected the token. It is too late for a replay.
+    #[cfg(feature = "grpc")]
     pub(crate) fn reject(self) {
         let (source, grant) = (&self.grant.settings().source, self.grant.grant());
         let rejection = Rejection::InvalidToken;

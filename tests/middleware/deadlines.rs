@@ -1,11 +1,14 @@
 //! A request waits for its tokens until its deadline at most.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream;
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body::Frame;
+use http_body_util::{Full, StreamBody};
 use parking_lot::Mutex;
 use tokio::time::sleep;
 use tower::util::BoxCloneService;
@@ -210,6 +213,26 @@ async fn after_its_deadline_a_rejected_request_waits_for_no_token() {
     // The refresh has started for later requests.
     assert_eq!(client.oneshot(with_deadline(secs(1))).await.unwrap().status(), StatusCode::OK);
     assert_eq!((issuer.requests(), server.timeouts().len()), (2, 2));
+}
+
+// R72: the rejection is read to its end for 100 ms, but not after the deadline.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_whose_body_stalls_does_not_take_the_time_that_is_left() {
+    let (_, source) = issuer(ms(50));
+    source.warm_up().await.unwrap();
+    let watch = Stopwatch::start();
+    let sent_at = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&sent_at);
+    let client = layer(&source).layer(service_fn(move |request: Request<Body>| {
+        record.lock().push(watch.read());
+        let rejected = bearer(&request) == "first.1";
+        let status = if rejected { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
+        let stalled = StreamBody::new(stream::pending::<Result<Frame<Bytes>, BoxError>>());
+        ready(Ok::<_, BoxError>(Response::builder().status(status).body(stalled).unwrap()))
+    }));
+    client.oneshot(with_deadline(ms(90))).await.unwrap();
+    // 50 ms for the token, and the rest for the body.
+    assert_eq!(*sent_at.lock(), [ms(0), ms(90)]);
 }
 
 #[cfg(feature = "grpc")]
