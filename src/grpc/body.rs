@@ -17,7 +17,8 @@ pin_project! {
     /// The response body of a [`GrpcService`](super::GrpcService): the frames, the trailers and the error of the inner body,
     /// without a change.
     ///
-    /// If you drop it before its trailers, their status has no effect on the token.
+    /// If you drop it before its trailers, their status has no effect on the token. Until its trailers it keeps the token source
+    /// alive.
     pub struct GrpcBody<T, P>
     where
         T: Body,

@@ -220,7 +220,7 @@ async fn after_its_deadline_a_rejected_request_waits_for_no_token() {
 async fn a_rejection_whose_body_stalls_does_not_take_the_time_that_is_left() {
     let (_, source) = issuer(ms(50));
     source.warm_up().await.unwrap();
-    let watch = Stopwatch::start();
+    let watch = Arc::new(Stopwatch::start());
     let sent_at = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&sent_at);
     let client = layer(&source).layer(service_fn(move |request: Request<Body>| {

@@ -93,11 +93,12 @@ async fn the_code_of_each_kind_of_error_is_the_one_in_the_table() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_message_of_a_status_says_what_to_do() {
+async fn a_status_that_is_passed_on_shows_no_details_of_the_issuer() {
     let error =
         Error::new(ErrorKind::InvalidCredentials, "the issuer rejects the client").with_hint("check the secret");
     let status = Status::from_error(not_sent(error).await);
-    assert_eq!(status.message(), "request not sent: the issuer rejects the client: check the secret");
+    assert_eq!(status.message(), "request not sent: the issuer rejects the credentials");
+    assert_eq!(Error::find(&status).unwrap().hint(), Some("check the secret"));
     // A permanent error of a transient kind.
     let error = Error::permanent("no").with_kind(ErrorKind::Unavailable);
     assert_eq!(Status::from_error(not_sent(error).await).code(), Code::Internal);

@@ -27,7 +27,8 @@ use crate::error::{BoxError, Error, NotReplayed};
 ///
 /// A permanent error is not `UNAUTHENTICATED`. If your server passed that code on, its caller would refresh *its* token.
 ///
-/// The error is the source of the status, so [`Error::find`] finds the reason. The message of the status is its `Display`.
+/// The error is the source of the status, so [`Error::find`] finds the reason. The message of the status has only its kind,
+/// because a server may pass the status on to its caller.
 /// [The guide](crate::guide::errors) has the code of each kind.
 ///
 /// ```
@@ -144,5 +145,6 @@ fn code_of(error: &(dyn StdError + 'static)) -> Option<(Code, String)> {
         true => Code::Unavailable,
         false => Code::Internal,
     };
-    Some((code, format!("request not sent: {found}")))
+    // A server may pass a status on, so the message has no details of the issuer.
+    Some((code, format!("request not sent: {}", found.kind())))
 }
