@@ -226,7 +226,10 @@ where
         match state.as_mut().project() {
             StateProj::NotSent { error } => Poll::Ready(Some(Err(NotSent::new(error.clone()).into()))),
             StateProj::Waiting { waiting } => {
-                let grant = ready!(Pin::new(&mut waiting.wait).poll(cx));
+                let Waiting { wait, request, .. } = &mut **waiting;
+                // Not in `call`: the function of a cached token would be longer.
+                wait.ask_deadline(|| deadline::begin(request));
+                let grant = ready!(Pin::new(wait).poll(cx));
                 if let StateReplace::Waiting { waiting } = state.as_mut().project_replace(State::Complete) {
                     match grant.and_then(|grant| waiting.send(grant)) {
                         Ok(sent) => state.set(sent),

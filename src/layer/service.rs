@@ -10,7 +10,6 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::cached_grant::{GrantCache, GrantRef};
-use super::deadline;
 use super::future::ResponseFuture;
 use super::replay::{self, Bodies, Empty, SavedHead};
 use super::settings::{Route, Settings};
@@ -111,7 +110,6 @@ where
                 None => match settings.source.lookup(key) {
                     Lookup::Granted(grant) => GrantRef::FromSource(Arc::clone(settings), grant),
                     Lookup::Wait(wait) => {
-                        let wait = wait.until(deadline::begin(&mut request));
                         let settings = Arc::clone(settings);
                         return ResponseFuture::waiting(
                             settings,

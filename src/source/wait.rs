@@ -52,7 +52,16 @@ struct Ask {
     warm_up: bool,
     /// The earlier waits of the same request.
     waited: Waited,
-    by_deadline: bool,
+    ends_by: EndsBy,
+}
+
+/// What limits a wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EndsBy {
+    /// The request was not asked for its deadline. Until then it is `max_wait`.
+    Unknown,
+    MaxWait,
+    Deadline,
 }
 
 /// For how long a request has waited for tokens, in ms. `max_wait` limits the sum of all waits of a request.
@@ -78,8 +87,7 @@ struct Waiting<K> {
     /// Whether the caller cannot use the current token, for example because it was rejected.
     needs_new: bool,
     warm_up: bool,
-    /// Whether the deadline of the request ends the wait, and not `max_wait`.
-    by_deadline: bool,
+    ends_by: EndsBy,
     /// Whether a fetch has returned a token that was no longer current.
     had_token: bool,
     since: Stopwatch,
@@ -87,12 +95,12 @@ struct Waiting<K> {
 
 impl<P: TokenProvider> TokenWait<P> {
     pub(super) fn for_key(cache: Arc<Cache<P>>, key: P::Key, wanted: Wanted, warm_up: bool) -> Self {
-        let ask = Ask { wanted, warm_up, waited: Waited::default(), by_deadline: false };
+        let ask = Ask { wanted, warm_up, waited: Waited::default(), ends_by: EndsBy::Unknown };
         Self { cache, state: State::Start(key, ask) }
     }
 
     pub(super) fn for_entry(cache: Arc<Cache<P>>, entry: Arc<Entry<P::Key>>) -> Self {
-        let ask = Ask { wanted: Wanted::Usable, warm_up: false, waited: Waited::default(), by_deadline: false };
+        let ask = Ask { wanted: Wanted::Usable, warm_up: false, waited: Waited::default(), ends_by: EndsBy::Unknown };
         Self { cache, state: State::StartWith(entry, ask) }
     }
 
@@ -108,17 +116,26 @@ impl<P: TokenProvider> TokenWait<P> {
 
     /// Ends the wait at `deadline`, unless `max_wait` ends it before.
     pub(crate) fn until(mut self, deadline: Option<Deadline>) -> Self {
-        let Some(left) = deadline.map(Deadline::left) else { return self };
-        let max_wait = self.cache.max_wait;
-        let (waited, by_deadline) = match &mut self.state {
-            State::Start(_, ask) | State::StartWith(_, ask) => (&mut ask.waited, &mut ask.by_deadline),
-            State::Waiting(waiting) => (&mut waiting.waited, &mut waiting.by_deadline),
-            State::Done(_) => return self,
-        };
-        if left < waited.left_of(max_wait) {
-            (*waited, *by_deadline) = (Waited::all_but(left, max_wait), true);
-        }
+        self.ask_deadline(|| deadline);
         self
+    }
+
+    /// The same, if there was no call before.
+    pub(crate) fn ask_deadline(&mut self, deadline: impl FnOnce() -> Option<Deadline>) {
+        let max_wait = self.cache.max_wait;
+        let (waited, ends_by) = match &mut self.state {
+            State::Start(_, ask) | State::StartWith(_, ask) => (&mut ask.waited, &mut ask.ends_by),
+            State::Waiting(waiting) => (&mut waiting.waited, &mut waiting.ends_by),
+            State::Done(_) => return,
+        };
+        if *ends_by == EndsBy::Unknown {
+            *ends_by = EndsBy::MaxWait;
+            if let Some(left) = deadline().map(Deadline::left)
+                && left < waited.left_of(max_wait)
+            {
+                (*waited, *ends_by) = (Waited::all_but(left, max_wait), EndsBy::Deadline);
+            }
+        }
     }
 
     /// For how long the request has waited, if this wait is over.
@@ -144,7 +161,7 @@ impl<P: TokenProvider> TokenWait<P> {
             cancelled: 0,
             needs_new,
             warm_up: false,
-            by_deadline: false,
+            ends_by: EndsBy::Unknown,
             had_token: false,
             since,
         };
@@ -168,7 +185,7 @@ impl<P: TokenProvider> TokenWait<P> {
                 let awaited = Awaited { needs_new, ..awaited };
                 let mut wait = Self::joined(Arc::clone(&self.cache), awaited).after(ask.waited);
                 if let State::Waiting(waiting) = &mut wait.state {
-                    (waiting.warm_up, waiting.by_deadline) = (ask.warm_up, ask.by_deadline);
+                    (waiting.warm_up, waiting.ends_by) = (ask.warm_up, ask.ends_by);
                 }
                 *self = wait;
                 return None;
@@ -213,8 +230,8 @@ impl Waited {
     }
 }
 
-fn timed_out(by_deadline: bool) -> Error {
-    if by_deadline {
+fn timed_out(ends_by: EndsBy) -> Error {
+    if ends_by == EndsBy::Deadline {
         return Error::at_deadline();
     }
     Error::new(ErrorKind::Timeout, "no token arrived in time")
@@ -312,8 +329,8 @@ impl<P: TokenProvider> Future for TokenWait<P> {
                     if waiting.waited.left_of(cache.max_wait).is_zero() {
                         // A token that is only set aside is better than no token.
                         let usable = if waiting.needs_new { None } else { cache.usable_or_set_aside(&waiting.entry) };
-                        let by_deadline = waiting.by_deadline;
-                        return this.finish(usable.ok_or_else(|| timed_out(by_deadline)));
+                        let ends_by = waiting.ends_by;
+                        return this.finish(usable.ok_or_else(|| timed_out(ends_by)));
                     }
                     if cache.is_awaited(&waiting.entry, &waiting.outcome) {
                         waiting.look_again = 0;
