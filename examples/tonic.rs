@@ -1,5 +1,5 @@
 //! gRPC with tonic: a call and a stream of a health service that needs a token. The service rejects an invalid token with
-//! `UNAUTHENTICATED`.
+//! `UNAUTHENTICATED`. The example `tonic_calls` has all kinds of calls and all forms of a rejection.
 //!
 //! ```sh
 //! cargo run --example tonic
@@ -17,7 +17,8 @@ use tonic::{Request, Status};
 use tonic_health::ServingStatus::NotServing;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 use tonic_health::server::{HealthReporter, health_reporter};
-use tower::Layer;
+use tower::ServiceBuilder;
+use tower_bearer_auth::grpc::{self, tonic_0_14::StatusLayer};
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
 use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{BearerAuthLayer, BoxError, ClientCredentials};
@@ -39,7 +40,8 @@ async fn main() -> Result<(), BoxError> {
     let channel = Channel::builder(origin.clone()).tls_config(tls)?.connect().await?;
     // tonic's body cannot be cloned. The layer keeps what has been sent of it, up to a limit, for a replay.
     let bodies = Buffered::new(64 * 1024, Body::new as fn(ReplayBody<Body>) -> Body);
-    let stack = BearerAuthLayer::new(provider).bodies(bodies).layer(channel);
+    let auth = grpc::layer(BearerAuthLayer::new(provider).bodies(bodies));
+    let stack = ServiceBuilder::new().layer(StatusLayer::new()).layer(auth).service(channel);
     // With the origin, the URI of each call is absolute. The layer needs it to check the origin.
     let mut client = HealthClient::with_origin(stack, origin);
 

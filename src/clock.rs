@@ -80,6 +80,74 @@ impl fmt::Debug for SystemClock {
     }
 }
 
+/// A request extension: the layer waits for the tokens of this request until this time at most.
+///
+/// The limit is for all waits of the request together. [`max_wait`](crate::TokenSourceBuilder::max_wait) limits them too. If the
+/// deadline passes before the request was sent, the request fails with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), and
+/// the fetch continues. If it passes while a rejected request waits for a new token, the caller gets the rejection.
+///
+/// The deadline does not end a send. For that, put a timeout outside of the layer, for example `tower::timeout`: it drops the
+/// request at any point, and its error does not tell whether the request was sent.
+///
+/// A gRPC request needs no extension: its `grpc-timeout` header is a deadline too. If it has both, the earlier one counts.
+///
+/// The time is that of tokio's clock. A clone of the request, for example for a retry, has the same deadline.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer_auth::Deadline;
+///
+/// let deadline = Deadline::after(Duration::from_millis(200));
+/// let request = http::Request::get("https://api.example.com/").extension(deadline).body(());
+/// # drop(request);
+/// ```
+#[doc(alias("grpc-timeout", "timeout"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// `None` if the time is so far away that it cannot be represented.
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    /// The deadline that is `time` from now.
+    #[must_use]
+    pub fn after(time: Duration) -> Self {
+        SentAt::now().deadline(time)
+    }
+
+    /// The time that is left; zero if the deadline has passed.
+    pub(crate) fn left(self) -> Duration {
+        self.at.map_or(Duration::MAX, |at| at.saturating_duration_since(monotonic()))
+    }
+
+    pub(crate) fn earlier(self, other: Self) -> Self {
+        match (self.at, other.at) {
+            (Some(this), Some(that)) => Self { at: Some(this.min(that)) },
+            (this, that) => Self { at: this.or(that) },
+        }
+    }
+}
+
+/// When a request was sent, by tokio's clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SentAt(Instant);
+
+impl SentAt {
+    pub(crate) fn now() -> Self {
+        Self(monotonic())
+    }
+
+    /// The deadline of a request that may take this time.
+    pub(crate) fn deadline(self, timeout: Duration) -> Deadline {
+        Deadline { at: self.0.checked_add(timeout) }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "only this file reads the time")]
+fn monotonic() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// The time since a timer of this length was started. A timer may fire late, so this may be more than its length. Timers use
 /// tokio's clock, and not the clock of a source.
 pub(crate) fn since_start_of_timer(deadline: tokio::time::Instant, length: Duration) -> Duration {

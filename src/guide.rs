@@ -27,6 +27,7 @@ page!(issuers, "issuers.md");
 page!(replay, "replay.md");
 page!(testing, "testing.md");
 page!(errors, "errors.md");
+page!(grpc, "grpc.md");
 page!(observability, "observability.md");
 page!(security, "security.md");
 page!(limits, "limits.md");

@@ -5,6 +5,8 @@
 mod clock;
 mod error;
 mod file;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod guide;
 mod layer;
 mod message;
@@ -18,7 +20,7 @@ mod token;
 #[cfg(feature = "token-endpoint")]
 pub mod token_endpoint;
 
-pub use crate::clock::{Clock, Now, SystemClock};
+pub use crate::clock::{Clock, Deadline, Now, SystemClock};
 pub use crate::error::{BoxError, ConfigError, Error, ErrorKind, NotReplayed, NotSent};
 pub use crate::layer::{Audit, BearerAuth, BearerAuthLayer, OnForeignOrigin, ReplayOutcome, ResponseFuture, replay};
 pub use crate::message::{ExtensionKey, Origins, Rejection, RequestHead, RequestKey, ResponseHead, Unauthenticated};

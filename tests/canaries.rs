@@ -11,6 +11,7 @@ use std::future::{Ready, poll_fn, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -20,10 +21,10 @@ use http_body_util::Full;
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::{
-    AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, ConfigError, DynProvider,
-    Error, ExtensionKey, FetchContext, FixedToken, IssuedToken, NotReplayed, NotSent, Origins, PrivateKeyJwt,
-    RequestHead, ResponseHead, Secret, SigningAlgorithm, SystemClock, TargetApi, TokenProvider, TokenSource, aeropay,
-    from_fn, replay,
+    AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, ConfigError, Deadline,
+    DynProvider, Error, ExtensionKey, FetchContext, FixedToken, IssuedToken, NotReplayed, NotSent, Origins,
+    PrivateKeyJwt, RequestHead, ResponseHead, Secret, SigningAlgorithm, SystemClock, TargetApi, TokenProvider,
+    TokenSource, aeropay, from_fn, grpc, replay,
 };
 use tower_bearer_auth_sandbox::{AccessPspSandbox, AeropaySandbox, Fault, Protocols, ScriptedResponse, Verdict};
 
@@ -44,11 +45,13 @@ const NOT_PRINTED: &[&str] =
     &["BoxError", "Clock", "RequestKey", "TokenProvider", "replay::Bodies", "replay::Recorded"];
 
 /// The files that export the public types of this package, with the prefix of their names.
-const CRATE: [(&str, &str); 4] = [
+const CRATE: [(&str, &str); 6] = [
     ("", "src/lib.rs"),
     ("token_endpoint::", "src/token_endpoint/mod.rs"),
     ("replay::", "src/layer/replay/mod.rs"),
     ("aeropay::", "src/providers/aeropay/mod.rs"),
+    ("grpc::", "src/grpc/mod.rs"),
+    ("grpc::tonic_0_14::", "src/grpc/tonic_0_14/mod.rs"),
 ];
 
 /// The same for the sandbox.
@@ -367,6 +370,25 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
     printed.0.entry("replay::ReplayBody".into()).or_default().push(shown.lock().clone());
 }
 
+async fn print_grpc(printed: &mut Printed) {
+    printed.add("Deadline", &Deadline::after(Duration::from_secs(1)));
+    let source = TokenSource::new(FixedToken::new(TOKEN).unwrap());
+    let layer = grpc::layer(source.layer());
+    printed.add("grpc::GrpcLayer", &layer);
+    printed.add("grpc::GrpcService", &layer.layer(()));
+    let mut service = layer.layer(api(GOOD));
+    let request = || Request::post("/").header("authorization", ELSEWHERE).body(Full::<Bytes>::default()).unwrap();
+    let response = service.call(request());
+    printed.add("grpc::GrpcFuture", &response);
+    printed.add("grpc::GrpcBody", response.await.unwrap().body());
+
+    let layer = grpc::tonic_0_14::StatusLayer::new();
+    printed.add("grpc::tonic_0_14::StatusLayer", &layer);
+    printed.add("grpc::tonic_0_14::StatusService", &layer.layer(()));
+    let mut service = layer.layer(service);
+    printed.add("grpc::tonic_0_14::StatusFuture", &service.call(request()));
+}
+
 const AEROPAY: &str = r#"{"TTL":1800,"token":"gT5fV3sE-token.of/the+issuer"}"#;
 const AEROPAY_ECHO: &str =
     r#"{"success":false,"code":"pL4mW8tR-issuer-key","error":{"message":"cZ7kQ9vX-client/secret+1"}}"#;
@@ -476,6 +498,7 @@ async fn no_public_type_prints_a_secret() {
     let mut printed = Printed::default();
     print_the_core(&mut printed).await;
     print_the_rest_of_the_core(&mut printed).await;
+    print_grpc(&mut printed).await;
     print_aeropay(&mut printed).await;
     print_the_token_endpoint(&mut printed).await;
 

@@ -284,6 +284,64 @@ fn a_stamped_request_allocates_no_more_than_a_static_header_and_a_copy_of_the_he
     assert_eq!(count(after(2, &one, small)), off);
 }
 
+// R73: the response body of a gRPC call is boxed, because it is polled before it is returned. Nothing else is added.
+#[cfg(feature = "grpc")]
+#[test]
+fn a_grpc_call_allocates_one_more_with_the_layer_for_trailers() {
+    use http_body::Frame;
+    use tower_bearer_auth::{BearerAuth, grpc};
+
+    /// One message, and trailers with status 0. Reading it allocates nothing.
+    struct Message(Option<Bytes>, Option<http::HeaderMap>);
+
+    impl http_body::Body for Message {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let data = self.0.take().map(Frame::data);
+            Poll::Ready(data.or_else(|| self.1.take().map(Frame::trailers)).map(Ok))
+        }
+    }
+
+    let call = || {
+        let head = Request::post("https://api.example.com/test.Service/Method").header("te", "trailers");
+        let head = head.header("content-type", "application/grpc").header(USER_AGENT, "tonic/0.14.2");
+        head.body(Full::<Bytes>::default()).unwrap()
+    };
+    let server = || {
+        tower::service_fn(|_: Request<Full<Bytes>>| {
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from_static("0"));
+            let body = Message(Some(Bytes::from_static(b"\0\0\0\0\x02ok")), Some(trailers));
+            let mut response = Response::new(body);
+            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+            ready(Ok::<_, Infallible>(response))
+        })
+    };
+    /// Counts the third call of a service.
+    fn third<S: Service<Request<Full<Bytes>>>>(mut service: S, call: impl Fn() -> Request<Full<Bytes>>) -> u64 {
+        for _ in 0..2 {
+            assert!(service.call(call()).now_or_never().is_some_and(|result| result.is_ok()));
+        }
+        let call = call();
+        measure(|| assert!(service.call(call).now_or_never().is_some_and(|result| result.is_ok()))).count_total
+    }
+
+    let layer = warm([()]);
+    let plain: BearerAuth<_, _, _> = layer.layer(server());
+    let plain = third(plain, call);
+    let watched = third(grpc::layer(layer).layer(server()), call);
+    check(
+        "grpc",
+        &[
+            ("grpc: a call without the layer for trailers, allocations".to_owned(), plain),
+            ("grpc: a call with it, allocations".to_owned(), watched),
+        ],
+    );
+    assert_eq!(watched, plain + 1);
+}
+
 const WAITERS: u64 = 1_000;
 
 /// Polls a thousand futures once each while there is no token. Returns the token requests, how many futures succeed in
@@ -373,6 +431,6 @@ fn an_idle_user_takes_no_more_than_its_bound() {
 fn every_bound_belongs_to_a_section_that_is_counted() {
     for line in BOUNDS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let section = line.split_once(": ").map(|(section, _)| section);
-        assert!(matches!(section, Some("stamped" | "storm" | "idle")), "no test counts `{line}`");
+        assert!(matches!(section, Some("stamped" | "grpc" | "storm" | "idle")), "no test counts `{line}`");
     }
 }

@@ -48,7 +48,19 @@ const RULES: &[(&str, &[May])] = &[
             UseOnly("message", &["RequestKey", "Rejection"]),
         ],
     ),
-    ("layer", &[Use("source"), Use("provider"), Use("message"), Use("token"), Use("error"), Use("rt")]),
+    (
+        "layer",
+        &[
+            Use("source"),
+            Use("provider"),
+            Use("message"),
+            Use("token"),
+            Use("error"),
+            Use("rt"),
+            UseOnly("clock", &["Deadline", "SentAt"]),
+        ],
+    ),
+    ("grpc", &[Use("layer"), Use("provider"), Use("message"), Use("error"), Use("rt"), UseOnly("clock", &["SentAt"])]),
     ("token_endpoint", &[Use("message"), Use("error"), Use("token"), Use("rt"), Use("file")]),
     (
         "providers",
@@ -106,6 +118,8 @@ const ORDERS: &[(&str, &[&str])] = &[
             "replay",
             "settings",
             "cached_grant",
+            "deadline",
+            "sent_token",
             "response",
             "replaying",
             "future",
@@ -114,6 +128,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/layer/replay", &["mode", "saved_head", "saved", "bodies", "buffered"]),
+    ("src/grpc", &["body", "watch", "service", "layer", "tonic_0_14"]),
 ];
 
 /// Code that reads the time of the machine. The system clock counts too: code that calls it directly ignores the given clock.

@@ -45,6 +45,8 @@ pub struct Error {
 struct Inner {
     kind: ErrorKind,
     transient: bool,
+    /// Whether the deadline of the request has passed.
+    at_deadline: bool,
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
     status: Option<StatusCode>,
@@ -68,6 +70,7 @@ impl Error {
             inner: Arc::new(Inner {
                 kind,
                 transient: kind.is_transient_by_default(),
+                at_deadline: false,
                 message: message.into(),
                 hint: None,
                 status: None,
@@ -92,6 +95,19 @@ impl Error {
     /// further permanent failure in a row, up to 30 to 60 seconds.
     pub fn permanent(source: impl Into<BoxError>) -> Self {
         Self::wrapping(false, source.into())
+    }
+
+    /// The deadline of a request has passed before there was a token.
+    pub(crate) fn at_deadline() -> Self {
+        let mut error = Self::new(ErrorKind::Timeout, "no token arrived before the deadline of the request")
+            .with_hint("the token request continues; a later call may get its token");
+        Arc::make_mut(&mut error.inner).at_deadline = true;
+        error
+    }
+
+    #[cfg(feature = "tonic-0_14")]
+    pub(crate) fn is_at_deadline(&self) -> bool {
+        self.inner.at_deadline
     }
 
     fn wrapping(transient: bool, source: BoxError) -> Self {

@@ -138,6 +138,15 @@ impl<P: TokenProvider> GrantCache<P> {
     }
 }
 
+impl<P: TokenProvider> Clone for GrantRef<P> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::FromSource(settings, grant) => Self::FromSource(Arc::clone(settings), grant.clone()),
+            Self::Cached(cached) => Self::Cached(Arc::clone(cached)),
+        }
+    }
+}
+
 impl<P: TokenProvider> GrantRef<P> {
     pub(super) fn settings(&self) -> &Arc<Settings<P>> {
         match self {

@@ -13,10 +13,13 @@ use tower_service::Service;
 
 use super::audit::ReplayOutcome;
 use super::cached_grant::GrantRef;
+use super::deadline;
 use super::replay::{self, Bodies, KeepCopy as _, Replayable, SavedHead, SavedRequest};
 use super::replaying::{AfterRejection, Replayed, Replaying};
 use super::response;
+use super::sent_token::{Below, NoneBelow, SentToken};
 use super::settings::Settings;
+use crate::clock::SentAt;
 use crate::error::{BoxError, Error, NotReplayed, NotSent};
 use crate::message::Rejection;
 use crate::provider::TokenProvider;
@@ -148,12 +151,30 @@ where
 {
     type Output = Result<Response<T>, BoxError>;
 
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_above::<NoneBelow>(cx)
+    }
+}
+
+impl<S, P, R, B, T> ResponseFuture<S, P, R, B, T>
+where
+    S: Service<Request<B>, Response = Response<T>>,
+    S::Error: Into<BoxError>,
+    P: TokenProvider,
+    R: Bodies<B>,
+    T: Body,
+{
+    /// The same as `poll`, for a service whose inner service is that of the layer `W`.
     // This handles the state that every request passes. The other states are in `step`, so that this function stays
     // small.
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    #[inline(always)]
+    pub(crate) fn poll_above<W: Below<T, P>>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<T>, BoxError>> {
         loop {
             let StateProj::Sent { response, sent } = self.as_mut().project().state.project() else {
-                match ready!(self.as_mut().step(cx)) {
+                match ready!(self.as_mut().step::<W>(cx)) {
                     Some(output) => {
                         self.complete();
                         return Poll::Ready(output);
@@ -179,28 +200,21 @@ where
                 }
             };
             let settings = grant.settings();
-            let Some(rejection) = settings.rejection(&mut response, grant.grant().token()) else {
+            let Some(rejection) = settings.rejection::<W, T>(&mut response, grant.grant().token()) else {
+                W::give(response.body_mut(), || SentToken::of_first_send(grant));
                 if settings.audit_all {
                     settings.add_audit(&mut response, grant.grant(), 1, ReplayOutcome::NotNeeded);
                 }
                 self.complete();
                 return Poll::Ready(Ok(response));
             };
-            if let Some(response) = self.as_mut().rejected(response, rejection) {
+            let sent_at = W::sent_at(response.body());
+            if let Some(response) = self.as_mut().rejected(response, rejection, sent_at) {
                 return Poll::Ready(Ok(response));
             }
         }
     }
-}
 
-impl<S, P, R, B, T> ResponseFuture<S, P, R, B, T>
-where
-    S: Service<Request<B>, Response = Response<T>>,
-    S::Error: Into<BoxError>,
-    P: TokenProvider,
-    R: Bodies<B>,
-    T: Body,
-{
     /// Drops the token and the copy now, because the caller may keep the completed future.
     fn complete(self: Pin<&mut Self>) {
         self.project().state.set(State::Complete);
@@ -208,12 +222,15 @@ where
 
     #[cold]
     /// Polls any state but `Sent`. Returns `None` when the state has changed.
-    fn step(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Response<T>, BoxError>>> {
+    fn step<W: Below<T, P>>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Response<T>, BoxError>>> {
         let mut state = self.project().state;
         match state.as_mut().project() {
             StateProj::NotSent { error } => Poll::Ready(Some(Err(NotSent::new(error.clone()).into()))),
             StateProj::Waiting { waiting } => {
-                let grant = ready!(Pin::new(&mut waiting.wait).poll(cx));
+                let Waiting { wait, request, .. } = &mut **waiting;
+                // Not in `call`: the function of a cached token would be longer.
+                wait.ask_deadline(|| deadline::begin(request));
+                let grant = ready!(Pin::new(wait).poll(cx));
                 if let StateReplace::Waiting { waiting } = state.as_mut().project_replace(State::Complete) {
                     match grant.and_then(|grant| waiting.send(grant)) {
                         Ok(sent) => state.set(sent),
@@ -237,7 +254,7 @@ where
             }
             StateProj::Replayed { response, grant, settings } => {
                 Poll::Ready(Some(match ready!(response.as_mut().poll(cx)) {
-                    Ok(response) => Ok(settings.after_replay(response, grant)),
+                    Ok(response) => Ok(settings.after_replay::<W, T>(response, grant)),
                     Err(error) => Err(replay_failed(error.into())),
                 }))
             }
@@ -247,7 +264,12 @@ where
 
     #[cold]
     /// The first send was rejected. Returns the response for the caller, or `None` if a replay has started.
-    fn rejected(self: Pin<&mut Self>, response: Response<T>, rejection: Rejection) -> Option<Response<T>> {
+    fn rejected(
+        self: Pin<&mut Self>,
+        response: Response<T>,
+        rejection: Rejection,
+        sent_at: Option<SentAt>,
+    ) -> Option<Response<T>> {
         let mut state = self.project().state;
         // This drops the first response future before anything else happens.
         let StateReplace::Sent { sent: Sent::Stamped(stamped), .. } = state.as_mut().project_replace(State::Complete)
@@ -255,8 +277,7 @@ where
             return Some(response);
         };
         let Stamped { grant, bodies, copy } = stamped;
-        let rejected = grant.grant().clone();
-        match Replaying::start(grant.settings(), bodies, response, rejection, rejected, copy.take()) {
+        match Replaying::start(&grant, bodies, response, rejection, copy.take(), sent_at) {
             AfterRejection::Return(response) => Some(response),
             AfterRejection::Replay(replaying) => {
                 state.set(State::Replaying { replaying });
@@ -282,6 +303,7 @@ impl<S, P: TokenProvider, R: Bodies<B>, B> Waiting<S, P, R, B> {
         S: Service<Request<B>>,
     {
         let Self { settings, bodies, wait, mut service, mut request } = self;
+        deadline::after_wait(&mut request)?;
         // The same code is in `BearerAuth::call`. A shared function would move each request once more.
         let mut kept = None;
         if settings.may_replay() {

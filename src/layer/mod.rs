@@ -1,6 +1,6 @@
 //! The middleware: it stamps requests, reads responses, and replays a rejected request.
 //!
-//! A file uses only files above it in this table, and nothing here reads a clock.
+//! A file uses only files above it in this table, and only a `Deadline` reads a clock.
 //!
 //! | file | contents |
 //! |---|---|
@@ -9,6 +9,8 @@
 //! | `replay/` | when a request is replayed, and how a copy of it is kept |
 //! | `settings` | the settings of a layer, and the methods that prepare a request |
 //! | `cached_grant` | the token that one service keeps between its requests |
+//! | `deadline` | until when a request waits |
+//! | `sent_token` | the token of a response whose body is still read |
 //! | `response` | the methods of the settings that read a response |
 //! | `replaying` | from a rejection to the replay |
 //! | `future` | from the first send to the response |
@@ -18,17 +20,21 @@
 mod api_headers;
 mod audit;
 mod cached_grant;
+mod deadline;
 mod future;
 #[expect(clippy::module_inception, reason = "the files of a tower middleware are named by role")]
 mod layer;
 pub mod replay;
 mod replaying;
 mod response;
+mod sent_token;
 mod service;
 mod settings;
 
 pub use self::audit::{Audit, ReplayOutcome};
 pub use self::future::ResponseFuture;
 pub use self::layer::BearerAuthLayer;
+#[cfg(feature = "grpc")]
+pub(crate) use self::sent_token::{Below, SentToken};
 pub use self::service::BearerAuth;
 pub use self::settings::OnForeignOrigin;

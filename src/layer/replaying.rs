@@ -15,8 +15,11 @@ use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::audit::{Audit, ReplayOutcome};
+use super::cached_grant::GrantRef;
+use super::deadline;
 use super::replay::{Bodies, Mode, Replayable, Restored};
 use super::settings::Settings;
+use crate::clock::{Deadline, SentAt};
 use crate::error::{BoxError, ErrorKind, NotReplayed};
 use crate::message::{Rejection, ReplayMarker};
 use crate::provider::TokenProvider;
@@ -41,6 +44,8 @@ pub(super) struct Replaying<S, P: TokenProvider, R: Bodies<B>, B, T> {
     rejected: Grant<P::Key>,
     /// The waits of the request so far.
     waited: Waited,
+    /// When the request must have a new token.
+    deadline: Option<Deadline>,
     step: Step<S, P, R::Kept, B, T>,
 }
 
@@ -99,13 +104,14 @@ pub(super) enum Replayed<F, P: TokenProvider, T> {
 impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
     /// Reports a rejected token to the source, and starts a replay if there is a complete copy and the mode allows it.
     pub(super) fn start(
-        settings: &Arc<Settings<P>>,
+        grant: &GrantRef<P>,
         bodies: R,
         response: Response<T>,
         rejection: Rejection,
-        rejected: Grant<P::Key>,
         replayable: Option<Replayable<S, R::Kept>>,
+        sent_at: Option<SentAt>,
     ) -> AfterRejection<S, P, R, B, T> {
+        let (settings, rejected) = (grant.settings(), grant.grant().clone());
         let replayed_below = Audit::of(&response).is_some_and(|audit| audit.sends > 1);
         let waited = replayable.as_ref().map(|copy| copy.request.head.waited());
         let (restored, outcome) = match replayable {
@@ -123,26 +129,33 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                 Some(_) => (None, ReplayOutcome::NotSafe),
             },
         };
+        let deadline = restored.as_ref().and_then(|copy| deadline::of_sent(&copy.request, sent_at));
+        let (restored, outcome) = match deadline {
+            Some(deadline) if deadline.left().is_zero() => (None, ReplayOutcome::RefreshFailed(ErrorKind::Timeout)),
+            _ => (restored, outcome),
+        };
         let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().cloned().collect();
         let waited = waited.filter(|_| restored.is_some());
         let lookup = settings.source.reject_grant(&rejected, rejection, challenges, waited);
         let waited = waited.unwrap_or_default();
-        let outcome = match (restored, lookup) {
-            (None, _) => outcome,
-            (Some(_), Err(BudgetExhausted)) => ReplayOutcome::BudgetExhausted,
-            (Some(_), Ok(Lookup::Failed(error))) => ReplayOutcome::RefreshFailed(error.kind()),
+        let (step, outcome) = match (restored, lookup) {
+            (None, _) => (Err(response), outcome),
+            (Some(_), Err(BudgetExhausted)) => (Err(response), ReplayOutcome::BudgetExhausted),
+            (Some(_), Ok(Lookup::Failed(error))) => (Err(response), ReplayOutcome::RefreshFailed(error.kind())),
             (Some(restored), Ok(Lookup::Granted(grant))) => {
-                let step = Step::Refreshed { grant, response, restored };
-                let settings = Arc::clone(settings);
-                return AfterRejection::Replay(Box::new(Self { settings, bodies, rejected, waited, step }));
+                (Ok(Step::Refreshed { grant, response, restored }), outcome)
             }
             (Some(restored), Ok(Lookup::Wait(wait))) => {
-                let step = Step::Refreshing { wait, response, restored };
-                let settings = Arc::clone(settings);
-                return AfterRejection::Replay(Box::new(Self { settings, bodies, rejected, waited, step }));
+                (Ok(Step::Refreshing { wait: wait.until(deadline), response, restored }), outcome)
             }
         };
-        AfterRejection::Return(settings.audited(response, &rejected, 1, outcome))
+        match step {
+            Ok(step) => {
+                let settings = Arc::clone(settings);
+                AfterRejection::Replay(Box::new(Self { settings, bodies, rejected, waited, deadline, step }))
+            }
+            Err(response) => AfterRejection::Return(settings.audited(response, &rejected, 1, outcome)),
+        }
     }
 
     pub(super) fn settings(&self) -> &Arc<Settings<P>> {
@@ -210,7 +223,8 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                         let response = settings.audited(response, &self.rejected, 1, ReplayOutcome::NoCopy);
                         return Poll::Ready(Replayed::Return(response));
                     };
-                    Step::Draining { drain: Drain::new(response.into_body()), grant, service, request }
+                    let drain = Drain::new(response.into_body(), self.deadline);
+                    Step::Draining { drain, grant, service, request }
                 }
                 (Step::Draining { drain, grant, service, request }, _) => {
                     drop(drain);
@@ -220,9 +234,11 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                 // The token may have expired while the service became ready.
                 (Step::Readying { grant, service, request }, _) => match settings.source.newest(&grant, &self.rejected)
                 {
-                    Some(grant) => return Poll::Ready(replay(settings, grant, service, request)),
+                    Some(grant) => {
+                        return Poll::Ready(replay(settings, grant, service, request, self.deadline));
+                    }
                     None => {
-                        let wait = settings.source.wait(grant.key().clone()).after(self.waited);
+                        let wait = settings.source.wait(grant.key().clone()).after(self.waited).until(self.deadline);
                         Step::Restamping { wait, grant, service, request }
                     }
                 },
@@ -236,7 +252,7 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
                         // The rejection is dropped, so only the server can still respond. Send the expired token.
                         _ => grant,
                     };
-                    return Poll::Ready(replay(settings, grant, service, request));
+                    return Poll::Ready(replay(settings, grant, service, request, self.deadline));
                 }
                 (step, _) => step,
             };
@@ -249,12 +265,14 @@ fn replay<S, P, B, T>(
     grant: Grant<P::Key>,
     mut service: S,
     mut request: Request<B>,
+    deadline: Option<Deadline>,
 ) -> Replayed<S::Future, P, T>
 where
     S: Service<Request<B>, Response = Response<T>>,
     P: TokenProvider,
 {
     settings.restamp(request.headers_mut(), grant.token().header_value());
+    deadline::write(&mut request, deadline);
     request.extensions_mut().insert(ReplayMarker);
     settings.source.report_replay();
     Replayed::Sent(service.call(request), grant)
@@ -264,12 +282,14 @@ where
 struct Drain<T> {
     body: Pin<Box<T>>,
     left: usize,
+    time: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T: Body> Drain<T> {
-    fn new(body: T) -> Self {
-        Self { body: Box::pin(body), left: DRAIN_BYTES, timer: None }
+    fn new(body: T, deadline: Option<Deadline>) -> Self {
+        let time = deadline.map_or(DRAIN_TIME, |deadline| deadline.left().min(DRAIN_TIME));
+        Self { body: Box::pin(body), left: DRAIN_BYTES, time, timer: None }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -288,6 +308,6 @@ impl<T: Body> Drain<T> {
             }
         }
         // Without timers the wait has no limit, so do not wait.
-        if rt::has_passed(&mut self.timer, DRAIN_TIME, cx).unwrap_or(true) { Poll::Ready(()) } else { Poll::Pending }
+        if rt::has_passed(&mut self.timer, self.time, cx).unwrap_or(true) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -1,8 +1,11 @@
 //! The methods of [`Settings`] that read a response and add its audit.
 
+use std::sync::Arc;
+
 use http::Response;
 
 use super::audit::{Audit, ReplayOutcome};
+use super::sent_token::{Below, SentToken};
 use super::settings::Settings;
 use crate::message::{Rejection, ResponseHead, accepts, take_mark};
 use crate::provider::TokenProvider;
@@ -19,14 +22,18 @@ impl<P: TokenProvider> Settings<P> {
     /// Whether `response` rejects `token`. A token that the server accepts is marked as accepted.
     // Without inlining, each request takes 12 instructions more.
     #[inline(always)]
-    pub(super) fn rejection<T>(&self, response: &mut Response<T>, token: &Token) -> Option<Rejection> {
+    pub(super) fn rejection<W: Below<T, P>, T>(&self, response: &mut Response<T>, token: &Token) -> Option<Rejection> {
         let mark = take_mark(response.extensions_mut());
         let head = ResponseHead::of(response);
         let rejection = match mark {
             Some(rejection) => rejection,
             None => self.rejection_of(&head),
         };
-        if rejection.is_none() && !token.is_accepted_since_rejection() && accepts(&head) {
+        if rejection.is_none()
+            && !token.is_accepted_since_rejection()
+            && accepts(&head)
+            && !W::is_undecided(response.body())
+        {
             token.accept();
         }
         rejection
@@ -38,8 +45,13 @@ impl<P: TokenProvider> Settings<P> {
     }
 
     /// Reads the response to a replay. A second rejection is only reported: it uses no budget and starts no fetch.
-    pub(super) fn after_replay<T>(&self, mut response: Response<T>, grant: &Grant<P::Key>) -> Response<T> {
-        let Some(rejection) = self.rejection(&mut response, grant.token()) else {
+    pub(super) fn after_replay<W: Below<T, P>, T>(
+        self: &Arc<Self>,
+        mut response: Response<T>,
+        grant: &Grant<P::Key>,
+    ) -> Response<T> {
+        let Some(rejection) = self.rejection::<W, T>(&mut response, grant.token()) else {
+            W::give(response.body_mut(), || SentToken::of_replay(self, grant));
             return self.audited(response, grant, 2, ReplayOutcome::Replayed);
         };
         self.source.report_rejected_again(grant, rejection);

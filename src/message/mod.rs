@@ -11,10 +11,12 @@
 //! | `authority` | the host and the port of a URI or a `Host` header |
 //! | `origin` | which origins may receive the token |
 //! | `challenge` | the grammar of `WWW-Authenticate` |
+//! | `grpc_timeout` | the `grpc-timeout` header |
 //! | `rejection` | whether a response rejects the token |
 
 mod authority;
 mod challenge;
+mod grpc_timeout;
 mod head;
 mod key;
 mod key_extension;
@@ -24,6 +26,7 @@ mod rejection;
 
 #[cfg(feature = "token-endpoint")]
 pub(crate) use self::authority::is_loopback;
+pub(crate) use self::grpc_timeout::{GRPC_TIMEOUT, grpc_timeout, shorten_grpc_timeout};
 pub use self::head::{RequestHead, ResponseHead};
 pub use self::key::{ExtensionKey, RequestKey};
 pub(crate) use self::key_extension::KeyExtension;
@@ -38,6 +41,8 @@ pub use self::origin::Origins;
 #[cfg(feature = "token-endpoint")]
 pub(crate) use self::origin::absolute_url;
 pub use self::rejection::Rejection;
+#[cfg(feature = "grpc")]
+pub(crate) use self::rejection::{GrpcStatus, has_grpc_body};
 pub(crate) use self::rejection::{accepts, take_mark};
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Whether a response rejects the token of its request.
 
+#[cfg(feature = "grpc")]
+use http::HeaderMap;
 use http::header::{self, WWW_AUTHENTICATE};
 use http::{Extensions, HeaderName, Response, StatusCode};
 
@@ -114,6 +116,33 @@ pub(crate) fn take_mark(extensions: &mut Extensions) -> Option<Option<Rejection>
 pub(crate) fn accepts(response: &ResponseHead<'_>) -> bool {
     let accepted = response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED;
     accepted && response.headers().get(&GRPC_STATUS).is_none_or(|status| status == "0")
+}
+
+/// The `grpc-status` of a call, as far as it concerns the token.
+#[cfg(feature = "grpc")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GrpcStatus {
+    Ok,
+    Unauthenticated,
+    Other,
+}
+
+#[cfg(feature = "grpc")]
+impl GrpcStatus {
+    /// Reads the trailers of a response.
+    pub(crate) fn of_trailers(trailers: &HeaderMap) -> Self {
+        match trailers.get(&GRPC_STATUS).map(|status| status.as_bytes()) {
+            Some(b"0") => Self::Ok,
+            Some(status) if status == GRPC_UNAUTHENTICATED.as_bytes() => Self::Unauthenticated,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whether the status of a call follows in trailers: the response is gRPC, and its head has no status (`Trailers-Only`).
+#[cfg(feature = "grpc")]
+pub(crate) fn has_grpc_body(response: &ResponseHead<'_>) -> bool {
+    response.status() == StatusCode::OK && is_grpc(response) && !response.headers().contains_key(&GRPC_STATUS)
 }
 
 #[inline]

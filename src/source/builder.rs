@@ -111,6 +111,8 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
     /// A request that is rejected and replayed may wait twice. The limit is for both waits together. If the second wait
     /// reaches it, the caller gets the rejection. If the first one does, the request fails with
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). In both cases the fetch continues.
+    ///
+    /// A [`Deadline`](crate::Deadline) of the request or its `grpc-timeout` can end its waits earlier. Above 49 days, 49 days count.
     #[doc(alias = "timeout")]
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = wait;

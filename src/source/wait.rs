@@ -16,7 +16,7 @@ use super::fetch_handle::{FetchOutcome, OutcomeReceiver};
 use super::grant::{Awaited, Grant, Lookup};
 use super::lookup::Query;
 use super::slot::is_usable;
-use crate::clock;
+use crate::clock::{self, Deadline};
 use crate::error::{Error, ErrorKind};
 use crate::provider::TokenProvider;
 use crate::rt;
@@ -52,11 +52,24 @@ struct Ask {
     warm_up: bool,
     /// The earlier waits of the same request.
     waited: Waited,
+    ends_by: EndsBy,
+}
+
+/// What limits a wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EndsBy {
+    /// The request was not asked for its deadline. Until then it is `max_wait`.
+    Unknown,
+    MaxWait,
+    Deadline,
 }
 
 /// For how long a request has waited for tokens, in ms. `max_wait` limits the sum of all waits of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Waited(u32);
+
+/// The longest time that [`Waited`] can represent: 49 days.
+const MAX_WAITED: Duration = Duration::from_millis(u32::MAX as u64);
 
 struct Waiting<K> {
     entry: Arc<Entry<K>>,
@@ -74,6 +87,7 @@ struct Waiting<K> {
     /// Whether the caller cannot use the current token, for example because it was rejected.
     needs_new: bool,
     warm_up: bool,
+    ends_by: EndsBy,
     /// Whether a fetch has returned a token that was no longer current.
     had_token: bool,
     since: Stopwatch,
@@ -81,11 +95,12 @@ struct Waiting<K> {
 
 impl<P: TokenProvider> TokenWait<P> {
     pub(super) fn for_key(cache: Arc<Cache<P>>, key: P::Key, wanted: Wanted, warm_up: bool) -> Self {
-        Self { cache, state: State::Start(key, Ask { wanted, warm_up, waited: Waited::default() }) }
+        let ask = Ask { wanted, warm_up, waited: Waited::default(), ends_by: EndsBy::Unknown };
+        Self { cache, state: State::Start(key, ask) }
     }
 
     pub(super) fn for_entry(cache: Arc<Cache<P>>, entry: Arc<Entry<P::Key>>) -> Self {
-        let ask = Ask { wanted: Wanted::Usable, warm_up: false, waited: Waited::default() };
+        let ask = Ask { wanted: Wanted::Usable, warm_up: false, waited: Waited::default(), ends_by: EndsBy::Unknown };
         Self { cache, state: State::StartWith(entry, ask) }
     }
 
@@ -97,6 +112,30 @@ impl<P: TokenProvider> TokenWait<P> {
             State::Done(waited) => *waited = earlier,
         }
         self
+    }
+
+    /// Ends the wait at `deadline`, unless `max_wait` ends it before.
+    pub(crate) fn until(mut self, deadline: Option<Deadline>) -> Self {
+        self.ask_deadline(|| deadline);
+        self
+    }
+
+    /// The same, if there was no call before.
+    pub(crate) fn ask_deadline(&mut self, deadline: impl FnOnce() -> Option<Deadline>) {
+        let max_wait = self.cache.max_wait;
+        let (waited, ends_by) = match &mut self.state {
+            State::Start(_, ask) | State::StartWith(_, ask) => (&mut ask.waited, &mut ask.ends_by),
+            State::Waiting(waiting) => (&mut waiting.waited, &mut waiting.ends_by),
+            State::Done(_) => return,
+        };
+        if *ends_by == EndsBy::Unknown {
+            *ends_by = EndsBy::MaxWait;
+            if let Some(left) = deadline().map(Deadline::left)
+                && left < waited.left_of(max_wait)
+            {
+                (*waited, *ends_by) = (Waited::all_but(left, max_wait), EndsBy::Deadline);
+            }
+        }
     }
 
     /// For how long the request has waited, if this wait is over.
@@ -122,6 +161,7 @@ impl<P: TokenProvider> TokenWait<P> {
             cancelled: 0,
             needs_new,
             warm_up: false,
+            ends_by: EndsBy::Unknown,
             had_token: false,
             since,
         };
@@ -145,7 +185,7 @@ impl<P: TokenProvider> TokenWait<P> {
                 let awaited = Awaited { needs_new, ..awaited };
                 let mut wait = Self::joined(Arc::clone(&self.cache), awaited).after(ask.waited);
                 if let State::Waiting(waiting) = &mut wait.state {
-                    waiting.warm_up = ask.warm_up;
+                    (waiting.warm_up, waiting.ends_by) = (ask.warm_up, ask.ends_by);
                 }
                 *self = wait;
                 return None;
@@ -178,13 +218,22 @@ impl<P: TokenProvider> Cache<P> {
 }
 
 impl Waited {
+    /// As if the request had waited for all of `max_wait` except for `left`.
+    fn all_but(left: Duration, max_wait: Duration) -> Self {
+        let ms = max_wait.min(MAX_WAITED).saturating_sub(left).as_millis();
+        Self(u32::try_from(ms).unwrap_or(u32::MAX))
+    }
+
     /// What is left of `max_wait`.
     pub(super) fn left_of(self, max_wait: Duration) -> Duration {
-        max_wait.saturating_sub(Duration::from_millis(self.0.into()))
+        max_wait.min(MAX_WAITED).saturating_sub(Duration::from_millis(self.0.into()))
     }
 }
 
-fn timed_out() -> Error {
+fn timed_out(ends_by: EndsBy) -> Error {
+    if ends_by == EndsBy::Deadline {
+        return Error::at_deadline();
+    }
     Error::new(ErrorKind::Timeout, "no token arrived in time")
         .with_hint("the token request continues; a later call may get its token")
 }
@@ -280,7 +329,8 @@ impl<P: TokenProvider> Future for TokenWait<P> {
                     if waiting.waited.left_of(cache.max_wait).is_zero() {
                         // A token that is only set aside is better than no token.
                         let usable = if waiting.needs_new { None } else { cache.usable_or_set_aside(&waiting.entry) };
-                        return this.finish(usable.ok_or_else(timed_out));
+                        let ends_by = waiting.ends_by;
+                        return this.finish(usable.ok_or_else(|| timed_out(ends_by)));
                     }
                     if cache.is_awaited(&waiting.entry, &waiting.outcome) {
                         waiting.look_again = 0;

@@ -74,6 +74,16 @@ const EXAMPLES: &[(&str, Check)] = &[
             "a stream after a revocation: SERVING, then NOT_SERVING; 1 token request, 1 rejected",
         ]),
     ),
+    (
+        "tonic_calls",
+        Check::Lines(&[
+            "Trailers-Only: 0 of 4 fail; the server got 8 calls and rejected 4; 4 token requests",
+            "head, trailers: 0 of 4 fail; the server got 8 calls and rejected 4; 4 token requests",
+            "head, empty message, trailers: 0 of 4 fail; the server got 8 calls and rejected 4; 4 token requests",
+            "head, message, trailers: 4 of 4 fail; the server got 8 calls and rejected 4; 4 token requests",
+            "head, messages, trailers: 4 of 4 fail; the server got 8 calls and rejected 4; 4 token requests",
+        ]),
+    ),
 ];
 
 #[test]

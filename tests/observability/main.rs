@@ -8,6 +8,7 @@
 mod causes;
 mod conflict;
 mod fetches;
+mod grpc;
 mod keys;
 mod page;
 mod panics;

@@ -148,6 +148,7 @@ async fn late_rejections() {
     revoked.add("token-3");
     advance(Duration::from_secs(3600)).await;
     third.await.unwrap();
+    super::grpc::too_late().await;
 }
 
 async fn each_kind() {

@@ -1,6 +1,4 @@
 //! tonic calls through the layer: the server rejects a revoked token with `grpc-status: 16`.
-//!
-//! The test has a codec for plain bytes, so it compiles no protobuf.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -8,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::uri::PathAndQuery;
 use http::{Request, Response};
@@ -21,7 +19,6 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tonic::body::Body;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Status};
 use tower::Layer as _;
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
@@ -29,47 +26,10 @@ use tower_bearer_auth::{Audit, BearerAuth, BearerAuthLayer, ReplayOutcome, Token
 
 use crate::support::issuer::{issuer, token};
 use crate::support::wait::eventually;
+use crate::tonic_calls::server::Raw;
 
 const UNARY: &str = "/test/Unary";
 const STREAMING: &str = "/test/Streaming";
-
-/// Bytes in, bytes out.
-#[derive(Clone, Copy, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        *self
-    }
-
-    fn decoder(&mut self) -> Self {
-        *self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        into.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
-}
 
 /// When the server checks the token.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,12 +8,15 @@ mod composed;
 #[path = "../../examples/axum_gateway/gateway.rs"]
 mod gateway;
 mod grpc;
+mod grpc_forms;
+mod grpc_status;
 mod over_axum;
 mod over_hyper;
 mod over_reqwest;
 mod over_tonic;
 #[path = "../support/mod.rs"]
 mod support;
+mod tonic_calls;
 mod upstream;
 
 use std::future::Future;

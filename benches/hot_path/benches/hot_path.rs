@@ -8,9 +8,9 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use divan::{AllocProfiler, Bencher};
-use hot_path::{Bare, Head, STAMP, Sink, SinkResponse, USER_STAMP};
+use hot_path::{Bare, Head, OverGrpc, STAMP, Sink, USER_STAMP};
 use http::Request;
-use tower_bearer_auth::replay;
+use tower_bearer_auth::{grpc, replay};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -25,7 +25,7 @@ const EMPTY: fn() -> Request<hot_path::Plain> = || Head::Headers(2).empty();
 
 fn alone<L, B>(bencher: Bencher<'_, '_>, layer: L, expected: Option<&'static str>, request: impl Fn() -> Request<B>)
 where
-    L: Layer<Sink, Service: Service<Request<B>, Response = SinkResponse, Error: Debug>>,
+    L: Layer<Sink, Service: Service<Request<B>, Error: Debug>>,
 {
     let mut service = hot_path::checked(&layer, request(), expected);
     bencher.with_inputs(request).bench_local_values(|request| hot_path::send(&mut service, request));
@@ -38,7 +38,7 @@ fn cloned_each<L, B>(
     expected: &'static str,
     request: impl Fn() -> Request<B> + Sync,
 ) where
-    L: Layer<Sink, Service: Service<Request<B>, Response = SinkResponse, Error: Debug> + Clone + Sync>,
+    L: Layer<Sink, Service: Service<Request<B>, Error: Debug> + Clone + Sync>,
 {
     let service = hot_path::checked(&layer, request(), Some(expected));
     bencher.with_inputs(|| (service.clone(), Some(request()))).bench_refs(|(service, request)| {
@@ -55,7 +55,7 @@ thread_local! {
 /// Each thread uses one clone of the service for all of its requests.
 fn together<L, B>(bencher: Bencher<'_, '_>, layer: L, expected: &'static str, request: impl Fn() -> Request<B> + Sync)
 where
-    L: Layer<Sink, Service: Service<Request<B>, Response = SinkResponse, Error: Debug> + Clone + Sync + 'static>,
+    L: Layer<Sink, Service: Service<Request<B>, Error: Debug> + Clone + Sync + 'static>,
 {
     static RUNS: AtomicU64 = AtomicU64::new(1);
     let run = RUNS.fetch_add(1, Ordering::Relaxed);
@@ -117,6 +117,20 @@ mod one_thread {
     #[divan::bench(args = [1, 1_000, 1_000_000])]
     fn h_keyed(bencher: Bencher<'_, '_>, count: u64) {
         alone(bencher, hot_path::keyed(count).bodies(replay::Off), Some(USER_STAMP), users(count));
+    }
+
+    /// A gRPC call without the layer for gRPC.
+    #[divan::bench]
+    fn i_call(bencher: Bencher<'_, '_>) {
+        let layer = hot_path::ours().bodies(hot_path::buffered());
+        alone(bencher, OverGrpc(layer), Some(STAMP), hot_path::call);
+    }
+
+    /// The same with it: the trailers are watched.
+    #[divan::bench]
+    fn j_call_watched(bencher: Bencher<'_, '_>) {
+        let layer = hot_path::ours().bodies(hot_path::buffered());
+        alone(bencher, OverGrpc(grpc::layer(layer)), Some(STAMP), hot_path::call);
     }
 }
 

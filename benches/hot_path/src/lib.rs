@@ -15,14 +15,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::task::noop_waker_ref;
-use http::header::AUTHORIZATION;
-use http::{HeaderValue, Request, Response, Version};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, TE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::sync::RwLock;
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
 use tower_bearer_auth::{
-    BearerAuthLayer, BoxError, Error, FetchContext, FixedToken, ExtensionKey, IssuedToken, TokenProvider, TokenSource,
+    BearerAuthLayer, BoxError, Error, ExtensionKey, FetchContext, FixedToken, IssuedToken, TokenProvider, TokenSource,
 };
 use tower_http::auth::AddAuthorizationLayer;
 use tower_layer::Layer;
@@ -70,9 +71,9 @@ impl<B> Service<Request<B>> for Sink {
 /// Sends one request. It completes at the first poll.
 // With two callers, the compiler would inline different parts of each way.
 #[inline(never)]
-pub fn send<S, B>(service: &mut S, request: Request<B>) -> SinkResponse
+pub fn send<S, B>(service: &mut S, request: Request<B>) -> S::Response
 where
-    S: Service<Request<B>, Response = SinkResponse>,
+    S: Service<Request<B>>,
     S::Error: Debug,
 {
     let ready = service.poll_ready(&mut Context::from_waker(noop_waker_ref()));
@@ -84,7 +85,7 @@ where
 pub fn checked<L, S, B>(layer: &L, request: Request<B>, expected: Option<&'static str>) -> S
 where
     L: Layer<Sink, Service = S>,
-    S: Service<Request<B>, Response = SinkResponse>,
+    S: Service<Request<B>>,
     S::Error: Debug,
 {
     send(&mut layer.layer(Sink { expected: Some(expected) }), request);
@@ -189,6 +190,17 @@ impl Head {
 #[derive(Clone, Copy, Debug)]
 pub struct Tag(pub u64);
 
+/// With tonic's headers, and one message in a box.
+pub fn call() -> Request<Boxed> {
+    let body = Full::from(&b"\0\0\0\0\x0bsixteen byt"[..]);
+    Request::post("https://api.example.com/test.Service/Method")
+        .header(TE, "trailers")
+        .header(CONTENT_TYPE, "application/grpc")
+        .header(USER_AGENT, "tonic/0.14.2")
+        .body(body.map_err(|never| match never {}).boxed_unsync())
+        .expect("a request")
+}
+
 pub struct Bare;
 
 impl<S> Layer<S> for Bare {
@@ -248,6 +260,62 @@ pub fn keyed(users: u64) -> BearerAuthLayer<Users> {
     let stats = source.stats();
     assert_eq!((stats.keys, stats.fetches), (users, users), "not every user has a token");
     source.layer().allow_origin(ORIGIN).expect("an origin")
+}
+
+/// `layer` over a gRPC server: its responses have a message and trailers with status 0.
+pub struct OverGrpc<L>(pub L);
+
+impl<S, L: Layer<GrpcServer<S>>> Layer<S> for OverGrpc<L> {
+    type Service = L::Service;
+
+    fn layer(&self, inner: S) -> L::Service {
+        self.0.layer(GrpcServer { inner })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct GrpcServer<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for GrpcServer<S>
+where
+    S: Service<Request<B>, Response = SinkResponse, Future = Ready<Result<SinkResponse, Infallible>>>,
+{
+    type Response = Response<Message>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Message>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let response = self.inner.call(request).into_inner().expect("a response");
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        let body = Message { data: Some(Bytes::from_static(b"\0\0\0\0\x02ok")), trailers: Some(trailers) };
+        let mut response = response.map(|_| body);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        ready(Ok(response))
+    }
+}
+
+/// A body of one message and trailers. Reading it allocates nothing.
+#[derive(Debug)]
+pub struct Message {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Body for Message {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = self.data.take().map(Frame::data);
+        Poll::Ready(data.or_else(|| self.trailers.take().map(Frame::trailers)).map(Ok))
+    }
 }
 
 /// A common hand-written layer: the token is a string under a lock, and each request formats a header from it.
