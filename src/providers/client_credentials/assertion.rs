@@ -157,6 +157,11 @@ impl PrivateKeyJwt {
         }
     }
 
+    #[cfg(feature = "shared")]
+    pub(super) fn key(&self) -> &Secret {
+        &self.key
+    }
+
     /// Sets the default audience: the token URL exactly as it was set.
     pub(super) fn addressed_to(mut self, token_url: &str) -> Self {
         token_url.clone_into(&mut self.token_url);

@@ -15,6 +15,8 @@ mod basic;
 mod builder;
 mod discover;
 mod from_env;
+#[cfg(feature = "shared")]
+mod identity;
 mod parameters;
 mod provider;
 mod token_url;
