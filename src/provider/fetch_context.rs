@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use crate::clock::{self, AnyClock, Now};
+use crate::clock::{AnyClock, Now, until_timer};
 use crate::refresh::{self, RefreshPolicy};
 use crate::token::{IssuedToken, Token};
 
@@ -164,7 +164,7 @@ impl FetchContext {
     /// `Duration::MAX` for `FetchContext::default()`, which has no timeout.
     #[must_use]
     pub fn time_left(&self) -> Duration {
-        self.deadline.map_or(Duration::MAX, clock::until_timer)
+        self.deadline.map_or(Duration::MAX, until_timer)
     }
 
     /// The `WWW-Authenticate` values of the response that rejected the token. Empty for any other reason.

@@ -27,9 +27,9 @@
 //!
 //! | file | contents |
 //! | --- | --- |
+//! | `store` | what a store implements |
 //! | `random` | random bytes from the operating system |
 //! | `key` | the key that seals records |
-//! | `store` | what a store implements |
 //! | `identity` | what distinguishes the tokens of a provider, and the names of records |
 //! | `note` | what a note contains, and which failures are shared |
 //! | `record` | sealed records |

@@ -1,8 +1,8 @@
 //! R88: leases that end, that are lost, and whose holders die.
 
 use tokio::time::sleep;
-use tower_bearer_auth::shared::Shared;
-use tower_bearer_auth::{Error, IssuedToken, TokenSource, from_fn};
+use tower_bearer_auth::shared::{Identity, MemoryStore, Shared};
+use tower_bearer_auth::{Error, IssuedToken, TokenSource};
 
 use crate::support::issuer::issuer;
 use crate::world::{Fault, KEY, Outcome, Stopwatch, World, key, ms, secs, settle, together};
@@ -161,27 +161,31 @@ async fn a_holder_keeps_its_lease_when_a_note_that_it_ignored_ends() {
     assert_eq!(late.unwrap(), "first.1", "a new process cannot know that the token was removed");
 }
 
-// R88: a fetch of another runtime that ends.
+// R88
 #[test]
-fn a_runtime_that_ends_leaves_the_lease_to_its_time() {
-    let (provider, requests) = issuer(|_| async {
-        tokio::time::sleep(secs(5)).await;
+fn a_runtime_that_ends_during_a_fetch_delays_the_next_one_by_the_life_of_a_lease() {
+    let (provider, requests) = issuer(|number| async move {
+        if number == 1 {
+            std::future::pending::<()>().await;
+        }
         Ok::<IssuedToken, Error>(IssuedToken::bearer("a")?.expires_in(secs(1800)))
     });
-    let identity = tower_bearer_auth::shared::Identity::new("https://issuer.test");
-    let shared = Shared::builder(provider.identified_by(identity), tower_bearer_auth::shared::MemoryStore::new());
+    let shared = Shared::builder(provider.identified_by(Identity::new("https://issuer.test")), MemoryStore::new());
     let source = TokenSource::new(shared.sealing_key(key(KEY)).build().unwrap());
-    for _ in 0..2 {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let _ = tokio::time::timeout(secs(1), source.token()).await;
-        });
-    }
-    assert!(requests.count() >= 1);
-    drop(from_fn(|| async { IssuedToken::bearer("unused") }));
+    let run = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    run().block_on(async {
+        tokio::time::timeout(ms(100), source.token()).await.unwrap_err();
+    });
+    let took = run().block_on(async {
+        let begun = Stopwatch::start();
+        source.token().await.unwrap();
+        begun.read()
+    });
+    assert!(took <= secs(5), "{took:?}");
+    assert_eq!(requests.count(), 2);
 }
 
-// R88: publishing needs the lease, also after a pause of the process.
+// R88: publishing needs the lease.
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_cannot_renew_its_lease_does_not_disturb_the_next_one() {
     let world = World::new();

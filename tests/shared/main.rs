@@ -2,7 +2,7 @@
 //!
 //! A process is a source with a clock of its own. All of them share one issuer, which counts the token requests, and one store,
 //! which counts its calls. Everything runs in virtual time.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clocks;
 mod contract;
