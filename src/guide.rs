@@ -24,6 +24,7 @@ page!(outage, "outage.md");
 page!(provider, "provider.md");
 page!(issuers, "issuers.md");
 page!(replay, "replay.md");
+page!(shared_store, "shared_store.md");
 page!(testing, "testing.md");
 page!(errors, "errors.md");
 page!(observability, "observability.md");

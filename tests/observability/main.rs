@@ -10,6 +10,7 @@ mod keys;
 mod page;
 mod rejections;
 mod runbook;
+mod store;
 #[path = "../support/mod.rs"]
 mod support;
 mod users;
