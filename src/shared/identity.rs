@@ -123,9 +123,13 @@ impl Identity {
     /// The name of the record: a keyed hash, whose key is derived from the credentials.
     pub(super) fn name(&self, namespace: &str) -> Result<String, Error> {
         let mut credentials = Fields::default();
-        match self.credentials.is_empty() {
-            true => credentials.add(namespace.as_bytes()),
-            false => self.credentials.iter().for_each(|value| credentials.add(value.expose_secret().as_bytes())),
+        // The first field keeps a namespace apart from a credential with the same text.
+        if self.credentials.is_empty() {
+            credentials.add(b"namespace");
+            credentials.add(namespace.as_bytes());
+        } else {
+            credentials.add(b"credentials");
+            self.credentials.iter().for_each(|value| credentials.add(value.expose_secret().as_bytes()));
         }
         let derived = Hkdf::<Sha256>::new(Some(FORMAT), &credentials.0);
         let (mut key, mut fingerprint) = (Zeroizing::new([0; 32]), Zeroizing::new([0; 32]));
@@ -165,5 +169,66 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.fields.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Identity").field("fields", &names).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn name(namespace: &str, identity: &Identity) -> String {
+        identity.name(namespace).unwrap()
+    }
+
+    // R92: processes with different versions of this crate share tokens, so the name of a record must not change. A new
+    // way to compute it needs another `FORMAT`. These names were computed by another implementation.
+    #[test]
+    fn the_name_of_a_record_is_the_same_in_every_release() {
+        let identity = Identity::new("https://issuer.test/token").field("client", "orders").credential("secret");
+        assert_eq!(name("production", &identity), "1jE2jXawfanFEmV-1iunEBWiqmODs6X2IC2dkf7CgOU");
+        let without = Identity::new("https://issuer.test/token");
+        assert_eq!(name("production", &without), "kMOmo6SkF6JjoVvnyEQMErn15yRpSCkMFsouOIq6578");
+    }
+
+    // R92, R94: openlark #168, RedisInsight #6319
+    #[test]
+    fn no_two_identities_have_one_name() {
+        let base = || Identity::new("https://issuer.test");
+        let identities = [
+            base(),
+            Identity::new("https://issuer.test/"),
+            Identity::new(""),
+            base().field("a", "b:c"),
+            base().field("a:b", "c"),
+            base().field("a", "b").field("c", ""),
+            base().field("a", "bc"),
+            base().field("ab", "c"),
+            base().field("", "abc"),
+            base().field("a", "b").field("a", "c"),
+            base().field("a", "c").field("a", "b"),
+            base().field("a", ""),
+            base().field("", "").field("a", ""),
+            base().credential("a"),
+            base().credential("b"),
+            base().credential("a").credential("b"),
+            base().credential("b").credential("a"),
+            base().credential("ab"),
+            base().credential("a\0b"),
+            base().credential("").credential("ab"),
+            base().field("credential", "a"),
+            base().field("a", "\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{1}b"),
+        ];
+        let mut names = BTreeSet::new();
+        for namespace in ["", "a", "production"] {
+            for identity in &identities {
+                let name = name(namespace, identity);
+                assert_eq!(name.len(), 43);
+                assert!(names.insert(name), "{namespace}: {identity:?}");
+            }
+        }
+        // The namespace is no field.
+        assert!(names.insert(name("b", &base().field("a", ""))));
     }
 }

@@ -130,3 +130,81 @@ fn has_other_io_error(error: &Error) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEFT: Duration = Duration::from_millis(700);
+
+    fn again(error: &Error) -> Error {
+        match Note::decode(&Note::Failure(error.clone()).encode(), LEFT) {
+            Some(Note::Failure(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    // R95
+    #[test]
+    fn a_failure_is_the_same_in_another_process() {
+        let plain = Error::new(ErrorKind::Other, "");
+        let full = Error::new(ErrorKind::Throttled, "slow down: ä")
+            .with_hint("wait")
+            .with_status(StatusCode::TOO_MANY_REQUESTS)
+            .with_code("slow_down")
+            .with_retry_after(Duration::from_secs(5));
+        let permanent = Error::permanent("no").with_kind(ErrorKind::InvalidRequest);
+        for error in [plain, full, permanent] {
+            let other = again(&error);
+            assert_eq!(other.to_string(), error.to_string());
+            assert_eq!((other.kind(), other.is_transient()), (error.kind(), error.is_transient()));
+            assert_eq!((other.status(), other.code(), other.hint()), (error.status(), error.code(), error.hint()));
+            assert_eq!(other.retry_after(), error.retry_after().map(|_| LEFT));
+            assert_eq!(other.shared_backoff(), Some(LEFT));
+        }
+        for kind in ErrorKind::ALL {
+            assert_eq!(again(&Error::new(kind, "a")).kind(), kind);
+        }
+    }
+
+    // R95
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let other = again(&Error::new(ErrorKind::Other, "ä".repeat(1_000)).with_hint("x".repeat(1_000)));
+        assert_eq!(other.message(), "ä".repeat(256));
+        assert_eq!(other.hint(), Some(&*"x".repeat(512)));
+        assert_eq!(again(&Error::new(ErrorKind::Other, format!("x{}", "ä".repeat(1_000)))).message().len(), 511);
+    }
+
+    #[test]
+    fn bytes_that_are_no_note_are_not_read() {
+        let whole = Note::Failure(Error::new(ErrorKind::Other, "text").with_hint("hint")).encode();
+        for length in 0..whole.len() {
+            assert!(Note::decode(&whole[..length], LEFT).is_none(), "{length}");
+        }
+        for bytes in [&[0][..], &[1], &[1, 1, 1], &[2, 1, 1, 0, 0, 255, 255, 1], &[3, 1], &[255; 600]] {
+            assert!(Note::decode(bytes, LEFT).is_none(), "{bytes:?}");
+        }
+        for rejected in [false, true] {
+            let note = Note::decode(&Note::Repeated { rejected }.encode(), LEFT);
+            assert!(matches!(note, Some(Note::Repeated { rejected: again }) if again == rejected));
+        }
+    }
+
+    // R95
+    #[test]
+    fn a_note_lasts_as_long_as_its_failure_asks_for() {
+        let permanent = || Duration::from_secs(4);
+        let lasts = |error: Error| Note::of(&error, permanent).map(|(_, keep)| keep.as_secs());
+        assert_eq!(lasts(Error::new(ErrorKind::Unavailable, "")), Some(1));
+        assert_eq!(lasts(Error::new(ErrorKind::Throttled, "").with_retry_after(Duration::ZERO)), Some(1));
+        assert_eq!(lasts(Error::new(ErrorKind::Throttled, "").with_retry_after(Duration::from_secs(20))), Some(20));
+        assert_eq!(lasts(Error::new(ErrorKind::Throttled, "").with_retry_after(Duration::from_secs(61))), Some(60));
+        assert_eq!(lasts(Error::new(ErrorKind::InvalidCredentials, "")), Some(4));
+        assert_eq!(lasts(Error::new(ErrorKind::InvalidRequest, "").with_retry_after(Duration::from_secs(9))), Some(9));
+        assert_eq!(lasts(Error::new(ErrorKind::Unavailable, "")), Some(1));
+        assert_eq!(lasts(Error::new(ErrorKind::Config, "")), None);
+        #[cfg(feature = "http-client")]
+        assert_eq!(lasts(Error::new(ErrorKind::Unavailable, "the proxy").caused_in_this_process()), None);
+    }
+}

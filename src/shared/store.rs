@@ -106,7 +106,7 @@ pub struct Stored {
 }
 
 /// What [`TokenStore::publish`] stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Outcome<'a> {
     /// A token.
     Token {
@@ -128,6 +128,17 @@ pub enum Outcome<'a> {
     },
     /// Nothing: the lease is released.
     Nothing,
+}
+
+impl fmt::Debug for Outcome<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, bytes, keep) = match self {
+            Self::Token { bytes, keep, .. } => ("Token", bytes, keep),
+            Self::Note { bytes, keep, .. } => ("Note", bytes, keep),
+            Self::Nothing => return f.write_str("Nothing"),
+        };
+        f.debug_struct(name).field("bytes", &bytes.len()).field("keep", keep).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Stored {

@@ -3,7 +3,7 @@
 use tokio::time::sleep;
 use tower_bearer_auth::RefreshPolicy;
 
-use crate::world::{Process, Settings, World, ms, secs, settle};
+use crate::world::{Fault, Process, Settings, World, ms, secs, settle};
 
 /// For how many seconds the source still stamps its token.
 fn usable_for(process: &Process) -> u64 {
@@ -67,14 +67,16 @@ async fn a_revocation_costs_one_token_request_if_the_store_rounds() {
 // R90
 #[tokio::test(start_paused = true)]
 async fn the_life_of_a_record_counts_from_before_the_call_was_sent() {
-    let world = World::new();
-    let first = world.process();
-    first.token().await.unwrap();
-    let second = world.process();
-    second.store.set(crate::world::Fault::Slow(ms(400)));
-    // The store reads the record 400 ms later, and this process counts them, too.
-    second.token().await.unwrap();
-    assert!(usable_for(&second) <= usable_for(&first));
+    for fault in [Fault::SlowResponse(ms(450)), Fault::Slow(ms(450))] {
+        let world = World::new();
+        // Their clocks begin at the same time.
+        let (first, second) = (world.process(), world.process());
+        first.token().await.unwrap();
+        second.store.set(fault);
+        second.token().await.unwrap();
+        let expires_at = |process: &Process| process.source.peek().unwrap().expires_at();
+        assert!(expires_at(&second) <= expires_at(&first), "{fault:?}");
+    }
 }
 
 // R90

@@ -267,3 +267,20 @@ async fn a_note_about_a_repeated_token_concerns_only_processes_that_have_it() {
     assert_eq!(other.token().await.unwrap(), "another");
     assert_eq!(world.requests(), requests + 1);
 }
+
+// R87, R95
+#[tokio::test(start_paused = true)]
+async fn a_note_about_a_repeated_token_does_not_hide_that_it_was_revoked_since() {
+    let world = World::new();
+    world.issuer.name_tokens(|_| "the-same".to_owned());
+    let (one, other) = (world.process(), world.process());
+    assert!(one.call().await && other.call().await);
+    sleep(secs(1_000)).await;
+    assert!(one.call().await);
+    sleep(secs(1)).await;
+    // The note lasts for some minutes, and now the token is revoked.
+    world.revoke("the-same");
+    world.issuer.name_tokens(|_| "another".to_owned());
+    assert!(other.call().await);
+    assert_eq!(other.token().await.unwrap(), "another");
+}

@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     None,
     /// The call takes this long.
     Slow(Duration),
+    /// The call is carried out at once, and the response takes this long.
+    SlowResponse(Duration),
     Fails,
     Hangs,
     Panics,
@@ -188,6 +190,11 @@ impl FaultyStore {
             Fault::Slow(time) => {
                 sleep(time).await;
                 call.await
+            }
+            Fault::SlowResponse(time) => {
+                let result = call.await;
+                sleep(time).await;
+                result
             }
             Fault::Fails => Err(StoreError::new("connection refused")),
             Fault::Hangs => std::future::pending().await,

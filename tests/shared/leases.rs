@@ -125,6 +125,25 @@ async fn a_holder_that_lost_its_lease_does_not_replace_a_newer_token() {
 
 // R88
 #[tokio::test(start_paused = true)]
+async fn a_holder_that_lost_its_lease_takes_no_token_that_is_older_than_its_own() {
+    let world = World::new();
+    world.process().token().await.unwrap();
+    sleep(secs(100)).await;
+    let old = world.server.tokens()[0].clone();
+    world.server.lose_everything();
+    world.issuer.set_latency(ms(900));
+    let second = world.process();
+    let (token, ()) = tokio::join!(second.token(), async {
+        sleep(ms(300)).await;
+        // A failover to a replica that has not lost everything.
+        world.server.lose_everything();
+        world.server.put(&old).await;
+    });
+    assert_eq!(token.unwrap(), "first.2");
+}
+
+// R88
+#[tokio::test(start_paused = true)]
 async fn a_holder_whose_lease_is_gone_publishes_under_a_new_one() {
     let world = World::new();
     world.issuer.set_latency(ms(900));
