@@ -284,3 +284,15 @@ async fn a_note_about_a_repeated_token_does_not_hide_that_it_was_revoked_since()
     assert!(other.call().await);
     assert_eq!(other.token().await.unwrap(), "another");
 }
+
+// R95, rule 7
+#[tokio::test(start_paused = true)]
+async fn a_process_with_a_wrong_secret_does_not_count_its_own_note() {
+    let world = World::new();
+    world.issuer.script_always(Outcome::Fail(wrong_secret()));
+    let process = world.process();
+    process.load(secs(1), secs(1_800)).await;
+    assert_eq!(process.stats().store_notes, 0, "the process came back before its note was over");
+    // 2.5 s to 5 s, doubled up to 30 s to 60 s.
+    assert!((30..=70).contains(&world.requests()), "{} token requests", world.requests());
+}

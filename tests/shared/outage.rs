@@ -1,9 +1,11 @@
 //! R89 and R43: a store that fails, hangs, panics, responds late or loses data.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::time::sleep;
-use tower_bearer_auth::shared::{OnStoreFailure, Shared};
+use tower_bearer_auth::shared::{Claim, OnStoreFailure, Shared, StoreError, Stored, TokenStore};
 use tower_bearer_auth::{ErrorKind, FetchContext, TokenProvider, TokenSource};
 
 use crate::world::{
@@ -251,4 +253,35 @@ async fn outside_of_a_source_a_fetch_works_too() {
         let token = shared.fetch(&(), &FetchContext::default()).await.unwrap();
         assert_eq!(token.expose_secret(), "first.1");
     }
+}
+
+/// A store that returns another record that does not open each time.
+struct Endless(Arc<AtomicUsize>);
+
+impl TokenStore for Endless {
+    async fn claim(&self, _: &str, _: &[u8; 16], _: Duration, _: Option<[u8; 16]>) -> Result<Claim, StoreError> {
+        let number = self.0.fetch_add(1, Ordering::SeqCst);
+        let version = (number as u128).to_be_bytes();
+        Ok(Claim::Token(Stored { version, bytes: vec![1; 100], left: secs(60) }))
+    }
+
+    async fn publish(
+        &self,
+        _: &str,
+        _: &[u8; 16],
+        _: tower_bearer_auth::shared::Outcome<'_>,
+    ) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+}
+
+// R89
+#[tokio::test(start_paused = true)]
+async fn a_store_that_returns_useless_records_without_end_is_given_up() {
+    let (world, calls) = (World::new(), Arc::new(AtomicUsize::new(0)));
+    let builder = Shared::builder(Client::new(&world.issuer), Endless(Arc::clone(&calls))).sealing_key(key(KEY));
+    let source = TokenSource::new(builder.build().unwrap());
+    assert_eq!(source.token().await.unwrap().expose_secret(), "first.1");
+    let calls = calls.load(Ordering::SeqCst);
+    assert!((1..=10).contains(&calls), "{calls} calls");
 }
