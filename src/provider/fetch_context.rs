@@ -73,6 +73,7 @@ pub(crate) struct FetchFacts {
 }
 
 /// Counts and reports what a provider with a shared store does in a fetch.
+#[cfg_attr(not(feature = "shared"), allow(dead_code, reason = "only `shared` has a store"))]
 pub(crate) trait FetchObserver: Send + Sync {
     fn store(&self, event: StoreEvent<'_>);
 }

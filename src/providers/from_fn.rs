@@ -29,6 +29,7 @@ where
 #[derive(Clone)]
 pub struct FromFn<F, I = ()> {
     fetch: F,
+    #[cfg_attr(not(feature = "shared"), allow(dead_code, reason = "only `shared` reads it"))]
     pub(crate) identity: I,
 }
 
