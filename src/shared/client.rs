@@ -85,15 +85,18 @@ impl<S: TokenStore> Client<S> {
     }
 
     /// Records whether the store responded.
-    pub(super) fn record<T>(&self, cx: &FetchContext, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    fn record<T>(&self, cx: &FetchContext, result: Result<T, StoreError>) -> Result<T, StoreError> {
         match &result {
             Ok(_) => *self.closed_until.lock() = None,
-            Err(error) => {
-                *self.closed_until.lock() = cx.now().mono.checked_add(CLOSED_FOR);
-                cx.report(StoreEvent::Failed(error.message()));
-            }
+            Err(error) => self.failed(cx, error),
         }
         result
+    }
+
+    /// The store is of no use for a while.
+    pub(super) fn failed(&self, cx: &FetchContext, error: &StoreError) {
+        *self.closed_until.lock() = cx.now().mono.checked_add(CLOSED_FOR);
+        cx.report(StoreEvent::Failed(error.message()));
     }
 
     /// The same calls, for a task that goes on after its fetch. Its failures say nothing new.

@@ -52,10 +52,12 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
         if !self.client.admits(self.cx) {
             return self.fetch_alone(None).await;
         }
-        let lease = Lease::new(self.client, name.clone(), self.cx);
-        let mut lease = match self.client.record(self.cx, lease) {
+        let mut lease = match Lease::new(self.client, name.clone(), self.cx) {
             Ok(lease) => lease,
-            Err(error) => return self.store_failed(error, None).await,
+            Err(error) => {
+                self.client.failed(self.cx, &error);
+                return self.store_failed(error, None).await;
+            }
         };
         let (mut unwanted, mut wait, mut missed, mut waited) = (0, FIRST_WAIT, false, false);
         loop {

@@ -130,8 +130,7 @@ impl<S: TokenStore> Lease<S> {
     /// Publishes, and releases the lease. Returns whether this fetch still held it.
     pub(super) async fn publish(&mut self, cx: &FetchContext, publication: &Publication) -> Result<bool, StoreError> {
         let Some(parts) = &mut self.0 else { return Ok(false) };
-        let sealed = parts.seal(publication);
-        let sealed = parts.client.record(cx, sealed)?;
+        let sealed = parts.seal(publication).inspect_err(|error| parts.client.failed(cx, error))?;
         let held = parts.client.publish(cx, &parts.name, &parts.owner, sealed.outcome()).await?;
         parts.may_be_held = false;
         Ok(held)

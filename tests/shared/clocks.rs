@@ -170,3 +170,12 @@ async fn a_replica_with_a_longer_margin_takes_no_token_that_it_could_not_use() {
     assert_eq!(careful.token().await.unwrap(), "first.2");
     assert_eq!(world.process().token().await.unwrap(), "first.2");
 }
+
+// R90
+#[tokio::test(start_paused = true)]
+async fn a_record_ends_with_its_token() {
+    let world = World::new();
+    world.process().token().await.unwrap();
+    // The token request took 0.2 s.
+    assert_eq!(world.server.tokens()[0].keep, ms(1_799_800));
+}

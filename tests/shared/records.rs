@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tower_bearer_auth::shared::{MemoryStore, SealingKey, Shared};
+use tower_bearer_auth::{Error, ErrorKind};
 
 use crate::world::{Client, KEY, OTHER_KEY, Outcome, Settings, World, key, secs, unavailable};
 
@@ -101,6 +102,7 @@ async fn a_record_that_was_changed_or_moved_does_not_open() {
     longer.bytes.push(0);
     version.version[0] ^= 1;
     name.bytes.clone_from(&elsewhere.bytes);
+    name.version = elsewhere.version;
     kind.is_token = false;
     changed.extend([longer, version, name, kind]);
     for wrong in changed {
@@ -142,4 +144,39 @@ async fn every_record_has_a_nonce_and_a_version_of_its_own_and_failures_are_seal
         assert!(!text.contains("first") && !text.contains("503") && !text.contains("unavailable"), "{text}");
         assert!(record.keep <= Duration::from_secs(1_800));
     }
+}
+
+// R93
+#[tokio::test(start_paused = true)]
+async fn a_note_is_not_read_as_a_token() {
+    let world = World::new();
+    // Read as a token, the text of this failure would be one.
+    let failure = Error::new(ErrorKind::InvalidCredentials, "x".repeat(100)).with_hint("y".repeat(100));
+    world.issuer.script(Outcome::Fail(failure));
+    world.process().token().await.unwrap_err();
+    let mut note = world.server.published()[0].clone();
+    assert!(!note.is_token);
+    note.is_token = true;
+    note.keep = secs(60);
+    world.server.lose_everything();
+    world.server.put(&note).await;
+    let process = world.process();
+    assert_eq!(process.token().await.unwrap(), "first.2");
+    assert_eq!(process.stats().store_unopened, 1);
+}
+
+// R90, R95
+#[tokio::test(start_paused = true)]
+async fn a_note_lasts_no_longer_than_it_was_sealed_for() {
+    let world = World::new();
+    world.issuer.script(Outcome::Fail(unavailable()));
+    let settings = || Settings::default();
+    let first = world.process_with(settings(), |builder| builder.patience(Duration::ZERO));
+    first.token().await.unwrap_err();
+    let mut note = world.server.published()[0].clone();
+    note.keep = secs(86_400);
+    world.server.put(&note).await;
+    let second = world.process_with(settings(), |builder| builder.patience(Duration::ZERO));
+    let left = second.token().await.unwrap_err().retry_after().unwrap();
+    assert!(left <= Duration::from_millis(1_100), "{left:?}");
 }
