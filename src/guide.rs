@@ -22,6 +22,7 @@ page!(how_it_works, "how-it-works.md");
 page!(refresh, "refresh.md");
 page!(outage, "outage.md");
 page!(provider, "provider.md");
+page!(common_issuers, "common-issuers.md");
 page!(issuers, "issuers.md");
 page!(replay, "replay.md");
 page!(shared_store, "shared_store.md");

@@ -4,6 +4,7 @@
 
 mod clock;
 mod error;
+mod file;
 pub mod guide;
 mod layer;
 mod message;
@@ -29,7 +30,7 @@ pub use crate::providers::aeropay::{self, Aeropay, AeropayBuilder};
 #[cfg(feature = "access-psp")]
 pub use crate::providers::{AccessPsp, AccessPspBuilder};
 #[cfg(feature = "client-credentials")]
-pub use crate::providers::{BasicEncoding, ClientCredentials, ClientCredentialsBuilder};
+pub use crate::providers::{BasicEncoding, ClientCredentials, ClientCredentialsBuilder, TargetApi};
 pub use crate::providers::{FixedToken, FromFn, Secret, SecretValue, from_fn};
 #[cfg(feature = "private-key-jwt")]
 pub use crate::providers::{PrivateKeyJwt, SigningAlgorithm};

@@ -80,8 +80,8 @@ pub trait TokenProvider: Send + Sync + 'static {
     /// Headers that the API needs beside the token, for example an API key. The layer sets them wherever it sets the
     /// token.
     ///
-    /// The layer calls this once, when it is created. [`rotate`](crate::TokenSource::rotate) does not change these
-    /// headers.
+    /// The layer calls this when it is created, and again after each fetch: a provider can load a new API key in its fetch. So a
+    /// new key is used after [`rotate`](crate::TokenSource::rotate). A layer without such headers does not ask again.
     fn api_headers(&self) -> HeaderMap {
         HeaderMap::new()
     }

@@ -25,8 +25,8 @@ use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, 
 use tower_bearer_auth::{
     AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, ConfigError, DynProvider,
     Error, ExtensionKey, FetchContext, FixedToken, IssuedToken, NotReplayed, NotSent, Origins, PrivateKeyJwt,
-    RequestHead, ResponseHead, Secret, SigningAlgorithm, SystemClock, TokenProvider, TokenSource, aeropay, from_fn,
-    replay,
+    RequestHead, ResponseHead, Secret, SigningAlgorithm, SystemClock, TargetApi, TokenProvider, TokenSource, aeropay,
+    from_fn, replay,
 };
 use tower_bearer_auth_sandbox::{AccessPspSandbox, AeropaySandbox, Fault, Protocols, ScriptedResponse, Verdict};
 
@@ -320,6 +320,7 @@ async fn print_the_rest_of_the_core(printed: &mut Printed) {
     printed.add("ClientCredentialsBuilder", &builder);
     printed.add("ClientCredentials", &builder.build().unwrap());
     printed.add("BasicEncoding", &BasicEncoding::Percent);
+    printed.add("TargetApi", &TargetApi::new().scope("read").resource(format!("https://api.test/?{ELSEWHERE}")));
     let by_header = || {
         ClientCredentials::builder()
             .client_id("id")

@@ -272,7 +272,8 @@ async fn drive_client_authentication(servers: &Servers) {
 
 async fn drive_aeropay(sandbox: &AeropaySandbox, version: aeropay::ApiVersion) {
     let prefix = if version == aeropay::ApiVersion::V2 { "/v2" } else { "" };
-    let http = HttpClient::builder().roots_pem(sandbox.ca_pem()).build().unwrap();
+    // A token request that fails on a reused connection would be sent once more, and would not fail.
+    let http = HttpClient::builder().roots_pem(sandbox.ca_pem()).idle_timeout(Duration::ZERO).build().unwrap();
     let provider = Aeropay::builder()
         .api_version(version)
         .base_url(sandbox.base_url())

@@ -27,6 +27,7 @@ const RULES: &[(&str, &[May])] = &[
     ("error", &[]),
     ("clock", &[]),
     ("rt", &[Use("error")]),
+    ("file", &[Use("error")]),
     // It gets plain words and numbers, and depends on no module that emits events.
     ("telemetry", &[Use("error")]),
     ("message", &[Use("error")]),
@@ -58,8 +59,11 @@ const RULES: &[(&str, &[May])] = &[
         ],
     ),
     ("layer", &[Use("source"), Use("provider"), Use("message"), Use("token"), Use("error"), Use("rt")]),
-    ("token_endpoint", &[Use("message"), Use("error"), Use("token"), Use("rt")]),
-    ("providers", &[Use("token_endpoint"), Use("provider"), Use("message"), Use("token"), Use("error"), Use("rt")]),
+    ("token_endpoint", &[Use("message"), Use("error"), Use("token"), Use("rt"), Use("file")]),
+    (
+        "providers",
+        &[Use("token_endpoint"), Use("provider"), Use("message"), Use("token"), Use("error"), Use("rt"), Use("file")],
+    ),
     // It gets its time from the context of a fetch, and its store in memory from a clock.
     (
         "shared",
@@ -118,7 +122,18 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     (
         "src/layer",
-        &["audit", "replay", "settings", "cached_grant", "response", "replaying", "future", "service", "layer"],
+        &[
+            "api_headers",
+            "audit",
+            "replay",
+            "settings",
+            "cached_grant",
+            "response",
+            "replaying",
+            "future",
+            "service",
+            "layer",
+        ],
     ),
     ("src/layer/replay", &["mode", "saved", "bodies", "buffered"]),
     (

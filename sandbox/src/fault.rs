@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, fmt, time::Duration};
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http::{
     HeaderValue, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER},
@@ -130,9 +130,13 @@ pub(crate) fn reply(response: ScriptedResponse, fault: Option<Fault>) -> Reply {
 fn truncated(response: ScriptedResponse) -> (ScriptedResponse, ReplyBody) {
     let whole = response.bytes().clone();
     let response = response.header(CONTENT_LENGTH, HeaderValue::from(whole.len()));
-    let broken = Err(std::io::Error::other("the sandbox truncated the body"));
-    let half = Ok(Frame::data(whole.slice(..whole.len() / 2)));
-    (response, StreamBody::new(stream::iter([half, broken])).boxed_unsync())
+    let half = stream::iter([Ok(Frame::data(whole.slice(..whole.len() / 2)))]);
+    let broken = stream::once(async {
+        // hyper sends what it has when the body is not ready. After an error it sends nothing more.
+        tokio::task::yield_now().await;
+        Err(std::io::Error::other("the sandbox truncated the body"))
+    });
+    (response, StreamBody::new(half.chain(broken)).boxed_unsync())
 }
 
 /// The body byte by byte, with a delay before each byte.

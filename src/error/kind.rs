@@ -18,6 +18,10 @@ pub enum ErrorKind {
     Throttled,
     /// The issuer cannot be reached, or it responded with a server error.
     Unavailable,
+    /// The TLS connection to the issuer fails because of a certificate or a setting: the issuer's certificate is not
+    /// trusted, is not valid now or has another name, the issuer requires another client certificate, or there is no
+    /// common TLS version or cipher suite.
+    Tls,
     /// A deadline has passed: the deadline of the token request, or the deadline of a wait for it.
     Timeout,
     /// The issuer's response is not a token response: it is empty, truncated, too large, not JSON, or has no usable
@@ -47,11 +51,12 @@ pub enum ErrorKind {
 impl ErrorKind {
     /// Every kind, in the order of declaration.
     #[cfg(any(feature = "metrics", feature = "shared"))]
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::InvalidCredentials,
         Self::InvalidRequest,
         Self::Throttled,
         Self::Unavailable,
+        Self::Tls,
         Self::Timeout,
         Self::MalformedResponse,
         Self::UnsupportedTokenType,
@@ -73,6 +78,7 @@ impl ErrorKind {
             Self::InvalidRequest => "invalid_request",
             Self::Throttled => "throttled",
             Self::Unavailable => "unavailable",
+            Self::Tls => "tls",
             Self::Timeout => "timeout",
             Self::MalformedResponse => "malformed_response",
             Self::UnsupportedTokenType => "unsupported_token_type",
@@ -107,6 +113,7 @@ impl fmt::Display for ErrorKind {
             Self::InvalidRequest => "invalid request",
             Self::Throttled => "the issuer limits the rate of token requests",
             Self::Unavailable => "the issuer is unavailable",
+            Self::Tls => "the TLS connection to the issuer fails",
             Self::Timeout => "timed out",
             Self::MalformedResponse => "the issuer's response is malformed",
             Self::UnsupportedTokenType => "unsupported token type",

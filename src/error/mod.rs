@@ -49,6 +49,9 @@ struct Inner {
     hint: Option<Cow<'static, str>>,
     status: Option<StatusCode>,
     code: Option<Box<str>>,
+    /// The reason of this crate's HTTP client, in one line.
+    #[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "only log events have it"))]
+    cause: Option<Box<str>>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     /// The backoff that processes with a shared store agree on.
     shared_backoff: Option<Duration>,
@@ -74,6 +77,7 @@ impl Error {
                 hint: None,
                 status: None,
                 code: None,
+                cause: None,
                 source: None,
                 shared_backoff: None,
                 of_this_process: false,
@@ -186,6 +190,20 @@ impl Error {
         self.inner.shared_backoff
     }
 
+    /// Sets the reason for telemetry. It must not contain a secret.
+    #[cfg(feature = "token-endpoint")]
+    pub(crate) fn with_cause(mut self, cause: String) -> Self {
+        Arc::make_mut(&mut self.inner).cause = Some(cause.into());
+        self
+    }
+
+    /// The reason of this crate's HTTP client. Telemetry shows it; `Display` and `Debug` do not, because the source has it
+    /// too.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn cause(&self) -> Option<&str> {
+        self.inner.cause.as_deref()
+    }
+
     #[cfg(feature = "token-endpoint")]
     pub(crate) fn without_source(mut self) -> Self {
         Arc::make_mut(&mut self.inner).source = None;
@@ -277,7 +295,7 @@ impl Error {
 
 /// What a pointer or an [`io::Error`] contains. The source of such an error is the source of its contents, so following sources
 /// alone would skip the contents.
-fn contents<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+pub(crate) fn contents<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
         return Some(&**shared);
     }

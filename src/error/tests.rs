@@ -4,11 +4,12 @@ use std::error::Error as StdError;
 use super::*;
 
 /// Every kind, its label, what it prints, and whether it is transient by default.
-const KINDS: [(ErrorKind, &str, &str, bool); 15] = [
+const KINDS: [(ErrorKind, &str, &str, bool); 16] = [
     (ErrorKind::InvalidCredentials, "invalid_credentials", "the issuer rejects the credentials", false),
     (ErrorKind::InvalidRequest, "invalid_request", "invalid request", false),
     (ErrorKind::Throttled, "throttled", "the issuer limits the rate of token requests", true),
     (ErrorKind::Unavailable, "unavailable", "the issuer is unavailable", true),
+    (ErrorKind::Tls, "tls", "the TLS connection to the issuer fails", false),
     (ErrorKind::Timeout, "timeout", "timed out", true),
     (ErrorKind::MalformedResponse, "malformed_response", "the issuer's response is malformed", true),
     (ErrorKind::UnsupportedTokenType, "unsupported_token_type", "unsupported token type", false),

@@ -4,6 +4,7 @@
 //!
 //! | file | contents |
 //! |---|---|
+//! | `api_headers` | the provider's headers for API requests, which may change |
 //! | `audit` | how often a request was sent, and with which token |
 //! | `replay/` | when a request is replayed, and how a copy of it is kept |
 //! | `settings` | the settings of a layer, and the methods that prepare a request |
@@ -14,6 +15,7 @@
 //! | `service` | from a request to its first send |
 //! | `layer` | the layer and its builder methods |
 
+mod api_headers;
 mod audit;
 mod cached_grant;
 mod future;

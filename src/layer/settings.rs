@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, MaxSizeReached};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
+use super::api_headers::ApiHeaders;
 use super::replay::{Mode, SavedHead};
 use crate::error::{Error, ErrorKind};
 use crate::message::{Destination, Origins, Rejection, RequestHead, ResponseHead, Unauthenticated};
@@ -31,7 +32,7 @@ pub enum OnForeignOrigin {
 pub(super) struct Settings<P: TokenProvider> {
     pub(super) source: TokenSource<P>,
     pub(super) header: HeaderName,
-    pub(super) api_headers: HeaderMap,
+    api_headers: ApiHeaders,
     pub(super) origins: Origins,
     pub(super) on_foreign_origin: OnForeignOrigin,
     pub(super) mode: Mode,
@@ -59,13 +60,10 @@ impl<P: TokenProvider> Settings<P> {
     /// The provider's settings, and the defaults for the others.
     pub(super) fn new(source: &TokenSource<P>) -> Self {
         let provider = source.provider();
-        let mut api_headers = provider.api_headers();
-        api_headers.remove(provider.header());
-        api_headers.values_mut().for_each(|value| value.set_sensitive(true));
         Self {
             source: source.clone(),
             header: provider.header(),
-            api_headers,
+            api_headers: ApiHeaders::read(source),
             origins: provider.origins(),
             on_foreign_origin: OnForeignOrigin::default(),
             mode: Mode::default(),
@@ -115,8 +113,8 @@ impl<P: TokenProvider> Settings<P> {
     pub(super) fn strip(&self, headers: &mut HeaderMap) {
         headers.remove(AUTHORIZATION);
         headers.remove(&self.header);
-        for name in self.api_headers.keys() {
-            headers.remove(name);
+        if self.api_headers.any() {
+            self.api_headers.with(&self.source, |api_headers| remove_all(headers, api_headers));
         }
     }
 
@@ -140,7 +138,7 @@ impl<P: TokenProvider> Settings<P> {
         if !in_authorization && !self.if_not_present {
             headers.remove(AUTHORIZATION);
         }
-        if !self.api_headers.is_empty() {
+        if self.api_headers.any() {
             self.stamp_api_headers(headers)?;
         }
         // A constant name takes about 40 instructions less than a variable one.
@@ -159,20 +157,30 @@ impl<P: TokenProvider> Settings<P> {
     }
 
     fn stamp_api_headers(&self, headers: &mut HeaderMap) -> Result<(), Error> {
-        for name in self.api_headers.keys() {
-            headers.remove(name);
-        }
-        for (name, value) in &self.api_headers {
-            headers.try_append(name.clone(), value.clone()).map_err(too_many_headers)?;
-        }
-        Ok(())
+        self.api_headers.with(&self.source, |api_headers| {
+            remove_all(headers, api_headers);
+            for (name, value) in api_headers {
+                headers.try_append(name.clone(), value.clone()).map_err(too_many_headers)?;
+            }
+            Ok(())
+        })
     }
 
-    /// Replaces the token of a stamped request.
+    /// Replaces the token of a stamped request, and the API headers: the fetch of the new token may have loaded new ones.
     pub(super) fn restamp(&self, headers: &mut HeaderMap, value: &HeaderValue) {
+        if self.api_headers.any() {
+            // The headers of the same names have just been removed, so the map has room.
+            let _ = self.stamp_api_headers(headers);
+        }
         if let Some(stamped) = headers.get_mut(&self.header) {
             *stamped = value.clone();
         }
+    }
+}
+
+fn remove_all(headers: &mut HeaderMap, names: &HeaderMap) {
+    for name in names.keys() {
+        headers.remove(name);
     }
 }
 

@@ -195,7 +195,8 @@ impl AccessPspBuilder {
 
     /// Sets the `x-api-key` of requests to the API. It is sent only where the token is sent. Payments require it.
     ///
-    /// [`build`](Self::build) reads the key once. It does not change afterwards.
+    /// [`build`](Self::build) loads the key, and each token request loads it again. After a change, call
+    /// [`rotate`](crate::TokenSource::rotate).
     pub fn api_key(self, key: impl Into<Secret>) -> Self {
         self.map(|inner| inner.api_header(API_KEY, key))
     }
@@ -275,13 +276,12 @@ impl AccessPspBuilder {
                 check::header_value("token_api_key", &key)?;
             }
         }
-        for (_, key) in &mut settings.api_headers {
-            let value = check::load_once("api_key", key)?;
-            check::header_value("api_key", &value)?;
-            *key = Secret::new(value);
+        for (_, key) in &settings.api_headers {
+            check::header_value("api_key", &check::load_once("api_key", key)?)?;
         }
         let mut inner = settings.build()?;
         inner.token_headers.setting = "token_api_key";
+        inner.api_headers.setting = "api_key";
         inner.documented = DOCUMENTED;
         Ok(AccessPsp { inner })
     }

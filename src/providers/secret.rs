@@ -5,11 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
 use super::secret_file::SecretFile;
 use super::secret_value::SecretValue;
 use crate::error::{ConfigError, Error, ErrorKind};
 
 type Load = dyn Fn() -> Result<SecretValue, Error> + Send + Sync;
+type AsyncLoad = dyn Fn() -> BoxFuture<'static, Result<SecretValue, Error>> + Send + Sync;
 
 /// A secret of a provider: a value, a function, or a file. Cloning shares it. Values are wiped from memory when they
 /// are dropped.
@@ -38,6 +42,7 @@ pub struct Secret {
 enum Kind {
     Value(SecretValue),
     Function(Arc<Load>),
+    AsyncFunction(Arc<AsyncLoad>),
     File(Arc<SecretFile>),
 }
 
@@ -54,6 +59,33 @@ impl Secret {
         F: Fn() -> Result<SecretValue, Error> + Send + Sync + 'static,
     {
         Self { kind: Kind::Function(Arc::new(load)) }
+    }
+
+    /// As [`from_fn`](Self::from_fn), with an async function: for a secret that is requested over the network, for example
+    /// from a vault, or for an assertion that another issuer signs.
+    ///
+    /// `load` is called in each fetch, within the source's [`fetch_timeout`](crate::TokenSourceBuilder::fetch_timeout). The
+    /// fetch, and with it the future, can be dropped at any `.await`. A setting that is read once, when a provider is built,
+    /// cannot use an async function: for example the header of an API key.
+    ///
+    /// ```
+    /// use tower_bearer_auth::{Error, Secret, SecretValue};
+    ///
+    /// # async fn request_from_vault() -> Result<String, std::io::Error> { Ok("correct horse".into()) }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// let secret = Secret::from_async_fn(|| async {
+    ///     let secret = request_from_vault().await.map_err(Error::transient)?;
+    ///     Ok(SecretValue::from(secret))
+    /// });
+    /// assert_eq!(secret.load().await?.expose_secret(), "correct horse");
+    /// # Ok(()) }
+    /// ```
+    pub fn from_async_fn<F, Fut>(load: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<SecretValue, Error>> + Send + 'static,
+    {
+        Self { kind: Kind::AsyncFunction(Arc::new(move || load().boxed())) }
     }
 
     /// A secret in a file of at most 64 KiB. The file is read now, and again for each fetch.
@@ -83,6 +115,10 @@ impl Secret {
         match &self.kind {
             Kind::Value(value) => Ok(value.clone()),
             Kind::Function(load) => call(&**load),
+            Kind::AsyncFunction(load) => {
+                let load = AssertUnwindSafe(async { load().await });
+                load.catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
+            }
             Kind::File(file) => Ok(file.load().await),
         }
     }
@@ -95,7 +131,7 @@ impl Secret {
     pub fn peek(&self) -> Option<SecretValue> {
         match &self.kind {
             Kind::Value(value) => Some(value.clone()),
-            Kind::Function(_) => None,
+            Kind::Function(_) | Kind::AsyncFunction(_) => None,
             Kind::File(file) => Some(file.latest()),
         }
     }
@@ -105,7 +141,7 @@ impl Secret {
     pub fn last_error(&self) -> Option<ConfigError> {
         match &self.kind {
             Kind::File(file) => file.last_error(),
-            Kind::Value(_) | Kind::Function(_) => None,
+            Kind::Value(_) | Kind::Function(_) | Kind::AsyncFunction(_) => None,
         }
     }
 
@@ -114,6 +150,8 @@ impl Secret {
     pub(super) fn load_once(&self) -> Result<SecretValue, Error> {
         match &self.kind {
             Kind::Function(load) => call(&**load),
+            Kind::AsyncFunction(_) => Err(Error::new(ErrorKind::Config, "the function of the secret is async")
+                .with_hint("this setting is read once, by a function that is not async: use Secret::from_fn")),
             Kind::Value(value) => Ok(value.clone()),
             Kind::File(file) => Ok(file.latest()),
         }
@@ -121,11 +159,12 @@ impl Secret {
 }
 
 fn call(load: &Load) -> Result<SecretValue, Error> {
-    // The message of the panic may contain the secret, so it is not part of the error.
-    catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Panicked, "the function of the secret panicked")
-            .with_hint("the panic hook has its message"))
-    })
+    catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| Err(panicked()))
+}
+
+/// The message of the panic may contain the secret, so it is not part of the error.
+fn panicked() -> Error {
+    Error::new(ErrorKind::Panicked, "the function of the secret panicked").with_hint("the panic hook has its message")
 }
 
 impl From<String> for Secret {
@@ -150,7 +189,7 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Value(_) => f.write_str("Secret(value)"),
-            Kind::Function(_) => f.write_str("Secret(function)"),
+            Kind::Function(_) | Kind::AsyncFunction(_) => f.write_str("Secret(function)"),
             Kind::File(file) => write!(f, "Secret(file {})", file.path().display()),
         }
     }

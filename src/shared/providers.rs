@@ -5,13 +5,13 @@ use std::future::Future;
 use super::identity::{Identity, Shareable};
 use crate::error::Error;
 use crate::provider::TokenProvider;
-#[cfg(feature = "client-credentials")]
-use crate::providers::ClientCredentials;
 use crate::providers::FromFn;
 #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 use crate::providers::IdentityParts;
 #[cfg(feature = "aeropay")]
 use crate::providers::aeropay::{self, Aeropay};
+#[cfg(feature = "client-credentials")]
+use crate::providers::{ClientCredentials, TargetApi};
 use crate::token::IssuedToken;
 
 impl<F, Fut> FromFn<F>
@@ -39,8 +39,15 @@ where
 
 #[cfg(feature = "client-credentials")]
 impl Shareable for ClientCredentials {
-    async fn identity(&self, (): &()) -> Result<Identity, Error> {
-        self.identity_parts().await.map(identity_of)
+    async fn identity(&self, key: &()) -> Result<Identity, Error> {
+        self.identity_parts(key).await.map(identity_of)
+    }
+}
+
+#[cfg(feature = "client-credentials")]
+impl Shareable for ClientCredentials<TargetApi> {
+    async fn identity(&self, target: &TargetApi) -> Result<Identity, Error> {
+        self.identity_parts(target).await.map(identity_of)
     }
 }
 

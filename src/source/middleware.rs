@@ -1,6 +1,7 @@
 //! The methods of a source that the layer calls.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::HeaderValue;
 use tokio::runtime;
@@ -38,6 +39,11 @@ impl<P: TokenProvider> TokenSource<P> {
             }
             result => result.map_wait(|fetch| TokenWait::joined(Arc::clone(&self.cache), fetch)),
         }
+    }
+
+    /// How many fetches have completed, for all keys. The provider may have loaded new API keys in them.
+    pub(crate) fn completed_fetches(&self) -> u64 {
+        self.cache.generations.load(Ordering::Relaxed)
     }
 
     /// The future of the token of `key`. The lookup takes place when it is first polled.

@@ -59,7 +59,8 @@ pub(super) fn emit(provider: &str, event: Event<'_>) {
             took_seconds = seconds(took),
             "the issuer returned no better token than the cached one"
         ),
-        // `Display` alone: the sources of an error may contain a body or a secret.
+        // `Display` alone: the sources of an error may contain a body or a secret. `cause` has those of this crate's HTTP
+        // client, which do not.
         Event::Failed { key, error, cached, took } => event!(
             name: "token_request_failed",
             target: TARGET,
@@ -76,6 +77,7 @@ pub(super) fn emit(provider: &str, event: Event<'_>) {
             retry_seconds = error.retry_after().map(seconds),
             took_seconds = seconds(took),
             error = %error,
+            cause = error.cause(),
             "a token request failed"
         ),
         Event::Cancelled { key, reason } => event!(

@@ -10,13 +10,15 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use zeroize::Zeroizing;
 
-use super::causes::{causes, timed_out};
+use super::causes::{causes, in_one_line, timed_out};
 use super::endpoint::{TokenEndpoint, check_timeout, origin_of};
 use super::error_response;
 use super::request::TokenRequest;
 use super::response::EndpointResponse;
 use super::response_body::ResponseBody;
 use super::sent::Sent;
+#[cfg(feature = "http-client")]
+use super::tls_failure::tls_failure;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::rt;
 
@@ -67,6 +69,8 @@ impl TokenEndpoint {
     /// Permanent errors:
     ///
     /// - [`ErrorKind::Config`] for a redirect, and for a [`timeout`](Self::timeout) of zero.
+    /// - [`ErrorKind::Tls`] if the issuer's certificate is not accepted, if it requires another client certificate, or if there
+    ///   is no common TLS version or cipher suite. A connection that is closed during the handshake is `Unavailable`.
     /// - [`ErrorKind::NoRuntime`] outside of a tokio runtime, and in a runtime without timers.
     ///
     /// # Cancel safety
@@ -135,13 +139,30 @@ impl TokenEndpoint {
     }
 
     fn io_error(&self, what: &str, hint: &'static str, error: BoxError) -> Error {
-        let may_print_a_key = !self.client.is_http_client() && may_hold_a_key(&self.url);
+        let is_http_client = self.client.is_http_client();
+        let may_print_a_key = !is_http_client && may_hold_a_key(&self.url);
         // The client may return an error of this crate. It is already complete.
-        if let Some(error) = Error::find(&*error) {
-            return if may_print_a_key { error.clone().without_source() } else { error.clone() };
+        if let Some(found) = Error::find(&*error) {
+            return match found.source() {
+                Some(_) if may_print_a_key => found.clone().without_source(),
+                Some(source) if is_http_client => found.clone().with_cause(in_one_line(source)),
+                _ => found.clone(),
+            };
         }
-        let kind = if timed_out(&*error) { ErrorKind::Timeout } else { ErrorKind::Unavailable };
-        let outcome = Error::new(kind, format!("the issuer at {} {what}", self.origin)).with_hint(hint);
+        let outcome = match tls_failure(&*error) {
+            Some((kind, what, hint)) => {
+                let outcome = Error::new(kind, format!("the issuer at {} {what}", self.origin));
+                // The hint names settings of this crate's client.
+                if is_http_client { outcome.with_hint(hint) } else { outcome }
+            }
+            None => {
+                let kind = if timed_out(&*error) { ErrorKind::Timeout } else { ErrorKind::Unavailable };
+                Error::new(kind, format!("the issuer at {} {what}", self.origin)).with_hint(hint)
+            }
+        };
+        if is_http_client {
+            return outcome.with_cause(in_one_line(&*error)).with_source(error);
+        }
         if !may_print_a_key {
             return outcome.with_source(error);
         }
@@ -164,6 +185,11 @@ fn was_connected(error: &(dyn StdError + 'static)) -> bool {
 #[cfg(not(feature = "http-client"))]
 fn was_connected(_: &(dyn StdError + 'static)) -> bool {
     false
+}
+
+#[cfg(not(feature = "http-client"))]
+fn tls_failure(_: &(dyn StdError + 'static)) -> Option<(ErrorKind, &'static str, &'static str)> {
+    None
 }
 
 /// Whether a URL has a part that may be a key. Some issuers put one into the query, or into the path.

@@ -144,6 +144,9 @@ pub(crate) fn by_status(response: &EndpointResponse, documented: &[DocumentedErr
         return without_code(response, row);
     }
     match status {
+        403 if is_http2_only(response) => response
+            .error(ErrorKind::Config, "supports HTTP/2 only")
+            .with_hint("set an http_client with HTTP/2, or turn on HTTP/1.1 at the issuer"),
         403 => response.error(ErrorKind::InvalidCredentials, "rejects this client").with_hint(
             "verify the credentials, that the client is not suspended, and that no gateway blocks the request",
         ),
@@ -155,6 +158,15 @@ pub(crate) fn by_status(response: &EndpointResponse, documented: &[DocumentedErr
             .with_hint("check the token URL and the parameters of the token request"),
         _ => response.error(ErrorKind::MalformedResponse, "did not send a token response"),
     }
+}
+
+/// Node's HTTP/2 server sends a 403 with this text to a client with HTTP/1.1.
+fn is_http2_only(response: &EndpointResponse) -> bool {
+    let body = response.body();
+    let is_node = |start: &[u8]| body.starts_with(start);
+    [b"Missing ALPN Protocol, expected `h2`".as_slice(), b"Unknown ALPN Protocol, expected `h2`"]
+        .into_iter()
+        .any(is_node)
 }
 
 fn without_code(response: &EndpointResponse, row: &DocumentedError) -> Error {

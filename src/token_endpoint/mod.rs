@@ -9,10 +9,11 @@
 //! | time from `call` to the last byte of the response | 10 seconds, or [`timeout`](TokenEndpoint::timeout) |
 //! | size of the response body | 64 KiB, in at most 131 072 frames |
 //! | redirects | not followed: an [`ErrorKind::Config`](crate::ErrorKind::Config) error names the origin of the target, and its path on the same host |
-//! | retries | none: the token source decides when the next fetch starts |
+//! | retries | [`HttpClient`] sends a request twice if a reused connection fails; otherwise none: the token source decides when the next fetch starts |
 //!
 //! HTTP 408, 421, 425, 429 and 5xx and I/O errors are transient errors. They carry the `Retry-After` of the response, if it
-//! has one. An error never contains text from the issuer's response, apart from the target of a redirect and an error code
+//! has one. A failure of TLS because of a certificate or a setting is permanent ([`ErrorKind::Tls`](crate::ErrorKind::Tls)).
+//! An error never contains text from the issuer's response, apart from the target of a redirect and an error code
 //! ([`bearer_token`](EndpointResponse::bearer_token)).
 //!
 //! A request has these headers, unless [`TokenRequest::header`] sets them: `accept: application/json`,
@@ -62,22 +63,30 @@
 //! | `token_response`, `error_response`, `lifetime`, `retry_after` | what a response means |
 //! | `metadata` | the metadata of an issuer (RFC 8414) |
 //! | `token_client`, `response_body` | [`TokenClient`]: any HTTP service |
-//! | `http_client`, `tls`, `proxy`, `no_proxy` | [`HttpClient`]: this crate's own HTTP service |
+//! | `http_client`, `http_client_builder`, `connection` | [`HttpClient`]: this crate's own HTTP service |
+//! | `proxy`, `no_proxy` | its proxy |
+//! | `tls`, `tls_files`, `pem`, `tls_failure` | its certificates, and what a failure of TLS means |
 //! | `sent` | which values an error must not show |
 //! | `json`, `causes` | helpers |
 
 mod call;
 mod causes;
+#[cfg(feature = "http-client")]
+mod connection;
 mod endpoint;
 mod error_response;
 #[cfg(feature = "http-client")]
 mod http_client;
+#[cfg(feature = "http-client")]
+mod http_client_builder;
 mod json;
 mod lifetime;
 #[cfg(feature = "client-credentials")]
 mod metadata;
 #[cfg(feature = "http-client")]
 mod no_proxy;
+#[cfg(feature = "http-client")]
+mod pem;
 #[cfg(feature = "http-client")]
 mod proxy;
 mod request;
@@ -87,12 +96,18 @@ mod retry_after;
 mod sent;
 #[cfg(feature = "http-client")]
 mod tls;
+#[cfg(feature = "http-client")]
+mod tls_failure;
+#[cfg(feature = "http-client")]
+mod tls_files;
 mod token_client;
 mod token_response;
 
 pub use self::endpoint::TokenEndpoint;
 #[cfg(feature = "http-client")]
-pub use self::http_client::{HttpClient, HttpClientBuilder};
+pub use self::http_client::HttpClient;
+#[cfg(feature = "http-client")]
+pub use self::http_client_builder::HttpClientBuilder;
 pub use self::request::TokenRequest;
 pub use self::response::EndpointResponse;
 pub use self::response_body::ResponseBody;

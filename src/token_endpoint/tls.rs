@@ -1,6 +1,7 @@
 //! The rustls configuration, made from the builder's settings.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
@@ -9,27 +10,41 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
+use super::pem::{Pem, PemSetting};
 use crate::error::ConfigError;
 
+/// The settings of the builder.
 #[derive(Default)]
 pub(super) struct TlsSettings {
-    roots: Roots,
-    identity: Option<Identity>,
+    roots: RootsSetting,
+    identity: Option<Identity<PemSetting>>,
     config: Option<ClientConfig>,
 }
 
 #[derive(Default)]
-enum Roots {
+enum RootsSetting {
     #[default]
     Bundled,
-    Pem(Vec<u8>),
+    Pem(PemSetting),
     #[cfg(feature = "native-roots")]
     Native,
 }
 
-struct Identity {
-    chain: Vec<u8>,
-    key: Zeroizing<Vec<u8>>,
+/// Makes the rustls configuration from the current content of the files.
+pub(super) struct TlsSource {
+    provider: Arc<CryptoProvider>,
+    roots: Roots,
+    identity: Option<Identity<Pem>>,
+}
+
+enum Roots {
+    Fixed(Arc<RootCertStore>),
+    File(Pem),
+}
+
+struct Identity<P> {
+    chain: P,
+    key: P,
 }
 
 /// The process's default, else aws-lc-rs, else ring.
@@ -58,31 +73,41 @@ fn compiled_in() -> Option<Arc<CryptoProvider>> {
 impl TlsSettings {
     pub(super) fn add_roots_pem(&mut self, pem: &[u8]) {
         let mut all = match std::mem::take(&mut self.roots) {
-            Roots::Pem(earlier) => earlier,
-            _ => Vec::new(),
+            RootsSetting::Pem(PemSetting::Text(earlier)) => earlier,
+            _ => Zeroizing::default(),
         };
         all.extend_from_slice(pem);
         all.push(b'\n');
-        self.roots = Roots::Pem(all);
+        self.roots = RootsSetting::Pem(PemSetting::Text(all));
+    }
+
+    pub(super) fn set_roots_file(&mut self, path: PathBuf) {
+        self.roots = RootsSetting::Pem(PemSetting::File(path));
     }
 
     #[cfg(feature = "native-roots")]
     pub(super) fn use_native_roots(&mut self) {
-        self.roots = Roots::Native;
+        self.roots = RootsSetting::Native;
     }
 
     pub(super) fn set_identity_pem(&mut self, chain: &[u8], key: &[u8]) {
-        self.identity = Some(Identity { chain: chain.to_vec(), key: Zeroizing::new(key.to_vec()) });
+        let [chain, key] = [chain, key].map(|pem| PemSetting::Text(Zeroizing::new(pem.to_vec())));
+        self.identity = Some(Identity { chain, key });
+    }
+
+    pub(super) fn set_identity_files(&mut self, chain: PathBuf, key: PathBuf) {
+        self.identity = Some(Identity { chain: PemSetting::File(chain), key: PemSetting::File(key) });
     }
 
     pub(super) fn set_config(&mut self, config: ClientConfig) {
         self.config = Some(config);
     }
 
-    pub(super) fn into_config(self) -> Result<ClientConfig, ConfigError> {
+    /// Reads the files for the first time. `Err` contains the configuration that the user has set.
+    pub(super) fn into_source(self) -> Result<Result<TlsSource, ClientConfig>, ConfigError> {
         let Self { roots, identity, config } = self;
         if let Some(mut config) = config {
-            if !matches!((&roots, &identity), (Roots::Bundled, None)) {
+            if !matches!((&roots, &identity), (RootsSetting::Bundled, None)) {
                 return Err(ConfigError::new(
                     "rustls_config",
                     "root certificates or a client certificate are also set",
@@ -91,7 +116,7 @@ impl TlsSettings {
             }
             // hyper-rustls sets the ALPN list itself, and panics if it is not empty.
             config.alpn_protocols.clear();
-            return Ok(config);
+            return Ok(Err(config));
         }
         let provider = crypto_provider().ok_or_else(|| {
             ConfigError::new("http_client", "there is no cryptography for TLS").with_hint(
@@ -99,40 +124,59 @@ impl TlsSettings {
                  `rustls_config`",
             )
         })?;
-        let builder = ClientConfig::builder_with_provider(provider)
+        let open = |pem: PemSetting| pem.open("identity_pem", "identity_files");
+        let identity = match identity {
+            Some(Identity { chain, key }) => Some(Identity { chain: open(chain)?, key: open(key)? }),
+            None => None,
+        };
+        Ok(Ok(TlsSource { provider, roots: roots.open()?, identity }))
+    }
+}
+
+impl TlsSource {
+    /// The PEM texts, for a comparison with earlier ones.
+    pub(super) fn pems(&self) -> impl Iterator<Item = &Pem> {
+        let roots = match &self.roots {
+            Roots::Fixed(_) => None,
+            Roots::File(pem) => Some(pem),
+        };
+        let identity = self.identity.iter().flat_map(|identity| [&identity.chain, &identity.key]);
+        roots.into_iter().chain(identity)
+    }
+
+    pub(super) fn config(&self) -> Result<ClientConfig, ConfigError> {
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| {
                 ConfigError::new("http_client", "the `CryptoProvider` supports no TLS version")
                     .with_source(error)
                     .with_hint("install a default `CryptoProvider` with cipher suites for TLS 1.2 or 1.3")
             })?
-            .with_root_certificates(roots.store()?);
-        let Some(identity) = identity else {
+            .with_root_certificates(match &self.roots {
+                Roots::Fixed(store) => Arc::clone(store),
+                Roots::File(pem) => Arc::new(store_of(pem)?),
+            });
+        let Some(Identity { chain, key }) = &self.identity else {
             return Ok(builder.with_no_client_auth());
         };
-        let (chain, key) = identity.parse()?;
-        builder.with_client_auth_cert(chain, key).map_err(|error| {
-            ConfigError::new("identity_pem", "the key does not match the certificate, or its type is not supported")
+        builder.with_client_auth_cert(certificates(chain)?, private_key(key)?).map_err(|error| {
+            ConfigError::new(chain.setting(), "the key does not match the certificate, or its type is not supported")
                 .with_source(error)
                 .with_hint("put the client's own certificate first in the chain, and set the key of that certificate")
         })
     }
 }
 
-impl Roots {
-    fn store(self) -> Result<RootCertStore, ConfigError> {
-        match self {
-            Self::Bundled => Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()),
+impl RootsSetting {
+    fn open(self) -> Result<Roots, ConfigError> {
+        let store = match self {
+            Self::Bundled => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
             Self::Pem(pem) => {
-                let mut store = RootCertStore::empty();
-                for certificate in certificates("roots_pem", &pem)? {
-                    store.add(certificate).map_err(|error| {
-                        ConfigError::new("roots_pem", "it contains a certificate that cannot be a root certificate")
-                            .with_source(error)
-                            .with_hint("set the certificate of the authority, not that of a server")
-                    })?;
+                let pem = pem.open("roots_pem", "roots_file")?;
+                if pem.file().is_some() {
+                    return Ok(Roots::File(pem));
                 }
-                Ok(store)
+                store_of(&pem)?
             }
             #[cfg(feature = "native-roots")]
             Self::Native => {
@@ -143,43 +187,54 @@ impl Roots {
                     return Err(ConfigError::new("native_roots", "the platform has no usable root certificate")
                         .with_hint("install its package of root certificates, set SSL_CERT_FILE, or use roots_pem"));
                 }
-                Ok(store)
+                store
             }
-        }
+        };
+        Ok(Roots::Fixed(Arc::new(store)))
     }
 }
 
-impl Identity {
-    fn parse(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ConfigError> {
-        let chain = certificates("identity_pem", &self.chain)?;
-        // The parser's error may quote the key, so it does not become the source.
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| {
-            ConfigError::new("identity_pem", "it does not contain a readable private key")
-                .with_hint("set a PEM key that is not encrypted, in PKCS#8, PKCS#1 or SEC1 form")
+fn store_of(pem: &Pem) -> Result<RootCertStore, ConfigError> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        store.add(certificate).map_err(|error| {
+            ConfigError::new(pem.setting(), "it contains a certificate that cannot be a root certificate")
+                .with_source(error)
+                .with_hint("set the certificate of the authority, not that of a server")
         })?;
-        Ok((chain, key))
     }
+    Ok(store)
 }
 
-fn certificates(setting: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, ConfigError> {
+    // The parser's error may quote the key, so it does not become the source.
+    PrivateKeyDer::from_pem_slice(&pem.content()).map_err(|_| {
+        ConfigError::new(pem.setting(), "it does not contain a readable private key")
+            .with_hint("set a PEM key that is not encrypted, in PKCS#8, PKCS#1 or SEC1 form")
+    })
+}
+
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem.content()).collect();
     let reason = match found {
         Ok(found) if !found.is_empty() => return Ok(found),
         Ok(_) => "it does not contain a certificate",
         // The caller may have passed the key by mistake, so the parser's error does not become the source here either.
         Err(_) => "it is not PEM",
     };
-    Err(ConfigError::new(setting, reason).with_hint("set text with the line -----BEGIN CERTIFICATE-----"))
+    Err(ConfigError::new(pem.setting(), reason).with_hint("set text with the line -----BEGIN CERTIFICATE-----"))
 }
 
 impl fmt::Debug for TlsSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let roots = match (&self.config, &self.roots) {
             (Some(_), _) => "rustls_config",
-            (None, Roots::Bundled) => "bundled",
-            (None, Roots::Pem(_)) => "pem",
+            (None, RootsSetting::Bundled) => "bundled",
+            (None, RootsSetting::Pem(PemSetting::Text(_))) => "pem",
+            // The path may be a secret that was set in place of a path.
+            (None, RootsSetting::Pem(PemSetting::File(_))) => "file",
             #[cfg(feature = "native-roots")]
-            (None, Roots::Native) => "native",
+            (None, RootsSetting::Native) => "native",
         };
         f.debug_struct("TlsSettings")
             .field("roots", &roots)

@@ -85,11 +85,12 @@ async fn the_timeout_of_a_fetch_can_be_set() {
     assert!(watch.read() <= ms(1_050));
 }
 
-const KINDS: [ErrorKind; 15] = [
+const KINDS: [ErrorKind; 16] = [
     ErrorKind::InvalidCredentials,
     ErrorKind::InvalidRequest,
     ErrorKind::Throttled,
     ErrorKind::Unavailable,
+    ErrorKind::Tls,
     ErrorKind::Timeout,
     ErrorKind::MalformedResponse,
     ErrorKind::UnsupportedTokenType,

@@ -409,7 +409,7 @@ async fn a_secret_file_is_read_in_every_fetch_and_a_failed_read_keeps_the_old_se
 fn readers() -> usize {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.trim() == "secret-file").count()
+    names.filter(|name| name.trim() == "file-reader").count()
 }
 
 // R50: a dead mount, or a FIFO without a writer.

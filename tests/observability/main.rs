@@ -4,6 +4,8 @@
 //! the tests have a binary of their own.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(all(feature = "access-psp", feature = "http-client"))]
+mod causes;
 mod conflict;
 mod fetches;
 mod keys;

@@ -22,11 +22,12 @@ use crate::users::{ANN, BOB, User, builder, issuer};
 const PAGE: &str = include_str!("../../docs/observability.md");
 const API: &str = "https://api.example.com";
 
-const KINDS: [(ErrorKind, &str); 15] = [
+const KINDS: [(ErrorKind, &str); 16] = [
     (ErrorKind::InvalidCredentials, "invalid_credentials"),
     (ErrorKind::InvalidRequest, "invalid_request"),
     (ErrorKind::Throttled, "throttled"),
     (ErrorKind::Unavailable, "unavailable"),
+    (ErrorKind::Tls, "tls"),
     (ErrorKind::Timeout, "timeout"),
     (ErrorKind::MalformedResponse, "malformed_response"),
     (ErrorKind::UnsupportedTokenType, "unsupported_token_type"),

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod aeropay;
+mod client_credentials;
 #[path = "../support/mod.rs"]
 mod support;
 mod token_endpoint;

@@ -171,6 +171,7 @@ async fn a_failure_of_one_process_alone_is_not_shared() {
         Outcome::Fail(io(io::ErrorKind::NotFound)),
         Outcome::Fail(Error::permanent("a setting of this process")),
         Outcome::Fail(Error::new(ErrorKind::NoRuntime, "no timers")),
+        Outcome::Fail(Error::new(ErrorKind::Tls, "the certificate is not trusted")),
     ];
     for outcome in of_one {
         let name = format!("{:?}", described(&outcome));

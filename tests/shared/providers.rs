@@ -212,3 +212,49 @@ async fn a_token_keeps_its_scheme_in_the_store() {
     }
     assert_eq!(server.tokens().len(), 3);
 }
+
+/// An unsigned JWT with these claims and this id.
+fn assertion(issuer: &str, subject: &str, id: u32) -> String {
+    use base64::Engine as _;
+    let encode = |json: String| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json);
+    let claims = format!(r#"{{"iss":"{issuer}","sub":"{subject}","jti":"{id}"}}"#);
+    format!("{}.{}.c2lnbmF0dXJl", encode(r#"{"alg":"RS256"}"#.to_owned()), encode(claims))
+}
+
+// R94: the assertion of workload identity differs in each pod.
+#[tokio::test(start_paused = true)]
+async fn processes_with_assertions_for_one_subject_share_a_token() {
+    let (issuer, server) = (issuer(), Server::default());
+    let build = |assertion: String| {
+        let builder = ClientCredentials::builder().token_url("https://issuer.test/token").client_id("orders");
+        builder.client_assertion(assertion).api_origin("https://api.test").http_client(issuer.clone()).build().unwrap()
+    };
+    let (first, _) = fetched(build(assertion("https://k8s.test", "orders", 1)), &(), &server).await;
+    assert_eq!(fetched(build(assertion("https://k8s.test", "orders", 2)), &(), &server).await.0, first);
+    let others = [
+        assertion("https://k8s.test", "other", 3),
+        assertion("https://other.test", "orders", 4),
+        "no.jwt.at-all".to_owned(),
+        "neither.is.this".to_owned(),
+    ];
+    for other in others {
+        assert!(!fetched(build(other), &(), &server).await.1.is_empty());
+    }
+    assert_eq!(issuer.sends().len(), 5);
+}
+
+// R92, R98
+#[tokio::test(start_paused = true)]
+async fn each_api_of_one_client_has_a_record_of_its_own() {
+    use tower_bearer_auth::TargetApi;
+
+    let (issuer, server) = (issuer(), Server::default());
+    let build = || client(&issuer).scope("default").build_keyed().unwrap();
+    let (own, _) = fetched(build(), &TargetApi::new(), &server).await;
+    let (read, _) = fetched(build(), &TargetApi::new().scope("read"), &server).await;
+    assert_ne!(own, read);
+    // The same scope, however it is set.
+    assert_eq!(fetched(build(), &TargetApi::new().scope("default"), &server).await.0, own);
+    assert_eq!(fetched(client(&issuer).scope("read").build().unwrap(), &(), &server).await.0, read);
+    assert_eq!(issuer.sends().len(), 2);
+}

@@ -9,15 +9,13 @@ use std::time::{Duration, SystemTime};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 
+use super::certificate::Hash;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{ConfigError, Error};
 use crate::providers::check;
 use crate::providers::names::named;
 use crate::providers::secret::Secret;
 use crate::providers::secret_value::SecretValue;
-
-/// The value of `client_assertion_type` (RFC 7523 section 2.2).
-pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 const LIFETIME: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_secs(15);
@@ -79,13 +77,15 @@ named!(SigningAlgorithm, "algorithm": Rs256 = "RS256", Ps256 = "PS256", Es256 = 
 /// # Ok(()) }
 /// ```
 ///
-/// `Debug` prints the algorithm, the key id, and whether the key is a value, a function or a file.
+/// `Debug` prints the algorithm, the key id, and whether the key and the certificate are a value, a function or a file.
 #[derive(Clone)]
 #[must_use]
 pub struct PrivateKeyJwt {
     algorithm: SigningAlgorithm,
     key: Secret,
     key_id: Option<String>,
+    sha1_certificate: Option<Secret>,
+    sha256_certificate: Option<Secret>,
     audience: Option<String>,
     /// The default audience.
     token_url: String,
@@ -100,6 +100,8 @@ impl PrivateKeyJwt {
             algorithm,
             key: key.into(),
             key_id: None,
+            sha1_certificate: None,
+            sha256_certificate: None,
             audience: None,
             token_url: String::new(),
             lifetime: LIFETIME,
@@ -107,15 +109,44 @@ impl PrivateKeyJwt {
         }
     }
 
-    /// The same settings with another key. The key id belongs to the old key, so it is removed.
+    /// The same settings with another key. The key id and the certificate belong to the old key, so they are removed.
     pub(super) fn with_key(self, algorithm: SigningAlgorithm, key: Secret) -> Self {
-        Self { algorithm, key, key_id: None, ..self }
+        Self { algorithm, key, key_id: None, sha1_certificate: None, sha256_certificate: None, ..self }
     }
 
     /// Sets the key id in the assertion's header (`kid`, RFC 7515 section 4.1.4). Issuers with several keys for a
     /// client need it.
     pub fn key_id(mut self, id: impl Into<String>) -> Self {
         self.key_id = Some(id.into());
+        self
+    }
+
+    /// Sets the certificate of the key, in PEM form. Its SHA-256 thumbprint is in the assertion's header (`x5t#S256`, RFC 7515
+    /// section 4.1.8), and the certificate is not sent. Microsoft Entra ID finds the public key by it.
+    ///
+    /// If there are several certificates in the text, the first one counts. A private key in it is ignored, so one
+    /// [`Secret`] can hold both: pass a clone of the key's. The certificate is loaded for each assertion, like the key.
+    ///
+    /// ```no_run
+    /// use tower_bearer_auth::{PrivateKeyJwt, Secret, SigningAlgorithm};
+    ///
+    /// # fn main() -> Result<(), tower_bearer_auth::Error> {
+    /// let pem = Secret::from_file("/run/secrets/orders-key-and-certificate.pem")?;
+    /// let signer = PrivateKeyJwt::new(SigningAlgorithm::Ps256, pem.clone()).certificate(pem);
+    /// # drop(signer);
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "x5t#S256")]
+    pub fn certificate(mut self, pem: impl Into<Secret>) -> Self {
+        self.sha256_certificate = Some(pem.into());
+        self
+    }
+
+    /// As [`certificate`](Self::certificate), with the SHA-1 thumbprint (`x5t`, RFC 7515 section 4.1.7), for an issuer that does
+    /// not know `x5t#S256`. If both are set, the header has both.
+    #[doc(alias = "x5t")]
+    pub fn certificate_sha1(mut self, pem: impl Into<Secret>) -> Self {
+        self.sha1_certificate = Some(pem.into());
         self
     }
 
@@ -147,6 +178,9 @@ impl PrivateKeyJwt {
         if let Some(audience) = &self.audience {
             check::text("audience", audience)?;
         }
+        for (hash, certificate) in self.certificates() {
+            hash.check(certificate)?;
+        }
         if !(SHORTEST..=LONGEST).contains(&self.lifetime) {
             return Err(ConfigError::new("lifetime", "it is out of range").with_hint("set 15 seconds to 1 hour"));
         }
@@ -162,6 +196,17 @@ impl PrivateKeyJwt {
         &self.key
     }
 
+    fn certificates(&self) -> impl Iterator<Item = (Hash, &Secret)> {
+        let sha1 = self.sha1_certificate.iter().map(|pem| (Hash::Sha1, pem));
+        sha1.chain(self.sha256_certificate.iter().map(|pem| (Hash::Sha256, pem)))
+    }
+
+    /// Why a file could not be read for the latest assertion.
+    pub(super) fn file_error(&self) -> Option<ConfigError> {
+        let certificates = self.certificates().map(|(_, pem)| pem);
+        std::iter::once(&self.key).chain(certificates).find_map(Secret::last_error)
+    }
+
     /// Sets the default audience: the token URL exactly as it was set.
     pub(super) fn addressed_to(mut self, token_url: &str) -> Self {
         token_url.clone_into(&mut self.token_url);
@@ -171,10 +216,17 @@ impl PrivateKeyJwt {
     /// A new assertion for one token request.
     pub(super) async fn assertion(&self, client_id: &str) -> Result<SecretValue, Error> {
         let key = self.key.load().await?;
-        let now = self.clock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let issued = now.saturating_sub(BACKDATED_BY).as_secs();
         let mut header = Header::new(self.algorithm.jose());
         header.kid.clone_from(&self.key_id);
+        for (hash, certificate) in self.certificates() {
+            let thumbprint = Some(hash.of(certificate).await?);
+            match hash {
+                Hash::Sha1 => header.x5t = thumbprint,
+                Hash::Sha256 => header.x5t_s256 = thumbprint,
+            }
+        }
+        let now = self.clock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let issued = now.saturating_sub(BACKDATED_BY).as_secs();
         let claims = Claims {
             iss: client_id,
             sub: client_id,
@@ -263,6 +315,8 @@ impl fmt::Debug for PrivateKeyJwt {
             .field("algorithm", &self.algorithm)
             .field("key", &self.key)
             .field("key_id", &self.key_id)
+            .field("certificate", &self.sha256_certificate)
+            .field("certificate_sha1", &self.sha1_certificate)
             .field("audience", &self.audience.as_deref().and_then(|audience| audience.split('?').next()))
             .field("lifetime", &self.lifetime)
             .finish_non_exhaustive()

@@ -5,12 +5,17 @@ use std::fmt;
 use http::HeaderValue;
 
 #[cfg(feature = "private-key-jwt")]
-use super::assertion::{ASSERTION_TYPE, PrivateKeyJwt};
+use super::assertion::PrivateKeyJwt;
 use super::basic::BasicEncoding;
-use crate::error::Error;
+use crate::error::{ConfigError, Error};
 use crate::providers::check;
 use crate::providers::secret::Secret;
 use crate::providers::secret_value::SecretValue;
+
+/// The value of `client_assertion_type` (RFC 7523 section 2.2).
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+pub(super) const CLIENT_ASSERTION: &str = "client_assertion";
 
 pub(super) enum Authentication {
     /// `client_secret_post`: id and secret in the form (RFC 6749 section 2.3.1).
@@ -20,6 +25,8 @@ pub(super) enum Authentication {
     /// `private_key_jwt`: an assertion that the client signs (RFC 7523 section 2.2).
     #[cfg(feature = "private-key-jwt")]
     PrivateKeyJwt(PrivateKeyJwt),
+    /// An assertion that somebody else signs (RFC 7521 section 4.2, RFC 7523 section 2.2).
+    ClientAssertion(Secret),
     /// `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705 section 2): a client certificate.
     MutualTls,
 }
@@ -32,6 +39,15 @@ pub(super) struct Proof {
     pub(super) fields: Vec<(&'static str, SecretValue)>,
     /// The encoding to try if the issuer rejects the credentials.
     pub(super) other_encoding: Option<BasicEncoding>,
+}
+
+impl Proof {
+    /// RFC 7521 section 4.2: the id is optional. Some issuers require it.
+    fn assertion(id: (&'static str, SecretValue), assertion: SecretValue) -> Self {
+        let assertion_type = SecretValue::from(ASSERTION_TYPE);
+        let fields = vec![id, ("client_assertion_type", assertion_type), (CLIENT_ASSERTION, assertion)];
+        Self { fields, ..Self::default() }
+    }
 }
 
 impl Authentication {
@@ -54,25 +70,30 @@ impl Authentication {
         let id = || ("client_id", SecretValue::from(client_id));
         match self {
             Self::Post(secret) => {
-                let secret = load(secret).await?;
+                let secret = load("client_secret", secret).await?;
                 Ok(Proof { fields: vec![id(), ("client_secret", secret)], ..Proof::default() })
             }
             Self::Basic(secret, encoding) => {
-                let secret = load(secret).await?;
+                let secret = load("client_secret", secret).await?;
                 let header = encoding.header(client_id, secret.expose_secret())?;
                 let other_encoding = encoding.alternative(client_id, secret.expose_secret());
                 Ok(Proof { header: Some(header), other_encoding, ..Proof::default() })
             }
-            // RFC 7521 section 4.2: the id is optional. Some issuers require it.
             #[cfg(feature = "private-key-jwt")]
-            Self::PrivateKeyJwt(signer) => {
-                let assertion = signer.assertion(client_id).await?;
-                let assertion_type = SecretValue::from(ASSERTION_TYPE);
-                let fields = vec![id(), ("client_assertion_type", assertion_type), ("client_assertion", assertion)];
-                Ok(Proof { fields, ..Proof::default() })
-            }
+            Self::PrivateKeyJwt(signer) => Ok(Proof::assertion(id(), signer.assertion(client_id).await?)),
+            Self::ClientAssertion(assertion) => Ok(Proof::assertion(id(), load(CLIENT_ASSERTION, assertion).await?)),
             // RFC 8705 section 2: the issuer uses the id to look up the client's certificate.
             Self::MutualTls => Ok(Proof { fields: vec![id()], ..Proof::default() }),
+        }
+    }
+
+    /// Why the file of the secret or of the assertion could not be read for the latest request.
+    pub(super) fn file_error(&self) -> Option<ConfigError> {
+        match self {
+            Self::Post(secret) | Self::Basic(secret, _) | Self::ClientAssertion(secret) => secret.last_error(),
+            #[cfg(feature = "private-key-jwt")]
+            Self::PrivateKeyJwt(signer) => signer.file_error(),
+            Self::MutualTls => None,
         }
     }
 
@@ -83,14 +104,16 @@ impl Authentication {
             #[cfg(feature = "private-key-jwt")]
             Self::PrivateKeyJwt(_) => &["private_key_jwt"],
             Self::Basic(..) => &["client_secret_basic"],
+            // The issuer's names for both kinds of signature.
+            Self::ClientAssertion(_) => &["private_key_jwt", "client_secret_jwt"],
             Self::MutualTls => &["tls_client_auth", "self_signed_tls_client_auth"],
         }
     }
 }
 
-async fn load(secret: &Secret) -> Result<SecretValue, Error> {
+async fn load(setting: &str, secret: &Secret) -> Result<SecretValue, Error> {
     let value = secret.load().await?;
-    check::secret_value("client_secret", &value)?;
+    check::secret_value(setting, &value)?;
     Ok(value)
 }
 
@@ -101,6 +124,7 @@ impl fmt::Debug for Authentication {
             Self::Basic(secret, encoding) => f.debug_tuple("Basic").field(secret).field(encoding).finish(),
             #[cfg(feature = "private-key-jwt")]
             Self::PrivateKeyJwt(signer) => signer.fmt(f),
+            Self::ClientAssertion(assertion) => f.debug_tuple("ClientAssertion").field(assertion).finish(),
             Self::MutualTls => f.write_str("MutualTls"),
         }
     }

@@ -1,19 +1,21 @@
 //! The settings of [`ClientCredentials`].
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 #[cfg(feature = "private-key-jwt")]
 use super::assertion::PrivateKeyJwt;
-use super::authentication::Authentication;
+use super::authentication::{Authentication, CLIENT_ASSERTION};
 use super::basic::BasicEncoding;
 use super::parameters::Parameters;
 use super::provider::ClientCredentials;
+use super::target_api::TargetApi;
 use super::token_url;
 use crate::error::ConfigError;
+use crate::providers::api_headers::ApiHeaders;
 use crate::providers::check;
 use crate::providers::secret::Secret;
 use crate::providers::token_endpoint::token_endpoint;
@@ -64,6 +66,7 @@ pub(super) enum Method {
     Basic(BasicEncoding),
     #[cfg(feature = "private-key-jwt")]
     PrivateKeyJwt(PrivateKeyJwt),
+    ClientAssertion(Secret),
     MutualTls,
 }
 
@@ -116,6 +119,36 @@ impl ClientCredentialsBuilder {
     #[cfg(feature = "private-key-jwt")]
     pub fn private_key_jwt(mut self, signer: PrivateKeyJwt) -> Self {
         self.method = Method::PrivateKeyJwt(signer);
+        self
+    }
+
+    /// Sends a ready-made assertion instead of a secret (RFC 7521 section 4.2, RFC 7523 section 2.2): a JWT that another issuer
+    /// has signed for this workload, for example Kubernetes, GitHub Actions or a cloud platform. The issuer must trust that
+    /// one ("workload identity federation").
+    ///
+    /// The assertion is loaded for each token request, because it expires. Use [`Secret::from_file`] for a file that the
+    /// platform replaces, [`Secret::from_fn`], or [`Secret::from_async_fn`] to request it. If the file cannot be read, the
+    /// value of the latest successful read is sent, and an error of the issuer says so in its hint.
+    ///
+    /// ```no_run
+    /// use tower_bearer_auth::{ClientCredentials, Secret};
+    ///
+    /// # fn main() -> Result<(), tower_bearer_auth::Error> {
+    /// let provider = ClientCredentials::builder()
+    ///     .client_id("orders")
+    ///     .client_assertion(Secret::from_file("/var/run/secrets/tokens/issuer")?)
+    ///     .token_url("https://issuer.example/oauth/token")
+    ///     .api_origin("https://api.example")
+    ///     .build()?;
+    /// # drop(provider);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The crate reads neither the signature nor the claims. It checks that the assertion is not empty, and has no control
+    /// character.
+    #[doc(alias = "workload_identity")]
+    pub fn client_assertion(mut self, assertion: impl Into<Secret>) -> Self {
+        self.method = Method::ClientAssertion(assertion.into());
         self
     }
 
@@ -207,7 +240,8 @@ impl ClientCredentialsBuilder {
     /// header replaces an earlier one of the same name. [`build`](Self::build) rejects the same names as for
     /// [`token_header`](Self::token_header).
     ///
-    /// [`build`](Self::build) reads the value once. It does not change afterwards.
+    /// [`build`](Self::build) loads the value, and each token request loads it again. After a change, call
+    /// [`rotate`](crate::TokenSource::rotate).
     pub fn api_header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.api_headers.push((name.into(), value.into()));
         self
@@ -253,6 +287,24 @@ impl ClientCredentialsBuilder {
     /// [`ConfigError`] with the name of the setting. It does not contain the value. A token URL without API origins is
     /// an error, and so are API origins without a token URL, because they change together.
     pub fn build(self) -> Result<ClientCredentials, ConfigError> {
+        self.build_with_key()
+    }
+
+    /// As [`build`](Self::build), for a client that calls several APIs: each request chooses the scope, the audience or the
+    /// resources of its token with a [`TargetApi`] in its extensions. A request without one is an error, and is not sent.
+    ///
+    /// The settings of this builder apply where the [`TargetApi`] has none. Everything else is the same for all APIs: the
+    /// client, the token URL, additional parameters, headers, and the origins that may receive a token. A token for one API
+    /// can be sent to the origin of another if a request names the wrong [`TargetApi`].
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub fn build_keyed(self) -> Result<ClientCredentials<TargetApi>, ConfigError> {
+        self.build_with_key()
+    }
+
+    fn build_with_key<K>(self) -> Result<ClientCredentials<K>, ConfigError> {
         let client_id = self.client_id.ok_or_else(|| check::missing("client_id"))?;
         check::text("client_id", &client_id)?;
         let authentication = authentication(self.method, &client_id, self.client_secret, self.client.is_some())?;
@@ -287,14 +339,7 @@ impl ClientCredentialsBuilder {
             return Err(ConfigError::new("token_header", "the Authorization header is a client authentication method")
                 .with_hint("use client_secret_basic for HTTP Basic"));
         }
-        let mut api_headers = HeaderMap::new();
-        for (name, value) in &self.api_headers {
-            let name = check::api_header_name("api_header", name)?;
-            let value = check::load_once("api_header", value)?;
-            api_headers
-                .try_insert(name, check::header_value("api_header", &value)?)
-                .map_err(|_| ConfigError::new("api_header", "there are too many headers"))?;
-        }
+        let api_headers = ApiHeaders::new(self.api_headers)?;
         let endpoint = token_endpoint("token_url", &token_url, self.client, self.timeout)?;
         Ok(ClientCredentials {
             label: self.label.unwrap_or_else(|| endpoint.origin().to_owned()),
@@ -308,6 +353,7 @@ impl ClientCredentialsBuilder {
             documented: &[],
             token_types: self.token_types,
             default_lifetime: self.default_lifetime,
+            key: PhantomData,
         })
     }
 }
@@ -341,6 +387,11 @@ fn authentication(
             unused("private_key_jwt", secret)?;
             signer.check()?;
             Ok(Authentication::PrivateKeyJwt(signer))
+        }
+        Method::ClientAssertion(assertion) => {
+            unused(CLIENT_ASSERTION, secret)?;
+            check::secret(CLIENT_ASSERTION, &assertion)?;
+            Ok(Authentication::ClientAssertion(assertion))
         }
         Method::MutualTls => {
             unused("mutual_tls", secret)?;

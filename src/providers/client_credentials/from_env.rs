@@ -2,6 +2,7 @@
 
 #[cfg(feature = "private-key-jwt")]
 use super::assertion::PrivateKeyJwt;
+use super::authentication::CLIENT_ASSERTION;
 use super::basic::BasicEncoding;
 use super::builder::{ClientCredentialsBuilder, Method};
 use crate::error::ConfigError;
@@ -17,14 +18,15 @@ impl ClientCredentialsBuilder {
     /// | `PREFIX_TOKEN_URL`, `PREFIX_API_ORIGINS` (separated by commas) | as named; required if the builder does not have them |
     /// | `PREFIX_SCOPE`, `PREFIX_AUDIENCE`, `PREFIX_LABEL` | as named |
     /// | `PREFIX_RESOURCES` (separated by commas) | [`resource`](Self::resource), added to those of the builder |
-    /// | `PREFIX_CLIENT_AUTHENTICATION` | the method: `client_secret_post`, `client_secret_basic`, `private_key_jwt`, `tls_client_auth` or `self_signed_tls_client_auth`; the default is the builder's method |
+    /// | `PREFIX_CLIENT_AUTHENTICATION` | the method: `client_secret_post`, `client_secret_basic`, `private_key_jwt`, `client_assertion`, `tls_client_auth` or `self_signed_tls_client_auth`; the default is the builder's method |
     /// | `PREFIX_BASIC_ENCODING` | `percent`, `form` or `raw`, for `client_secret_basic` |
     /// | `PREFIX_PRIVATE_KEY`, `PREFIX_PRIVATE_KEY_ALGORITHM` (`RS256`, `PS256`, `ES256` or `EdDSA`) | the PEM key and its algorithm, for `private_key_jwt`; required if the builder does not have them |
-    /// | `PREFIX_PRIVATE_KEY_ID`, `PREFIX_ASSERTION_AUDIENCE` | the key id and the audience of the assertion; optional |
+    /// | `PREFIX_PRIVATE_KEY_ID`, `PREFIX_PRIVATE_KEY_CERTIFICATE`, `PREFIX_ASSERTION_AUDIENCE` | the key id, the certificate (PEM, for `x5t#S256`) and the audience, for `private_key_jwt`; optional |
+    /// | `PREFIX_CLIENT_ASSERTION` | the ready-made assertion, for [`client_assertion`](Self::client_assertion); usually `PREFIX_CLIENT_ASSERTION_FILE`, because it expires; required if the builder does not have it |
     ///
     /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is
-    /// removed. This method reads the files, which blocks. The files of a secret and of a private key are read again
-    /// for each fetch. Origins are added to those of the builder.
+    /// removed. This method reads the files, which blocks. The files of a secret, an assertion, a private key and a certificate
+    /// are read again for each fetch. Origins are added to those of the builder.
     ///
     /// # Errors
     ///
@@ -72,6 +74,9 @@ impl ClientCredentialsBuilder {
 }
 
 const AUTHENTICATION: &str = "CLIENT_AUTHENTICATION";
+const ASSERTION: &str = "CLIENT_ASSERTION";
+const SIGNING: [&str; 5] =
+    ["PRIVATE_KEY", "PRIVATE_KEY_ALGORITHM", "PRIVATE_KEY_ID", "PRIVATE_KEY_CERTIFICATE", "ASSERTION_AUDIENCE"];
 
 /// The method in the variables, or else the builder's.
 fn method(variables: &Variables<'_>, current: Method) -> Result<Method, ConfigError> {
@@ -81,20 +86,25 @@ fn method(variables: &Variables<'_>, current: Method) -> Result<Method, ConfigEr
     let method = match (named, current) {
         #[cfg(feature = "private-key-jwt")]
         (None, current @ Method::PrivateKeyJwt(_)) => private_key_jwt(variables, current)?,
+        (None, current @ Method::ClientAssertion(_)) => client_assertion(variables, current)?,
         (None, current) => current,
         (Some(MethodName::Post), _) => Method::Post,
         (Some(MethodName::Basic), Method::Basic(current)) => Method::Basic(current),
         (Some(MethodName::Basic), _) => Method::Basic(BasicEncoding::default()),
         (Some(MethodName::PrivateKeyJwt), current) => private_key_jwt(variables, current)?,
+        (Some(MethodName::ClientAssertion), current) => client_assertion(variables, current)?,
         (Some(MethodName::MutualTls), _) => Method::MutualTls,
     };
     if !method.signs() {
         // A key that is set and not used is an error. Otherwise a weaker method would be used without notice.
-        for suffix in ["PRIVATE_KEY", "PRIVATE_KEY_ALGORITHM", "PRIVATE_KEY_ID", "ASSERTION_AUDIENCE"] {
+        for suffix in SIGNING {
             if variables.is_set(suffix) {
                 return Err(needs_method(variables, suffix, "private_key_jwt"));
             }
         }
+    }
+    if !matches!(method, Method::ClientAssertion(_)) && variables.is_set(ASSERTION) {
+        return Err(needs_method(variables, ASSERTION, CLIENT_ASSERTION));
     }
     match (method, encoding) {
         (Method::Basic(_), Some(encoding)) => Ok(Method::Basic(encoding)),
@@ -108,6 +118,15 @@ fn needs_method(variables: &Variables<'_>, suffix: &str, method: &str) -> Config
     variables
         .error(suffix, &format!("it requires the method {method}, which is not set"))
         .with_hint(format!("set {} to {method}, or remove this variable", variables.name(AUTHENTICATION)))
+}
+
+/// The ready-made assertion in the variables, or else the builder's.
+fn client_assertion(variables: &Variables<'_>, current: Method) -> Result<Method, ConfigError> {
+    match (variables.secret(ASSERTION)?, current) {
+        (Some(assertion), _) => Ok(Method::ClientAssertion(assertion)),
+        (None, current @ Method::ClientAssertion(_)) => Ok(current),
+        (None, _) => Err(variables.missing(ASSERTION)),
+    }
 }
 
 /// The private key in the variables, or else the builder's.
@@ -124,6 +143,9 @@ fn private_key_jwt(variables: &Variables<'_>, current: Method) -> Result<Method,
     if let Some(id) = variables.text("PRIVATE_KEY_ID")? {
         signer = signer.key_id(id);
     }
+    if let Some(certificate) = variables.secret("PRIVATE_KEY_CERTIFICATE")? {
+        signer = signer.certificate(certificate);
+    }
     if let Some(audience) = variables.text("ASSERTION_AUDIENCE")? {
         signer = signer.audience(audience);
     }
@@ -137,12 +159,13 @@ fn private_key_jwt(variables: &Variables<'_>, _: Method) -> Result<Method, Confi
         .with_hint("turn it on, or use another method"))
 }
 
-/// The methods in the registry of RFC 8414 section 2.
+/// The methods in the registry of RFC 8414 section 2, and one for an assertion that somebody else signs.
 #[derive(Clone, Copy)]
 enum MethodName {
     Post,
     Basic,
     PrivateKeyJwt,
+    ClientAssertion,
     MutualTls,
 }
 
@@ -155,6 +178,7 @@ impl MethodName {
                 ("client_secret_post", Self::Post),
                 ("client_secret_basic", Self::Basic),
                 ("private_key_jwt", Self::PrivateKeyJwt),
+                (CLIENT_ASSERTION, Self::ClientAssertion),
                 ("tls_client_auth", Self::MutualTls),
                 ("self_signed_tls_client_auth", Self::MutualTls),
             ],

@@ -1,12 +1,12 @@
 //! The parameters of a token request: scope, resource, audience, and additional ones.
 
-use std::fmt;
+use std::fmt::{self, DebugStruct};
 
 use crate::error::ConfigError;
 use crate::providers::check;
 
 /// The parameters of a token request, apart from the grant type and the client authentication.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub(in crate::providers) struct Parameters {
     pub(in crate::providers) scope: Option<String>,
     pub(in crate::providers) resources: Vec<String>,
@@ -85,6 +85,25 @@ impl Parameters {
         Ok(())
     }
 
+    /// These parameters, with those of `other` that are set in place of their own.
+    pub(super) fn overridden_by(&self, other: &Self) -> Self {
+        let resources = if other.resources.is_empty() { &self.resources } else { &other.resources };
+        Self {
+            scope: other.scope.as_ref().or(self.scope.as_ref()).cloned(),
+            resources: resources.clone(),
+            audience: other.audience.as_ref().or(self.audience.as_ref()).cloned(),
+            extra: self.extra.clone(),
+        }
+    }
+
+    /// Adds the fields of `Debug` output that name the API. The queries of resources and of the audience may contain secrets, and
+    /// are left out.
+    pub(super) fn print_target<'a, 'b, 'c>(&self, out: &'c mut DebugStruct<'a, 'b>) -> &'c mut DebugStruct<'a, 'b> {
+        let resources: Vec<&str> = self.resources.iter().filter_map(|resource| resource.split('?').next()).collect();
+        let audience = self.audience.as_deref().and_then(|audience| audience.split('?').next());
+        out.field("scope", &self.scope).field("resources", &resources).field("audience", &audience)
+    }
+
     /// All parameters, in the order in which they are sent.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         let scope = self.scope.iter().map(|scope| ("scope", scope.as_str()));
@@ -128,17 +147,10 @@ fn absolute_uri(setting: &str, text: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Values of extra parameters, and queries of resources and of the audience, may contain secrets. `Debug` leaves them
-/// out.
+/// Values of extra parameters may contain secrets. `Debug` leaves them out.
 impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let resources: Vec<&str> = self.resources.iter().filter_map(|resource| resource.split('?').next()).collect();
         let names: Vec<&str> = self.extra.iter().map(|(name, _)| name.as_str()).collect();
-        f.debug_struct("Parameters")
-            .field("scope", &self.scope)
-            .field("resources", &resources)
-            .field("audience", &self.audience.as_deref().and_then(|audience| audience.split('?').next()))
-            .field("extra", &names)
-            .finish()
+        self.print_target(&mut f.debug_struct("Parameters")).field("extra", &names).finish()
     }
 }

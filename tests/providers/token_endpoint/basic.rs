@@ -243,7 +243,7 @@ async fn a_client_with_a_certificate_sends_no_secret() {
     let trusting = || HttpClient::builder().roots_pem(server.ca_pem());
     let without_certificate =
         provider(trusting().build().unwrap()).fetch(&(), &FetchContext::default()).await.unwrap_err();
-    assert_eq!(without_certificate.kind(), ErrorKind::Unavailable);
+    assert_eq!(without_certificate.kind(), ErrorKind::Tls);
     assert_eq!(server.token_request_count(), 0);
     // The sandbox only accepts secrets, so its response is scripted. The test is about the request after the handshake.
     let good = tower_bearer_auth_sandbox::ScriptedResponse::new(http::StatusCode::OK).json(GOOD);

@@ -21,6 +21,27 @@ use crate::support::canary::shown_in;
 
 const PASSWORD: &str = "cZ7kQ9vX:proxy/pass word";
 
+// What squid 5.7 and tinyproxy 1.11.1 (Debian 12) respond to CONNECT, without the HTML.
+
+/// For a name that the name server does not know.
+const SQUID_DNS: &str = "HTTP/1.1 500 Internal Server Error\r\nServer: squid/5.7\r\nMime-Version: 1.0\r\n\
+    Content-Type: text/html;charset=utf-8\r\nContent-Length: 3387\r\nX-Squid-Error: ERR_CANNOT_FORWARD 0\r\n\
+    Vary: Accept-Language\r\nContent-Language: en\r\n\r\n";
+const SQUID_CONNECT: &str = "HTTP/1.1 503 Service Unavailable\r\nServer: squid/5.7\r\nMime-Version: 1.0\r\n\
+    Content-Type: text/html;charset=utf-8\r\nContent-Length: 3048\r\nX-Squid-Error: ERR_CONNECT_FAIL 111\r\n\
+    Vary: Accept-Language\r\nContent-Language: en\r\n\r\n";
+const SQUID_DIGEST: &str = "HTTP/1.1 407 Proxy Authentication Required\r\nServer: squid/5.7\r\nMime-Version: 1.0\r\n\
+    Content-Type: text/html;charset=utf-8\r\nContent-Length: 3072\r\nX-Squid-Error: ERR_CACHE_ACCESS_DENIED 0\r\n\
+    Proxy-Authenticate: Digest realm=\"CANARY\", nonce=\"f9b30e75bcee50f0d6c3fff47fd8606c\", qop=\"auth\", \
+    stale=false\r\nX-Cache: MISS from proxy\r\n\r\n";
+/// The same for a name that is unknown and for a refused connection.
+const TINYPROXY_DNS: &str = "HTTP/1.1 500 Unable to connect\r\nServer: tinyproxy/1.11.1\r\nContent-Type: text/html\r\n\
+    Connection: close\r\n\r\n";
+const TINYPROXY_PORT: &str = "HTTP/1.1 403 Access violation\r\nServer: tinyproxy/1.11.1\r\nContent-Type: text/html\r\n\
+    Connection: close\r\n\r\n";
+const TINYPROXY_BASIC: &str = "HTTP/1.0 407 Proxy Authentication Required\r\nServer: tinyproxy/1.11.1\r\n\
+    Content-Type: text/html\r\nProxy-Authenticate: Basic realm=\"Tinyproxy\"\r\nConnection: close\r\n\r\n";
+
 #[derive(Clone)]
 enum Behavior {
     /// Opens the tunnel.
@@ -214,6 +235,15 @@ async fn the_error_names_a_proxy_that_opens_no_tunnel_and_the_issuer_receives_no
             "user and the password of the proxy",
         ),
         (Behavior::Send("HTTP/1.1 404 No such domain\r\n\r\n"), ErrorKind::Unavailable, "404"),
+        (Behavior::Send(SQUID_DIGEST), ErrorKind::Config, "accepts Digest only"),
+        (Behavior::Send(TINYPROXY_BASIC), ErrorKind::Config, "user and the password of the proxy"),
+        (Behavior::Send(TINYPROXY_PORT), ErrorKind::Config, "allow CONNECT to this host and port"),
+        // A failure of DNS at the proxy, or of the connection to the issuer.
+        (Behavior::Send(SQUID_DNS), ErrorKind::Unavailable, "500 and cannot open"),
+        (Behavior::Send(SQUID_CONNECT), ErrorKind::Unavailable, "503 and cannot open"),
+        (Behavior::Send(TINYPROXY_DNS), ErrorKind::Unavailable, "500 and cannot open"),
+        (Behavior::Send("HTTP/1.1 502 Bad Gateway\r\n\r\n"), ErrorKind::Unavailable, "502 and cannot open"),
+        (Behavior::Send("HTTP/1.1 504 Gateway Timeout\r\n\r\n"), ErrorKind::Unavailable, "504 and cannot open"),
         (Behavior::Send("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nCANARY"), ErrorKind::Config, "403"),
         (Behavior::Send("HTTP/1.1 302 Found\r\nLocation: https://CANARY.test\r\n\r\n"), ErrorKind::Config, "302"),
         (Behavior::Hang("HTTP/1.1 101 Switching Protocols\r\nUpgrade: CANARY\r\n\r\n"), ErrorKind::Config, "101"),

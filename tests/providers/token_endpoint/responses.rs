@@ -528,6 +528,17 @@ async fn an_issuer_that_sends_no_http_response_is_not_reported_as_unreachable() 
     assert!(error.to_string().contains("could not be reached"), "{error}");
 }
 
+// R62: what the HTTP/2 server of Node 20 sends. The 403 is not about the credentials.
+#[tokio::test]
+async fn a_403_of_an_http2_server_that_expects_alpn_is_not_about_the_credentials() {
+    let text = "Missing ALPN Protocol, expected `h2` to be available.\nIf this is a HTTP request: The server was not configured \
+                with the `allowHTTP1` option or a listener for the `unknownProtocol` event.\n";
+    let error = failure(format!("HTTP/1.0 403 Forbidden\r\nContent-Type: text/plain\r\n\r\n{text}").into_bytes()).await;
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Config, false));
+    assert!(error.message().ends_with("supports HTTP/2 only"), "{error}");
+    assert!(error.hint().unwrap().contains("http_client with HTTP/2"), "{error}");
+}
+
 #[tokio::test]
 async fn a_hanging_issuer_ends_in_the_timeout_of_the_call() {
     let half = http_response(200, &[], GOOD);

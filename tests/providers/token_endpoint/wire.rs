@@ -125,7 +125,7 @@ async fn serve(mut stream: TcpStream, then: Then, received: Arc<Mutex<Vec<Vec<u8
     }
 }
 
-fn is_complete(request: &[u8]) -> bool {
+pub(crate) fn is_complete(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request);
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         // A TLS client does not send HTTP, so its first record is enough.

@@ -20,7 +20,9 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use tower::{Layer, ServiceExt};
 use tower_bearer_auth::token_endpoint::{HttpClient, HttpClientBuilder};
-use tower_bearer_auth::{AccessPsp, AccessPspBuilder, BearerAuthLayer, BoxError, ConfigError, replay};
+use tower_bearer_auth::{
+    AccessPsp, AccessPspBuilder, BearerAuthLayer, BoxError, ConfigError, ErrorKind, FetchContext, TokenProvider, replay,
+};
 
 use crate::issuer::Issuer;
 
@@ -98,6 +100,15 @@ async fn main() -> Result<(), BoxError> {
         works(&issuer, client, hybrid).await.map_err(|error| format!("{name}: {error}"))?;
         println!("{COMPILED_IN} compiled in, default {default}: a configuration with {name}: works");
     }
+    let mut failures = Vec::new();
+    for Provider { name, provider, .. } in providers() {
+        let failure = untrusted(&issuer, provider).await.map_err(|error| format!("{name}: {error}"))?;
+        println!("{COMPILED_IN} compiled in, default {default}: no root certificate with {name}: {failure}");
+        failures.push(failure);
+    }
+    if failures.iter().any(|failure| *failure != failures[0]) {
+        return Err("the error depends on the provider".into());
+    }
     match expected(&default)? {
         Expected::Works { hybrid } => {
             works(&issuer, trusting().build()?, hybrid).await?;
@@ -142,6 +153,22 @@ fn is_clear(error: Option<ConfigError>, words: &[&str]) -> Result<(), BoxError> 
 fn configured(issuer: &Issuer, provider: CryptoProvider) -> Result<HttpClientBuilder, BoxError> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(issuer.ca_pem.as_bytes())?)?;
+    with_roots(roots, provider)
+}
+
+/// The error of a client that trusts no authority. It is a permanent failure of TLS.
+async fn untrusted(issuer: &Issuer, provider: CryptoProvider) -> Result<String, BoxError> {
+    let client = with_roots(RootCertStore::empty(), provider)?.build()?;
+    let outcome = settings(issuer).http_client(client).build()?.fetch(&(), &FetchContext::default()).await;
+    issuer.count();
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::Tls && !error.is_transient() => Ok(error.to_string()),
+        Err(error) => Err(format!("another error: {error:?}").into()),
+        Ok(_) => Err("the issuer was trusted".into()),
+    }
+}
+
+fn with_roots(roots: RootCertStore, provider: CryptoProvider) -> Result<HttpClientBuilder, BoxError> {
     let config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)

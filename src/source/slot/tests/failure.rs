@@ -194,6 +194,7 @@ fn after_any_error_the_first_call_after_the_backoff_starts_a_fetch() {
         ErrorKind::InvalidRequest,
         ErrorKind::Throttled,
         ErrorKind::Unavailable,
+        ErrorKind::Tls,
         ErrorKind::Timeout,
         ErrorKind::MalformedResponse,
         ErrorKind::UnsupportedTokenType,
