@@ -41,6 +41,27 @@ impl Now {
         }
     }
 
+    /// The pair that is `duration` earlier. A reading that cannot be represented stays as it is.
+    pub(crate) fn before(self, duration: Duration) -> Self {
+        Self {
+            mono: self.mono.checked_sub(duration).unwrap_or(self.mono),
+            wall: self.wall.checked_sub(duration).unwrap_or(self.wall),
+        }
+    }
+
+    /// Whether both clocks read earlier than in `other`. The monotonic clock may have stopped in between, and the wall clock
+    /// may have been set.
+    pub(crate) fn is_before(&self, other: &Self) -> bool {
+        self.mono < other.mono && self.wall < other.wall
+    }
+
+    /// The time since `earlier`, by the clock that measures more.
+    #[cfg(feature = "shared")]
+    pub(crate) fn since(&self, earlier: &Self) -> Duration {
+        let wall = self.wall.duration_since(earlier.wall).unwrap_or_default();
+        self.mono.saturating_duration_since(earlier.mono).max(wall)
+    }
+
     /// The earlier reading of each clock.
     pub(crate) fn earlier(self, other: Self) -> Self {
         Self { mono: self.mono.min(other.mono), wall: self.wall.min(other.wall) }
@@ -157,10 +178,16 @@ pub(crate) fn since_start_of_timer(deadline: tokio::time::Instant, length: Durat
         .saturating_sub(deadline.saturating_duration_since(now))
 }
 
+/// The time until a timer fires.
+pub(crate) fn until_timer(deadline: tokio::time::Instant) -> Duration {
+    deadline.into_std().saturating_duration_since(SystemClock.now().mono)
+}
+
 /// The clock of a source. The system clock has a variant of its own, because a dynamic call per request would cost
 /// more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) enum AnyClock {
+    #[default]
     System,
     Given(Arc<dyn Clock>),
 }
@@ -173,6 +200,13 @@ impl AnyClock {
             Self::Given(clock) => clock.now(),
         }
     }
+}
+
+/// The deadline of a timer that no test waits for.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an `Instant` can only come from the clock")]
+pub(crate) fn deadline_for_tests() -> tokio::time::Instant {
+    tokio::time::Instant::now()
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ page!(provider, "provider.md");
 page!(common_issuers, "common-issuers.md");
 page!(issuers, "issuers.md");
 page!(replay, "replay.md");
+page!(shared_store, "shared_store.md");
 page!(testing, "testing.md");
 page!(errors, "errors.md");
 page!(grpc, "grpc.md");

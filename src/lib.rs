@@ -14,6 +14,8 @@ mod provider;
 mod providers;
 mod refresh;
 mod rt;
+#[cfg(feature = "shared")]
+pub mod shared;
 mod source;
 mod telemetry;
 mod token;

@@ -5,6 +5,7 @@ mod fetch_context;
 
 pub use self::dyn_provider::DynProvider;
 pub use self::fetch_context::{FetchContext, FetchReason};
+pub(crate) use self::fetch_context::{FetchFacts, FetchObserver, KnownTokens, StoreEvent};
 
 use std::future::Future;
 use std::sync::Arc;

@@ -30,6 +30,7 @@ const MAX_PERMANENT_BACKOFF: Duration = Duration::from_secs(30);
 const MAX_RETRY_AFTER_WITH_TOKEN: Duration = Duration::from_secs(300);
 const MAX_RETRY_AFTER_WITHOUT_TOKEN: Duration = Duration::from_secs(60);
 const RETRY_AFTER_JITTER: f64 = 0.1;
+const SHARED_JITTER: f64 = 0.1;
 
 const MIN_EARLY_BACKOFF: Duration = Duration::from_secs(10);
 
@@ -138,16 +139,10 @@ impl RefreshPolicy {
 
     /// The deadlines of a token that was requested at `started` and arrived at `arrived`.
     pub(crate) fn deadlines(&self, issued: Option<Duration>, started: Now, arrived: Now, draw: f64) -> Deadlines {
-        // Some issuers return 0 for a token without an expiry time.
-        let issued = issued.filter(|lifetime| !lifetime.is_zero());
-        let lifetime = issued.unwrap_or(DEFAULT_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME);
+        let lifetime = lifetime(issued);
         let fetched_at = corrected(started, arrived);
         let has_window = lifetime >= MIN_LIFETIME_WITH_WINDOW;
-        let margin = if has_window {
-            self.margin.map_or_else(|| MAX_MARGIN.min(lifetime / 4), |margin| margin.min(lifetime / 2))
-        } else {
-            Duration::ZERO
-        };
+        let margin = self.margin_of(lifetime);
         let window = match self.window {
             Window::Default => Some(MAX_WINDOW),
             Window::Configured(window) => Some(window),
@@ -162,6 +157,20 @@ impl RefreshPolicy {
         });
         Deadlines { fetched_at, refresh_at, usable_until, expires_at: fetched_at.after(lifetime) }
     }
+
+    /// How long before its expiry a token with this lifetime stops being used.
+    pub(crate) fn margin_of(&self, lifetime: Duration) -> Duration {
+        if lifetime < MIN_LIFETIME_WITH_WINDOW {
+            return Duration::ZERO;
+        }
+        self.margin.map_or_else(|| MAX_MARGIN.min(lifetime / 4), |margin| margin.min(lifetime / 2))
+    }
+}
+
+/// The lifetime of a token whose issuer states `issued`.
+pub(crate) fn lifetime(issued: Option<Duration>) -> Duration {
+    // Some issuers return 0 for a token without an expiry time.
+    issued.filter(|lifetime| !lifetime.is_zero()).unwrap_or(DEFAULT_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME)
 }
 
 /// `started`, with a correction if a clock was set during the fetch. Without it, a new token could have expired
@@ -219,6 +228,13 @@ impl Backoff {
     pub(crate) fn permanent(failures: u32, draw: f64) -> Self {
         let step = doubled(PERMANENT_BACKOFF, failures, MAX_PERMANENT_BACKOFF);
         let drawn = step.mul_f64(1.0 + unit(draw));
+        Self { with_token: drawn, with_dead_token: drawn, without_token: drawn }
+    }
+
+    /// The backoff after a failure that processes with a shared store have in common: `left`, and up to a tenth of it, so that
+    /// they do not come back in step.
+    pub(crate) fn shared(left: Duration, draw: f64) -> Self {
+        let drawn = left.mul_f64(1.0 + SHARED_JITTER * unit(draw)).max(MIN_BACKOFF_WITHOUT_TOKEN);
         Self { with_token: drawn, with_dead_token: drawn, without_token: drawn }
     }
 

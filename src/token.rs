@@ -36,6 +36,8 @@ pub struct IssuedToken {
     prefix: u8,
     lifetime: Option<Duration>,
     expires_at: Option<SystemTime>,
+    /// How long the token had lived when it arrived. `None`: since its fetch began.
+    age: Option<Duration>,
     /// The id of the token source that fetched the token. 0 until the fetch completes.
     source_id: u64,
     /// How many times that source had rotated its credentials when the fetch started.
@@ -106,7 +108,7 @@ impl IssuedToken {
             return Err(unusable("does not fit into a header"));
         };
         header.set_sensitive(true);
-        Ok(Self { header, prefix, lifetime: None, expires_at: None, source_id: 0, rotation: 0 })
+        Ok(Self { header, prefix, lifetime: None, expires_at: None, age: None, source_id: 0, rotation: 0 })
     }
 
     /// Sets the lifetime, counted from the start of the fetch. This is `expires_in` of RFC 6749 section 5.1.
@@ -130,6 +132,28 @@ impl IssuedToken {
         Self { lifetime: None, expires_at: Some(instant), ..self }
     }
 
+    /// Sets how long the token has lived when [`fetch`](crate::TokenProvider::fetch) returns it.
+    ///
+    /// Without this, the source counts the lifetime from the moment at which the fetch began. Set it in a provider that
+    /// returns tokens from a store, or that waits before it calls the issuer. If the source's refresh window for the token
+    /// has begun already, the next request starts a refresh. A token as old as its lifetime has expired, and the fetch fails
+    /// with a transient error.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer_auth::IssuedToken;
+    ///
+    /// let token = IssuedToken::bearer("from-a-store")?
+    ///     .expires_in(Duration::from_secs(1800))
+    ///     .with_age(Duration::from_secs(600));
+    /// # drop(token);
+    /// # Ok::<(), tower_bearer_auth::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_age(self, age: Duration) -> Self {
+        Self { age: Some(age), ..self }
+    }
+
     /// The lifetime that [`expires_in`](Self::expires_in) set, unchanged. `None` if [`expires_at`](Self::expires_at) set an
     /// instant.
     #[must_use]
@@ -143,6 +167,16 @@ impl IssuedToken {
         secret_of(&self.header, self.prefix)
     }
 
+    /// When the token was minted: [`with_age`](Self::with_age) before `arrived`, or when the fetch began.
+    pub(crate) fn minted_at(&self, started: Now, arrived: Now) -> Now {
+        self.age.map_or(started, |age| arrived.before(age))
+    }
+
+    /// How long the token had lived when it arrived, if the provider states it.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.age
+    }
+
     /// Sets the lifetime, unless a lifetime or an instant is set.
     #[cfg(feature = "token-endpoint")]
     pub(crate) fn or_expires_in(self, lifetime: Option<Duration>) -> Self {
@@ -152,19 +186,19 @@ impl IssuedToken {
         }
     }
 
-    /// Replaces the instant of [`expires_at`](Self::expires_at) by a lifetime from the start of the fetch.
+    /// Replaces the instant of [`expires_at`](Self::expires_at) by a lifetime from the moment at which the token was minted.
     ///
     /// # Errors
     ///
     /// A transient error if the instant has passed.
-    pub(crate) fn with_lifetime_since(self, started: Now, arrived: Now) -> Result<Self, Error> {
+    pub(crate) fn with_lifetime_since(self, minted: Now, arrived: Now) -> Result<Self, Error> {
         let Some(instant) = self.expires_at else {
             return Ok(self);
         };
         // By the wall clock at the arrival, so that it does not matter if that clock was set during the fetch.
         match instant.duration_since(arrived.wall) {
             Ok(left) => {
-                let took = arrived.mono.saturating_duration_since(started.mono);
+                let took = arrived.mono.saturating_duration_since(minted.mono);
                 Ok(self.expires_in(left.saturating_add(took)))
             }
             Err(_) => Err(Error::new(ErrorKind::Unavailable, "the token had expired when it arrived")
@@ -174,6 +208,21 @@ impl IssuedToken {
 
     pub(crate) fn for_source(self, source_id: u64, rotation: u64) -> Self {
         Self { source_id, rotation, ..self }
+    }
+
+    /// The header value, and how many of its bytes precede the secret.
+    #[cfg(feature = "shared")]
+    pub(crate) fn parts(&self) -> (&HeaderValue, u8) {
+        (&self.header, self.prefix)
+    }
+
+    /// The reverse of [`parts`](Self::parts). The value is copied.
+    #[cfg(feature = "shared")]
+    pub(crate) fn from_parts(header: &str, prefix: u8) -> Result<Self, Error> {
+        match header.split_at_checked(prefix.into()) {
+            Some((scheme, secret)) if prefix > 0 => Self::with_scheme(scheme.trim_end(), secret),
+            _ => Self::raw(header),
+        }
     }
 
     pub(crate) fn same_secret(&self, token: &Token) -> bool {
@@ -322,6 +371,21 @@ impl Token {
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.inner.deadlines.expires_at.wall
+    }
+
+    /// The token as a provider returns it, with the rest of its life.
+    #[cfg(feature = "shared")]
+    pub(crate) fn to_issued(&self, now: Now) -> IssuedToken {
+        let Inner { header, prefix, deadlines, .. } = &*self.inner;
+        IssuedToken {
+            header: header.clone(),
+            prefix: *prefix,
+            lifetime: Some(now.until(&deadlines.expires_at)),
+            expires_at: None,
+            age: Some(Duration::ZERO),
+            source_id: 0,
+            rotation: 0,
+        }
     }
 
     pub(crate) fn source_id(&self) -> u64 {

@@ -19,6 +19,9 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, Service, ServiceExt};
+use tower_bearer_auth::shared::{
+    Claim, Identity, MemoryStore, OnStoreFailure, Outcome, SealingKey, Shared, StoreError, Stored,
+};
 use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint, TokenRequest};
 use tower_bearer_auth::{
     AccessPsp, Aeropay, Audit, BasicEncoding, BearerAuthLayer, BoxError, ClientCredentials, ConfigError, Deadline,
@@ -41,14 +44,23 @@ const ELSEWHERE: &str = "uB1xS4aM-callers-own";
 const ALL: &[&str] = &[SECRET, ISSUER_KEY, API_KEY, TOKEN, ELSEWHERE];
 
 /// Public names that have no values: traits and aliases.
-const NOT_PRINTED: &[&str] =
-    &["BoxError", "Clock", "RequestKey", "TokenProvider", "replay::Bodies", "replay::Recorded"];
+const NOT_PRINTED: &[&str] = &[
+    "BoxError",
+    "Clock",
+    "RequestKey",
+    "TokenProvider",
+    "replay::Bodies",
+    "replay::Recorded",
+    "shared::Shareable",
+    "shared::TokenStore",
+];
 
 /// The files that export the public types of this package, with the prefix of their names.
-const CRATE: [(&str, &str); 6] = [
+const CRATE: [(&str, &str); 7] = [
     ("", "src/lib.rs"),
     ("token_endpoint::", "src/token_endpoint/mod.rs"),
     ("replay::", "src/layer/replay/mod.rs"),
+    ("shared::", "src/shared/mod.rs"),
     ("aeropay::", "src/providers/aeropay/mod.rs"),
     ("grpc::", "src/grpc/mod.rs"),
     ("grpc::tonic_0_14::", "src/grpc/tonic_0_14/mod.rs"),
@@ -492,6 +504,38 @@ fn print_the_sandbox(printed: &mut Printed, sandbox: &AccessPspSandbox) {
     printed.add("sandbox::Verdict", &Verdict::Accepted);
 }
 
+/// A sealing key, as hexadecimal digits.
+const SEALING_KEY: &str = "9d5ed678fe57bcca610140957afab571a3b1c8d2f4e6071829304b5c6d7e8f90";
+
+async fn print_shared(printed: &mut Printed) {
+    let key = SealingKey::from_hex(SEALING_KEY).unwrap();
+    printed.add("shared::SealingKey", &key);
+    let wrong = SealingKey::from_hex(format!("x{}", &SEALING_KEY[1..])).unwrap_err();
+    assert!(!format!("{wrong} {wrong:?}").contains(&SEALING_KEY[1..9]));
+    printed.config_error(wrong);
+    let identity =
+        Identity::new(format!("https://issuer.test/?key={SECRET}")).field("user", ELSEWHERE).credential(SECRET);
+    printed.add("shared::Identity", &identity);
+    let store = MemoryStore::new();
+    let provider = from_fn(|| async { IssuedToken::bearer(TOKEN) }).identified_by(identity);
+    printed.add("FromFn", &provider);
+    let builder = Shared::builder(provider, store.clone()).sealing_key(key.clone()).also_accept(key);
+    printed.add("shared::SharedBuilder", &builder);
+    let shared = builder.build().unwrap();
+    printed.add("shared::Shared", &shared);
+    printed.add("TokenSource", &TokenSource::new(shared).token().await.unwrap());
+    printed.add("shared::MemoryStore", &store);
+    let stored = Stored { version: [1; 16], bytes: TOKEN.into(), left: std::time::Duration::ZERO };
+    printed.add("shared::Stored", &stored);
+    printed.add("shared::Claim", &Claim::Token(stored));
+    let nothing = Outcome::Nothing;
+    printed.add("shared::Outcome", &nothing);
+    let token = Outcome::Token { version: [1; 16], bytes: TOKEN.as_bytes(), keep: std::time::Duration::ZERO };
+    printed.add("shared::Outcome", &token);
+    printed.add("shared::OnStoreFailure", &OnStoreFailure::Fail);
+    printed.add("shared::StoreError", &StoreError::new("connection refused"));
+}
+
 // R48
 #[tokio::test]
 async fn no_public_type_prints_a_secret() {
@@ -501,6 +545,7 @@ async fn no_public_type_prints_a_secret() {
     print_grpc(&mut printed).await;
     print_aeropay(&mut printed).await;
     print_the_token_endpoint(&mut printed).await;
+    print_shared(&mut printed).await;
 
     // Records of the sandbox contain what tests send. Its own tests cover them.
     let elsewhere = [

@@ -27,6 +27,8 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};
 use tower_bearer_auth::replay::Bodies;
+#[cfg(feature = "shared")]
+use tower_bearer_auth::TokenProvider;
 use tower_bearer_auth::{
     BearerAuth, BearerAuthLayer, BoxError, Error, ExtensionKey, IssuedToken, RequestKey, TokenSource, replay,
 };
@@ -209,6 +211,20 @@ fn warm<K: RequestKey>(keys: impl IntoIterator<Item = K>) -> BearerAuthLayer<Iss
     source.layer().allow_origin(ORIGIN).unwrap()
 }
 
+/// The same with a token from a shared store.
+#[cfg(feature = "shared")]
+fn warm_shared() -> BearerAuthLayer<impl TokenProvider<Key = ()>> {
+    use tower_bearer_auth::shared::{Identity, MemoryStore, SealingKey, Shared};
+
+    let provider = tower_bearer_auth::from_fn(|| async { IssuedToken::bearer(TOKEN) });
+    let provider = provider.identified_by(Identity::new("https://issuer.example"));
+    let key = SealingKey::new(std::array::from_fn(|at| at as u8)).unwrap();
+    let shared = Shared::builder(provider, MemoryStore::new()).sealing_key(key).build().unwrap();
+    let source = TokenSource::new(shared);
+    runtime().block_on(source.warm_up()).unwrap();
+    source.layer().allow_origin(ORIGIN).unwrap()
+}
+
 type Boxed = UnsyncBoxBody<Bytes, BoxError>;
 
 #[test]
@@ -229,11 +245,16 @@ fn a_stamped_request_allocates_no_more_than_its_bound() {
     let wrap: fn(replay::ReplayBody<Boxed>) -> Boxed = |body| body.boxed_unsync();
     let one = warm([()]);
     let many = warm((0..1_000).map(ExtensionKey::<u64>));
+    #[cfg(feature = "shared")]
+    let shared = warm_shared();
+    #[cfg(not(feature = "shared"))]
+    let shared = one.clone();
     let counted = [
         ("static header", after(2, &AddAuthorizationLayer::bearer(TOKEN), empty)),
         ("off, the second", after(1, &one.clone().bodies(replay::Off), empty)),
         ("off", after(2, &one.clone().bodies(replay::Off), empty)),
         ("keyed, off", after(2, &many.clone().bodies(replay::Off), user)),
+        ("shared, off", after(2, &shared.bodies(replay::Off), empty)),
         ("empty", after(2, &one, empty)),
         ("empty, 10 headers", after(2, &one, || request_with_headers(10))),
         ("empty, 20 headers", after(2, &one, || request_with_headers(20))),

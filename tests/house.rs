@@ -32,8 +32,18 @@ const RULES: &[(&str, &[May])] = &[
     ("telemetry", &[Use("error")]),
     ("message", &[Use("error")]),
     ("token", &[Use("error"), UseOnly("clock", &["Now"])]),
-    ("provider", &[Use("message"), Use("token"), Use("error")]),
     ("refresh", &[UseOnly("token", &["Deadlines"]), UseOnly("clock", &["Now"])]),
+    // The context of a fetch judges tokens by the rules of its source, and by the source's clock.
+    (
+        "provider",
+        &[
+            Use("message"),
+            Use("token"),
+            Use("error"),
+            Use("refresh"),
+            UseOnly("clock", &["AnyClock", "Now", "until_timer"]),
+        ],
+    ),
     (
         "source",
         &[
@@ -65,6 +75,19 @@ const RULES: &[(&str, &[May])] = &[
     (
         "providers",
         &[Use("token_endpoint"), Use("provider"), Use("message"), Use("token"), Use("error"), Use("rt"), Use("file")],
+    ),
+    // It gets its time from the context of a fetch, and its store in memory from a clock.
+    (
+        "shared",
+        &[
+            Use("providers"),
+            Use("provider"),
+            Use("message"),
+            Use("token"),
+            Use("error"),
+            Use("rt"),
+            UseOnly("clock", &["AnyClock", "Clock", "Now"]),
+        ],
     ),
     // It contains pages, and no code.
     ("guide", &[]),
@@ -129,6 +152,25 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     ("src/layer/replay", &["mode", "saved_head", "saved", "bodies", "buffered"]),
     ("src/grpc", &["body", "watch", "service", "layer", "tonic_0_14"]),
+    (
+        "src/shared",
+        &[
+            "store",
+            "random",
+            "key",
+            "identity",
+            "note",
+            "record",
+            "client",
+            "lease",
+            "flow",
+            "provider",
+            "builder",
+            "providers",
+            "memory",
+            "contract",
+        ],
+    ),
 ];
 
 /// Code that reads the time of the machine. The system clock counts too: code that calls it directly ignores the given clock.

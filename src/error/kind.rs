@@ -50,7 +50,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind, in the order of declaration.
-    #[cfg(feature = "metrics")]
+    #[cfg(any(feature = "metrics", feature = "shared"))]
     pub(crate) const ALL: [Self; 16] = [
         Self::InvalidCredentials,
         Self::InvalidRequest,

@@ -55,6 +55,11 @@ struct Inner {
     #[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "only log events have it"))]
     cause: Option<Box<str>>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    /// The backoff that processes with a shared store agree on.
+    shared_backoff: Option<Duration>,
+    /// Whether the cause is in this process or near it, and not at the issuer.
+    #[cfg_attr(not(feature = "shared"), allow(dead_code, reason = "only a shared store asks"))]
+    of_this_process: bool,
 }
 
 impl Error {
@@ -77,6 +82,8 @@ impl Error {
                 code: None,
                 cause: None,
                 source: None,
+                shared_backoff: None,
+                of_this_process: false,
             }),
             retry_after: None,
         }
@@ -169,6 +176,34 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         Arc::make_mut(&mut self.inner).source = Some(Arc::from(source.into()));
         self
+    }
+
+    #[cfg(feature = "http-client")]
+    pub(crate) fn caused_in_this_process(mut self) -> Self {
+        Arc::make_mut(&mut self.inner).of_this_process = true;
+        self
+    }
+
+    #[cfg(feature = "shared")]
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.inner.of_this_process
+    }
+
+    #[cfg(feature = "shared")]
+    pub(crate) fn with_transient(mut self, transient: bool) -> Self {
+        Arc::make_mut(&mut self.inner).transient = transient;
+        self
+    }
+
+    /// Sets the backoff. A transient error with one is the failure of another process.
+    #[cfg(feature = "shared")]
+    pub(crate) fn with_shared_backoff(mut self, backoff: Duration) -> Self {
+        Arc::make_mut(&mut self.inner).shared_backoff = Some(backoff);
+        self
+    }
+
+    pub(crate) fn shared_backoff(&self) -> Option<Duration> {
+        self.inner.shared_backoff
     }
 
     /// Sets the reason for telemetry. It must not contain a secret.

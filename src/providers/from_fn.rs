@@ -22,17 +22,27 @@ where
     F: Fn() -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<IssuedToken, Error>> + Send,
 {
-    FromFn { fetch }
+    FromFn { fetch, identity: () }
 }
 
-/// The provider that [`from_fn`] returns.
+/// The provider that [`from_fn`] returns. `I` is what distinguishes its tokens, if they are shared with other processes.
 #[derive(Clone)]
-pub struct FromFn<F> {
+pub struct FromFn<F, I = ()> {
     fetch: F,
+    #[cfg_attr(not(feature = "shared"), allow(dead_code, reason = "only `shared` reads it"))]
+    pub(crate) identity: I,
 }
 
-impl<F, Fut> TokenProvider for FromFn<F>
+#[cfg(feature = "shared")]
+impl<F> FromFn<F> {
+    pub(crate) fn with_identity<I>(self, identity: I) -> FromFn<F, I> {
+        FromFn { fetch: self.fetch, identity }
+    }
+}
+
+impl<F, I, Fut> TokenProvider for FromFn<F, I>
 where
+    I: Send + Sync + 'static,
     F: Fn() -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<IssuedToken, Error>> + Send,
 {
@@ -43,7 +53,7 @@ where
     }
 }
 
-impl<F> fmt::Debug for FromFn<F> {
+impl<F, I> fmt::Debug for FromFn<F, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FromFn").finish_non_exhaustive()
     }

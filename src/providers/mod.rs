@@ -6,6 +6,7 @@
 //! | `fixed_token`, `from_fn` | a token that is known in advance, and a provider made from a function |
 //! | `secret`, `secret_file`, `secret_value` | a secret that may change while the program runs |
 //! | `token_endpoint`, `token_headers`, `api_headers` | what providers for token endpoints have |
+//! | `identity_parts` | what distinguishes the tokens of a provider |
 //! | `check`, `env`, `names` | helpers of the builders: checks, environment variables, names of enum values |
 
 #[cfg(feature = "access-psp")]
@@ -22,6 +23,8 @@ mod client_credentials;
 mod env;
 mod fixed_token;
 mod from_fn;
+#[cfg(all(feature = "shared", any(feature = "client-credentials", feature = "aeropay")))]
+mod identity_parts;
 #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 mod names;
 mod secret;
@@ -40,6 +43,8 @@ pub use self::client_credentials::{BasicEncoding, ClientCredentials, ClientCrede
 pub use self::client_credentials::{PrivateKeyJwt, SigningAlgorithm};
 pub use self::fixed_token::FixedToken;
 pub use self::from_fn::{FromFn, from_fn};
+#[cfg(all(feature = "shared", any(feature = "client-credentials", feature = "aeropay")))]
+pub(crate) use self::identity_parts::IdentityParts;
 pub use self::secret::Secret;
 pub use self::secret_value::SecretValue;
 

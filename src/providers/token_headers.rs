@@ -4,6 +4,8 @@ use http::HeaderName;
 
 use super::check;
 use super::secret::Secret;
+#[cfg(feature = "shared")]
+use super::secret_value::SecretValue;
 use crate::error::{ConfigError, Error};
 use crate::token_endpoint::TokenRequest;
 
@@ -32,6 +34,16 @@ impl TokenHeaders {
     #[cfg(feature = "client-credentials")]
     pub(super) fn contain(&self, wanted: &HeaderName) -> bool {
         self.headers.iter().any(|(name, _)| name == wanted)
+    }
+
+    /// Loads the values.
+    #[cfg(feature = "shared")]
+    pub(super) async fn load(&self) -> Result<Vec<SecretValue>, Error> {
+        let mut values = Vec::with_capacity(self.headers.len());
+        for (_, value) in &self.headers {
+            values.push(value.load().await?);
+        }
+        Ok(values)
     }
 
     /// Loads the values and adds the headers to a request.

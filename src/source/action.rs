@@ -42,7 +42,7 @@ pub(super) enum FetchCause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Demand {
     Refresh,
-    ValidFor,
+    ValidFor(Duration),
 }
 
 /// Which token a caller wants.
@@ -78,7 +78,7 @@ impl Wanted {
         match self {
             Self::Usable => None,
             Self::Refreshed => Some(Demand::Refresh),
-            Self::ValidFor(_) => Some(Demand::ValidFor),
+            Self::ValidFor(time) => Some(Demand::ValidFor(time)),
         }
     }
 

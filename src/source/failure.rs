@@ -33,6 +33,10 @@ impl FailuresInARow {
         self.transient == 0 && self.permanent == 0 && self.run_began.is_none()
     }
 
+    pub(super) fn permanent(&self) -> u32 {
+        self.permanent
+    }
+
     pub(super) fn run_began(&self) -> Option<Instant> {
         self.run_began
     }
@@ -71,6 +75,14 @@ impl Failure {
         jitter: &mut Jitter,
         now: Now,
     ) -> Self {
+        if let Some(backoff) = error.shared_backoff() {
+            let backoff = Backoff::shared(backoff, jitter.draw());
+            // A transient failure counts in the process that called the issuer.
+            let transient = before.transient;
+            before.add(error.is_transient(), began, (now.mono, backoff));
+            before.transient = transient;
+            return Self { error, at: now.mono, backoff };
+        }
         let mut backoff = if error.is_transient() {
             Backoff::transient(before.transient, usable_for, jitter.draw())
         } else {

@@ -1,12 +1,10 @@
 //! The task that runs one fetch. No caller can stop or delay it.
 
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::panicking;
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
@@ -81,15 +79,21 @@ impl<P: TokenProvider> Fetch<P> {
     }
 
     async fn run_in(mut self, span: Span) {
-        let Some((clock, timeout)) = self.cache.upgrade().map(|cache| (cache.clock.clone(), cache.fetch_timeout))
+        let Some((clock, timeout, policy)) =
+            self.cache.upgrade().map(|cache| (cache.clock.clone(), cache.fetch_timeout, cache.policy.clone()))
         else {
             return;
         };
         self.started = clock.now();
         let running = Running { entry_address: self.entry_address, id: self.id };
         let (provider, key) = (Arc::clone(&self.provider), Arc::clone(&self.key));
-        let cx = std::mem::take(&mut self.context);
-        let fetch = within(timeout, running.scope(async move { provider.fetch(&key, &cx).await }));
+        let (cx, observer) = (std::mem::take(&mut self.context), self.cache.clone());
+        let fetch = async move {
+            let mut timer = rt::timer(timeout)?;
+            let cx = cx.in_task(policy, clock, timer.deadline(), observer);
+            let fetch = running.scope(async move { provider.fetch(&key, &cx).await });
+            rt::within(timer.as_mut(), fetch).await.unwrap_or_else(|| Err(timed_out()))
+        };
         // This also catches a panic in the destructor of the future that the timeout drops.
         let fetch = AssertUnwindSafe(fetch).catch_unwind().map(|caught| caught.unwrap_or_else(|_| Err(panicked())));
         let result = match select(&mut self.cancelled, pin!(fetch)).await {
@@ -120,7 +124,10 @@ impl<P: TokenProvider> Fetch<P> {
         let Some(fetch) = slot.take_fetch(self.id) else {
             return;
         };
-        let result = result.and_then(|issued| issued.with_lifetime_since(started, now));
+        let result = result.and_then(|issued| {
+            let minted = issued.minted_at(started, now);
+            issued.with_lifetime_since(minted, now)
+        });
         let result = result.map(|issued| issued.for_source(cache.id, rotation));
         let generation = cache.next_generation();
         let result = slot.complete(&fetch, result, &cache.policy, started, now, generation);
@@ -176,16 +183,9 @@ impl<P: TokenProvider> Drop for Fetch<P> {
     }
 }
 
-async fn within(
-    limit: Duration,
-    fetch: impl Future<Output = Result<IssuedToken, Error>>,
-) -> Result<IssuedToken, Error> {
-    let mut deadline = rt::timer(limit)?;
-    rt::within(deadline.as_mut(), fetch).await.unwrap_or_else(|| {
-        Err(Error::new(ErrorKind::Timeout, "the token provider did not return in time").with_hint(
-            "if it shares a concurrency limit with the requests that wait for it, give it a client of its own",
-        ))
-    })
+fn timed_out() -> Error {
+    Error::new(ErrorKind::Timeout, "the token provider did not return in time")
+        .with_hint("if it shares a concurrency limit with the requests that wait for it, give it a client of its own")
 }
 
 fn panicked() -> Error {

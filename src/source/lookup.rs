@@ -205,7 +205,7 @@ impl<P: TokenProvider> Cache<P> {
         now: Now,
     ) -> OutcomeReceiver {
         let id = self.fetches.fetch_add(1, Ordering::Relaxed);
-        let context = slot.fetch_context(cause, challenges);
+        let context = slot.fetch_context(cause, challenges, now);
         let (fetch, handle) = Fetch::new(self, entry, id, context, slot.take_waiters(), now);
         let outcome = handle.receiver();
         slot.start_fetch(id, handle, cause, now);

@@ -118,6 +118,11 @@ impl Rejections {
         self.rejected.iter().any(|token| still_counts(token, now) && issued.same_secret(token))
     }
 
+    /// The tokens that were rejected and not accepted since.
+    pub(super) fn rejected(&self, now: Now) -> Vec<Token> {
+        self.rejected.iter().filter(|token| still_counts(token, now)).cloned().collect()
+    }
+
     /// Whether the throttle lets a rejection of `token` start a fetch now.
     pub(super) fn fetch_is_due(&self, token: &Token, now: Now) -> bool {
         let Some(throttle) = &self.throttle else {

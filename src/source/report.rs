@@ -7,8 +7,8 @@ use super::grant::{Awaited, Lookup};
 use crate::clock::Now;
 use crate::error::Error;
 use crate::message::Rejection;
-use crate::provider::TokenProvider;
-use crate::telemetry::{CachedToken, Event, KeyField, Span, Stopwatch};
+use crate::provider::{FetchObserver, StoreEvent, TokenProvider};
+use crate::telemetry::{CachedToken, Event, KeyField, Span, Stopwatch, StoreOutcome};
 use crate::token::Token;
 
 impl<P: TokenProvider> Cache<P> {
@@ -90,6 +90,31 @@ impl<P: TokenProvider> Cache<P> {
             rejection: if rejection == Rejection::InvalidToken { "invalid_token" } else { "unspecified" },
             refresh: refresh.label(),
         });
+    }
+}
+
+impl<P: TokenProvider> FetchObserver for Cache<P> {
+    fn store(&self, event: StoreEvent<'_>) {
+        self.stats.record(|stats| {
+            *(match event {
+                StoreEvent::Hit => &mut stats.store_hits,
+                StoreEvent::Miss => &mut stats.store_misses,
+                StoreEvent::Leased => &mut stats.store_leases,
+                StoreEvent::Waited => &mut stats.store_waits,
+                StoreEvent::Noted => &mut stats.store_notes,
+                StoreEvent::Failed(_) => &mut stats.store_failures,
+                StoreEvent::Unopened => &mut stats.store_unopened,
+            }) += 1;
+        });
+        self.telemetry.emit(Event::Store(match event {
+            StoreEvent::Hit => StoreOutcome::Hit,
+            StoreEvent::Miss => StoreOutcome::Miss,
+            StoreEvent::Leased => StoreOutcome::Leased,
+            StoreEvent::Waited => StoreOutcome::Waited,
+            StoreEvent::Noted => StoreOutcome::Noted,
+            StoreEvent::Failed(error) => StoreOutcome::Failed(error),
+            StoreEvent::Unopened => StoreOutcome::Unopened,
+        }));
     }
 }
 

@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::jitter::Jitter;
 use crate::clock::Now;
 use crate::error::Error;
-use crate::provider::{FetchContext, FetchReason};
+use crate::provider::{FetchContext, FetchFacts, FetchReason, KnownTokens};
 use crate::refresh::{self, Held};
 use crate::token::Token;
 
@@ -128,7 +128,7 @@ impl<F> Slot<F> {
 
     /// The context of the next fetch. `challenges` are those of the response that rejected the token. They are taken if
     /// the context has them.
-    pub(super) fn fetch_context(&self, cause: FetchCause, challenges: &mut Vec<HeaderValue>) -> FetchContext {
+    pub(super) fn fetch_context(&self, cause: FetchCause, challenges: &mut Vec<HeaderValue>, now: Now) -> FetchContext {
         let reason = match cause {
             FetchCause::Rejection { .. } | FetchCause::ThrottledRejection => FetchReason::Rejected,
             FetchCause::OnDemand(_) => FetchReason::OnDemand,
@@ -138,7 +138,21 @@ impl<F> Slot<F> {
             FetchCause::NoToken => FetchReason::First,
         };
         let challenges = if reason == FetchReason::Rejected { std::mem::take(challenges) } else { Vec::new() };
-        FetchContext::new(reason, self.current.clone(), challenges)
+        let mut facts = FetchFacts { challenges, ..FetchFacts::default() };
+        facts.tokens.replaced = self.current.clone();
+        if let FetchCause::OnDemand(Demand::ValidFor(time)) = cause {
+            facts.valid_for = time;
+        }
+        if let Some(rare) = &self.rare {
+            facts.by_rotation = rare.invalidation.rotation_fetches();
+            facts.permanent_failures = rare.failures.permanent();
+            facts.tokens = KnownTokens {
+                removed: rare.removed_token.clone(),
+                rejected: rare.rejections.rejected(now),
+                ..facts.tokens
+            };
+        }
+        FetchContext::new(reason, facts)
     }
 
     pub(super) fn start_fetch(&mut self, id: u64, handle: F, cause: FetchCause, now: Now) {

@@ -65,6 +65,21 @@ pub struct SourceStats {
     pub replays: u64,
     /// Requests to a foreign origin, sent without the token. `TRACE`, `Unauthenticated` and `if_not_present` do not count here.
     pub not_stamped: u64,
+    /// Fetches that took a token from the shared store. Like the six numbers below, this is 0 without
+    /// [`Shared`](crate::guide::shared_store).
+    pub store_hits: u64,
+    /// Fetches that found no token in the shared store that they could use.
+    pub store_misses: u64,
+    /// Fetches that got the lease of their token in the shared store, and called the issuer for all processes.
+    pub store_leases: u64,
+    /// Fetches that waited for the lease of another process.
+    pub store_waits: u64,
+    /// Fetches that adopted the outcome of another process: a failure, or that the issuer repeats its token.
+    pub store_notes: u64,
+    /// Calls of the shared store that failed or took too long.
+    pub store_failures: u64,
+    /// Records of the shared store that did not open: they were sealed with another key, changed, or cut short.
+    pub store_unopened: u64,
     /// Keys that were evicted, to keep the cache within [`max_keys`](crate::TokenSourceBuilder::max_keys).
     pub evicted: u64,
     /// Keys in the cache.

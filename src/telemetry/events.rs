@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::field::{self, DebugValue, Empty};
 use tracing::{Level, Span, event, info_span};
 
-use super::{Event, KeyField};
+use super::{Event, KeyField, StoreOutcome};
 use crate::error::ErrorKind;
 
 const TARGET: &str = "tower_bearer_auth";
@@ -175,6 +175,29 @@ pub(super) fn emit(provider: &str, event: Event<'_>) {
             provider,
             key = debug_of(key),
             "a token was removed"
+        ),
+        Event::Store(StoreOutcome::Failed(error)) => event!(
+            name: "store_failed",
+            target: TARGET,
+            Level::WARN,
+            provider,
+            error,
+            "a call of the shared store failed"
+        ),
+        Event::Store(StoreOutcome::Unopened) => event!(
+            name: "store_record_unopened",
+            target: TARGET,
+            Level::WARN,
+            provider,
+            "a record of the shared store did not open: it was sealed with another key, changed, or cut short"
+        ),
+        Event::Store(outcome) => event!(
+            name: "store_used",
+            target: TARGET,
+            Level::DEBUG,
+            provider,
+            outcome = outcome.label(),
+            "a token request used the shared store"
         ),
         // These happen once per caller. They are counted, and not logged.
         Event::Replay | Event::FailedFast { .. } | Event::Waited { .. } => {}

@@ -25,6 +25,7 @@ const EVICTIONS: &str = "tower_bearer_auth_evictions_total";
 const ROTATIONS: &str = "tower_bearer_auth_rotations_total";
 const INVALIDATIONS: &str = "tower_bearer_auth_invalidations_total";
 const FAILED_FAST: &str = "tower_bearer_auth_failed_fast_total";
+const STORE: &str = "tower_bearer_auth_store_total";
 const WAITS: &str = "tower_bearer_auth_waits_total";
 const WAIT_DURATION: &str = "tower_bearer_auth_wait_duration_seconds";
 
@@ -39,6 +40,7 @@ const COUNTERS: &[(&str, &str)] = &[
     (ROTATIONS, "Calls of rotate."),
     (INVALIDATIONS, "Calls of invalidate for a key in the cache."),
     (FAILED_FAST, "Requests that failed at once, during a backoff."),
+    (STORE, "Uses of the shared store, by outcome."),
     (WAITS, "Waits for a token request that ended."),
 ];
 
@@ -106,6 +108,9 @@ pub(super) fn count(provider: &Arc<str>, event: Event<'_>) {
         Event::Invalidated { .. } => counter!(INVALIDATIONS, "provider" => provider).increment(1),
         Event::FailedFast { error } => {
             counter!(FAILED_FAST, "provider" => provider, "error" => error.as_str()).increment(1);
+        }
+        Event::Store(outcome) => {
+            counter!(STORE, "provider" => provider, "outcome" => outcome.label()).increment(1);
         }
         Event::Waited { outcome, took } => {
             counter!(WAITS, "provider" => provider.clone(), "outcome" => outcome).increment(1);

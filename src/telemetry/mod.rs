@@ -107,6 +107,36 @@ pub(crate) enum Event<'a> {
         outcome: &'static str,
         took: Duration,
     },
+    /// A fetch used a shared store.
+    Store(StoreOutcome<'a>),
+}
+
+/// What happened at a shared store. `provider::StoreEvent` has the meanings.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "only a log event has the text of a failure"))]
+pub(crate) enum StoreOutcome<'a> {
+    Hit,
+    Miss,
+    Leased,
+    Waited,
+    Noted,
+    Failed(&'a str),
+    Unopened,
+}
+
+impl StoreOutcome<'_> {
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Leased => "leased",
+            Self::Waited => "waited",
+            Self::Noted => "noted",
+            Self::Failed(_) => "failed",
+            Self::Unopened => "unopened",
+        }
+    }
 }
 
 /// The usable token in the cache while a fetch fails.

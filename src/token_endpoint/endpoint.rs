@@ -46,6 +46,11 @@ impl TokenEndpoint {
         self
     }
 
+    #[cfg(all(feature = "shared", any(feature = "client-credentials", feature = "aeropay")))]
+    pub(crate) fn url(&self) -> &Uri {
+        &self.url
+    }
+
     /// Scheme, host and port of the token URL.
     #[must_use]
     pub fn origin(&self) -> &str {

@@ -135,7 +135,7 @@ impl Proxy {
     }
 
     fn error(&self, kind: ErrorKind, issuer: &str, what: &str) -> Error {
-        Error::new(kind, format!("the proxy at {} {what} {issuer}", self.address))
+        Error::new(kind, format!("the proxy at {} {what} {issuer}", self.address)).caused_in_this_process()
     }
 
     /// Opens a tunnel to `issuer`, given as `host:port`.

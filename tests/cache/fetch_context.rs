@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use http::{Request, Response};
 use tokio::time::sleep;
 use tower::{Layer as _, ServiceExt as _, service_fn};
-use tower_bearer_auth::{BoxError, Error, FetchContext, FetchReason, IssuedToken, TokenProvider, TokenSource};
+use tower_bearer_auth::{
+    BoxError, Clock as _, Error, FetchContext, FetchReason, IssuedToken, TokenProvider, TokenSource, from_fn,
+};
 
 use crate::common::{TestClock, Trickle, get, layer, ms, secs, settle};
 
@@ -160,4 +162,101 @@ async fn a_rejected_token_is_replaced_by_the_fetch_after_a_failed_one_too() {
     rejected_once(&source).await;
     let challenges = vec![CHALLENGE.to_owned(), "Basic".to_owned()];
     assert_eq!((provider.count(), provider.last()), (3, (FetchReason::Rejected, vec![1], challenges)));
+}
+
+/// What a fetch learns about time, and whether it wants a token of half an hour with these secrets and ages in s.
+type Asked = Arc<Mutex<Vec<(tokio::time::Duration, Vec<bool>)>>>;
+
+/// Asks its context about tokens, and then returns `token-1`, `token-2` and so on.
+#[derive(Clone, Default)]
+struct Asking {
+    about: Arc<Mutex<Vec<(&'static str, u64)>>>,
+    asked: Asked,
+}
+
+impl TokenProvider for Asking {
+    type Key = ();
+
+    async fn fetch(&self, (): &(), cx: &FetchContext) -> Result<IssuedToken, Error> {
+        sleep(ms(250)).await;
+        let about = self.about.lock().unwrap().clone();
+        let wants = |(secret, age): (&str, u64)| {
+            cx.wants(&IssuedToken::bearer(secret).unwrap().expires_in(secs(1800)).with_age(secs(age)))
+        };
+        let number = {
+            let mut asked = self.asked.lock().unwrap();
+            asked.push((cx.time_left(), about.into_iter().map(wants).collect()));
+            asked.len()
+        };
+        Ok(IssuedToken::bearer(format!("token-{number}"))?.expires_in(secs(1800)))
+    }
+}
+
+// R87
+#[tokio::test(start_paused = true)]
+async fn a_fetch_knows_its_time_and_which_tokens_it_must_not_take() {
+    let provider = Asking::default();
+    let source = TokenSource::builder(provider.clone()).clock(TestClock::new()).fetch_timeout(secs(7)).build();
+    *provider.about.lock().unwrap() = vec![("other", 0), ("other", 1769), ("other", 1770)];
+    let first = source.token().await.unwrap();
+    assert_eq!(*provider.asked.lock().unwrap(), [(ms(6750), vec![true, true, false])]);
+    source.accept(&first);
+    sleep(secs(100)).await;
+    // The first token is 100.25 s old, and the second fetch asks 250 ms later.
+    *provider.about.lock().unwrap() = vec![("token-1", 0), ("other", 100), ("other", 101)];
+    assert!(source.reject(&(), &first));
+    source.token().await.unwrap();
+    assert_eq!(provider.asked.lock().unwrap()[1], (ms(6750), vec![false, true, false]));
+    source.invalidate();
+    *provider.about.lock().unwrap() = vec![("token-1", 0), ("token-2", 0), ("other", 0), ("other", 2)];
+    source.token().await.unwrap();
+    assert_eq!(provider.asked.lock().unwrap()[2].1, [false, false, true, false]);
+}
+
+// R87
+#[test]
+fn a_context_without_a_source_wants_every_usable_token_and_has_no_timeout() {
+    let cx = FetchContext::default();
+    assert_eq!(cx.time_left(), std::time::Duration::MAX);
+    let token = |lifetime, age| IssuedToken::bearer("a").unwrap().expires_in(secs(lifetime)).with_age(secs(age));
+    assert!(cx.wants(&token(1800, 1769)));
+    assert!(!cx.wants(&token(1800, 1770)));
+    assert!(!cx.wants(&IssuedToken::bearer("a").unwrap().expires_at(std::time::SystemTime::UNIX_EPOCH)));
+    // Without a lifetime, 5 min are assumed.
+    assert!(cx.wants(&IssuedToken::bearer("a").unwrap().with_age(secs(269))));
+    assert!(!cx.wants(&IssuedToken::bearer("a").unwrap().with_age(secs(270))));
+}
+
+/// Returns a token of half an hour, `age` old, after `took`.
+async fn usable_for(age: u64, took: u64) -> (Result<u64, Error>, Option<u64>) {
+    let clock = TestClock::new();
+    let provider = from_fn(move || async move {
+        sleep(secs(took)).await;
+        Ok(IssuedToken::bearer("old")?.expires_in(secs(1800)).with_age(secs(age)))
+    });
+    let source = TokenSource::builder(provider).clock(clock.clone()).patience(ms(0)).build();
+    let begun = clock.now().wall;
+    let token = source.token().await.map(|token| token.expires_at().duration_since(begun).unwrap().as_secs());
+    let mut seconds = 0;
+    while source.peek().is_some() {
+        clock.mono_forward(secs(1));
+        clock.wall_forward(secs(1));
+        seconds += 1;
+    }
+    (token, Some(seconds).filter(|seconds| *seconds > 0))
+}
+
+// R91
+#[tokio::test(start_paused = true)]
+async fn the_age_of_a_token_counts_from_the_end_of_the_fetch() {
+    for (age, took, expires_at, usable) in [(0, 9, 1809, 1770), (600, 9, 1209, 1170), (1769, 3, 34, 1)] {
+        let (token, seconds) = usable_for(age, took).await;
+        assert_eq!((token.unwrap(), seconds), (expires_at, Some(usable)), "age {age}");
+    }
+    // Rule 3: after `usable_until` a token serves the waiters of its fetch alone, and after `expires_at` no one.
+    let (token, seconds) = usable_for(1780, 3).await;
+    assert_eq!((token.unwrap(), seconds), (23, None));
+    let (token, _) = usable_for(1800, 3).await;
+    let error = token.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("had expired"), "{error}");
 }

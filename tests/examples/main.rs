@@ -68,6 +68,20 @@ const EXAMPLES: &[(&str, Check)] = &[
         ]),
     ),
     (
+        "shared_token",
+        Check::Lines(&[
+            "three replicas start at the same time",
+            "a replica has token-1",
+            "a replica has token-1",
+            "a replica has token-1",
+            "the API rejects the token",
+            "a replica has token-2",
+            "a replica has token-2",
+            "a replica has token-2",
+            "2 token requests",
+        ]),
+    ),
+    (
         "tonic",
         Check::Lines(&[
             "a call: SERVING; 1 token request, 0 rejected",

@@ -14,6 +14,7 @@ mod page;
 mod panics;
 mod rejections;
 mod runbook;
+mod store;
 #[path = "../support/mod.rs"]
 mod support;
 mod users;

@@ -71,6 +71,7 @@ fn everything() -> Capture {
         rejections().await;
         late_rejections().await;
         each_kind().await;
+        crate::store::each_outcome().await;
     });
     cancelled_fetches();
     capture

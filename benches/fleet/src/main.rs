@@ -1,10 +1,13 @@
 //! A day of 100 000 processes that share one issuer, in virtual time: token requests per second, as a table and a plot.
 //!
-//!     fleet [REPLICAS [FILE.svg]]
+//!     fleet [--shared] [REPLICAS [FILE.svg]]
+//!
+//! A second table is about a fleet that shares one token through a store. With `--shared` it is the only one.
 //!
 //! The default for REPLICAS is 100 000. A plot is drawn if there is a file name.
 
 mod plot;
+mod shared;
 mod world;
 
 use std::ops::Range;
@@ -174,11 +177,16 @@ fn marks(days: &[Day], replicas: u32) {
 }
 
 fn main() -> ExitCode {
-    let mut words = std::env::args().skip(1);
+    let mut words = std::env::args().skip(1).peekable();
+    let only_shared = words.next_if(|word| word == "--shared").is_some();
     let Ok(replicas) = words.next().map_or(Ok(100_000), |replicas| replicas.parse()) else {
-        eprintln!("fleet [REPLICAS [FILE.svg]]");
+        eprintln!("fleet [--shared] [REPLICAS [FILE.svg]]");
         return ExitCode::from(2);
     };
+    if only_shared {
+        shared::table(replicas);
+        return ExitCode::SUCCESS;
+    }
     let seconds =
         |outage: Range<usize>| (Duration::from_secs(outage.start as u64), Duration::from_secs(outage.end as u64));
     let settings = Settings {
@@ -190,6 +198,7 @@ fn main() -> ExitCode {
     let days = simulate(&settings);
     tables(&days, replicas);
     marks(&days, replicas);
+    shared::table(replicas);
     if let Some(file) = words.next() {
         if let Err(error) = plot::draw(&file, &days, replicas) {
             eprintln!("fleet: {file}: {error}");

@@ -74,6 +74,8 @@ mod credentials;
 mod endpoint;
 mod endpoint_tables;
 mod error_codes;
+#[cfg(feature = "shared")]
+mod identity;
 mod key;
 mod provider;
 mod rejection_body;

@@ -123,7 +123,7 @@ impl Aeropay {
         }
     }
 
-    fn credentials(&self, identity: &Identity) -> Result<(MerchantId, Credentials), Error> {
+    pub(super) fn credentials(&self, identity: &Identity) -> Result<(MerchantId, Credentials), Error> {
         match (identity.merchant_id(), &self.merchant, &self.directory) {
             (None, Some(own), _) => Ok(own.clone()),
             (Some(named), Some(own), _) if own.0 == *named => Ok(own.clone()),

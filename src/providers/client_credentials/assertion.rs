@@ -191,6 +191,11 @@ impl PrivateKeyJwt {
         }
     }
 
+    #[cfg(feature = "shared")]
+    pub(super) fn key(&self) -> &Secret {
+        &self.key
+    }
+
     fn certificates(&self) -> impl Iterator<Item = (Hash, &Secret)> {
         let sha1 = self.sha1_certificate.iter().map(|pem| (Hash::Sha1, pem));
         sha1.chain(self.sha256_certificate.iter().map(|pem| (Hash::Sha256, pem)))

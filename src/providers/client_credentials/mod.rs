@@ -17,6 +17,8 @@ mod builder;
 mod certificate;
 mod discover;
 mod from_env;
+#[cfg(feature = "shared")]
+mod identity;
 mod parameters;
 mod provider;
 mod target_api;

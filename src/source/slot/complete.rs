@@ -49,7 +49,8 @@ impl<F> Slot<F> {
             Ok(issued) => issued,
             Err(error) => return Err(self.fail(error, fetch.started(), now)),
         };
-        let deadlines = policy.deadlines(issued.lifetime(), started, now, self.jitter.draw());
+        let minted = issued.minted_at(started, now);
+        let deadlines = policy.deadlines(issued.lifetime(), minted, now, self.jitter.draw());
         if now.reached(&deadlines.expires_at) {
             let error = Error::new(ErrorKind::Unavailable, "the token had expired when it arrived")
                 .with_hint("a token request takes longer than a token lives");
@@ -88,6 +89,7 @@ impl<F> Slot<F> {
         let replaced = self.current.replace(token).filter(|token| is_usable(token, now));
         if let Some(rare) = &mut self.rare {
             rare.invalidation.token_is_stored();
+            rare.removed_token = None;
             rare.early = None;
             let kept = rare.replacement.take().filter(|replacement| replacement.new_is_current());
             if let Some(replaced) = replaced {

@@ -6,6 +6,7 @@ use super::Slot;
 use super::in_flight::Progress;
 use crate::clock::Now;
 use crate::refresh::{self, INVALIDATION_INTERVAL};
+use crate::source::replacement::Replacement;
 
 /// What limits how often `invalidate` and `rotate` cause fetches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,11 @@ impl Invalidation {
             self.fetch_began = Some(now.mono);
         }
         std::mem::take(&mut self.rotation_fetches)
+    }
+
+    /// Whether `rotate` causes the next fetch.
+    pub(super) fn rotation_fetches(&self) -> bool {
+        self.rotation_fetches
     }
 
     /// A fetch has stored a token. It began after the last call, or the provider made that call in it.
@@ -106,10 +112,15 @@ impl<F> Slot<F> {
     }
 
     fn remove_tokens(&mut self, credentials_changed: bool) {
-        self.current = None;
+        let current = self.current.take();
         self.forgotten = true;
         let rare = self.rare();
-        rare.replacement = None;
+        let other = rare.replacement.take().map(Replacement::into_other);
+        for token in [current, other].into_iter().flatten() {
+            if rare.removed_token.as_ref().is_none_or(|removed| removed.generation() < token.generation()) {
+                rare.removed_token = Some(token);
+            }
+        }
         rare.rejections.forget(credentials_changed);
     }
 

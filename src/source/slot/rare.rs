@@ -26,6 +26,8 @@ pub(super) struct Rare<F> {
     pub(super) early: Option<(Instant, Duration)>,
     pub(super) on_demand: OnDemand,
     pub(super) invalidation: Invalidation,
+    /// The newest token that `invalidate` or `rotate` removed, until a fetch stores another one or it expires.
+    pub(super) removed_token: Option<Token>,
     /// Wakes the callers that wait for something other than the result of a fetch.
     pub(super) waiters: Option<F>,
     pub(super) removed: Removed<F>,
@@ -50,7 +52,7 @@ impl OnDemand {
     pub(super) fn fetch_starts(&mut self, demand: Demand, now: Now) {
         *(match demand {
             Demand::Refresh => &mut self.refresh,
-            Demand::ValidFor => &mut self.valid_for,
+            Demand::ValidFor(_) => &mut self.valid_for,
         }) = Some(now.mono);
     }
 
@@ -58,7 +60,7 @@ impl OnDemand {
     pub(super) fn is_due(&self, demand: Demand, now: Now) -> bool {
         let last = match demand {
             Demand::Refresh => self.refresh,
-            Demand::ValidFor => self.valid_for,
+            Demand::ValidFor(_) => self.valid_for,
         };
         last.is_none_or(|at| refresh::passed(at, refresh::ON_DEMAND_INTERVAL, now.mono))
     }
@@ -107,6 +109,7 @@ impl<F> Rare<F> {
         }
         self.rejections.prune(current, now);
         self.invalidation.prune(now);
+        self.removed_token.take_if(|token| now.reached(&token.deadlines().expires_at));
     }
 
     /// Whether the slot does not need this any more.
@@ -121,6 +124,7 @@ impl<F> Rare<F> {
             && self.early.is_none()
             && self.on_demand.is_empty()
             && self.invalidation.is_empty()
+            && self.removed_token.is_none()
             && self.waiters.is_none()
             && self.removed.errors.is_empty()
             && self.removed.handles.is_empty()
@@ -140,6 +144,7 @@ impl<F> Default for Rare<F> {
             early: None,
             on_demand: OnDemand::default(),
             invalidation: Invalidation::default(),
+            removed_token: None,
             waiters: None,
             removed: Removed::default(),
         }

@@ -181,7 +181,7 @@ impl Play {
         assert!(self.slot.in_flight().is_none(), "a second fetch");
         self.fetches += 1;
         self.fetch_started = self.now;
-        self.context = self.slot.fetch_context(cause, &mut vec![HeaderValue::from_static("Bearer"); 2]);
+        self.context = self.slot.fetch_context(cause, &mut vec![HeaderValue::from_static("Bearer"); 2], self.now);
         self.slot.start_fetch(self.fetches, self.fetches, cause, self.now);
         action
     }

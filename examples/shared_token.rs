@@ -1,0 +1,65 @@
+//! Three replicas that share one token through a store.
+//!
+//! ```sh
+//! cargo run --example shared_token
+//! ```
+//!
+//! The replicas are sources in one process, and the store is in memory. With a store on a server, the code is the same.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tower_bearer_auth::shared::{Identity, MemoryStore, SealingKey, Shareable, Shared};
+use tower_bearer_auth::{BoxError, Error, FetchContext, IssuedToken, Secret, TokenProvider, TokenSource};
+
+/// The provider of one replica. A real one sends a request to its issuer; this one creates the tokens itself.
+#[derive(Clone)]
+struct Issuer {
+    token_requests: Arc<AtomicUsize>,
+    secret: Secret,
+}
+
+impl TokenProvider for Issuer {
+    type Key = ();
+
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
+        let number = self.token_requests.fetch_add(1, Ordering::SeqCst) + 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Ok(IssuedToken::bearer(format!("token-{number}"))?.expires_in(Duration::from_secs(1800)))
+    }
+}
+
+impl Shareable for Issuer {
+    async fn identity(&self, (): &()) -> Result<Identity, Error> {
+        let identity = Identity::new("https://issuer.example/token").field("client", "orders");
+        Ok(identity.credential(self.secret.load().await?))
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), BoxError> {
+    // For this example alone. Make your own with `openssl rand -hex 32`, and keep it secret.
+    let key = SealingKey::from_hex("8f14e45fceea167a5a36dedd4bea2543a1d0c6e83f027327d8461063f4ac58a6")?;
+    let issuer = Issuer { token_requests: Arc::default(), secret: Secret::from("correct horse battery staple") };
+    let store = MemoryStore::new();
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        let shared = Shared::builder(issuer.clone(), store.clone()).sealing_key(key.clone()).build()?;
+        replicas.push(TokenSource::new(shared));
+    }
+
+    println!("three replicas start at the same time");
+    let (first, second, third) = tokio::join!(replicas[0].token(), replicas[1].token(), replicas[2].token());
+    for token in [&first, &second, &third] {
+        println!("    a replica has {}", token.as_ref().map_err(Clone::clone)?.expose_secret());
+    }
+
+    println!("the API rejects the token");
+    for replica in &replicas {
+        replica.reject(&(), &replica.token().await?);
+        println!("    a replica has {}", replica.token().await?.expose_secret());
+    }
+    println!("{} token requests", issuer.token_requests.load(Ordering::SeqCst));
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! Random bytes from the operating system.
+
+use super::store::StoreError;
+
+/// # Errors
+///
+/// The operating system has no random bytes.
+pub(super) fn bytes<const N: usize>() -> Result<[u8; N], StoreError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| StoreError::new("the operating system has no random bytes").with_source(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// A number in `[0, 1)`. 0.5 if the operating system has no random bytes.
+pub(super) fn unit() -> f64 {
+    bytes::<4>().map_or(0.5, |bytes| f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0))
+}
