@@ -26,9 +26,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};
-use tower_bearer_auth::replay::Bodies;
 #[cfg(feature = "shared")]
 use tower_bearer_auth::TokenProvider;
+use tower_bearer_auth::replay::Bodies;
 use tower_bearer_auth::{
     BearerAuth, BearerAuthLayer, BoxError, Error, ExtensionKey, IssuedToken, RequestKey, TokenSource, replay,
 };

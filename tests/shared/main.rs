@@ -1,4 +1,4 @@
-//! One token for many processes: R86 to R96 and R43, on a store in memory with faults.
+//! One token for many processes, through a store in memory with faults.
 //!
 //! A process is a source with a clock of its own. All of them share one issuer, which counts the token requests, and one store,
 //! which counts its calls. Everything runs in virtual time.

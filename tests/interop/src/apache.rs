@@ -57,7 +57,6 @@ impl Front<'_> {
             suite.case(what, work).await;
         }
         suite
-            // R56
             .case("force-gzip: the error names the Content-Encoding", async {
                 let issued = Since::now(self.issuer, TOKEN).await?;
                 let error = failed(impatient(self.client("forced").build()?).build().token().await)?;
@@ -84,7 +83,6 @@ impl Front<'_> {
 
     async fn connections(&self, suite: &mut Suite) {
         suite
-            // R58
             .case("keep-alive of 5 s and calls 4.999 s after the last one: 50 of 50 calls succeed", async {
                 let issued = Since::now(self.issuer, TOKEN).await?;
                 let url = format!("{}/plain{TOKEN}", self.facts.url);

@@ -27,7 +27,7 @@ pub async fn at_the_edge(url: &str, secret: &str, idle: Duration, calls: usize) 
     Ok(failures)
 }
 
-/// R58: all calls succeed. `counted` is the number of requests that the issuer counted.
+/// All calls succeed. `counted` is the number of requests that the issuer counted.
 pub fn none_failed(failures: &[Failure], calls: usize, counted: u64) -> Check {
     match failures {
         [] => Ok(()),
@@ -37,7 +37,7 @@ pub fn none_failed(failures: &[Failure], calls: usize, counted: u64) -> Check {
     }
 }
 
-/// R57: a handshake that failed is not an issuer that is down.
+/// A handshake that failed is not an issuer that is down.
 pub fn says_tls(error: Error, cause: &str) -> Check {
     let shown = format!("{error} {error:?}");
     let (kind, transient, hint) = (error.kind().as_str(), error.is_transient(), error.hint().map(str::to_owned));

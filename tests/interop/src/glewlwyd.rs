@@ -104,7 +104,7 @@ impl Glewlwyd<'_> {
                 client,
             ),
             (
-                // R62: it sends no code.
+                // It sends no code.
                 "a secret with a reserved character by HTTP Basic",
                 self.client("orders").client_secret("wrong:7fQ2").client_secret_basic(BasicEncoding::Percent),
                 permanent(InvalidCredentials, 403, None, "BasicEncoding::Raw"),

@@ -43,7 +43,7 @@ struct Form {
     what: &'static str,
     /// With the main layer alone.
     present: Counts,
-    /// R73: with `grpc::layer` below the main layer. Any of these. If the trailers come later than the first poll of the
+    /// With `grpc::layer` below the main layer. Any of these. If the trailers come later than the first poll of the
     /// body, or after a message, the call cannot be replayed.
     required: &'static [Counts],
 }

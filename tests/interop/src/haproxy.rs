@@ -83,7 +83,6 @@ impl Front<'_> {
             })
             .await;
         suite
-            // R58
             .case("keep-alive of 1 s and a call 999 ms after the last one: 40 of 40 calls succeed, five times", async {
                 let issued = Since::now(self.issuer, TOKEN).await?;
                 let idle = Duration::from_millis(999);
@@ -104,11 +103,9 @@ impl Front<'_> {
             })
             .await;
         for (place, what, cause) in FAULTS {
-            // R57
             suite.case(&format!("TLS: {what}"), self.rejects(place, self.trusting(), cause)).await;
         }
         suite
-            // R57
             .case("TLS: an authority that the bundled roots do not have", async {
                 self.rejects("good", HttpClient::builder(), "UnknownIssuer").await
             })
@@ -122,10 +119,10 @@ impl Front<'_> {
             let (chain, key) = &certificates.client;
             suite.case(&name, self.fetch(place, self.trusting().identity_pem(chain, key))).await;
             // In TLS 1.3 the alert arrives after the handshake, with the first read.
-            let name = format!("{version}: no client certificate, and one is required"); // R57
+            let name = format!("{version}: no client certificate, and one is required");
             let alert = if place == "client" { "CertificateRequired" } else { "HandshakeFailure" };
             suite.case(&name, self.rejects(place, self.trusting(), alert)).await;
-            let name = format!("{version}: a client certificate of another authority"); // R57
+            let name = format!("{version}: a client certificate of another authority");
             let (chain, key) = &certificates.foreign;
             suite.case(&name, self.rejects(place, self.trusting().identity_pem(chain, key), "UnknownCA")).await;
         }

@@ -107,7 +107,6 @@ impl Egress<'_> {
             .case("a host in no_proxy: a token without a tunnel", self.gets(self.open().no_proxy("localhost"), 0))
             .await;
         suite
-            // R57
             .case("an untrusted certificate behind the tunnel is a TLS error", async {
                 let http = HttpClient::builder().proxy(&self.facts.url);
                 let error = self.source_error(http).await;
@@ -119,7 +118,6 @@ impl Egress<'_> {
     async fn credentials(&self, suite: &mut Suite, wrong_password: u16) {
         let url = format!("{}{TOKEN}", self.issuer.url);
         suite
-            // R62
             .case("no credentials where they are required: the hint is about the proxy", async {
                 let http = self.trusting().proxy(format!("http://{}", self.facts.place("closed")?));
                 let error = self.fails(&url, http, ErrorKind::Config, CREDENTIALS).await?;
@@ -127,7 +125,6 @@ impl Egress<'_> {
             })
             .await;
         suite
-            // R62
             .case(&format!("a wrong password ({wrong_password}): the hint is about the proxy"), async {
                 let error = self.fails(&url, self.with("egress:wrong-7fQ2")?, ErrorKind::Config, CREDENTIALS).await?;
                 holds(error.to_string().contains(&format!("HTTP {wrong_password}")), error)
@@ -137,7 +134,6 @@ impl Egress<'_> {
 
     async fn targets(&self, suite: &mut Suite) {
         use ErrorKind::{Config, Unavailable};
-        // R62
         let rows = [
             ("a name that the proxy cannot resolve is transient", "https://issuer.invalid/token", Unavailable, ""),
             (

@@ -121,7 +121,7 @@ impl Mock<'_> {
 
     pub(super) async fn connections(&self, suite: &mut Suite) {
         suite
-            // R58: an issuer that closes an idle connection looks the same.
+            // An issuer that closes an idle connection looks the same.
             .case("a reset on a pooled connection: the call is made once more on a fresh one", async {
                 let reset = json!({"fault": "CONNECTION_RESET_BY_PEER"});
                 let endpoint = self.endpoint("pooled", &[good(), reset, good()]).await?;
@@ -135,7 +135,6 @@ impl Mock<'_> {
             })
             .await;
         suite
-            // R66
             .case("an issuer that fails once at the start fails no request", async {
                 let endpoint = self.endpoint("once", &[json!({"status": 503}), good()]).await?;
                 TokenSource::new(endpoint.client().build()?).token().await?;
