@@ -25,11 +25,12 @@ type Body = Full<Bytes>;
 
 const API: &str = "https://api.example.com";
 
-const KINDS: [ErrorKind; 15] = [
+const KINDS: [ErrorKind; 16] = [
     ErrorKind::InvalidCredentials,
     ErrorKind::InvalidRequest,
     ErrorKind::Throttled,
     ErrorKind::Unavailable,
+    ErrorKind::Tls,
     ErrorKind::Timeout,
     ErrorKind::MalformedResponse,
     ErrorKind::UnsupportedTokenType,
