@@ -206,7 +206,7 @@ mod auth0_apis {
             assert!(source.check_ready(&target).is_ready());
             for _ in 0..2 {
                 let request = Request::get(format!("https://{name}.example/items")).body(Full::<Bytes>::default());
-                client_of(&source, &target, api.clone()).oneshot(request.unwrap()).await.unwrap();
+                client_of(&source, with_target(&target), api.clone()).oneshot(request.unwrap()).await.unwrap();
             }
             let sent: Vec<String> = api.sends().iter().map(|request| bearer(request).to_owned()).collect();
             assert_eq!(sent, [audience.as_str(), audience.as_str()]);

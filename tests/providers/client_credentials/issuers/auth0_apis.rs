@@ -1,12 +1,12 @@
 use http::Request;
-use tower::ServiceBuilder;
+use tower::Layer as _;
 use tower::util::MapRequest;
 use tower_bearer_auth::token_endpoint::TokenClient;
 use tower_bearer_auth::{BearerAuth, ClientCredentials, ConfigError, Secret, TargetApi, TokenSource};
 
-type Source = TokenSource<ClientCredentials<TargetApi>>;
+type Provider = ClientCredentials<TargetApi>;
 
-fn auth0_apis(secret: Secret, client: impl Into<TokenClient>) -> Result<Source, ConfigError> {
+fn auth0_apis(secret: Secret, client: impl Into<TokenClient>) -> Result<TokenSource<Provider>, ConfigError> {
     let provider = ClientCredentials::builder()
         .token_url("https://example.eu.auth0.com/oauth/token")
         .client_id("SSpuX3Gl0WuMRLCgP6HWYZ5jHWCHhPcu")
@@ -19,16 +19,16 @@ fn auth0_apis(secret: Secret, client: impl Into<TokenClient>) -> Result<Source, 
     Ok(TokenSource::new(provider))
 }
 
-/// The client of one API, over an HTTP client.
-fn client_of<S, B>(
-    source: &Source,
-    target: &TargetApi,
-    http: S,
-) -> MapRequest<BearerAuth<S, ClientCredentials<TargetApi>>, impl Fn(Request<B>) -> Request<B> + Clone> {
+/// Sets the target of each request.
+fn with_target<B>(target: &TargetApi) -> impl Fn(Request<B>) -> Request<B> + Clone {
     let target = target.clone();
-    let set_target = move |mut request: Request<B>| {
+    move |mut request| {
         request.extensions_mut().insert(target.clone());
         request
-    };
-    ServiceBuilder::new().map_request(set_target).layer(source.layer()).service(http)
+    }
+}
+
+/// The client of one API, over an HTTP client. `with_target` is that of the API.
+fn client_of<S, F>(source: &TokenSource<Provider>, with_target: F, http: S) -> MapRequest<BearerAuth<S, Provider>, F> {
+    MapRequest::new(source.layer().layer(http), with_target)
 }
