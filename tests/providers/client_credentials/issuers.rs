@@ -181,7 +181,7 @@ mod auth0 {
     }
 }
 
-// R30, R98. https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens
+// https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens
 mod auth0_apis {
     use super::*;
     use crate::support::api::Api;
@@ -189,6 +189,7 @@ mod auth0_apis {
 
     include!("issuers/auth0_apis.rs");
 
+    // R30, R98
     #[tokio::test]
     async fn each_client_of_auth0_sends_the_token_of_its_own_api() {
         let issuer = Api::new(|request| {
