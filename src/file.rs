@@ -45,6 +45,8 @@ struct State<T> {
     requested: u64,
     completed: u64,
     has_reader: bool,
+    /// Whether a caller has waited in vain for the read that is running.
+    overdue: bool,
     /// At most one for each runtime. A runtime does not depend on the blocking pool of another one.
     waits: Vec<(runtime::Id, Wait)>,
 }
@@ -57,7 +59,7 @@ impl<T: Clone + Send + 'static> ReloadedFile<T> {
     pub(crate) fn read(path: PathBuf, format: Format<T>) -> Result<Self, ConfigError> {
         let latest = format.read(&path).map_err(|error| error.about_unknown(format.setting, &path))?;
         let state =
-            State { latest, last_error: None, requested: 0, completed: 0, has_reader: false, waits: Vec::new() };
+            State { latest, last_error: None, requested: 0, completed: 0, has_reader: false, overdue: false, waits: Vec::new() };
         Ok(Self { path, format, state: Mutex::new(state), read_completed: Condvar::new() })
     }
 
@@ -74,11 +76,15 @@ impl<T: Clone + Send + 'static> ReloadedFile<T> {
         self.state.lock().last_error.clone()
     }
 
-    /// The value from a read that starts after this call, or from the latest successful read.
+    /// The value from a read that starts after this call, or from the latest successful read. If a read takes too long, one caller
+    /// waits for it, and the others do not until it has completed.
     pub(crate) async fn load(self: &Arc<Self>) -> T {
         let Some(request) = self.request_read() else {
             return self.failed("was not read: no thread could be started");
         };
+        if self.state.lock().overdue {
+            return self.timed_out();
+        }
         let Ok(runtime) = Handle::try_current() else {
             // Outside of a runtime, blocking delays no other task.
             return match self.wait_for(request) {
@@ -134,6 +140,7 @@ impl<T: Clone + Send + 'static> ReloadedFile<T> {
                 Err(error) => state.last_error = Some(error.about(self.format.setting, &self.path)),
             }
             state.completed = requested;
+            state.overdue = false;
             self.read_completed.notify_all();
         }
         state.has_reader = false;
@@ -162,6 +169,7 @@ impl<T: Clone + Send + 'static> ReloadedFile<T> {
     fn wait_for(&self, request: u64) -> bool {
         let mut state = self.state.lock();
         self.read_completed.wait_while_for(&mut state, |state| state.completed < request, READ_TIMEOUT);
+        state.overdue |= state.completed < request;
         state.completed >= request
     }
 

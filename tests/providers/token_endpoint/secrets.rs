@@ -93,6 +93,27 @@ mod hung {
         assert!(started.load(Ordering::SeqCst) <= 2, "{started:?} threads");
     }
 
+    // R81: with several files on the mount, the waits would add up, fetch after fetch.
+    #[test]
+    fn after_one_load_of_a_file_that_hangs_the_next_one_does_not_wait() {
+        let (fifo, secret) = Fifo::new("again");
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            assert_eq!(secret.load().await.unwrap().expose_secret(), "old");
+            let mut again = Box::pin(secret.load());
+            let std::task::Poll::Ready(again) = futures::poll!(&mut again) else { panic!("it waits") };
+            assert_eq!(again.unwrap().expose_secret(), "old");
+            assert!(secret.last_error().unwrap().to_string().contains("2 seconds"));
+            // The mount is back: the read that hangs ends.
+            std::fs::write(&fifo.0, "new").unwrap();
+            std::fs::remove_file(&fifo.0).unwrap();
+            std::fs::write(&fifo.0, "new").unwrap();
+            while secret.load().await.unwrap().expose_secret() == "old" {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
     // R81: the loads of one runtime share a wait in its blocking pool.
     #[test]
     fn a_load_does_not_wait_for_the_blocking_pool_of_another_runtime() {
