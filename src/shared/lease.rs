@@ -19,6 +19,8 @@ use crate::token::IssuedToken;
 
 /// The longest life of a lease. A holder that dies delays others for this long.
 const MAX_TTL: Duration = Duration::from_secs(4);
+/// The longest time that a claim can have to wait for a lease. A store may round it to whole seconds.
+pub(super) const LONGEST_WAIT: Duration = MAX_TTL.saturating_add(Duration::from_secs(1));
 /// How many seconds a task waits before each call of a store that does not respond.
 const RETRIES: [u64; 6] = [0, 1, 2, 4, 8, 16];
 
