@@ -293,7 +293,8 @@ impl Shareable for Hanging {
 async fn a_token_is_returned_if_its_identity_cannot_be_computed_again() {
     // With a store that responds, and with one that does not.
     for fault in [Fault::None, Fault::Fails] {
-        let (world, store) = (World::new(), World::new().server.handle());
+        let world = World::new();
+        let store = world.server.handle();
         store.set(fault);
         let provider = Hanging(world.issuer.clone(), AtomicUsize::new(0));
         let shared = Shared::builder(provider, store.clone()).sealing_key(key(KEY)).build().unwrap();
