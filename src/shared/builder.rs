@@ -50,8 +50,8 @@ impl<P: Shareable, S: TokenStore> SharedBuilder<P, S> {
         self
     }
 
-    /// Also opens records that were sealed with this key, which may be called more than once. Use it while a key is replaced:
-    /// first every process accepts the new key, and then every process seals with it.
+    /// Also opens records that were sealed with `key`. Call this once for each old key. Use it while a key is replaced: first
+    /// every process accepts the new key, and then every process seals with it.
     pub fn also_accept(mut self, key: SealingKey) -> Self {
         self.accepted.push(key);
         self

@@ -61,62 +61,49 @@ impl<S: TokenStore> Client<S> {
         true
     }
 
+    /// Without a `cx`, for a task that goes on after its fetch: a failure is not recorded, because it says nothing new.
     pub(super) async fn claim(
         &self,
-        cx: &FetchContext,
+        cx: Option<&FetchContext>,
         name: &str,
         owner: &[u8; 16],
         ttl: Duration,
         seen: Option<[u8; 16]>,
     ) -> Result<Claim, StoreError> {
         let result = limited(async { self.store.claim(name, owner, ttl, seen).await }).await;
-        self.record(cx, result)
+        if let Some(cx) = cx {
+            self.record(cx, &result);
+        }
+        result
     }
 
+    /// As [`claim`](Self::claim).
     pub(super) async fn publish(
         &self,
-        cx: &FetchContext,
+        cx: Option<&FetchContext>,
         name: &str,
         owner: &[u8; 16],
         outcome: Outcome<'_>,
     ) -> Result<bool, StoreError> {
         let result = limited(async { self.store.publish(name, owner, outcome).await }).await;
-        self.record(cx, result)
+        if let Some(cx) = cx {
+            self.record(cx, &result);
+        }
+        result
     }
 
     /// Records whether the store responded.
-    fn record<T>(&self, cx: &FetchContext, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        match &result {
+    fn record<T>(&self, cx: &FetchContext, result: &Result<T, StoreError>) {
+        match result {
             Ok(_) => *self.closed_until.lock() = None,
             Err(error) => self.failed(cx, error),
         }
-        result
     }
 
     /// The store is of no use for a while.
     pub(super) fn failed(&self, cx: &FetchContext, error: &StoreError) {
         *self.closed_until.lock() = cx.now().mono.checked_add(CLOSED_FOR);
         cx.report(StoreEvent::Failed(error.message()));
-    }
-
-    /// The same calls, for a task that goes on after its fetch. Its failures say nothing new.
-    pub(super) async fn claim_in_background(
-        &self,
-        name: &str,
-        owner: &[u8; 16],
-        ttl: Duration,
-        seen: Option<[u8; 16]>,
-    ) -> Result<Claim, StoreError> {
-        limited(async { self.store.claim(name, owner, ttl, seen).await }).await
-    }
-
-    pub(super) async fn publish_in_background(
-        &self,
-        name: &str,
-        owner: &[u8; 16],
-        outcome: Outcome<'_>,
-    ) -> Result<bool, StoreError> {
-        limited(async { self.store.publish(name, owner, outcome).await }).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use super::random;
 use super::store::{Claim, Outcome, Stored, TokenStore};
@@ -13,7 +13,9 @@ use crate::rt;
 const SHORT: Duration = Duration::from_secs(2);
 /// How long a lease lives where it is not to end.
 const LONG: Duration = Duration::from_secs(60);
-/// The rounding of a store, and its delay.
+/// How long a record is kept where it is not to end. Not whole seconds, so that a store that rounds up is found.
+const KEEP: Duration = Duration::from_millis(59_900);
+/// A store rounds down by a second at most, and the calls of one rule take 2 seconds at most.
 const TOLERANCE: Duration = Duration::from_secs(3);
 /// How often the end of a lease or of a record is looked for.
 const STEP: Duration = Duration::from_millis(100);
@@ -23,6 +25,9 @@ const STEP: Duration = Duration::from_millis(100);
 ///
 /// It cannot show that `claim` and `publish` are atomic: a race may not happen during the test. Do each in one script on the
 /// server, or in one transaction that locks the name. [The guide](crate::guide::shared_store) has a sketch.
+///
+/// It cannot show that `claim` and `publish` are atomic, because it cannot choose the order in which a server carries out the
+/// steps of two calls. It only makes calls at the same time. Use one script or one transaction for each of the two.
 ///
 /// It uses random names, which no other process uses, and takes about 10 seconds with real clocks. What it stores expires
 /// after a minute.
@@ -47,6 +52,7 @@ pub async fn run<S: TokenStore>(store: &S) -> Result<(), BoxError> {
     Case::new(store)?.notes().await?;
     Case::new(store)?.nothing().await?;
     Case::new(store)?.one_of_many().await?;
+    Case::new(store)?.publish_during_claims().await?;
     Case::new(store)?.names().await?;
     Case::new(store)?.lease_ends().await?;
     Case::new(store)?.renewal().await?;
@@ -71,7 +77,7 @@ fn random_name() -> Checked<String> {
 }
 
 fn token(version: [u8; 16], bytes: &[u8]) -> Outcome<'_> {
-    Outcome::Token { version, bytes, keep: LONG }
+    Outcome::Token { version, bytes, keep: KEEP }
 }
 
 impl<'a, S: TokenStore> Case<'a, S> {
@@ -94,8 +100,13 @@ impl<'a, S: TokenStore> Case<'a, S> {
     fn is(stored: &Stored, version: [u8; 16], bytes: &[u8]) -> Checked {
         check(stored.version == version, "a record has the version that was published with it")?;
         check(stored.bytes == bytes, "a record has the bytes that were published, whatever they are")?;
-        check(stored.left <= LONG, "`left` is not longer than the record was to be kept")?;
-        check(stored.left + TOLERANCE >= LONG, "`left` is at most a second shorter than the rest of the record's life")
+        check(
+            stored.left <= KEEP,
+            "`left` is not longer than the rest of the record's life, so it is never rounded up",
+        )?;
+        let rule =
+            "`left` is at most a second shorter than the rest of the record's life (after calls of 2 seconds at most)";
+        check(stored.left + TOLERANCE >= KEEP, rule)
     }
 
     async fn tokens(self, bytes: &[u8]) -> Checked {
@@ -138,7 +149,7 @@ impl<'a, S: TokenStore> Case<'a, S> {
 
     async fn notes(self) -> Checked {
         let [a, b, first, noted] = owners()?;
-        let note = Outcome::Note { version: noted, bytes: b"note", keep: LONG };
+        let note = Outcome::Note { version: noted, bytes: b"note", keep: KEEP };
         self.lease(a, LONG, None, "the first claim of a name gets the lease").await?;
         check(self.publish(a, note).await?, "the holder of the lease can publish a note")?;
         match self.claim(b, LONG, None).await? {
@@ -167,7 +178,7 @@ impl<'a, S: TokenStore> Case<'a, S> {
         self.lease(b, LONG, None, "`Nothing` releases the lease").await?;
         check(self.publish(b, token(first, b"first")).await?, "the holder of the lease can publish")?;
         self.lease(a, LONG, Some(first), "publishing releases the lease").await?;
-        let note = Outcome::Note { version: noted, bytes: b"note", keep: LONG };
+        let note = Outcome::Note { version: noted, bytes: b"note", keep: KEEP };
         check(self.publish(a, note).await?, "the holder of the lease can publish a note")?;
         self.lease(a, LONG, Some(noted), "publishing a note releases the lease").await?;
         check(self.publish(a, Outcome::Nothing).await?, "the holder of the lease can release it")?;
@@ -182,6 +193,21 @@ impl<'a, S: TokenStore> Case<'a, S> {
         let claims = claims.into_iter().collect::<Result<Vec<_>, _>>()?;
         let leases = claims.iter().filter(|claim| **claim == Claim::Lease).count();
         check(leases == 1, "of claims at the same time, exactly one gets the lease")
+    }
+
+    async fn publish_during_claims(self) -> Checked {
+        let [a, version] = owners()?;
+        let others = owners::<16>()?;
+        self.lease(a, LONG, None, "the first claim of a name gets the lease").await?;
+        let claims = join_all(others.iter().map(|owner| self.claim(*owner, LONG, None)));
+        let (claims, published) = join(claims, self.publish(a, token(version, b"x"))).await;
+        check(published?, "the holder of the lease can publish")?;
+        for claim in claims {
+            let rule =
+                "a claim at the time at which a token is published returns that token, or `Wait`, and never the lease";
+            check(matches!(claim?, Claim::Wait(_) | Claim::Token(_)), rule)?;
+        }
+        Ok(())
     }
 
     async fn names(self) -> Checked {

@@ -1,14 +1,15 @@
 //! One fetch: take the token from the store, or get the lease and call the issuer for all processes.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use tokio::time::Sleep;
 
 use super::client::{CALL_TIMEOUT, Client, OnStoreFailure};
 use super::identity::Shareable;
-use super::lease::{Lease, Minted, Publication};
+use super::lease::{LONGEST_WAIT, Lease, Minted, Publication};
 use super::note::Note;
 use super::random;
 use super::record::{self, Kind};
@@ -26,6 +27,9 @@ const MAX_WAIT: Duration = Duration::from_millis(500);
 const WAIT_JITTER: f64 = 0.2;
 /// A store that returns so many records that a fetch does not want is of no use to it.
 const MAX_UNWANTED: u32 = 8;
+/// How long a fetch that has a token loads the credentials again and publishes. Longer than one call of the store, so that a
+/// call without a response is recorded.
+const PUBLISH_TIMEOUT: Duration = CALL_TIMEOUT.saturating_add(Duration::from_millis(20));
 /// How much the two clocks may differ about how long a token request took.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
@@ -76,7 +80,8 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
                     unwanted += 1;
                     if unwanted > MAX_UNWANTED || lease.last_skipped() == Some(version) {
                         self.cx.report(StoreEvent::Miss);
-                        return self.fetch_alone(None).await;
+                        let error = StoreError::new("the store returns only records of no use");
+                        return self.store_failed(error, Some(lease)).await;
                     }
                     lease.skip(version);
                 }
@@ -84,12 +89,17 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
                     self.cx.report(StoreEvent::Leased);
                     return self.hold(&name, lease).await;
                 }
+                Next::Wait(left) if left > LONGEST_WAIT => {
+                    let error = StoreError::new("the store has a lease that lives longer than any lease can");
+                    return self.store_failed(error, Some(lease)).await;
+                }
                 Next::Wait(left) => {
                     if !std::mem::replace(&mut waited, true) {
                         self.cx.report(StoreEvent::Waited);
                     }
                     let jittered = wait.mul_f64(1.0 - WAIT_JITTER + 2.0 * WAIT_JITTER * random::unit());
-                    rt::timer(jittered.min(left))?.await;
+                    // A store may round `left` down to zero.
+                    rt::timer(jittered.min(left.max(FIRST_WAIT)))?.await;
                     wait = (wait * 2).min(MAX_WAIT);
                 }
             }
@@ -150,11 +160,12 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
         }
     }
 
-    /// Calls the issuer for all processes.
+    /// Calls the issuer for all processes. If it cannot reach the issuer, the processes without a token wait until this fetch
+    /// times out.
     async fn hold(&self, name: &str, mut lease: Lease<S>) -> Result<IssuedToken, Error> {
         let began = self.cx.now();
         let left = self.cx.time_left();
-        let limit = left.saturating_sub(CALL_TIMEOUT).max(left / 2);
+        let limit = left.saturating_sub(PUBLISH_TIMEOUT).max(left / 2);
         let result = {
             let mut timer = rt::timer(limit)?;
             let fetch = rt::within(timer.as_mut(), self.provider.fetch(self.key, self.cx));
@@ -164,45 +175,49 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
                 Either::Right((never, _)) => match never {},
             }
         };
-        let (result, publication) = self.outcome(name, result, began).await;
-        match lease.publish(self.cx, &publication).await {
-            Ok(true) => result,
-            Ok(false) => self.publish_again(name, lease, publication, result).await,
-            Err(_) => {
+        let mut timer = self.publish_timer()?;
+        let (result, publication) = self.outcome(name, result, began, timer.as_mut()).await;
+        let published = self.publish(name, &mut lease, &publication, &result);
+        match rt::within(timer.as_mut(), published).await {
+            Some(Ok(newer)) => newer.map_or(result, Ok),
+            Some(Err(_)) | None => {
                 lease.publish_later(publication);
                 result
             }
         }
     }
 
-    /// The lease is gone. Another process may have a newer token, or none at all.
-    async fn publish_again(
+    /// Ends the work that follows a token request, before the timeout of the fetch would discard its token.
+    fn publish_timer(&self) -> Result<Pin<Box<Sleep>>, Error> {
+        rt::timer(PUBLISH_TIMEOUT.min(self.cx.time_left() / 10 * 9))
+    }
+
+    /// Returns a newer token, if the lease is gone and another process has published one.
+    async fn publish(
         &self,
         name: &str,
-        mut lease: Lease<S>,
-        publication: Publication,
-        result: Result<IssuedToken, Error>,
-    ) -> Result<IssuedToken, Error> {
-        let (Publication::Token { .. }, Ok(own)) = (&publication, &result) else {
-            return result;
+        lease: &mut Lease<S>,
+        publication: &Publication,
+        result: &Result<IssuedToken, Error>,
+    ) -> Result<Option<IssuedToken>, StoreError> {
+        if lease.publish(self.cx, publication).await? {
+            return Ok(None);
+        }
+        let (Publication::Token { .. }, Ok(own)) = (publication, result) else {
+            return Ok(None);
         };
         let sent = self.cx.now();
-        match lease.claim(self.cx).await {
-            Ok(Claim::Token(stored)) => {
+        match lease.claim(self.cx).await? {
+            Claim::Token(stored) => {
                 let newer = self.open_token(name, &stored, sent);
                 let newer = newer.filter(|token| self.cx.wants(token) && self.cx.is_older(own, token));
-                newer.map_or(result, |token| {
+                if newer.is_some() {
                     self.cx.report(StoreEvent::Hit);
-                    Ok(token)
-                })
-            }
-            Ok(Claim::Lease) => {
-                if lease.publish(self.cx, &publication).await.is_err() {
-                    lease.publish_later(publication);
                 }
-                result
+                Ok(newer)
             }
-            _ => result,
+            Claim::Lease => lease.publish(self.cx, publication).await.map(|_| None),
+            _ => Ok(None),
         }
     }
 
@@ -223,21 +238,25 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
             return result.map(|token| self.with_own_age(token, began));
         };
         let name = lease.name().to_owned();
-        let (result, publication) = self.outcome(&name, result, began).await;
+        let mut timer = self.publish_timer()?;
+        let (result, publication) = self.outcome(&name, result, began, timer.as_mut()).await;
         lease.publish_later(publication);
         result
     }
 
-    /// The result of a token request that began at `began`, for this process and for the others.
+    /// The result of a token request that began at `began`, for this process and for the others. Nothing is for the others
+    /// if the credentials cannot be loaded again before `timer` ends.
     async fn outcome(
         &self,
         name: &str,
         result: Result<IssuedToken, Error>,
         began: Now,
+        timer: Pin<&mut Sleep>,
     ) -> (Result<IssuedToken, Error>, Publication) {
         let now = self.cx.now();
         // The credentials may have changed since the name was computed.
-        let unchanged = self.name().await.is_ok_and(|again| again == name);
+        let again = rt::within(timer, self.name()).await;
+        let unchanged = again.and_then(Result::ok).is_some_and(|again| again == name);
         let (result, publication) = match result {
             Ok(token) => {
                 let minted = match token.age() {

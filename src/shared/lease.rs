@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::token::IssuedToken;
 
 /// The longest life of a lease. A holder that dies delays others for this long.
 const MAX_TTL: Duration = Duration::from_secs(4);
+/// The longest time that a claim can have to wait for a lease. A store may round it to whole seconds.
+pub(super) const LONGEST_WAIT: Duration = MAX_TTL.saturating_add(Duration::from_secs(1));
 /// How many seconds a task waits before each call of a store that does not respond.
 const RETRIES: [u64; 6] = [0, 1, 2, 4, 8, 16];
 
@@ -46,9 +49,7 @@ impl Minted {
 
 /// A lease that this fetch has, or may have: a call without a response may be carried out later. Dropping it releases it, in a
 /// task of its own.
-pub(super) struct Lease<S: TokenStore>(Option<Parts<S>>);
-
-struct Parts<S> {
+pub(super) struct Lease<S: TokenStore> {
     client: Arc<Client<S>>,
     name: String,
     owner: [u8; 16],
@@ -66,7 +67,7 @@ impl<S: TokenStore> Lease<S> {
     ///
     /// The operating system has no random bytes.
     pub(super) fn new(client: &Arc<Client<S>>, name: String, cx: &FetchContext) -> Result<Self, StoreError> {
-        Ok(Self(Some(Parts {
+        Ok(Self {
             client: Arc::clone(client),
             name,
             owner: random::bytes()?,
@@ -74,53 +75,52 @@ impl<S: TokenStore> Lease<S> {
             clock: cx.clock().clone(),
             skipped: Vec::new(),
             may_be_held: false,
-        })))
+        })
     }
 
     /// The fetch has read this version, and does not want it.
     pub(super) fn skip(&mut self, version: [u8; 16]) {
-        if let Some(parts) = &mut self.0 {
-            parts.skipped.push(version);
-        }
+        self.skipped.push(version);
     }
 
     pub(super) fn last_skipped(&self) -> Option<[u8; 16]> {
-        self.0.as_ref()?.seen()
+        self.skipped.last().copied()
     }
 
     pub(super) fn name(&self) -> &str {
-        self.0.as_ref().map_or("", |parts| &parts.name)
+        &self.name
     }
 
     pub(super) async fn claim(&mut self, cx: &FetchContext) -> Result<Claim, StoreError> {
-        let Some(parts) = &mut self.0 else { return Ok(Claim::Wait(Duration::ZERO)) };
-        parts.may_be_held = true;
-        let claim = parts.client.claim(cx, &parts.name, &parts.owner, parts.ttl, parts.seen()).await?;
-        parts.may_be_held = claim == Claim::Lease;
+        self.may_be_held = true;
+        let claim = self.call(cx, self.last_skipped()).await?;
+        self.may_be_held = claim == Claim::Lease;
         Ok(claim)
+    }
+
+    async fn call(&self, cx: &FetchContext, seen: Option<[u8; 16]>) -> Result<Claim, StoreError> {
+        self.client.claim(Some(cx), &self.name, &self.owner, self.ttl, seen).await
     }
 
     /// Renews the lease every third of its life. Does not return.
     pub(super) async fn renew(&self, cx: &FetchContext) -> Infallible {
-        if let Some(parts) = &self.0
-            && let Ok(mut timer) = rt::timer(parts.ttl / 3)
-        {
-            let mut seen = parts.seen();
+        if let Ok(mut timer) = rt::timer(self.ttl / 3) {
+            let mut seen = self.last_skipped();
             loop {
                 timer.as_mut().await;
-                let mut claim = parts.client.claim(cx, &parts.name, &parts.owner, parts.ttl, seen).await;
+                let mut claim = self.call(cx, seen).await;
                 if let Ok(Claim::Token(stored) | Claim::Note(stored)) = &claim
-                    && parts.skipped.contains(&stored.version)
+                    && self.skipped.contains(&stored.version)
                 {
                     // The note beside the token has expired.
                     seen = Some(stored.version);
-                    claim = parts.client.claim(cx, &parts.name, &parts.owner, parts.ttl, seen).await;
+                    claim = self.call(cx, seen).await;
                 }
                 if let Ok(Claim::Token(_) | Claim::Note(_)) = claim {
                     // Another fetch has published, so there is nothing to hold.
                     break;
                 }
-                let next = timer.deadline() + parts.ttl / 3;
+                let next = timer.deadline() + self.ttl / 3;
                 timer.as_mut().reset(next);
             }
         }
@@ -129,38 +129,22 @@ impl<S: TokenStore> Lease<S> {
 
     /// Publishes, and releases the lease. Returns whether this fetch still held it.
     pub(super) async fn publish(&mut self, cx: &FetchContext, publication: &Publication) -> Result<bool, StoreError> {
-        let Some(parts) = &mut self.0 else { return Ok(false) };
-        let sealed = parts.seal(publication).inspect_err(|error| parts.client.failed(cx, error))?;
-        let held = parts.client.publish(cx, &parts.name, &parts.owner, sealed.outcome()).await?;
-        parts.may_be_held = false;
+        let sealed = self.seal(publication).inspect_err(|error| self.client.failed(cx, error))?;
+        let held = self.client.publish(Some(cx), &self.name, &self.owner, sealed.outcome()).await?;
+        self.may_be_held = false;
         Ok(held)
     }
 
     /// Publishes in a task of its own, when the store responds.
     pub(super) fn publish_later(mut self, publication: Publication) {
-        if let Some(parts) = self.0.take() {
-            spawn(parts, publication);
+        // Without a runtime, or in one that ends, the lease ends by itself.
+        self.may_be_held = false;
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(self.retry_to_publish(publication));
         }
     }
-}
 
-impl<S: TokenStore> Drop for Lease<S> {
-    fn drop(&mut self) {
-        if let Some(parts) = self.0.take().filter(|parts| parts.may_be_held) {
-            spawn(parts, Publication::Nothing);
-        }
-    }
-}
-
-fn spawn<S: TokenStore>(parts: Parts<S>, publication: Publication) {
-    // Without a runtime, or in one that ends, the lease ends by itself.
-    if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn(parts.publish_later(publication));
-    }
-}
-
-impl<S: TokenStore> Parts<S> {
-    async fn publish_later(self, publication: Publication) {
+    async fn retry_to_publish(self, publication: Publication) {
         for delay in RETRIES {
             let Ok(timer) = rt::timer(Duration::from_secs(delay)) else { return };
             timer.await;
@@ -173,20 +157,15 @@ impl<S: TokenStore> Parts<S> {
     async fn try_publish(&self, publication: &Publication) -> Result<(), StoreError> {
         let Self { client, name, owner, .. } = self;
         let sealed = self.seal(publication)?;
-        let held = client.publish_in_background(name, owner, sealed.outcome()).await?;
+        let held = client.publish(None, name, owner, sealed.outcome()).await?;
         if held || !matches!(publication, Publication::Token { .. }) {
             return Ok(());
         }
         // The claim was never carried out. The token is for the others nevertheless, if they have none.
-        if client.claim_in_background(name, owner, self.ttl, self.seen()).await? == Claim::Lease {
-            client.publish_in_background(name, owner, sealed.outcome()).await?;
+        if client.claim(None, name, owner, self.ttl, self.last_skipped()).await? == Claim::Lease {
+            client.publish(None, name, owner, sealed.outcome()).await?;
         }
         Ok(())
-    }
-
-    /// The version that the fetch has read last.
-    fn seen(&self) -> Option<[u8; 16]> {
-        self.skipped.last().copied()
     }
 
     fn seal(&self, publication: &Publication) -> Result<Sealed, StoreError> {
@@ -206,6 +185,23 @@ impl<S: TokenStore> Parts<S> {
         let version = random::bytes()?;
         let bytes = self.client.sealer.seal(kind, &self.name, version, keep, &plain)?;
         Ok(Sealed(Some((kind, version, bytes, keep))))
+    }
+}
+
+impl<S: TokenStore> Drop for Lease<S> {
+    fn drop(&mut self) {
+        if self.may_be_held {
+            let lease = Self {
+                client: Arc::clone(&self.client),
+                name: take(&mut self.name),
+                clock: self.clock.clone(),
+                skipped: take(&mut self.skipped),
+                owner: self.owner,
+                ttl: self.ttl,
+                may_be_held: false,
+            };
+            lease.publish_later(Publication::Nothing);
+        }
     }
 }
 

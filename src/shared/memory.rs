@@ -12,7 +12,8 @@ use crate::clock::{AnyClock, Clock};
 
 /// A [`TokenStore`] in memory: for tests, and for several sources in one process. A clone is the same store.
 ///
-/// Its size is bounded by the records that have not expired.
+/// Expired records are removed in sweeps: none below 1024 names, and later when there are twice as many names as after the
+/// previous sweep. So up to 1024 names stay, or up to twice the live ones.
 #[derive(Clone)]
 pub struct MemoryStore {
     clock: AnyClock,

@@ -96,7 +96,7 @@ impl FloorCharBoundary for str {
 }
 
 /// Whether the issuer failed, and not something that this process alone may have: its trust roots, its proxy, its name
-/// resolution, its files, or its code.
+/// resolution, its files, its code, or its way to the issuer.
 fn is_of_the_issuer(error: &Error) -> bool {
     match error.kind() {
         _ if error.is_of_this_process() => false,
@@ -107,7 +107,9 @@ fn is_of_the_issuer(error: &Error) -> bool {
         | ErrorKind::UnsupportedTokenType => true,
         ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Other => {
             let reported = error.status().is_some() || error.code().is_some();
-            reported || error.is_transient() && !has_other_io_error(error)
+            // Nobody knows where the packets of a request that timed out were dropped.
+            let timed_out = error.kind() == ErrorKind::Timeout;
+            reported || error.is_transient() && !timed_out && !has_other_io_error(error)
         }
         _ => false,
     }
@@ -115,11 +117,8 @@ fn is_of_the_issuer(error: &Error) -> bool {
 
 /// Whether an I/O error caused `error`, and not one that the issuer's machine can cause.
 fn has_other_io_error(error: &Error) -> bool {
-    use io::ErrorKind::{
-        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock,
-    };
-    let of_peer =
-        [BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock];
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    let of_peer = [BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof];
     let mut cause: Option<&(dyn StdError + 'static)> = error.source();
     for _ in 0..MAX_SOURCES {
         let Some(this) = cause else { return false };

@@ -31,6 +31,9 @@ use crate::token::IssuedToken;
 /// - **The process with the lease dies.** Its lease ends after a third of the source's
 ///   [`fetch_timeout`](crate::TokenSourceBuilder::fetch_timeout), and after 4 seconds at most. Requests with a usable token do
 ///   not wait for that.
+/// - **The process with the lease cannot reach the issuer.** The processes without a token wait until its token request times
+///   out. Then one of them tries. A timeout without a response is not shared, because it may be a failure of one process.
+/// - **A lease does not end.** The store says that it lives longer than any lease can. This counts as a failure of the store.
 /// - **A record does not open.** It was sealed with another key, changed, or cut short. It counts as missing.
 ///
 /// `Debug` prints the label of the provider and the namespace.

@@ -12,7 +12,7 @@ use crate::error::BoxError;
 /// A store that processes share: Redis, a database, or [`MemoryStore`](super::MemoryStore).
 ///
 /// For each name it has a token, a note and a lease, and each of them may be missing. A token and a note are bytes with a
-/// version and an expiry. A lease has an owner and an expiry. A name is a string of 43 characters from `A-Z a-z 0-9 - _`. Owners
+/// version and an expiry. A note is a sealed failure of the issuer, which other processes adopt until it expires. A lease has an owner and an expiry. A name is a string of 43 characters from `A-Z a-z 0-9 - _`. Owners
 /// and versions are 16 random bytes.
 ///
 /// The store sees no secret: names are keyed hashes, and bytes are sealed. It does not interpret either.
@@ -86,7 +86,7 @@ pub enum Claim {
     Note(Stored),
     /// The caller holds the lease.
     Lease,
-    /// Another owner holds the lease, for this long.
+    /// Another owner holds the lease, for this long. It may be rounded down to whole seconds.
     Wait(Duration),
 }
 

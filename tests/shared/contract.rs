@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tower_bearer_auth::shared::{Claim, MemoryStore, Outcome, StoreError, Stored, TokenStore, contract};
 
-use crate::support::time::secs;
+use crate::support::time::{ms, secs};
 
 #[tokio::test(start_paused = true)]
 async fn the_store_in_memory_keeps_the_contract() {
@@ -32,6 +32,9 @@ enum Bug {
     RecordsNeverEnd,
     LeftIsTheWholeLife,
     LeftIsZero,
+    LeftIsRoundedUp,
+    LeftIsRoundedToTheNearest,
+    ClaimsAreTwoSteps,
     TheVersionIsCounted,
     ItFails,
 }
@@ -108,6 +111,26 @@ impl TokenStore for Buggy {
             },
             Bug::LeftIsTheWholeLife => Ok(with_left(store.claim(name, owner, ttl, seen).await?, secs(3600))),
             Bug::LeftIsZero => Ok(with_left(store.claim(name, owner, ttl, seen).await?, Duration::ZERO)),
+            Bug::LeftIsRoundedUp | Bug::LeftIsRoundedToTheNearest => {
+                let claim = store.claim(name, owner, ttl, seen).await?;
+                let left = match &claim {
+                    Claim::Token(stored) => stored.left,
+                    _ => Duration::ZERO,
+                };
+                let part = if *bug == Bug::LeftIsRoundedUp { Duration::from_nanos(999_999_999) } else { ms(500) };
+                Ok(with_left(claim, secs((left + part).as_secs())))
+            }
+            Bug::ClaimsAreTwoSteps => match store.claim(name, owner, ttl, seen).await? {
+                // It has read that there is no token, and takes the lease in a step of its own.
+                Claim::Wait(_) => {
+                    tokio::task::yield_now().await;
+                    match store.claim(name, owner, ttl, seen).await? {
+                        Claim::Token(token) => store.claim(name, owner, ttl, Some(token.version)).await,
+                        other => Ok(other),
+                    }
+                }
+                other => Ok(other),
+            },
             Bug::TheVersionIsCounted => match store.claim(name, owner, ttl, seen).await? {
                 Claim::Token(stored) => Ok(Claim::Token(Stored { version: [1; 16], ..stored })),
                 other => Ok(other),
@@ -155,8 +178,8 @@ impl TokenStore for Buggy {
                 }
                 Ok(held)
             }
-            (Bug::RecordsNeverEnd, Outcome::Token { version, bytes, .. }) => {
-                store.publish(name, owner, Outcome::Token { version, bytes, keep: secs(60) }).await
+            (Bug::RecordsNeverEnd, Outcome::Token { version, bytes, keep }) => {
+                store.publish(name, owner, Outcome::Token { version, bytes, keep: keep.max(secs(59)) }).await
             }
             _ => store.publish(name, owner, outcome).await,
         }
@@ -189,6 +212,9 @@ async fn a_store_that_breaks_the_contract_is_found() {
         Bug::RecordsNeverEnd,
         Bug::LeftIsTheWholeLife,
         Bug::LeftIsZero,
+        Bug::LeftIsRoundedUp,
+        Bug::LeftIsRoundedToTheNearest,
+        Bug::ClaimsAreTwoSteps,
         Bug::TheVersionIsCounted,
         Bug::ItFails,
     ];

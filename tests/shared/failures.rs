@@ -172,6 +172,9 @@ async fn a_failure_of_one_process_alone_is_not_shared() {
         Outcome::Fail(Error::permanent("a setting of this process")),
         Outcome::Fail(Error::new(ErrorKind::NoRuntime, "no timers")),
         Outcome::Fail(Error::new(ErrorKind::Tls, "the certificate is not trusted")),
+        // The packets of this process may be dropped.
+        Outcome::Fail(Error::new(ErrorKind::Timeout, "it did not respond")),
+        Outcome::Fail(io(io::ErrorKind::TimedOut)),
     ];
     for outcome in of_one {
         let name = format!("{:?}", described(&outcome));
@@ -183,8 +186,9 @@ async fn a_failure_of_one_process_alone_is_not_shared() {
         Outcome::Fail(throttled(2)),
         Outcome::Fail(io(io::ErrorKind::ConnectionRefused)),
         Outcome::Fail(io(io::ErrorKind::ConnectionReset)),
-        Outcome::Fail(io(io::ErrorKind::TimedOut)),
-        Outcome::Fail(Error::new(ErrorKind::Timeout, "it did not respond")),
+        Outcome::Fail(
+            Error::new(ErrorKind::Timeout, "reports a request timeout").with_status(http::StatusCode::REQUEST_TIMEOUT),
+        ),
         Outcome::Fail(Error::new(ErrorKind::MalformedResponse, "not JSON")),
         Outcome::Fail(Error::permanent("it says so").with_code("invalid_scope")),
         Outcome::Fail(Error::transient("down")),

@@ -42,7 +42,7 @@ pub(crate) struct FaultyStore {
 #[derive(Clone, Default)]
 pub(crate) struct Server {
     memory: Arc<Mutex<MemoryStore>>,
-    /// Whether `left` is rounded down to whole seconds.
+    /// Whether the rest of a life is rounded down to whole seconds.
     rounds: Arc<Mutex<bool>>,
     /// Whether records have no expiry.
     persists: Arc<Mutex<bool>>,
@@ -139,6 +139,11 @@ impl Server {
         *self.claims.lock().entry(name.to_owned()).or_default() += 1;
         let memory = self.memory.lock().clone();
         let mut claim = memory.claim(name, owner, ttl, seen).await?;
+        if let Claim::Wait(left) = &mut claim
+            && *self.rounds.lock()
+        {
+            *left = Duration::from_secs(left.as_secs());
+        }
         if let Claim::Token(stored) | Claim::Note(stored) = &mut claim {
             if *self.rounds.lock() {
                 stored.left = Duration::from_secs(stored.left.as_secs());

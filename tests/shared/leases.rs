@@ -1,8 +1,10 @@
 //! R88: leases that end, that are lost, and whose holders die.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio::time::sleep;
-use tower_bearer_auth::shared::{Identity, MemoryStore, Shared};
-use tower_bearer_auth::{Error, IssuedToken, TokenSource};
+use tower_bearer_auth::shared::{Identity, MemoryStore, Shareable, Shared};
+use tower_bearer_auth::{Error, FetchContext, IssuedToken, TokenProvider, TokenSource};
 
 use crate::support::issuer::issuer;
 use crate::world::{Fault, KEY, Outcome, Stopwatch, World, key, ms, secs, settle, together};
@@ -43,6 +45,26 @@ async fn a_holder_that_is_killed_delays_the_others_by_the_life_of_a_lease() {
     let took = begun.read();
     assert!(took <= ms(4_000 + 200 + 1_200), "{took:?}");
     assert_eq!(world.requests(), 2);
+}
+
+// R88: a store that counts whole seconds says in the last one that the lease has no time left.
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_rounded_down_does_not_make_a_process_ask_the_store_all_the_time() {
+    let world = World::new();
+    world.server.round();
+    world.issuer.script(Outcome::Hold);
+    let holder = world.process();
+    let waits = tokio::spawn({
+        let source = holder.source.clone();
+        async move { source.token().await }
+    });
+    world.issuer.wait_held(1).await;
+    waits.abort();
+    holder.kill();
+    let other = world.process();
+    assert!(other.call().await);
+    // 11 while the lease has a second left, and one every 0.05 s in its last second.
+    assert!(other.store.calls() <= 11 + 25, "{} calls", other.store.calls());
 }
 
 // R88
@@ -225,4 +247,66 @@ async fn a_holder_that_cannot_renew_its_lease_does_not_disturb_the_next_one() {
     });
     assert_eq!((of_first.unwrap().as_str(), of_second.unwrap().as_str()), ("first.2", "first.2"));
     assert_eq!(world.server.tokens().len(), 1, "only the second one published");
+}
+
+// R88: the token exists, so nothing that follows may keep it from its caller.
+#[tokio::test(start_paused = true)]
+async fn a_token_is_returned_in_time_if_its_lease_is_lost_and_the_store_is_slow() {
+    let world = World::new();
+    world.issuer.set_latency(secs(11));
+    let first = world.process_with(crate::world::Settings::default(), |builder| builder.fetch_timeout(secs(12)));
+    first.store.set(Fault::Slow(ms(400)));
+    let begun = Stopwatch::start();
+    let (token, ()) = tokio::join!(first.token(), async {
+        sleep(ms(11_350)).await;
+        world.server.lose_everything();
+    });
+    assert_eq!((token.unwrap().as_str(), world.requests()), ("first.1", 1));
+    assert!(begun.read() < secs(12), "{:?}", begun.read());
+    // It is published in a task.
+    sleep(secs(2)).await;
+    assert_eq!(world.process().token().await.unwrap(), "first.1");
+}
+
+/// Its second identity is never known.
+struct Hanging(crate::support::issuer::Issuer, AtomicUsize);
+
+impl TokenProvider for Hanging {
+    type Key = ();
+
+    async fn fetch(&self, key: &(), cx: &FetchContext) -> Result<IssuedToken, Error> {
+        self.0.fetch(key, cx).await
+    }
+}
+
+impl Shareable for Hanging {
+    async fn identity(&self, (): &()) -> Result<Identity, Error> {
+        if self.1.fetch_add(1, Ordering::SeqCst) % 2 == 1 {
+            std::future::pending::<()>().await;
+        }
+        Ok(Identity::new("https://issuer.test/token"))
+    }
+}
+
+// R88, R94: credentials that cannot be loaded again.
+#[tokio::test(start_paused = true)]
+async fn a_token_is_returned_if_its_identity_cannot_be_computed_again() {
+    // With a store that responds, and with one that does not.
+    for fault in [Fault::None, Fault::Fails] {
+        let world = World::new();
+        let store = world.server.handle();
+        store.set(fault);
+        let provider = Hanging(world.issuer.clone(), AtomicUsize::new(0));
+        let shared = Shared::builder(provider, store.clone()).sealing_key(key(KEY)).build().unwrap();
+        let source = TokenSource::new(shared);
+        let begun = Stopwatch::start();
+        assert_eq!(source.token().await.unwrap().expose_secret(), "first.1");
+        assert!(begun.read() <= ms(200 + 550), "{fault:?}: {:?}", begun.read());
+        store.set(Fault::None);
+        // Nothing was published, and the lease was released.
+        source.invalidate();
+        let begun = Stopwatch::start();
+        assert_eq!(source.token().await.unwrap().expose_secret(), "first.2");
+        assert!(begun.read() <= ms(200 + 550), "{fault:?}: {:?}", begun.read());
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use tower_bearer_auth::shared::{Claim, OnStoreFailure, Shared, StoreError, Stored, TokenStore};
-use tower_bearer_auth::{ErrorKind, FetchContext, TokenProvider, TokenSource};
+use tower_bearer_auth::{Error, ErrorKind, FetchContext, TokenProvider, TokenSource};
 
 use crate::world::{
     Client, Fault, KEY, Outcome, Settings, Stopwatch, World, key, ms, secs, settle, together, tokio_now, unavailable,
@@ -260,14 +260,12 @@ async fn outside_of_a_source_a_fetch_works_too() {
     }
 }
 
-/// A store that returns another record that does not open each time.
-struct Endless(Arc<AtomicUsize>);
+/// A store whose `claim` returns what this function makes of the number of the call.
+struct Scripted<F>(Arc<AtomicUsize>, F);
 
-impl TokenStore for Endless {
+impl<F: Fn(usize) -> Claim + Send + Sync + 'static> TokenStore for Scripted<F> {
     async fn claim(&self, _: &str, _: &[u8; 16], _: Duration, _: Option<[u8; 16]>) -> Result<Claim, StoreError> {
-        let number = self.0.fetch_add(1, Ordering::SeqCst);
-        let version = (number as u128).to_be_bytes();
-        Ok(Claim::Token(Stored { version, bytes: vec![1; 100], left: secs(60) }))
+        Ok((self.1)(self.0.fetch_add(1, Ordering::SeqCst)))
     }
 
     async fn publish(
@@ -280,13 +278,64 @@ impl TokenStore for Endless {
     }
 }
 
+/// One fetch of a process whose store is `claim`. Returns its result, its time, and the calls of the issuer and of `claim`.
+async fn fetch_with(
+    on_failure: OnStoreFailure,
+    claim: impl Fn(usize) -> Claim + Send + Sync + 'static,
+) -> (Result<String, Error>, Duration, usize, usize) {
+    let (world, calls) = (World::new(), Arc::new(AtomicUsize::new(0)));
+    let builder = Shared::builder(Client::new(&world.issuer), Scripted(Arc::clone(&calls), claim));
+    let shared = builder.sealing_key(key(KEY)).on_store_failure(on_failure).build().unwrap();
+    let source = TokenSource::builder(shared).patience(ms(0)).build();
+    let begun = Stopwatch::start();
+    let token = source.token().await.map(|token| token.expose_secret().to_owned());
+    (token, begun.read(), world.requests(), calls.load(Ordering::SeqCst))
+}
+
+/// Another record each time, which does not open.
+fn useless(number: usize) -> Claim {
+    let version = (number as u128).to_be_bytes();
+    Claim::Token(Stored { version, bytes: vec![1; 100], left: secs(60) })
+}
+
 // R89
 #[tokio::test(start_paused = true)]
 async fn a_store_that_returns_useless_records_without_end_is_given_up() {
-    let (world, calls) = (World::new(), Arc::new(AtomicUsize::new(0)));
-    let builder = Shared::builder(Client::new(&world.issuer), Endless(Arc::clone(&calls))).sealing_key(key(KEY));
-    let source = TokenSource::new(builder.build().unwrap());
-    assert_eq!(source.token().await.unwrap().expose_secret(), "first.1");
-    let calls = calls.load(Ordering::SeqCst);
+    let (token, _, requests, calls) = fetch_with(OnStoreFailure::FetchAlone, useless).await;
+    assert_eq!((token.unwrap().as_str(), requests), ("first.1", 1));
     assert!((1..=10).contains(&calls), "{calls} calls");
+}
+
+// R89
+#[tokio::test(start_paused = true)]
+async fn a_process_that_may_not_fetch_alone_fails_if_the_store_returns_only_useless_records() {
+    // A store that returns the version that the claim has seen is of no use, either.
+    for claim in [useless as fn(usize) -> Claim, |_| useless(1)] {
+        let (token, _, requests, calls) = fetch_with(OnStoreFailure::Fail, claim).await;
+        let error = token.unwrap_err();
+        assert!(error.is_transient() && error.kind() == ErrorKind::Unavailable, "{error}");
+        assert_eq!(requests, 0);
+        assert!((1..=10).contains(&calls), "{calls} calls");
+    }
+}
+
+// R88, R89: an operator removed the expiry of a lease, or the store does not have one.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_does_not_end_is_not_waited_for() {
+    for left in [ms(5_001), secs(3_600), Duration::MAX] {
+        let (token, took, requests, _) = fetch_with(OnStoreFailure::FetchAlone, move |_| Claim::Wait(left)).await;
+        assert_eq!((token.unwrap().as_str(), requests, took), ("first.1", 1, ms(200)), "{left:?}");
+        let (token, took, requests, _) = fetch_with(OnStoreFailure::Fail, move |_| Claim::Wait(left)).await;
+        assert_eq!((token.unwrap_err().kind(), requests, took), (ErrorKind::Unavailable, 0, ms(0)), "{left:?}");
+    }
+}
+
+// R88: etcd counts whole seconds.
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_life_is_rounded_up_is_waited_for() {
+    let begun = Stopwatch::start();
+    let claim = move |_| if begun.read() < secs(4) { Claim::Wait(secs(5)) } else { Claim::Lease };
+    let (token, took, requests, _) = fetch_with(OnStoreFailure::FetchAlone, claim).await;
+    assert_eq!((token.unwrap().as_str(), requests), ("first.1", 1));
+    assert!(took >= secs(4), "{took:?}");
 }

@@ -144,8 +144,8 @@ impl ClientCredentialsBuilder {
     /// # Ok(()) }
     /// ```
     ///
-    /// The crate reads neither the signature nor the claims. It checks that the assertion is not empty, and has no control
-    /// character.
+    /// The crate verifies neither the signature nor the claims. It checks that the assertion is not empty, and has no control
+    /// character. With `shared`, the claims `iss` and `sub` identify the token: two assertions with the same claims share one.
     #[doc(alias = "workload_identity")]
     pub fn client_assertion(mut self, assertion: impl Into<Secret>) -> Self {
         self.method = Method::ClientAssertion(assertion.into());
