@@ -58,8 +58,15 @@ impl<T: Clone + Send + 'static> ReloadedFile<T> {
     /// Reads the file for the first time.
     pub(crate) fn read(path: PathBuf, format: Format<T>) -> Result<Self, ConfigError> {
         let latest = format.read(&path).map_err(|error| error.about_unknown(format.setting, &path))?;
-        let state =
-            State { latest, last_error: None, requested: 0, completed: 0, has_reader: false, overdue: false, waits: Vec::new() };
+        let state = State {
+            latest,
+            last_error: None,
+            requested: 0,
+            completed: 0,
+            has_reader: false,
+            overdue: false,
+            waits: Vec::new(),
+        };
         Ok(Self { path, format, state: Mutex::new(state), read_completed: Condvar::new() })
     }
 
