@@ -1,0 +1,84 @@
+//! The store on real servers.
+//!
+//! `servers one` runs the contract on one server. `servers all` runs everything. `tests/run` starts both.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod contract;
+mod faults;
+mod server;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+type Run = fn() -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A case, and whether the gate runs it too.
+struct Case {
+    name: &'static str,
+    in_gate: bool,
+    run: Run,
+}
+
+macro_rules! cases {
+    ($($kind:ident: $module:ident::$name:ident,)*) => {
+        &[$(Case {
+            name: concat!(stringify!($module), "::", stringify!($name)),
+            in_gate: stringify!($kind).as_bytes()[0] == b'g',
+            run: || Box::pin($module::$name()),
+        },)*]
+    };
+}
+
+const CASES: &[Case] = cases! {
+    gate: contract::one_server,
+    gate: faults::invalid_records_count_as_missing,
+    gate: faults::times_that_redis_cannot_keep_are_limited,
+    gate: faults::calls_that_are_dropped_mix_up_no_responses,
+    gate: faults::first_calls_share_one_connection,
+    gate: faults::claims_of_many_processes_give_one_lease,
+    gate: faults::a_closed_connection_fails_no_call,
+    gate: faults::a_server_that_restarts_empty_fails_no_call,
+    gate: faults::a_stopped_server_keeps_its_connection_and_carries_out_the_claim,
+    gate: faults::a_server_that_becomes_a_replica_is_left,
+    gate: faults::the_end_of_the_runtime_fails_no_call,
+    gate: faults::a_full_server_fails_claims_and_still_returns_tokens,
+    gate: faults::an_evicted_token_is_missing,
+};
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let only_gate = match &words[..] {
+        ["one"] => true,
+        [] | ["all"] => false,
+        _ => {
+            eprintln!("usage: servers [one | all]");
+            return ExitCode::from(2);
+        }
+    };
+    let filter = std::env::var("CASES").unwrap_or_default();
+    println!("{}", version());
+    let (mut passed, mut failed) = (0, Vec::new());
+    for case in CASES.iter().filter(|case| (case.in_gate || !only_gate) && case.name.contains(&filter)) {
+        let began = Instant::now();
+        let ok = runtime.block_on(async { tokio::spawn((case.run)()).await.is_ok() });
+        println!("{} {} {} ms", if ok { "ok    " } else { "FAILED" }, case.name, began.elapsed().as_millis());
+        if ok { passed += 1 } else { failed.push(case.name) }
+    }
+    for name in &failed {
+        println!("failed: {name}");
+    }
+    // tests/run compares the first number with its floor.
+    println!("cases: {passed} passed, {} failed", failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn version() -> String {
+    let output = Command::new("redis-server").arg("--version").output().expect("redis-server is installed");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split(" sha=").next().unwrap_or(&text).trim().to_owned()
+}
