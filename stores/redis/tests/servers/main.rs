@@ -4,9 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cluster;
 mod contract;
 mod faults;
+mod probe;
 mod server;
+mod tls;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -46,12 +49,33 @@ const CASES: &[Case] = cases! {
     gate: faults::the_end_of_the_runtime_fails_no_call,
     gate: faults::a_full_server_fails_claims_and_still_returns_tokens,
     gate: faults::an_evicted_token_is_missing,
+    full: tls::a_user_with_the_documented_rule_passes_the_contract,
+    full: tls::each_permission_of_the_rule_is_needed,
+    full: tls::a_user_without_permission_is_an_error_that_says_so,
+    full: tls::a_wrong_password_is_an_error_without_it,
+    full: tls::a_certificate_of_an_unknown_authority_is_not_trusted,
+    full: tls::the_url_can_be_in_a_file,
+    full: cluster::the_contract_holds,
+    full: cluster::a_user_with_the_documented_rule_passes_the_contract,
+    full: cluster::the_names_are_spread_over_the_nodes,
+    full: cluster::a_slot_that_moves_fails_no_call,
+    full: cluster::a_node_that_stops_delays_its_names_only,
+    full: cluster::nodes_that_restart_empty_fail_no_call,
 };
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    if let ["probe", name] = &words[..] {
+        return match runtime.block_on(probe::main(name)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let only_gate = match &words[..] {
         ["one"] => true,
         [] | ["all"] => false,

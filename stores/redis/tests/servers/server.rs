@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tower_bearer_auth_redis::RedisStore;
 
@@ -26,9 +27,7 @@ impl Folder {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("tba-redis-{}-{number}", std::process::id()));
         fs::create_dir(&path).unwrap();
-        if is_root(&path) {
-            chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
-        }
+        own(&path);
         Self(path)
     }
 
@@ -43,8 +42,11 @@ impl Drop for Folder {
     }
 }
 
-fn is_root(created: &Path) -> bool {
-    fs::metadata(created).unwrap().uid() == 0
+/// Gives a file or directory to the user of the servers.
+pub(crate) fn own(path: &Path) {
+    if fs::metadata(path).unwrap().uid() == 0 {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
 }
 
 pub(crate) struct Server {
@@ -77,6 +79,12 @@ impl Server {
 
     pub(crate) fn store(&self) -> RedisStore {
         RedisStore::builder(self.url()).build().unwrap()
+    }
+
+    /// The value of an option with which it was started.
+    pub(crate) fn option(&self, name: &str) -> String {
+        let at = self.options.iter().position(|option| option == name).unwrap();
+        self.options[at + 1].clone()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -114,7 +122,9 @@ impl Server {
 
     pub(crate) async fn admin(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.url()).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        // The default of 500 ms is too short on a busy machine.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
     }
 
     /// Sends a command on a connection of its own.
