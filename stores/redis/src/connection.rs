@@ -21,8 +21,10 @@ use crate::target;
 const HOST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a connection without traffic is checked.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// How long a node of a cluster may take. The other nodes serve their names meanwhile.
-const NODE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a node of a cluster may take to connect, and to respond. Together they are shorter than a call of 500 ms: a process can
+/// connect while a node hangs, and the other nodes serve their names.
+const NODE_CONNECT_TIMEOUT: Duration = Duration::from_millis(150);
+const NODE_RESPONSE_TIMEOUT: Duration = Duration::from_millis(250);
 /// How often a cluster follows a redirection within one call, and the longest wait before that, in milliseconds.
 const REDIRECTIONS: u32 = 3;
 const MAX_REDIRECTION_WAIT: u64 = 100;
@@ -120,8 +122,8 @@ async fn connect_to_one(targets: Vec<ConnectionInfo>) -> RedisResult<Multiplexed
 async fn connect_to_cluster(targets: Vec<ConnectionInfo>) -> RedisResult<ClusterConnection> {
     let client = ClusterClient::builder(targets)
         .tcp_settings(tcp_settings())
-        .connection_timeout(NODE_TIMEOUT)
-        .response_timeout(NODE_TIMEOUT)
+        .connection_timeout(NODE_CONNECT_TIMEOUT)
+        .response_timeout(NODE_RESPONSE_TIMEOUT)
         .overall_response_timeout(None)
         .retries(REDIRECTIONS)
         .max_retry_wait(MAX_REDIRECTION_WAIT)

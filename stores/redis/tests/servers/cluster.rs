@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tower_bearer_auth::shared::{Claim, Outcome, TokenStore as _, contract};
 use tower_bearer_auth_redis::RedisStore;
 
-use crate::faults::NAME;
+use crate::faults::{self, NAME};
 use crate::probe;
 use crate::server::{Server, free_port};
 use crate::tls::RULE;
@@ -152,6 +152,30 @@ pub(crate) async fn a_node_that_stops_delays_its_names_only() {
     cluster.0[0].resume();
     cluster.converged().await;
     assert_eq!(leases(&store, &names, A).await, names.len());
+}
+
+// R89: a process that starts while a node hangs.
+pub(crate) async fn a_node_that_stops_delays_no_new_connection() {
+    let cluster = Cluster::start(&[]).await;
+    let mut served = Vec::new();
+    for name in names() {
+        if cluster.node_of(&name).await != 0 {
+            served.push(name);
+        }
+    }
+    cluster.0[0].freeze();
+    for name in served.iter().take(10) {
+        let store = cluster.store();
+        let claim = tokio::time::timeout(Duration::from_millis(500), store.claim(name, &A, TTL, None)).await;
+        assert_eq!(claim.unwrap().unwrap(), Claim::Lease);
+    }
+    cluster.0[0].resume();
+}
+
+// R89
+pub(crate) async fn the_end_of_the_runtime_fails_no_call() {
+    let cluster = Cluster::start(&[]).await;
+    faults::survives_runtimes(cluster.store()).await;
 }
 
 // R89

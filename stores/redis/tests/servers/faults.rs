@@ -205,6 +205,11 @@ pub(crate) async fn the_end_of_the_runtime_fails_no_call() {
     // It needs no runtime.
     let url = server.url();
     let store = std::thread::spawn(move || RedisStore::builder(url).build().unwrap()).join().unwrap();
+    survives_runtimes(store).await;
+}
+
+/// Calls from runtimes that end.
+pub(crate) async fn survives_runtimes(store: RedisStore) {
     for _ in 0..3 {
         let store = store.clone();
         let in_runtime = move || {

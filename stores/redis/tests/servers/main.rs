@@ -7,9 +7,12 @@
 mod cluster;
 mod contract;
 mod faults;
+mod fleet;
 mod probe;
+mod process;
 mod server;
 mod tls;
+mod world;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -60,21 +63,42 @@ const CASES: &[Case] = cases! {
     full: cluster::the_names_are_spread_over_the_nodes,
     full: cluster::a_slot_that_moves_fails_no_call,
     full: cluster::a_node_that_stops_delays_its_names_only,
+    full: cluster::a_node_that_stops_delays_no_new_connection,
+    full: cluster::the_end_of_the_runtime_fails_no_call,
     full: cluster::nodes_that_restart_empty_fail_no_call,
+    full: fleet::a_cold_start_makes_one_token_request,
+    full: fleet::a_cold_start_with_tls_makes_one_token_request,
+    full: fleet::a_cold_start_on_a_cluster_makes_one_token_request,
+    full: fleet::a_revocation_under_load_makes_one_token_request,
+    full: fleet::a_holder_that_is_killed_fails_no_call_of_the_others,
+    full: fleet::a_stopped_store_fails_no_call,
+    full: fleet::a_killed_store_fails_no_call,
+    full: fleet::a_store_that_restarts_empty_costs_one_token_request,
+    full: fleet::a_full_store_fails_no_call,
+    full: fleet::a_store_that_evicts_fails_no_call,
+    full: fleet::an_issuer_that_is_down_is_called_once_a_second,
 };
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    if let ["probe", name] = &words[..] {
-        return match runtime.block_on(probe::main(name)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                println!("{error}");
-                ExitCode::FAILURE
-            }
-        };
+    rustls::crypto::ring::default_provider().install_default().unwrap();
+    // This program starts itself for what needs a process.
+    let child = match &words[..] {
+        ["probe", name] => Some(runtime.block_on(probe::main(name))),
+        ["process", number, world] => {
+            Some(runtime.block_on(process::main(number, world)).map_err(|error| error.to_string()))
+        }
+        _ => None,
+    };
+    match child {
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            println!("{error}");
+            return ExitCode::FAILURE;
+        }
+        None => {}
     }
     let only_gate = match &words[..] {
         ["one"] => true,

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tower_bearer_auth::BoxError;
 use tower_bearer_auth::shared::{TokenStore as _, contract};
+use tower_bearer_auth::{BoxError, ConfigError};
 use tower_bearer_auth_redis::RedisStore;
 
 /// Runs the probe `name`. Returns its error, with the causes.
@@ -27,7 +27,6 @@ pub(crate) fn trust(folder: &Path) -> (&'static str, String) {
 
 /// The probe itself.
 pub(crate) async fn main(name: &str) -> Result<(), String> {
-    rustls::crypto::ring::default_provider().install_default().unwrap();
     probe(name).await.map_err(|error| {
         let mut causes = vec![format!("{error} {error:?}")];
         let mut next: Option<&dyn Error> = error.source();
@@ -39,12 +38,14 @@ pub(crate) async fn main(name: &str) -> Result<(), String> {
     })
 }
 
+/// The store that the environment describes.
+pub(crate) fn store() -> Result<RedisStore, ConfigError> {
+    let builder = RedisStore::from_env("PROBE")?;
+    if std::env::var_os("PROBE_CLUSTER").is_some() { builder.cluster().build() } else { builder.build() }
+}
+
 async fn probe(name: &str) -> Result<(), BoxError> {
-    let mut builder = RedisStore::from_env("PROBE")?;
-    if std::env::var_os("PROBE_CLUSTER").is_some() {
-        builder = builder.cluster();
-    }
-    let store = builder.build()?;
+    let store = store()?;
     if name == "contract" {
         return contract::run(&store).await;
     }

@@ -11,7 +11,7 @@ use crate::server::{Folder, Server, own};
 pub(crate) const RULE: &[&str] = &["~tba:*", "-@all", "+eval", "+get", "+set", "+del", "+pttl"];
 const PASSWORD: &str = "canary-password-7fQ2";
 
-struct Secured(Server);
+pub(crate) struct Secured(Server);
 
 impl Secured {
     fn start(rule: &[&str]) -> Self {
@@ -26,11 +26,19 @@ impl Secured {
         Self(Server::start_in(folder, &options))
     }
 
+    pub(crate) fn start_with_rule() -> Self {
+        Self::start(RULE)
+    }
+
+    pub(crate) fn valid_url(&self) -> String {
+        self.url(PASSWORD)
+    }
+
     fn url(&self, password: &str) -> String {
         format!("rediss://canary-user-8kZ3:{password}@localhost:{}", self.0.port)
     }
 
-    fn trust(&self) -> (&'static str, String) {
+    pub(crate) fn trust(&self) -> (&'static str, String) {
         trust(self.0.path())
     }
 }
