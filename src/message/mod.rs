@@ -26,7 +26,9 @@ mod rejection;
 
 #[cfg(feature = "token-endpoint")]
 pub(crate) use self::authority::is_loopback;
-pub(crate) use self::grpc_timeout::{GRPC_TIMEOUT, grpc_timeout, shorten_grpc_timeout};
+#[cfg(feature = "grpc")]
+pub(crate) use self::grpc_timeout::GRPC_TIMEOUT;
+pub(crate) use self::grpc_timeout::{grpc_timeout, shorten_grpc_timeout};
 pub use self::head::{RequestHead, ResponseHead};
 pub use self::key::{ExtensionKey, RequestKey};
 pub(crate) use self::key_extension::KeyExtension;
