@@ -1,5 +1,6 @@
 //! The connection, and when a new one replaces it.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -8,8 +9,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, RedisError, RedisResult,
-    ServerErrorKind,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value,
 };
 use tokio::sync::Mutex;
 use tower_bearer_auth::Secret;
@@ -51,6 +51,9 @@ enum Connection {
     Cluster(ClusterConnection),
 }
 
+/// A call of the server.
+type Query<'a> = Pin<Box<dyn Future<Output = Result<Value, StoreError>> + Send + 'a>>;
+
 impl Connections {
     pub(crate) fn new(url: Secret, is_cluster: bool) -> Self {
         Self { url, is_cluster, current: Mutex::new(None) }
@@ -60,16 +63,20 @@ impl Connections {
     ///
     /// The first sending may have been carried out. Both scripts allow for that: a claim returns the lease again to its owner, and
     /// a second `publish` returns `false`.
-    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        let Numbered { number, mut connection } = self.get(None).await?;
-        let error = match connection.query(command).await {
-            Ok(response) => return Ok(response),
-            Err(error) if is_broken(&error) => error,
-            Err(error) => return Err(store_error(&error)),
-        };
-        drop((connection, error));
-        let mut connection = self.get(Some(number)).await?.connection;
-        connection.query(command).await.map_err(|error| store_error(&error))
+    ///
+    /// The future is boxed: the futures of redis are nested so deeply that rustc rejects a program that nests them further.
+    pub(crate) fn query<'a>(&'a self, command: &'a Cmd) -> Query<'a> {
+        Box::pin(async move {
+            let Numbered { number, mut connection } = self.get(None).await?;
+            match connection.query(command).await {
+                Ok(response) => return Ok(response),
+                Err(error) if is_broken(&error) => {}
+                Err(error) => return Err(store_error(&error)),
+            }
+            drop(connection);
+            let mut connection = self.get(Some(number)).await?.connection;
+            connection.query(command).await.map_err(|error| store_error(&error))
+        })
     }
 
     /// The connection. `broken`: the number of the one that failed.
@@ -99,7 +106,7 @@ impl Connections {
 }
 
 impl Connection {
-    async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+    async fn query(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Self::One(connection) => command.query_async(connection).await,
             Self::Cluster(connection) => command.query_async(connection).await,

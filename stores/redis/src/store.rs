@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Cmd;
+use redis::{Cmd, FromRedisValue, Value};
 use tower_bearer_auth::shared::{Claim, Outcome, StoreError, Stored, TokenStore};
 
 use crate::connection::Connections;
@@ -45,7 +45,7 @@ impl TokenStore for RedisStore {
     ) -> Result<Claim, StoreError> {
         let mut command = eval(CLAIM, name);
         command.arg(&owner[..]).arg(millis(ttl)).arg(seen.as_ref().map_or(&[][..], |seen| &seen[..]));
-        let (kind, value, left): (i64, Vec<u8>, i64) = self.connections.query(&command).await?;
+        let (kind, value, left): (i64, Vec<u8>, i64) = read(self.connections.query(&command).await?)?;
         let claim = match kind {
             script::TOKEN => stored(value, left).map(Claim::Token),
             script::NOTE => stored(value, left).map(Claim::Note),
@@ -53,7 +53,7 @@ impl TokenStore for RedisStore {
             script::WAIT => Some(Claim::Wait(duration(left))),
             _ => None,
         };
-        claim.ok_or_else(|| StoreError::new("Redis: the response is not that of the script"))
+        claim.ok_or_else(unexpected)
     }
 
     async fn publish(&self, name: &str, owner: &[u8; 16], outcome: Outcome<'_>) -> Result<bool, StoreError> {
@@ -70,7 +70,7 @@ impl TokenStore for RedisStore {
                 command.arg("");
             }
         }
-        self.connections.query(&command).await
+        read(self.connections.query(&command).await?)
     }
 }
 
@@ -82,6 +82,15 @@ fn eval(script: &str, name: &str) -> Cmd {
         command.arg(format!("tba:{{{name}}}:{kind}"));
     }
     command
+}
+
+fn read<T: FromRedisValue>(response: Value) -> Result<T, StoreError> {
+    // The error contains the response.
+    redis::from_redis_value(response).map_err(|_| unexpected())
+}
+
+fn unexpected() -> StoreError {
+    StoreError::new("Redis: the response is not that of the script")
 }
 
 /// Redis keeps nothing for 0 ms.
