@@ -103,9 +103,10 @@ impl fmt::Debug for SystemClock {
 
 /// A request extension: the layer waits for the tokens of this request until this time at most.
 ///
-/// The limit is for all waits of the request together. [`max_wait`](crate::TokenSourceBuilder::max_wait) limits them too. If the
-/// deadline passes before the request was sent, the request fails with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), and
-/// the fetch continues. If it passes while a rejected request waits for a new token, the caller gets the rejection.
+/// The limit is for all waits of the request together. [`max_wait`](crate::TokenSourceBuilder::max_wait) limits them too. A request
+/// that has no token at its deadline fails with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), and the fetch continues. If it
+/// has one, it is sent, even if its task is polled later. If the deadline passes while a rejected request waits for a new token,
+/// the caller gets the rejection.
 ///
 /// The deadline does not end a send. For that, put a timeout outside of the layer, for example `tower::timeout`: it drops the
 /// request at any point, and its error does not tell whether the request was sent.

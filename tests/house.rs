@@ -511,10 +511,10 @@ fn the_source_writes_no_file_and_reads_the_environment_in_two_places() {
     assert_eq!(
         uses,
         [
+            ("src/file.rs", "fs::File"),
+            ("src/file.rs", "File::open"),
             ("src/providers/env.rs", "env::var_os"),
-            ("src/providers/secret_file.rs", "fs::File"),
-            ("src/providers/secret_file.rs", "File::open"),
-            ("src/token_endpoint/http_client.rs", "env::var_os"),
+            ("src/token_endpoint/http_client_builder.rs", "env::var_os"),
         ]
         .map(|(file, what)| (file.to_owned(), what.to_owned()))
     );

@@ -21,6 +21,10 @@ pub enum ErrorKind {
     /// The TLS connection to the issuer fails because of a certificate or a setting: the issuer's certificate is not
     /// trusted, is not valid now or has another name, the issuer requires another client certificate, or there is no
     /// common TLS version or cipher suite.
+    ///
+    /// `HttpClient` returns it, and so does any other client whose error has a source of this crate's version of rustls. Other
+    /// TLS libraries cause [`Unavailable`](Self::Unavailable). Only an error of `HttpClient` has a [`hint`](crate::Error::hint)
+    /// that names the setting.
     Tls,
     /// A deadline has passed: the deadline of the token request, or the deadline of a wait for it.
     Timeout,

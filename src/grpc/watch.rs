@@ -86,12 +86,12 @@ pin_project! {
     {
         Calling { #[pin] response: F },
         // `None` after the future has completed.
-        Held { held: Option<Held<T>> },
+        HeldHead { held: Option<HeldHead<T>> },
     }
 }
 
 /// A response whose body was polled.
-struct Held<T: Body> {
+struct HeldHead<T: Body> {
     head: response::Parts,
     ahead: ReadAhead<T>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -113,17 +113,17 @@ where
                     let response = match ready!(response.poll(cx)) {
                         Ok(response) if has_grpc_body(&ResponseHead::of(&response)) => response,
                         outcome => {
-                            this.state.set(State::Held { held: None });
+                            this.state.set(State::HeldHead { held: None });
                             let passed_on = |body| GrpcBody::passed_on(body, *this.sent_at);
                             return Poll::Ready(outcome.map(|response| response.map(passed_on)));
                         }
                     };
                     let (head, body) = response.into_parts();
-                    let held = Held { head, ahead: ReadAhead::new(body), timer: None };
-                    this.state.set(State::Held { held: Some(held) });
+                    let held = HeldHead { head, ahead: ReadAhead::new(body), timer: None };
+                    this.state.set(State::HeldHead { held: Some(held) });
                 }
-                StateProj::Held { held } => {
-                    let Some(Held { ahead, timer, .. }) = held else {
+                StateProj::HeldHead { held } => {
+                    let Some(HeldHead { ahead, timer, .. }) = held else {
                         panic!("`WatchFuture` polled after completion");
                     };
                     if ahead.poll(cx).is_pending()
@@ -133,7 +133,7 @@ where
                     {
                         return Poll::Pending;
                     }
-                    let Some(Held { head, ahead, .. }) = held.take() else { continue };
+                    let Some(HeldHead { head, ahead, .. }) = held.take() else { continue };
                     let is_rejection = ahead.is_rejection();
                     let mut response = Response::from_parts(head, GrpcBody::watched(ahead, *this.sent_at));
                     if is_rejection {

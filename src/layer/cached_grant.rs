@@ -55,7 +55,7 @@ pub(super) enum GrantRef<P: TokenProvider> {
 }
 
 /// What a service and its clones share.
-pub(super) struct Shared<P: TokenProvider> {
+pub(super) struct SharedParts<P: TokenProvider> {
     pub(super) settings: Arc<Settings<P>>,
     /// How many clones have stamped a token of the source, until there are cells.
     clones: AtomicUsize,
@@ -70,7 +70,7 @@ const CLONES: usize = 3;
 #[repr(align(128))]
 struct GrantCell<P: TokenProvider>(ArcSwapOption<CachedGrant<P>>);
 
-impl<P: TokenProvider> Shared<P> {
+impl<P: TokenProvider> SharedParts<P> {
     pub(super) fn new(settings: Arc<Settings<P>>) -> Self {
         Self { settings, clones: AtomicUsize::new(0), cells: OnceLock::new() }
     }
@@ -102,9 +102,9 @@ impl<P: TokenProvider> Shared<P> {
 impl<P: TokenProvider> GrantCache<P> {
     /// The cached grant, if its token is still current. Otherwise this drops the grant, so that a withdrawn token does
     /// not stay in memory.
-    pub(super) fn current(&mut self, shared: &Shared<P>) -> Option<Arc<CachedGrant<P>>> {
+    pub(super) fn current(&mut self, shared: &SharedParts<P>) -> Option<Arc<CachedGrant<P>>> {
         let Self::Cached(cached) = self else {
-            return self.shared(shared);
+            return self.of_thread(shared);
         };
         if cached.is_current() {
             return Some(Arc::clone(cached));
@@ -115,7 +115,7 @@ impl<P: TokenProvider> GrantCache<P> {
 
     /// The cached grant of this thread, for a service that has not stamped a token yet.
     #[inline(never)]
-    fn shared(&mut self, shared: &Shared<P>) -> Option<Arc<CachedGrant<P>>> {
+    fn of_thread(&mut self, shared: &SharedParts<P>) -> Option<Arc<CachedGrant<P>>> {
         let Self::Unused = self else { return None };
         let cached = shared.current()?;
         *self = Self::Used;
@@ -123,7 +123,7 @@ impl<P: TokenProvider> GrantCache<P> {
     }
 
     /// Records a grant that came from the source's cache.
-    pub(super) fn record(&mut self, shared: &Shared<P>, grant: &Grant<P::Key>) {
+    pub(super) fn record(&mut self, shared: &SharedParts<P>, grant: &Grant<P::Key>) {
         // With several keys, the next request probably has another key.
         if size_of::<P::Key>() > 0 {
             return;

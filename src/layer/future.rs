@@ -313,7 +313,10 @@ impl<S, P: TokenProvider, R: Bodies<B>, B> Waiting<S, P, R, B> {
                 kept = bodies.keep(request.body());
             }
         }
-        let saved = kept.map(|body| SavedRequest { head: SavedHead::of(&request).after(wait.waited()), body });
+        let saved = kept.map(|body| SavedRequest {
+            head: SavedHead::of(&request, settings.key_extension.get()).after(wait.waited()),
+            body,
+        });
         settings.stamp(request.headers_mut(), grant.token().header_value())?;
         let response = service.call(request);
         let copy = saved.map_or_else(R::Storage::empty, |request| R::Storage::with(Replayable { service, request }));

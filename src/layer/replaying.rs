@@ -121,7 +121,7 @@ impl<S, P: TokenProvider, R: Bodies<B>, B, T> Replaying<S, P, R, B, T> {
             None if settings.mode == Mode::Never || R::OFF => (None, ReplayOutcome::Off),
             None => (None, ReplayOutcome::NoCopy),
             Some(copy) if !bodies.is_complete(&copy.request.body) => (None, ReplayOutcome::NoCopy),
-            Some(copy) => match copy.restore(rejected.key()) {
+            Some(copy) => match copy.restore() {
                 None => (None, ReplayOutcome::NoCopy),
                 Some(copy) if settings.mode.allows(rejection, || settings.is_idempotent(&copy.request)) => {
                     (Some(copy), ReplayOutcome::Replayed)

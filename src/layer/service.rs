@@ -9,7 +9,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::cached_grant::{GrantCache, GrantRef, Shared};
+use super::cached_grant::{GrantCache, GrantRef, SharedParts};
 use super::future::ResponseFuture;
 use super::replay::{self, Bodies, Empty, SavedHead};
 use super::settings::{Route, Settings};
@@ -36,14 +36,14 @@ use crate::source::{Lookup, TokenSource};
 #[must_use = "services do nothing unless you call them"]
 pub struct BearerAuth<S, P: TokenProvider, R = Empty> {
     inner: S,
-    shared: Arc<Shared<P>>,
+    shared: Arc<SharedParts<P>>,
     bodies: R,
     cache: GrantCache<P>,
 }
 
 impl<S, P: TokenProvider, R> BearerAuth<S, P, R> {
     pub(super) fn new(inner: S, settings: Arc<Settings<P>>, bodies: R) -> Self {
-        Self { inner, shared: Arc::new(Shared::new(settings)), bodies, cache: GrantCache::Unused }
+        Self { inner, shared: Arc::new(SharedParts::new(settings)), bodies, cache: GrantCache::Unused }
     }
 
     /// The token source.
@@ -138,7 +138,7 @@ where
             }
             return ResponseFuture::sent(grant, self.bodies.clone(), self.inner.call(request));
         };
-        let head = SavedHead::with_key(&request, settings.key_extension.get(), grant.grant().key());
+        let head = SavedHead::of(&request, settings.key_extension.get());
         if let Err(error) = settings.stamp(request.headers_mut(), grant.header()) {
             return self.fail(error);
         }

@@ -62,10 +62,11 @@ impl<P: TokenProvider> Settings<P> {
     /// The provider's settings, and the defaults for the others.
     pub(super) fn new(source: &TokenSource<P>) -> Self {
         let provider = source.provider();
+        let header = provider.header();
         Self {
             source: source.clone(),
-            header: provider.header(),
-            api_headers: ApiHeaders::read(source),
+            api_headers: ApiHeaders::read(source, &header),
+            header,
             origins: provider.origins(),
             on_foreign_origin: OnForeignOrigin::default(),
             mode: Mode::default(),
@@ -117,7 +118,7 @@ impl<P: TokenProvider> Settings<P> {
         headers.remove(AUTHORIZATION);
         headers.remove(&self.header);
         if self.api_headers.any() {
-            self.api_headers.with(&self.source, |api_headers| remove_all(headers, api_headers));
+            self.api_headers.with(&self.source, &self.header, |api_headers| remove_all(headers, api_headers));
         }
     }
 
@@ -160,7 +161,7 @@ impl<P: TokenProvider> Settings<P> {
     }
 
     fn stamp_api_headers(&self, headers: &mut HeaderMap) -> Result<(), Error> {
-        self.api_headers.with(&self.source, |api_headers| {
+        self.api_headers.with(&self.source, &self.header, |api_headers| {
             remove_all(headers, api_headers);
             for (name, value) in api_headers {
                 headers.try_append(name.clone(), value.clone()).map_err(too_many_headers)?;

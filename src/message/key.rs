@@ -44,21 +44,6 @@ pub struct ExtensionKey<T>(
     pub T,
 );
 
-impl<T: Clone + Eq + Send + Sync + 'static> ExtensionKey<T> {
-    const EXTENSION: KeyExtension = KeyExtension {
-        // A provider may return another key than the one that it has read.
-        is_only: |key, extensions| {
-            let key = key.downcast_ref::<Self>().map(|key| &key.0);
-            extensions.len() == 1 && key.is_some() && extensions.get::<T>() == key
-        },
-        insert: |key, extensions| {
-            if let Some(Self(value)) = key.downcast_ref() {
-                extensions.insert(value.clone());
-            }
-        },
-    };
-}
-
 impl<T> RequestKey for ExtensionKey<T>
 where
     T: Clone + Eq + Hash + Debug + Send + Sync + 'static,
@@ -66,7 +51,7 @@ where
     fn from_request(request: &RequestHead<'_>) -> Result<Self, Error> {
         let value = request.extensions().get::<T>().cloned();
         if value.is_some() {
-            request.set_key_extension(Self::EXTENSION);
+            request.set_key_extension(KeyExtension::of::<T>());
         }
         value.map(Self).ok_or_else(|| {
             Error::new(ErrorKind::MissingKey, "the request does not name the identity that it acts as")

@@ -4,6 +4,11 @@
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReplayMarker;
 
+/// Marks a token request that may be sent once more on a new connection.
+#[cfg(feature = "token-endpoint")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RepeatableTokenRequest;
+
 /// A request extension: this one request is sent without a token.
 ///
 /// Use it for an endpoint that needs no token, for example a health check, or for a request with credentials of its own.

@@ -31,13 +31,11 @@ pub(crate) use self::grpc_timeout::GRPC_TIMEOUT;
 pub(crate) use self::grpc_timeout::{grpc_timeout, shorten_grpc_timeout};
 pub use self::head::{RequestHead, ResponseHead};
 pub use self::key::{ExtensionKey, RequestKey};
-pub(crate) use self::key_extension::KeyExtension;
+pub(crate) use self::key_extension::{KeyExtension, KeySlot};
+#[cfg(feature = "token-endpoint")]
+pub(crate) use self::marker::RepeatableTokenRequest;
 pub(crate) use self::marker::ReplayMarker;
 pub use self::marker::Unauthenticated;
-/// Marks this crate's own token requests. If this crate's layer wraps the client for token requests, it must not stamp them: it
-/// would wait for the token that the request fetches.
-#[cfg(feature = "token-endpoint")]
-pub(crate) use self::marker::Unauthenticated as TokenRequestMarker;
 pub(crate) use self::origin::Destination;
 pub use self::origin::Origins;
 #[cfg(feature = "token-endpoint")]

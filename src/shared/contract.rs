@@ -18,7 +18,11 @@ const TOLERANCE: Duration = Duration::from_secs(3);
 /// How often the end of a lease or of a record is looked for.
 const STEP: Duration = Duration::from_millis(100);
 
-/// Checks that `store` does what [`TokenStore`] says: order of results, atomic claims, owners, versions, and expiry.
+/// Checks that `store` does what [`TokenStore`] says: order of results, one lease for concurrent claims, owners, versions, and
+/// expiry.
+///
+/// It cannot show that `claim` and `publish` are atomic: a race may not happen during the test. Do each in one script on the
+/// server, or in one transaction that locks the name. [The guide](crate::guide::shared_store) has a sketch.
 ///
 /// It uses random names, which no other process uses, and takes about 10 seconds with real clocks. What it stores expires
 /// after a minute.

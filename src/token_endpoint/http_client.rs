@@ -26,7 +26,7 @@ use super::response_body::ResponseBody;
 use super::tls_files::Tls;
 use super::token_client::TokenClient;
 use crate::error::{BoxError, Error, ErrorKind};
-use crate::message::{TokenRequestMarker, is_loopback};
+use crate::message::{RepeatableTokenRequest, is_loopback};
 use crate::rt;
 
 /// A pooled HTTP/1.1 client for token requests. Cloning shares the pool.
@@ -42,7 +42,8 @@ use crate::rt;
 /// - **One retry.** If a token request fails on a connection that an earlier request used, and no byte of the response has
 ///   arrived, it is sent once more, at once, on a new connection: most probably the server was just closing the idle connection.
 ///   A provider's token request has no effect except that it issues a token. If the issuer had received the first request, it
-///   has issued two; if it revokes the older one, that one is not in use. Other requests are not sent again.
+///   has issued two; if it revokes the older one, that one is not in use. A request with a `client_assertion` is not sent
+///   again, because an issuer may accept an assertion once. Nor are other requests.
 ///
 /// The client can be built outside of a tokio runtime, and it can outlive the runtimes that use it. Each runtime has
 /// its own connections, because a connection stalls while the runtime that opened it is not running. The pool belongs
@@ -101,8 +102,8 @@ impl Inner {
         let runtime = rt::with_timers()?;
         let config = self.tls.reload().await;
         let connections = self.connections(runtime.id(), config);
-        let is_token_request = request.extensions().get::<TokenRequestMarker>().is_some();
-        let copy = is_token_request.then(|| request.clone());
+        let is_repeatable = request.extensions().get::<RepeatableTokenRequest>().is_some();
+        let copy = is_repeatable.then(|| request.clone());
         let mut request = request.map(Full::new);
         let captured = capture_connection(&mut request);
         let response = match (connections.pooled.request(request).await, copy) {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind};
-use crate::message::TokenRequestMarker;
+use crate::message::{RepeatableTokenRequest, Unauthenticated};
 
 /// A token request: a body, its content type, and additional headers.
 ///
@@ -19,6 +19,8 @@ pub struct TokenRequest {
     body: Zeroizing<Vec<u8>>,
     /// Whether a header was dropped because the map was full.
     too_many_headers: bool,
+    /// An issuer may accept a client assertion once (RFC 7523 section 3), so a request that contains one is sent once.
+    repeatable: bool,
 }
 
 impl TokenRequest {
@@ -37,7 +39,8 @@ impl TokenRequest {
             body.push(b'=');
             encode(&mut body, value);
         }
-        Self::new(HeaderValue::from_static("application/x-www-form-urlencoded"), body)
+        let repeatable = !fields.iter().any(|(name, _)| *name == "client_assertion");
+        Self { repeatable, ..Self::new(HeaderValue::from_static("application/x-www-form-urlencoded"), body) }
     }
 
     /// A JSON body (`application/json`). `body` is the JSON text.
@@ -56,7 +59,7 @@ impl TokenRequest {
     }
 
     fn new(content_type: HeaderValue, body: Zeroizing<Vec<u8>>) -> Self {
-        Self { content_type, headers: HeaderMap::new(), body, too_many_headers: false }
+        Self { content_type, headers: HeaderMap::new(), body, too_many_headers: false, repeatable: true }
     }
 
     pub(super) fn into_http(mut self, url: Uri) -> Result<Request<Bytes>, Error> {
@@ -71,7 +74,7 @@ impl TokenRequest {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url;
         *request.headers_mut() = self.headers;
-        request.extensions_mut().insert(TokenRequestMarker);
+        mark(&mut request, self.repeatable);
         Ok(request)
     }
 }
@@ -93,8 +96,17 @@ pub(super) fn get(url: Uri) -> Request<Bytes> {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = url;
     request.headers_mut().extend(defaults());
-    request.extensions_mut().insert(TokenRequestMarker);
+    mark(&mut request, true);
     request
+}
+
+/// If this crate's layer wraps the client for token requests, it must not stamp them: it would wait for the token that the
+/// request fetches.
+fn mark(request: &mut Request<Bytes>, repeatable: bool) {
+    request.extensions_mut().insert(Unauthenticated);
+    if repeatable {
+        request.extensions_mut().insert(RepeatableTokenRequest);
+    }
 }
 
 fn encode(body: &mut Vec<u8>, text: &str) {

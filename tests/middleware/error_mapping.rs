@@ -41,13 +41,14 @@ struct Row<'a> {
     alert: &'a str,
 }
 
-/// The rows of the table with `ErrorKind` in its header.
-fn rows(page: &str) -> Vec<Row<'_>> {
+/// The rows of the table with `ErrorKind` in its header. Only the first word of a cell counts for `grpc` and `retry_after`.
+fn rows<'a>(page: &'a str) -> Vec<Row<'a>> {
     let lines = page.lines().skip_while(|line| !line.starts_with("| [`ErrorKind`] |")).skip(2);
     let cells = lines.take_while(|line| line.starts_with('|')).map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect();
         let [kind, http, grpc, retry_after, alert] = cells[..] else { panic!("not five cells: {line}") };
-        Row { kind, http, grpc, retry_after, alert }
+        let first_word = |cell: &'a str| cell.split([',', '`']).next().unwrap_or(cell);
+        Row { kind, http, grpc: first_word(grpc), retry_after: first_word(retry_after), alert }
     });
     cells.collect()
 }

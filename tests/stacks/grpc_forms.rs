@@ -1,13 +1,23 @@
 //! A tonic server on a socket that rejects in each form, and a tonic client with both layers.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
 use http::uri::PathAndQuery;
+use http_body_util::Full;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Server};
 use tonic::{Code, Request};
+use tower::ServiceBuilder;
+use tower_bearer_auth::grpc::{self, tonic_0_14::StatusLayer};
+use tower_bearer_auth::replay::Off;
 use tower_bearer_auth::{BearerAuthLayer, Error, ErrorKind, TokenProvider, TokenSource};
 
 use super::{is_sent, is_shared};
@@ -144,4 +154,44 @@ async fn a_call_without_a_deadline_that_gets_no_token_in_time_is_unavailable() {
     let status = unconnected(&source).call(Method::Unary).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(Error::find(&status).unwrap().kind(), ErrorKind::Timeout);
+}
+
+// R72: the rows of docs/errors.md and docs/grpc.md about calls that may have been applied.
+#[tokio::test]
+async fn a_deadline_that_passes_after_the_send_has_another_code_than_one_before_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let (arrived, mut calls) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let hang = service_fn(move |_| {
+            arrived.send(()).unwrap();
+            pending::<Result<http::Response<Full<Bytes>>, Infallible>>()
+        });
+        http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), hang).await
+    });
+    let channel = Channel::from_shared(origin.clone()).unwrap().connect().await.unwrap();
+    let source = TokenSource::new(Issuer::new());
+    source.warm_up().await.unwrap();
+    let layer = source.layer().allow_origin(&origin).unwrap().bodies(Off);
+    let stack = ServiceBuilder::new().layer(StatusLayer::new()).layer(grpc::layer(layer)).service(channel);
+    let path = || PathAndQuery::from_static(Method::Unary.path());
+
+    let mut client = tonic::client::Grpc::with_origin(stack.clone(), origin.parse().unwrap());
+    client.ready().await.unwrap();
+    let mut request = Request::new(Bytes::from("request"));
+    request.set_timeout(ms(400));
+    let status = within("the channel", client.unary(request, path(), Raw)).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Cancelled, "Timeout expired"));
+    assert!(Error::find(&status).is_none());
+    within("the first call", calls.recv()).await.unwrap();
+
+    let stack = ServiceBuilder::new().timeout(ms(400)).service(stack);
+    let mut client = tonic::client::Grpc::with_origin(stack, origin.parse().unwrap());
+    client.ready().await.unwrap();
+    let request = Request::new(Bytes::from("request"));
+    let status = within("tower::timeout", client.unary(request, path(), Raw)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unknown);
+    assert!(Error::find(&status).is_none());
+    within("the second call", calls.recv()).await.unwrap();
 }

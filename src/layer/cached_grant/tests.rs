@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use super::{CLONES, GrantCache, Shared};
+use super::{CLONES, GrantCache, SharedParts};
 use crate::error::Error;
 use crate::layer::settings::Settings;
 use crate::provider::{FetchContext, TokenProvider};
@@ -18,9 +18,9 @@ impl TokenProvider for Issuer {
     }
 }
 
-fn shared() -> (TokenSource<Issuer>, Shared<Issuer>) {
+fn shared() -> (TokenSource<Issuer>, SharedParts<Issuer>) {
     let source = TokenSource::new(Issuer);
-    let shared = Shared::new(Arc::new(Settings::new(&source)));
+    let shared = SharedParts::new(Arc::new(Settings::new(&source)));
     (source, shared)
 }
 
@@ -29,7 +29,7 @@ fn warm_up(source: &TokenSource<Issuer>) {
 }
 
 /// The first request of a clone.
-fn stamp(source: &TokenSource<Issuer>, shared: &Shared<Issuer>) -> bool {
+fn stamp(source: &TokenSource<Issuer>, shared: &SharedParts<Issuer>) -> bool {
     let mut cache = GrantCache::Unused;
     if cache.current(shared).is_some() {
         return true;
@@ -39,7 +39,7 @@ fn stamp(source: &TokenSource<Issuer>, shared: &Shared<Issuer>) -> bool {
     false
 }
 
-fn filled(shared: &Shared<Issuer>) -> usize {
+fn filled(shared: &SharedParts<Issuer>) -> usize {
     shared.cells.get().map_or(0, |cells| cells.iter().filter(|cell| cell.0.load().is_some()).count())
 }
 

@@ -1,7 +1,5 @@
 //! The copy of a request from which a replay is made.
 
-use std::any::Any;
-
 use http::Request;
 
 use super::SavedHead;
@@ -25,10 +23,10 @@ pub(crate) struct Restored<S, K> {
 }
 
 impl<S, K> Replayable<S, K> {
-    /// `key` is the key that the request acts as. `None` if the head cannot be restored.
-    pub(crate) fn restore(self, key: &dyn Any) -> Option<Restored<S, K>> {
+    /// `None` if the head cannot be restored.
+    pub(crate) fn restore(self) -> Option<Restored<S, K>> {
         let Self { service, request: SavedRequest { head, body } } = self;
-        Some(Restored { service, request: head.restore(key)?.map(|()| body) })
+        Some(Restored { service, request: head.restore()?.map(|()| body) })
     }
 }
 

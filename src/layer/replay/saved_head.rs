@@ -4,7 +4,6 @@
 //! value or a URI that was made from a string allocates. So the copy is text in a buffer, which the next request of the
 //! same thread uses again.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::hint::black_box;
 use std::mem;
@@ -12,13 +11,13 @@ use std::mem;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
-use crate::message::{KeyExtension, ReplayMarker};
+use crate::message::{KeyExtension, KeySlot, ReplayMarker};
 use crate::source::Waited;
 
 /// A longer URI or value is cloned, and not copied as text.
 const MAX_COPIED: usize = 512;
 
-// The limits of what one thread keeps: about 300 KiB.
+// The limits of what one thread keeps: less than 512 KiB.
 const MAX_BUFFERS: usize = 64;
 const MAX_TEXT: usize = 4 * 1024;
 const MAX_HEADERS: usize = 64;
@@ -36,18 +35,14 @@ pub(crate) struct SavedHead {
 }
 
 impl SavedHead {
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
-        Self::with_key(request, None, &())
-    }
-
-    /// Does not clone the extensions if `key` is the only one.
+    /// `key_extension` is the extension that keys are read from.
     #[inline(always)]
-    pub(crate) fn with_key<B>(request: &Request<B>, key_extension: Option<&KeyExtension>, key: &dyn Any) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>, key_extension: Option<&KeyExtension>) -> Self {
         let mut buffer = Buffer::take();
         buffer.save(request);
         if !request.extensions().is_empty() {
             match key_extension {
-                Some(extension) if (extension.is_only)(key, request.extensions()) => buffer.key = Some(*extension),
+                Some(key) if (key.save)(request.extensions(), &mut buffer.key_slot) => buffer.key = Some(*key),
                 _ => buffer.extensions = request.extensions().clone(),
             }
         }
@@ -71,12 +66,11 @@ impl SavedHead {
         self.buffer.as_ref().is_some_and(|buffer| buffer.extensions.get::<ReplayMarker>().is_some())
     }
 
-    /// The head as it was. `key` is the key that the request acts as. `None` if that fails, which it does for no head that the
-    /// safe functions of `http` can create.
-    pub(crate) fn restore(mut self, key: &dyn Any) -> Option<Request<()>> {
+    /// The head as it was. `None` if that fails, which it does for no head that the safe functions of `http` can create.
+    pub(crate) fn restore(mut self) -> Option<Request<()>> {
         let buffer = self.buffer.as_mut()?;
-        if let Some(extension) = buffer.key {
-            (extension.insert)(key, &mut buffer.extensions);
+        if let Some(key) = buffer.key {
+            (key.restore)(&mut buffer.key_slot, &mut buffer.extensions);
         }
         buffer.restore()
     }
@@ -108,8 +102,9 @@ struct Buffer {
     /// The values that are not in the text, in the order of their headers.
     values: Vec<HeaderValue>,
     extensions: Extensions,
-    /// The key is the only extension, and is not in `extensions`.
+    /// If the key is the only extension, it is in `key_slot`.
     key: Option<KeyExtension>,
+    key_slot: KeySlot,
     /// For how long the request waited for its first token.
     waited: Waited,
 }
@@ -138,7 +133,7 @@ impl Buffer {
     fn give_back(mut self: Box<Self>) {
         // Before `UNUSED` is borrowed: the `Drop` of an extension may send a request.
         self.wipe();
-        if self.text.capacity() > MAX_TEXT || self.headers.capacity() > MAX_HEADERS {
+        if self.text.capacity() > MAX_TEXT || self.headers.capacity() + self.values.capacity() > MAX_HEADERS {
             return;
         }
         let _ = UNUSED.try_with(|unused| {
@@ -166,7 +161,10 @@ impl Buffer {
         if self.uri.is_some() {
             self.uri = None;
         }
-        (self.scheme, self.authority, self.path, self.key) = (None, None, None, None);
+        if let Some(key) = self.key.take() {
+            (key.clear)(&mut self.key_slot);
+        }
+        (self.scheme, self.authority, self.path) = (None, None, None);
         self.waited = Waited::default();
     }
 

@@ -156,8 +156,9 @@ impl ClientCredentialsBuilder {
     /// `self_signed_tls_client_auth`, RFC 8705 section 2).
     ///
     /// The certificate belongs to the HTTP client, so also set [`http_client`](Self::http_client). This crate's client
-    /// takes the certificate in `HttpClientBuilder::identity_pem`. Do not set this for a client that has a certificate
-    /// and also sends a secret.
+    /// takes the certificate in `HttpClientBuilder::identity_pem`, or in `identity_files` if its files can be replaced. If the
+    /// issuer's own certificate is from a private authority, set `roots_pem` or `roots_file` too. Do not set this for a client
+    /// that has a certificate and also sends a secret.
     #[doc(alias = "mtls")]
     pub fn mutual_tls(mut self) -> Self {
         self.method = Method::MutualTls;

@@ -112,8 +112,8 @@ impl<K> ClientCredentials<K> {
     /// Adds what may be wrong with rejected credentials to the hint.
     fn with_advice(&self, error: Error, other_encoding: Option<BasicEncoding>) -> Error {
         let mut advice = String::new();
-        // Servers return the same error for a wrong secret and for a wrong encoding.
-        if let Some(other) = other_encoding.filter(|_| error.code() == Some("invalid_client")) {
+        // Servers return the same error for a wrong secret and for a wrong encoding. Some of them send no code.
+        if let Some(other) = other_encoding.filter(|_| error.kind() == ErrorKind::InvalidCredentials) {
             advice = format!("; the id or the secret has a reserved character: try BasicEncoding::{other:?}");
         }
         if error.kind() == ErrorKind::InvalidCredentials

@@ -181,13 +181,48 @@ mod auth0 {
     }
 }
 
+// https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens
+mod auth0_apis {
+    use super::*;
+    use crate::support::api::Api;
+    use crate::support::responses::{bearer, response};
+
+    include!("issuers/auth0_apis.rs");
+
+    // R30, R98
+    #[tokio::test]
+    async fn each_client_of_auth0_sends_the_token_of_its_own_api() {
+        let issuer = Api::new(|request| {
+            let fields = form_urlencoded::parse(request.body()).into_owned();
+            let audience = fields.into_iter().find(|(name, _)| name == "audience").unwrap().1;
+            let body = serde_json::json!({ "access_token": audience, "token_type": "Bearer", "expires_in": 86400 });
+            Response::new(Full::from(body.to_string()))
+        });
+        let source = auth0_apis(SECRET.into(), issuer.clone()).unwrap();
+        for name in ["orders", "stock", "billing"] {
+            let (api, audience) = (Api::new(|_| response(http::StatusCode::OK)), format!("https://{name}.example/api"));
+            let target = TargetApi::new().audience(audience.as_str());
+            assert!(!source.check_ready(&target).is_ready());
+            source.warm_up_for(&target).await.unwrap();
+            assert!(source.check_ready(&target).is_ready());
+            for _ in 0..2 {
+                let request = Request::get(format!("https://{name}.example/items")).body(Full::<Bytes>::default());
+                client_of(&source, with_target(&target), api.clone()).oneshot(request.unwrap()).await.unwrap();
+            }
+            let sent: Vec<String> = api.sends().iter().map(|request| bearer(request).to_owned()).collect();
+            assert_eq!(sent, [audience.as_str(), audience.as_str()]);
+        }
+        assert_eq!(issuer.sends().len(), 3);
+    }
+}
+
 // R98. https://developer.okta.com/docs/guides/implement-oauth-for-okta-serviceapp/main/
 mod okta {
     use super::*;
 
     include!("issuers/okta.rs");
 
-    const BODY: &str =
+    pub(super) const BODY: &str =
         r#"{"access_token":"eyJhbG[...]1LQ","token_type":"Bearer","expires_in":3600,"scope":"customScope"}"#;
 
     #[tokio::test]
@@ -204,6 +239,14 @@ mod okta {
         let error = fetch(&okta(SECRET.into(), wrong.client()).unwrap()).await.unwrap_err();
         assert_eq!((error.kind(), error.code()), (ErrorKind::InvalidRequest, Some("invalid_scope")));
     }
+}
+
+// R98. https://developer.okta.com/docs/guides/implement-oauth-for-okta-serviceapp/main/
+mod okta_api {
+    use super::okta::BODY;
+    use super::*;
+
+    include!("issuers/okta_api.rs");
 
     #[tokio::test]
     async fn the_org_authorization_server_of_okta_gets_a_signed_assertion() {
@@ -229,17 +272,16 @@ mod okta {
 
 // R98. https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-client-creds-grant-flow
 mod entra {
-    use super::super::certificates::FIRST;
     use super::*;
 
     include!("issuers/entra.rs");
 
-    const URL: &str = "https://login.microsoftonline.com/contoso.onmicrosoft.com/oauth2/v2.0/token";
-    const CLIENT: &str = "97e0a5b7-d745-40b6-94fe-5f77d35c6e05";
-    const SCOPE: &str = "https://graph.microsoft.com/.default";
-    const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    pub(super) const URL: &str = "https://login.microsoftonline.com/contoso.onmicrosoft.com/oauth2/v2.0/token";
+    pub(super) const CLIENT: &str = "97e0a5b7-d745-40b6-94fe-5f77d35c6e05";
+    pub(super) const SCOPE: &str = "https://graph.microsoft.com/.default";
+    pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     const TOKEN: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiIsIng1dCI6Ik1uQ19WWmNBVGZNNXBP...";
-    const BODY: &str = r#"{
+    pub(super) const BODY: &str = r#"{
   "token_type": "Bearer",
   "expires_in": 3599,
   "access_token": "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiIsIng1dCI6Ik1uQ19WWmNBVGZNNXBP..."
@@ -265,29 +307,6 @@ mod entra {
         .await;
         let error = fetch(&by_secret(SECRET.into(), wrong.client()).unwrap()).await.unwrap_err();
         assert_eq!((error.kind(), error.code()), (ErrorKind::InvalidRequest, Some("invalid_scope")));
-    }
-
-    // https://learn.microsoft.com/en-us/entra/identity-platform/certificate-credentials
-    #[tokio::test]
-    async fn entra_gets_an_assertion_with_the_thumbprint_of_the_certificate() {
-        let issuer = Issuer::sending(200, BODY).await;
-        let pem = Secret::from(format!("{}{}", RSA.pkcs8(), FIRST.pem()));
-        token(&by_certificate(pem, issuer.client()).unwrap()).await;
-        let received = issuer.received();
-        let form = received.form();
-        let assertion = form.iter().find(|(name, _)| name == "client_assertion").unwrap().1.clone();
-        received.has_form(&[
-            ("grant_type", "client_credentials"),
-            ("client_id", CLIENT),
-            ("client_assertion_type", TYPE),
-            ("client_assertion", &assertion),
-            ("scope", SCOPE),
-        ]);
-        let (header, claims) = verified(&assertion, Algorithm::PS256);
-        assert_eq!(header, serde_json::json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": FIRST.x5t_s256() }));
-        let claim = |name: &str| claims[name].as_str().unwrap().to_owned();
-        assert_eq!([claim("aud"), claim("iss"), claim("sub")], [URL, CLIENT, CLIENT].map(str::to_owned));
-        assert!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap() <= 600);
     }
 
     #[tokio::test]
@@ -317,6 +336,37 @@ mod entra {
             ("scope", "https://vault.azure.net/.default"),
         ]);
         assert_eq!(allowed(&provider), "[https://graph.microsoft.com, https://orders.vault.azure.net]");
+    }
+}
+
+// R98. https://learn.microsoft.com/en-us/entra/identity-platform/certificate-credentials
+mod entra_certificate {
+    use super::super::certificates::FIRST;
+    use super::entra::{BODY, CLIENT, SCOPE, TYPE, URL};
+    use super::*;
+
+    include!("issuers/entra_certificate.rs");
+
+    #[tokio::test]
+    async fn entra_gets_an_assertion_with_the_thumbprint_of_the_certificate() {
+        let issuer = Issuer::sending(200, BODY).await;
+        let pem = Secret::from(format!("{}{}", RSA.pkcs8(), FIRST.pem()));
+        token(&by_certificate(pem, issuer.client()).unwrap()).await;
+        let received = issuer.received();
+        let form = received.form();
+        let assertion = form.iter().find(|(name, _)| name == "client_assertion").unwrap().1.clone();
+        received.has_form(&[
+            ("grant_type", "client_credentials"),
+            ("client_id", CLIENT),
+            ("client_assertion_type", TYPE),
+            ("client_assertion", &assertion),
+            ("scope", SCOPE),
+        ]);
+        let (header, claims) = verified(&assertion, Algorithm::PS256);
+        assert_eq!(header, serde_json::json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": FIRST.x5t_s256() }));
+        let claim = |name: &str| claims[name].as_str().unwrap().to_owned();
+        assert_eq!([claim("aud"), claim("iss"), claim("sub")], [URL, CLIENT, CLIENT].map(str::to_owned));
+        assert!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap() <= 600);
     }
 }
 
@@ -532,15 +582,15 @@ mod github {
 const PAGE: &str = include_str!("../../../docs/common-issuers.md");
 
 /// The sections of the page, with the files of their code.
-const SECTIONS: [(&str, &str); 8] = [
-    ("Auth0", include_str!("issuers/auth0.rs")),
-    ("Okta", include_str!("issuers/okta.rs")),
-    ("Microsoft Entra ID", include_str!("issuers/entra.rs")),
-    ("Keycloak", include_str!("issuers/keycloak.rs")),
-    ("Google metadata servers", include_str!("issuers/google.rs")),
-    ("Salesforce", include_str!("issuers/salesforce.rs")),
-    ("Apigee", include_str!("issuers/apigee.rs")),
-    ("GitHub", include_str!("issuers/github.rs")),
+const SECTIONS: [(&str, &[&str]); 8] = [
+    ("Auth0", &[include_str!("issuers/auth0.rs"), include_str!("issuers/auth0_apis.rs")]),
+    ("Okta", &[include_str!("issuers/okta.rs"), include_str!("issuers/okta_api.rs")]),
+    ("Microsoft Entra ID", &[include_str!("issuers/entra.rs"), include_str!("issuers/entra_certificate.rs")]),
+    ("Keycloak", &[include_str!("issuers/keycloak.rs")]),
+    ("Google metadata servers", &[include_str!("issuers/google.rs")]),
+    ("Salesforce", &[include_str!("issuers/salesforce.rs")]),
+    ("Apigee", &[include_str!("issuers/apigee.rs")]),
+    ("GitHub", &[include_str!("issuers/github.rs")]),
 ];
 
 // R98
@@ -551,7 +601,7 @@ fn the_page_has_the_code_that_ran_here_and_every_section_has_the_same_parts() {
     for (name, code) in SECTIONS {
         let (_, section) = sections.iter().find(|(title, _)| *title == name).unwrap();
         let blocks: Vec<&str> = section.split("```\n").skip(1).step_by(2).collect();
-        assert_eq!(blocks, [code], "{name}");
+        assert_eq!(blocks, code, "{name}");
         let parts: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("### ")).collect();
         // A heading of its own for each part would be the same label eight times.
         assert!(parts.is_empty(), "{name}");

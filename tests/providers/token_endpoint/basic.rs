@@ -255,10 +255,15 @@ async fn a_client_with_a_certificate_sends_no_secret() {
     assert!(!requests[0].headers.contains_key("authorization"));
 }
 
-// R62: glewlwyd and node-oauth2-server do not decode the header. They return the same code as for a wrong secret.
+// R62: glewlwyd and node-oauth2-server do not decode the header. They respond as to a wrong secret: node-oauth2-server with a
+// code, and glewlwyd with a 403 that has no body.
 #[tokio::test]
 async fn a_rejected_basic_header_with_a_reserved_character_names_the_other_encoding() {
     let rejection = http_response(401, &[], r#"{"error":"invalid_client"}"#);
+    let without_code = Wire::responding(http_response(403, &[], "")).await;
+    let provider = client(&without_code.token_url(), "id", "wrong:7fQ2", BasicEncoding::Percent);
+    let error = provider.fetch(&(), &FetchContext::default()).await.unwrap_err();
+    assert!(error.hint().unwrap().ends_with("try BasicEncoding::Raw"), "{error}");
     for (id, secret, encoding, named) in [
         ("id", "a+b", BasicEncoding::Percent, Some("try BasicEncoding::Raw")),
         ("id", "a b", BasicEncoding::Form, Some("try BasicEncoding::Raw")),

@@ -245,6 +245,38 @@ async fn a_request_that_is_not_a_token_request_is_not_sent_again() {
     }
 }
 
+// R58: the extension of a caller does not make a request a token request.
+#[tokio::test]
+async fn a_payment_without_a_token_is_not_sent_again() {
+    let issuer = Closing::start(None, LOST[0]).await;
+    let mut client = kept().build().unwrap();
+    let request = || {
+        let request = Request::post(format!("http://{}/orders", issuer.address));
+        request.extension(tower_bearer_auth::Unauthenticated).body(Bytes::new()).unwrap()
+    };
+    let response = client.ready().await.unwrap().call(request()).await.unwrap();
+    response.into_body().collect().await.unwrap();
+    client.ready().await.unwrap().call(request()).await.unwrap_err();
+    assert_eq!(issuer.counts(), (1, 2));
+}
+
+// R58: an issuer may accept an assertion once, and would return `invalid_client` for the second one.
+#[tokio::test]
+async fn a_token_request_with_an_assertion_is_not_sent_again() {
+    let issuer = Closing::start(None, LOST[0]).await;
+    let provider = ClientCredentials::builder()
+        .token_url(format!("http://{}/token", issuer.address))
+        .api_origin("https://api.example.com")
+        .client_id("orders")
+        .client_assertion("header.claims.signature")
+        .http_client(kept().build().unwrap())
+        .build()
+        .unwrap();
+    fetch(&provider).await.unwrap();
+    assert!(fetch(&provider).await.unwrap_err().is_transient());
+    assert_eq!(issuer.counts(), (1, 2));
+}
+
 // R58
 #[tokio::test]
 async fn the_client_closes_an_idle_connection_before_the_issuer_does() {

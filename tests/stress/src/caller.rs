@@ -151,7 +151,6 @@ fn check_error(world: &World, error: &Error) {
         ErrorKind::Unavailable | ErrorKind::Timeout => {}
         ErrorKind::Panicked if world.config.panics => {}
         ErrorKind::NoRuntime => add(&world.no_runtime, 1),
-        // An issuer that takes longer than the lifetime of its tokens.
         _ => violation(&format!("an unexpected error: {error:?}")),
     }
 }

@@ -89,7 +89,7 @@ fn a_restored_head_equals_the_original() {
     let mut rng = fastrand::Rng::with_seed(7);
     for round in 0..100_000 {
         let request = random_head(&mut rng);
-        let restored = SavedHead::of(&request).restore(&()).unwrap();
+        let restored = SavedHead::of(&request, None).restore().unwrap();
         let described = format!("round {round}: {request:?}");
         assert_eq!(restored.method(), request.method(), "{described}");
         assert_eq!(restored.version(), request.version(), "{described}");
@@ -118,7 +118,7 @@ fn nothing_of_a_request_stays_in_an_unused_buffer() {
     for value in [HeaderValue::from_static("canary"), sensitive] {
         let mut request = request_with(value);
         request.extensions_mut().insert(Arc::clone(&extension));
-        let head = SavedHead::of(&request);
+        let head = SavedHead::of(&request, None);
         drop(request);
         let text = &head.buffer.as_ref().unwrap().text;
         assert!(text.windows(6).any(|text| text == b"canary"));
@@ -150,7 +150,7 @@ fn a_sensitive_or_long_value_is_never_copied_as_text() {
         (HeaderValue::from_str(&"c".repeat(MAX_COPIED + 1)).unwrap(), false),
         (HeaderValue::from_str(&"c".repeat(MAX_COPIED)).unwrap(), true),
     ] {
-        let head = SavedHead::of(&request_with(value.clone()));
+        let head = SavedHead::of(&request_with(value.clone()), None);
         let buffer = head.buffer.as_ref().unwrap();
         let found = buffer.text.windows(value.len()).any(|text| text == value.as_bytes());
         assert_eq!((found, buffer.values.len()), (is_text, usize::from(!is_text)), "{} bytes", value.len());
@@ -160,7 +160,7 @@ fn a_sensitive_or_long_value_is_never_copied_as_text() {
 #[test]
 fn a_thread_keeps_a_bounded_number_of_buffers_of_a_bounded_size() {
     let request = request_with(HeaderValue::from_static("value"));
-    let heads: Vec<_> = (0..2 * MAX_BUFFERS).map(|_| SavedHead::of(&request)).collect();
+    let heads: Vec<_> = (0..2 * MAX_BUFFERS).map(|_| SavedHead::of(&request, None)).collect();
     assert_eq!(unused(), 0);
     drop(heads);
     assert_eq!(unused(), MAX_BUFFERS);
@@ -175,10 +175,10 @@ fn a_thread_keeps_a_bounded_number_of_buffers_of_a_bounded_size() {
         large.headers_mut().append("x", HeaderValue::from_str(&"c".repeat(MAX_COPIED)).unwrap());
     }
     for request in [many, large] {
-        drop(SavedHead::of(&request));
+        drop(SavedHead::of(&request, None));
         assert_eq!(unused(), 0);
     }
-    drop(SavedHead::of(&request));
+    drop(SavedHead::of(&request, None));
     assert!(text_of(|buffer| buffer.text.capacity()).iter().all(|capacity| *capacity <= MAX_TEXT));
 }
 
@@ -188,7 +188,7 @@ struct SavesInDrop;
 
 impl Drop for SavesInDrop {
     fn drop(&mut self) {
-        drop(SavedHead::of(&request_with(HeaderValue::from_static("value"))));
+        drop(SavedHead::of(&request_with(HeaderValue::from_static("value")), None));
     }
 }
 
@@ -196,12 +196,12 @@ impl Drop for SavesInDrop {
 fn an_extension_that_sends_a_request_when_it_is_dropped_does_no_harm() {
     let mut request = Request::new(());
     request.extensions_mut().insert(SavesInDrop);
-    let head = SavedHead::of(&request);
+    let head = SavedHead::of(&request, None);
     drop(head);
-    let mut head = SavedHead::of(&request);
+    let mut head = SavedHead::of(&request, None);
     head.buffer = None;
     drop(request);
-    assert!(SavedHead::of(&Request::new(())).restore(&()).is_some());
+    assert!(SavedHead::of(&Request::new(()), None).restore().is_some());
 }
 
 /// Saves a head when its thread ends and `UNUSED` is destroyed already.
@@ -209,8 +209,8 @@ struct SavesAtTheEnd(Arc<AtomicUsize>);
 
 impl Drop for SavesAtTheEnd {
     fn drop(&mut self) {
-        let saved = SavedHead::of(&request_with(HeaderValue::from_static("value")));
-        self.0.fetch_add(usize::from(saved.restore(&()).is_some()), Ordering::Relaxed);
+        let saved = SavedHead::of(&request_with(HeaderValue::from_static("value")), None);
+        self.0.fetch_add(usize::from(saved.restore().is_some()), Ordering::Relaxed);
     }
 }
 
@@ -222,7 +222,7 @@ fn a_request_can_be_saved_while_its_thread_ends() {
     std::thread::spawn(move || {
         // Thread-local values are dropped in the order in which they were first used, or in the reverse one.
         LAST.set(Some(SavesAtTheEnd(counter)));
-        drop(SavedHead::of(&Request::new(())));
+        drop(SavedHead::of(&Request::new(()), None));
     })
     .join()
     .unwrap();

@@ -1,8 +1,6 @@
 use std::path::Path;
 use tower_bearer_auth::token_endpoint::TokenClient;
-use tower_bearer_auth::{
-    ClientCredentials, ClientCredentialsBuilder, ConfigError, PrivateKeyJwt, Secret, SigningAlgorithm, TargetApi,
-};
+use tower_bearer_auth::{ClientCredentials, ClientCredentialsBuilder, ConfigError, Secret, TargetApi};
 
 fn graph(client: impl Into<TokenClient>) -> ClientCredentialsBuilder {
     ClientCredentials::builder()
@@ -15,12 +13,6 @@ fn graph(client: impl Into<TokenClient>) -> ClientCredentialsBuilder {
 
 fn by_secret(secret: Secret, client: impl Into<TokenClient>) -> Result<ClientCredentials, ConfigError> {
     graph(client).client_secret(secret).build()
-}
-
-/// `pem` has the private key and the certificate.
-fn by_certificate(pem: Secret, client: impl Into<TokenClient>) -> Result<ClientCredentials, ConfigError> {
-    let signer = PrivateKeyJwt::new(SigningAlgorithm::Ps256, pem.clone()).certificate(pem);
-    graph(client).private_key_jwt(signer).build()
 }
 
 /// `token_file` is the path in the environment variable `AZURE_FEDERATED_TOKEN_FILE`.

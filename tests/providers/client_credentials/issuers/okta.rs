@@ -1,5 +1,5 @@
 use tower_bearer_auth::token_endpoint::TokenClient;
-use tower_bearer_auth::{BasicEncoding, ClientCredentials, ConfigError, PrivateKeyJwt, Secret, SigningAlgorithm};
+use tower_bearer_auth::{BasicEncoding, ClientCredentials, ConfigError, Secret};
 
 /// An API of your own, with a custom authorization server.
 fn okta(secret: Secret, client: impl Into<TokenClient>) -> Result<ClientCredentials, ConfigError> {
@@ -10,18 +10,6 @@ fn okta(secret: Secret, client: impl Into<TokenClient>) -> Result<ClientCredenti
         .client_secret_basic(BasicEncoding::Percent)
         .scope("orders.read")
         .api_origin("https://orders.example")
-        .http_client(client)
-        .build()
-}
-
-/// Okta's own APIs, with the org authorization server.
-fn okta_api(key: Secret, client: impl Into<TokenClient>) -> Result<ClientCredentials, ConfigError> {
-    ClientCredentials::builder()
-        .token_url("https://example.okta.com/oauth2/v1/token")
-        .client_id("0oar95zt9zIpYuz6A0h7")
-        .private_key_jwt(PrivateKeyJwt::new(SigningAlgorithm::Rs256, key).key_id("jwks1"))
-        .scope("okta.users.read")
-        .api_origin("https://example.okta.com")
         .http_client(client)
         .build()
 }
