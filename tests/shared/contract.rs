@@ -227,3 +227,31 @@ async fn a_store_that_breaks_the_contract_is_found() {
     }
     assert!(missed.is_empty(), "{missed:?}");
 }
+
+/// A store in memory whose calls take a while.
+struct Remote(MemoryStore, Duration);
+
+impl TokenStore for Remote {
+    async fn claim(
+        &self,
+        name: &str,
+        owner: &[u8; 16],
+        ttl: Duration,
+        seen: Option<[u8; 16]>,
+    ) -> Result<Claim, StoreError> {
+        tokio::time::sleep(self.1).await;
+        self.0.claim(name, owner, ttl, seen).await
+    }
+
+    async fn publish(&self, name: &str, owner: &[u8; 16], outcome: Outcome<'_>) -> Result<bool, StoreError> {
+        tokio::time::sleep(self.1).await;
+        self.0.publish(name, owner, outcome).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_remote_store_can_keep_the_contract() {
+    for latency in [100, 150, 300] {
+        contract::run(&Remote(MemoryStore::new(), ms(latency))).await.unwrap();
+    }
+}
