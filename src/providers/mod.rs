@@ -5,7 +5,7 @@
 //! | `access_psp`, `aeropay`, `client_credentials` | the providers for token endpoints |
 //! | `fixed_token`, `from_fn` | a token that is known in advance, and a provider made from a function |
 //! | `secret`, `secret_file`, `secret_value` | a secret that may change while the program runs |
-//! | `token_endpoint`, `token_headers`, `api_headers` | what providers for token endpoints have |
+//! | `token_endpoint`, `token_headers`, `secret_headers` | what providers for token endpoints have |
 //! | `identity_parts` | what distinguishes the tokens of a provider |
 //! | `check`, `env`, `names` | helpers of the builders: checks, environment variables, names of enum values |
 
@@ -13,8 +13,6 @@
 mod access_psp;
 #[cfg(feature = "aeropay")]
 pub mod aeropay;
-#[cfg(feature = "client-credentials")]
-mod api_headers;
 #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 mod check;
 #[cfg(feature = "client-credentials")]
@@ -29,6 +27,8 @@ mod identity_parts;
 mod names;
 mod secret;
 mod secret_file;
+#[cfg(feature = "client-credentials")]
+mod secret_headers;
 mod secret_value;
 #[cfg(any(feature = "client-credentials", feature = "aeropay"))]
 mod token_endpoint;

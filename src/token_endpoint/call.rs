@@ -16,7 +16,7 @@ use super::error_response;
 use super::request::TokenRequest;
 use super::response::EndpointResponse;
 use super::response_body::ResponseBody;
-use super::sent::Sent;
+use super::sent_request::SentRequest;
 #[cfg(feature = "http-client")]
 use super::tls_failure::tls_failure;
 use crate::error::{BoxError, Error, ErrorKind};
@@ -88,7 +88,7 @@ impl TokenEndpoint {
 
     async fn send(&self, request: Request<Bytes>) -> Result<EndpointResponse, Error> {
         check_timeout("timeout", self.timeout)?;
-        let sent = Sent::of(&request);
+        let sent = SentRequest::of(&request);
         let mut deadline = rt::timer(self.timeout)?;
         let response = match rt::within(deadline.as_mut(), self.client.send(request)).await {
             Some(Ok(response)) => response,
@@ -259,7 +259,7 @@ fn declared_length(headers: &HeaderMap) -> u64 {
 /// Following a redirect would send the client's secret to the host that it names (RFC 9700 section 4.11).
 ///
 /// The path of a redirect to the same host is shown: often only a slash is missing. The path of another host is not.
-fn redirect(response: &EndpointResponse, url: &Uri, sent: &Sent) -> Error {
+fn redirect(response: &EndpointResponse, url: &Uri, sent: &SentRequest) -> Error {
     let location = response.headers.get(LOCATION).and_then(|location| location.to_str().ok()?.parse::<Uri>().ok());
     let origin = location.as_ref().and_then(origin_of).filter(|origin| origin.len() <= MAX_ORIGIN);
     let path = location.as_ref().map(Uri::path).filter(|path| is_plain_path(path) && !may_hold_a_key(url));

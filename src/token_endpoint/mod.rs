@@ -66,7 +66,7 @@
 //! | `http_client`, `http_client_builder`, `connection` | [`HttpClient`]: this crate's own HTTP service |
 //! | `proxy`, `no_proxy` | its proxy |
 //! | `tls`, `tls_files`, `pem`, `tls_failure` | its certificates, and what a failure of TLS means |
-//! | `sent` | which values an error must not show |
+//! | `sent_request` | which values an error must not show |
 //! | `json`, `causes` | helpers |
 
 mod call;
@@ -93,7 +93,7 @@ mod request;
 mod response;
 mod response_body;
 mod retry_after;
-mod sent;
+mod sent_request;
 #[cfg(feature = "http-client")]
 mod tls;
 #[cfg(feature = "http-client")]

@@ -17,7 +17,7 @@ use crate::error::ConfigError;
 #[derive(Default)]
 pub(super) struct TlsSettings {
     roots: RootsSetting,
-    identity: Option<Identity<PemSetting>>,
+    client_certificate: Option<ClientCertificate<PemSetting>>,
     config: Option<ClientConfig>,
 }
 
@@ -34,7 +34,7 @@ enum RootsSetting {
 pub(super) struct TlsSource {
     provider: Arc<CryptoProvider>,
     roots: Roots,
-    identity: Option<Identity<Pem>>,
+    client_certificate: Option<ClientCertificate<Pem>>,
 }
 
 enum Roots {
@@ -42,7 +42,7 @@ enum Roots {
     File(Pem),
 }
 
-struct Identity<P> {
+struct ClientCertificate<P> {
     chain: P,
     key: P,
 }
@@ -92,11 +92,12 @@ impl TlsSettings {
 
     pub(super) fn set_identity_pem(&mut self, chain: &[u8], key: &[u8]) {
         let [chain, key] = [chain, key].map(|pem| PemSetting::Text(Zeroizing::new(pem.to_vec())));
-        self.identity = Some(Identity { chain, key });
+        self.client_certificate = Some(ClientCertificate { chain, key });
     }
 
     pub(super) fn set_identity_files(&mut self, chain: PathBuf, key: PathBuf) {
-        self.identity = Some(Identity { chain: PemSetting::File(chain), key: PemSetting::File(key) });
+        self.client_certificate =
+            Some(ClientCertificate { chain: PemSetting::File(chain), key: PemSetting::File(key) });
     }
 
     pub(super) fn set_config(&mut self, config: ClientConfig) {
@@ -105,9 +106,9 @@ impl TlsSettings {
 
     /// Reads the files for the first time. `Err` contains the configuration that the user has set.
     pub(super) fn into_source(self) -> Result<Result<TlsSource, ClientConfig>, ConfigError> {
-        let Self { roots, identity, config } = self;
+        let Self { roots, client_certificate, config } = self;
         if let Some(mut config) = config {
-            if !matches!((&roots, &identity), (RootsSetting::Bundled, None)) {
+            if !matches!((&roots, &client_certificate), (RootsSetting::Bundled, None)) {
                 return Err(ConfigError::new(
                     "rustls_config",
                     "root certificates or a client certificate are also set",
@@ -125,11 +126,11 @@ impl TlsSettings {
             )
         })?;
         let open = |pem: PemSetting| pem.open("identity_pem", "identity_files");
-        let identity = match identity {
-            Some(Identity { chain, key }) => Some(Identity { chain: open(chain)?, key: open(key)? }),
+        let client_certificate = match client_certificate {
+            Some(ClientCertificate { chain, key }) => Some(ClientCertificate { chain: open(chain)?, key: open(key)? }),
             None => None,
         };
-        Ok(Ok(TlsSource { provider, roots: roots.open()?, identity }))
+        Ok(Ok(TlsSource { provider, roots: roots.open()?, client_certificate }))
     }
 }
 
@@ -140,8 +141,8 @@ impl TlsSource {
             Roots::Fixed(_) => None,
             Roots::File(pem) => Some(pem),
         };
-        let identity = self.identity.iter().flat_map(|identity| [&identity.chain, &identity.key]);
-        roots.into_iter().chain(identity)
+        let client = self.client_certificate.iter().flat_map(|client| [&client.chain, &client.key]);
+        roots.into_iter().chain(client)
     }
 
     pub(super) fn config(&self) -> Result<ClientConfig, ConfigError> {
@@ -156,7 +157,7 @@ impl TlsSource {
                 Roots::Fixed(store) => Arc::clone(store),
                 Roots::File(pem) => Arc::new(store_of(pem)?),
             });
-        let Some(Identity { chain, key }) = &self.identity else {
+        let Some(ClientCertificate { chain, key }) = &self.client_certificate else {
             return Ok(builder.with_no_client_auth());
         };
         builder.with_client_auth_cert(certificates(chain)?, private_key(key)?).map_err(|error| {
@@ -238,7 +239,7 @@ impl fmt::Debug for TlsSettings {
         };
         f.debug_struct("TlsSettings")
             .field("roots", &roots)
-            .field("identity", &self.identity.is_some())
+            .field("client_certificate", &self.client_certificate.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -227,7 +227,7 @@ impl PrivateKeyJwt {
         }
         let now = self.clock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let issued = now.saturating_sub(BACKDATED_BY).as_secs();
-        let claims = Claims {
+        let claims = SignedClaims {
             iss: client_id,
             sub: client_id,
             aud: self.audience.as_deref().unwrap_or(&self.token_url),
@@ -240,7 +240,7 @@ impl PrivateKeyJwt {
 }
 
 #[derive(Serialize)]
-struct Claims<'a> {
+struct SignedClaims<'a> {
     iss: &'a str,
     sub: &'a str,
     aud: &'a str,

@@ -15,9 +15,9 @@ use super::provider::ClientCredentials;
 use super::target_api::TargetApi;
 use super::token_url;
 use crate::error::ConfigError;
-use crate::providers::api_headers::ApiHeaders;
 use crate::providers::check;
 use crate::providers::secret::Secret;
+use crate::providers::secret_headers::SecretHeaders;
 use crate::providers::token_endpoint::token_endpoint;
 use crate::providers::token_headers::TokenHeaders;
 use crate::token_endpoint::{Metadata, TokenClient, is_other_type};
@@ -340,7 +340,7 @@ impl ClientCredentialsBuilder {
             return Err(ConfigError::new("token_header", "the Authorization header is a client authentication method")
                 .with_hint("use client_secret_basic for HTTP Basic"));
         }
-        let api_headers = ApiHeaders::new(self.api_headers)?;
+        let api_headers = SecretHeaders::new(self.api_headers)?;
         let endpoint = token_endpoint("token_url", &token_url, self.client, self.timeout)?;
         Ok(ClientCredentials {
             label: self.label.unwrap_or_else(|| endpoint.origin().to_owned()),

@@ -14,7 +14,7 @@ use super::target_api::TargetApi;
 use crate::error::{Error, ErrorKind};
 use crate::message::Origins;
 use crate::provider::{FetchContext, TokenProvider};
-use crate::providers::api_headers::ApiHeaders;
+use crate::providers::secret_headers::SecretHeaders;
 use crate::providers::token_headers::TokenHeaders;
 use crate::token::IssuedToken;
 use crate::token_endpoint::{DocumentedError, ResponseRules, TokenEndpoint, TokenRequest};
@@ -78,7 +78,7 @@ pub struct ClientCredentials<K = ()> {
     pub(in crate::providers) label: String,
     pub(in crate::providers) origins: Origins,
     pub(in crate::providers) token_headers: TokenHeaders,
-    pub(in crate::providers) api_headers: ApiHeaders,
+    pub(in crate::providers) api_headers: SecretHeaders,
     pub(in crate::providers) documented: &'static [DocumentedError],
     pub(super) token_types: Vec<String>,
     pub(super) default_lifetime: Option<Duration>,

@@ -8,14 +8,14 @@ use super::secret::Secret;
 use crate::error::{ConfigError, Error};
 
 /// Headers whose values can change while the program runs. Each fetch loads them.
-pub(super) struct ApiHeaders {
+pub(super) struct SecretHeaders {
     /// The name of the setting in errors.
     pub(super) setting: &'static str,
     headers: Vec<(HeaderName, Secret)>,
     latest: Mutex<HeaderMap>,
 }
 
-impl ApiHeaders {
+impl SecretHeaders {
     /// Checks the names and loads the values.
     pub(super) fn new(headers: Vec<(String, Secret)>) -> Result<Self, ConfigError> {
         let setting = "api_header";

@@ -12,13 +12,13 @@ const MIN_WORD: usize = 8;
 const GRANT_TYPE: &[u8] = b"client_credentials";
 
 /// The parts of a token request that may contain a secret. They share the buffers of the request.
-pub(super) struct Sent {
+pub(super) struct SentRequest {
     url: Uri,
     headers: HeaderMap,
     body: Bytes,
 }
 
-impl Sent {
+impl SentRequest {
     pub(super) fn of(request: &Request<Bytes>) -> Self {
         Self { url: request.uri().clone(), headers: request.headers().clone(), body: request.body().clone() }
     }
