@@ -513,6 +513,7 @@ fn the_source_writes_no_file_and_reads_the_environment_in_two_places() {
         [
             ("src/file.rs", "fs::File"),
             ("src/file.rs", "File::open"),
+            ("src/providers/env.rs", "env::vars_os"),
             ("src/providers/env.rs", "env::var_os"),
             ("src/token_endpoint/http_client_builder.rs", "env::var_os"),
         ]

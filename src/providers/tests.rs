@@ -8,6 +8,8 @@ use super::client_credentials::{BasicEncoding, ClientCredentialsBuilder, Private
 use super::env::Variables;
 use crate::error::ConfigError;
 
+mod unknown_variables;
+
 /// A directory that is removed after the test.
 struct Files(PathBuf);
 
