@@ -1,4 +1,4 @@
-//! The guide: pages about decisions that you make and about what to expect.
+//! The guide: pages about decisions that you make and about what to expect, in the order in which you need them.
 //!
 //! The repository has the same pages in the folder `docs`. Their examples run with the tests.
 #![doc = include_str!("guide/contents.md")]
@@ -11,6 +11,8 @@
 macro_rules! page {
     ($page:ident, $file:literal) => {
         #[doc = include_str!("guide/links.md")]
+        #[cfg_attr(feature = "access-psp", doc = include_str!("guide/links-access-psp.md"))]
+        #[cfg_attr(feature = "aeropay", doc = include_str!("guide/links-aeropay.md"))]
         #[cfg_attr(feature = "token-endpoint", doc = include_str!("guide/links-token-endpoint.md"))]
         #[cfg_attr(feature = "http-client", doc = include_str!("guide/links-http-client.md"))]
         #[doc = include_str!(concat!("../docs/", $file))]
@@ -18,18 +20,20 @@ macro_rules! page {
     };
 }
 
-page!(how_it_works, "how-it-works.md");
-page!(refresh, "refresh.md");
-page!(outage, "outage.md");
-page!(provider, "provider.md");
 page!(common_issuers, "common-issuers.md");
 page!(issuers, "issuers.md");
-page!(replay, "replay.md");
-page!(shared_store, "shared_store.md");
+page!(provider, "provider.md");
+page!(how_it_works, "how-it-works.md");
+page!(grpc, "grpc.md");
+page!(migration, "migration.md");
 page!(testing, "testing.md");
 page!(errors, "errors.md");
-page!(grpc, "grpc.md");
 page!(observability, "observability.md");
+page!(refresh, "refresh.md");
+page!(outage, "outage.md");
+page!(replay, "replay.md");
+page!(aera, "aera.md");
+page!(aeropay, "aeropay.md");
+page!(shared_store, "shared_store.md");
 page!(security, "security.md");
 page!(limits, "limits.md");
-page!(migration, "migration.md");

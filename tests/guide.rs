@@ -21,6 +21,8 @@ const GUIDE: &str = include_str!("../src/guide.rs");
 const CONTENTS: &str = include_str!("../src/guide/contents.md");
 const LISTING: &str = include_str!("golden/public-api.txt");
 const DOCS_RS: &str = "https://docs.rs/tower-bearer-auth/latest/tower_bearer_auth/";
+/// The files of the published package.
+const SOURCE: &str = "https://docs.rs/crate/tower-bearer-auth/latest/source/";
 const SANDBOX_DOCS_RS: &str = "https://docs.rs/tower-bearer-auth-sandbox/latest/tower_bearer_auth_sandbox/";
 
 /// Files of `docs/` for contributors. They are not in the guide.
@@ -161,7 +163,7 @@ fn sandbox_urls() -> BTreeSet<String> {
 #[test]
 fn every_link_of_a_page_has_the_same_target_in_the_repository_and_on_docs_rs() {
     let mut for_rustdoc = BTreeMap::new();
-    for file in ["links", "links-token-endpoint", "links-http-client"] {
+    for file in ["links", "links-access-psp", "links-aeropay", "links-token-endpoint", "links-http-client"] {
         for_rustdoc.extend(definitions(&fs::read_to_string(format!("src/guide/{file}.md")).unwrap()));
     }
     let known: BTreeSet<String> = for_rustdoc.keys().cloned().collect();
@@ -172,7 +174,9 @@ fn every_link_of_a_page_has_the_same_target_in_the_repository_and_on_docs_rs() {
     let sandbox = sandbox_urls();
     let (mut expected, mut wrong) = (BTreeMap::new(), Vec::new());
     for (file, text) in &texts {
-        let outside = |target: &str| target.starts_with("https://") && !target.starts_with(DOCS_RS);
+        let outside = |target: &str| {
+            target.starts_with("https://") && !target.starts_with(DOCS_RS) && !target.starts_with(SOURCE)
+        };
         for target in inline(text) {
             if !outside(&target) && !target.starts_with('#') {
                 wrong.push(format!("{file}: {target} needs a link with a label"));
@@ -198,10 +202,10 @@ fn every_link_of_a_page_has_the_same_target_in_the_repository_and_on_docs_rs() {
             if target.starts_with(DOCS_RS) && !is_listed(&target) {
                 wrong.push(format!("{file}: no public item: {target}"));
             }
-            let stem = target.trim_start_matches("../").trim_end_matches(".md");
+            let stem = target.trim_start_matches(SOURCE).trim_start_matches("../").trim_end_matches(".md");
             let path = path_of(&target).unwrap_or_else(|| match modules().get(&stem.replace('-', "_")) {
                 Some(_) => format!("crate::guide::{}", stem.replace('-', "_")),
-                None => format!("https://docs.rs/crate/tower-bearer-auth/latest/source/{stem}.md"),
+                None => format!("{SOURCE}{stem}.md"),
             });
             let first = expected.entry(label.clone()).or_insert_with(|| path.clone());
             if *first != path {
@@ -218,6 +222,28 @@ fn every_link_of_a_page_has_the_same_target_in_the_repository_and_on_docs_rs() {
     wrong.extend(unused.map(|label| format!("src/guide: no page uses [{label}]")));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(expected.len() > 50, "a loop over nothing proves nothing");
+}
+
+// The registries show README.md at an address of their own, and there is no repository that a relative link could refer to.
+#[test]
+fn no_link_of_the_readme_is_relative_and_the_files_that_it_names_are_in_the_package() {
+    let readme = include_str!("../README.md");
+    let mut targets = inline(readme);
+    targets.extend(definitions(readme).into_values());
+    assert!(targets.len() > 20, "a loop over nothing proves nothing");
+    let manifest = include_str!("../Cargo.toml");
+    let mut files = 0;
+    for target in targets {
+        assert!(target.starts_with("https://") || target.starts_with('#'), "{target}");
+        let Some(file) = target.strip_prefix(SOURCE) else { continue };
+        assert!(fs::exists(file).unwrap(), "{file}");
+        let is_page = file.starts_with("docs/") && file.ends_with(".md");
+        let pattern = if is_page { "\"/docs/*.md\"".to_owned() } else { format!("\"/{file}\"") };
+        let is_included = manifest.contains(&pattern);
+        assert!(is_included, "{file} is not in the package");
+        files += 1;
+    }
+    assert!(files >= 4, "a loop over nothing proves nothing");
 }
 
 #[test]

@@ -8,12 +8,14 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use indicatif::{ProgressBar, ProgressStyle};
 use tower::{Service, ServiceExt};
 use tower_bearer_auth::token_endpoint::HttpClient;
-use tower_bearer_auth::{AccessPsp, BearerAuthLayer, BoxError, FetchContext, TokenProvider, TokenSource};
+use tower_bearer_auth::{
+    AccessPsp, BearerAuthLayer, BoxError, FetchContext, OnForeignOrigin, TokenProvider, TokenSource,
+};
 use tower_bearer_auth_sandbox::AccessPspSandbox;
 
+use crate::progress;
 use crate::stack::{self, Added};
 use crate::verdict::Verdict;
 
@@ -65,19 +67,20 @@ pub(crate) async fn run(broken: Option<Break>) -> Result<Verdict, BoxError> {
         .api_key(sandbox.api_key())
         .http_client(HttpClient::builder().roots_pem(sandbox.ca_pem()).build()?)
         .build()?;
-    let layer = BearerAuthLayer::new(provider);
+    // A request to a wrong host is an error. Without this setting, it would be sent without a token.
+    let layer = BearerAuthLayer::new(provider).on_foreign_origin(OnForeignOrigin::Fail);
     let added = Added::default();
     let client = stack::with_token(stack::https_client(Some(sandbox.ca_pem()))?, &layer, &added);
 
     println!("issuer {}, Wallet API {}", sandbox.issuer_origin(), sandbox.api_origin());
     let start = Instant::now();
-    let progress = progress_bar();
+    let progress = tokio::spawn(progress::show(Arc::clone(&sandbox)));
     let next = Arc::new(AtomicUsize::new(0));
     let revoker = tokio::spawn(revoke_held(Arc::clone(&sandbox), broken));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..TASKS {
         let (client, api, next) = (client.clone(), sandbox.api_origin(), Arc::clone(&next));
-        tasks.spawn(open_sessions(client, api, next, progress.clone(), layer.source().clone(), broken));
+        tasks.spawn(open_sessions(client, api, next, layer.source().clone(), broken));
     }
     while let Some(done) = tasks.join_next().await {
         done??;
@@ -85,7 +88,9 @@ pub(crate) async fn run(broken: Option<Break>) -> Result<Verdict, BoxError> {
     // If it revoked no token, the verdict reports it.
     revoker.abort();
     sell(client, &sandbox.api_origin()).await?;
-    progress.finish_and_clear();
+    progress.abort();
+    // Waits until the bar is removed.
+    let _ = progress.await;
 
     let time = start.elapsed();
     Ok(Verdict::of(&sandbox, &layer.source().stats(), added.percentiles(), lifetime, time))
@@ -95,7 +100,6 @@ async fn open_sessions<S>(
     mut client: S,
     api: String,
     next: Arc<AtomicUsize>,
-    progress: ProgressBar,
     source: TokenSource<AccessPsp>,
     broken: Option<Break>,
 ) -> Result<(), BoxError>
@@ -120,7 +124,6 @@ where
                 .body(Full::from(format!(r#"{{"reference":"session {number}"}}"#)))?;
             expect(StatusCode::CREATED, client.ready().await?.call(request).await?).await?;
         }
-        progress.inc(1);
         tokio::time::sleep(PACE).await;
     }
 }
@@ -176,10 +179,4 @@ pub(crate) async fn expect(status: StatusCode, response: Response<Incoming>) -> 
     let actual = response.status();
     response.into_body().collect().await?;
     if actual == status { Ok(()) } else { Err(format!("the API responded with {actual}, not with {status}").into()) }
-}
-
-fn progress_bar() -> ProgressBar {
-    // The bar is drawn only if the output is a terminal.
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} sessions, {elapsed}");
-    ProgressBar::new(SESSIONS as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -5,14 +5,15 @@
 //! ```
 //!
 //! Without arguments it starts an issuer and a Wallet API on loopback. Tokens live for two seconds, and one token is revoked
-//! while requests are pending. The servers count the requests. The example prints the counts, and exits with 1 if one of them
-//! is wrong.
+//! while requests are pending. The servers count the requests. The example shows the counts while it runs, and exits with 1 if
+//! one of them is wrong at the end.
 //!
 //! With `--live https://API-HOST` it opens one session at the real service and makes no sale. The credentials come from
 //! `ACCESS_PSP_CLIENT_ID` and `ACCESS_PSP_CLIENT_SECRET` (or `.._FILE`).
 
 mod job;
 mod live;
+mod progress;
 mod stack;
 mod verdict;
 

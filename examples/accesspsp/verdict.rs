@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use tower_bearer_auth::SourceStats;
-use tower_bearer_auth_sandbox::{AccessPspSandbox, Verdict as TokenVerdict};
+use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 use crate::job::SESSIONS;
+use crate::progress::Counts;
 
 pub(crate) struct Verdict {
     rows: Vec<(&'static str, String)>,
@@ -21,17 +22,13 @@ impl Verdict {
         lifetime: Duration,
         time: Duration,
     ) -> Self {
-        let requests = sandbox.api_requests();
+        let counts = Counts::of(sandbox);
         let sessions = sandbox.sessions();
         let distinct: HashSet<_> = sessions.iter().map(|session| session.body.clone()).collect();
         let sales = sandbox.sales().len();
-        let token_requests = sandbox.token_request_count();
-        let expired = sandbox.tokens().iter().filter(|token| token.expired).count();
-        let count = |verdict| requests.iter().filter(|request| request.verdict == Some(verdict)).count();
         // On a busy machine a request can take half a second. Its token may expire in that time, and the request is replayed.
-        let (revoked, late) = (count(TokenVerdict::Revoked), count(TokenVerdict::Expired));
+        let Counts { requests, token_requests, expired, revoked, late, others, replayed, .. } = counts;
         let rejected = revoked + late;
-        let others = requests.len() - rejected - count(TokenVerdict::Accepted);
         let refreshes = usize::from(revoked > 0) + late;
         let allowed = allowed_token_requests(time, lifetime) + refreshes;
 
@@ -54,12 +51,16 @@ impl Verdict {
             "the source and the issuer counted different numbers of token requests".into(),
         );
         check(stats.replays == rejected as u64, "the number of replays differs from the number of rejections".into());
+        check(replayed == rejected, format!("{replayed} replays arrived at the API, for {rejected} rejected requests"));
 
         let rows = vec![
-            ("requests", format!("{} at the API, for {SESSIONS} sessions and 1 sale", requests.len())),
+            ("requests", format!("{requests} at the API, for {SESSIONS} sessions and 1 sale")),
             ("sessions created", format!("{}, {} of them distinct", sessions.len(), distinct.len())),
             ("token requests", format!("{token_requests} at the issuer, at most {allowed} allowed; {expired} expired")),
-            ("rejected, replayed", format!("{revoked} rejected after the revocation, {} replayed", stats.replays)),
+            (
+                "rejected, replayed",
+                format!("{rejected} rejected, {revoked} of them after the revocation; {replayed} replayed"),
+            ),
             ("added by the layer", format!("median {median:.1?}, p99 {p99:.1?}")),
             ("time", format!("{time:.1?}")),
         ];

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
 use tower_bearer_auth::aeropay::{self, UserId};
 use tower_bearer_auth::token_endpoint::HttpClient;
-use tower_bearer_auth::{Aeropay, Audit, BoxError, Clock, Error, Now, SystemClock, TokenSource, replay};
+use tower_bearer_auth::{
+    Aeropay, Audit, BoxError, Clock, Error, Now, OnForeignOrigin, SystemClock, TokenSource, replay,
+};
 use tower_bearer_auth_sandbox::AeropaySandbox;
 
 /// The clocks of the system, moved forward by some seconds.
@@ -57,7 +59,7 @@ impl PrintingClient {
         user: Option<&UserId>,
         body: Value,
     ) -> Result<Value, BoxError> {
-        let layer = aeropay::layer(self.source.layer().bodies(replay::Cloned));
+        let layer = aeropay::layer(self.source.layer().on_foreign_origin(OnForeignOrigin::Fail).bodies(replay::Cloned));
         let service = layer.layer(self.client.clone());
         let mut request = Request::builder()
             .method(&method)

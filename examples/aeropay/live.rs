@@ -5,7 +5,7 @@ use http::Request;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer_auth::aeropay::{self, Environment};
 use tower_bearer_auth::token_endpoint::HttpClient;
-use tower_bearer_auth::{Aeropay, BearerAuthLayer, BoxError, Origins, TokenProvider, replay};
+use tower_bearer_auth::{Aeropay, BearerAuthLayer, BoxError, OnForeignOrigin, Origins, TokenProvider, replay};
 
 pub(crate) async fn search_transactions() -> Result<(), BoxError> {
     let provider = Aeropay::builder().environment(Environment::Sandbox).from_env("AEROPAY")?.build()?;
@@ -19,7 +19,7 @@ pub(crate) async fn search_transactions() -> Result<(), BoxError> {
         aeropay::ApiVersion::V2 => "/v2/transactionSearch",
         _ => "/transactionSearch",
     };
-    let layer = BearerAuthLayer::new(provider).bodies(replay::Cloned);
+    let layer = BearerAuthLayer::new(provider).on_foreign_origin(OnForeignOrigin::Fail).bodies(replay::Cloned);
     let mut client = ServiceBuilder::new().layer(aeropay::layer(layer)).service(HttpClient::new()?);
     let request =
         Request::post(format!("{sandbox}{path}")).header("content-type", "application/json").body(Bytes::from("{}"))?;

@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use super::check;
 use super::client_credentials::{ClientCredentials, ClientCredentialsBuilder};
-use super::env::{Variables, process};
+use super::env::{Variables, process, process_names};
 use super::secret::Secret;
 use crate::error::{ConfigError, Error, ErrorKind};
 use crate::message::{Origins, Rejection, ResponseHead};
@@ -19,6 +19,10 @@ const PRODUCTION: &str = "production";
 const TOKEN_URL: &str = "https://accesspsp.aerahost.com/oauth/token";
 const API_ORIGINS: [&str; 2] = ["https://api.aerahost.com", "https://psp.aerahost.com"];
 const API_KEY: &str = "x-api-key";
+
+/// The variables of [`AccessPspBuilder::from_env`], without their prefix.
+pub(super) const VARIABLES: &[&str] =
+    &["CLIENT_ID", "CLIENT_SECRET", "TOKEN_URL", "API_ORIGINS", "ENVIRONMENT", "SCOPE", "TOKEN_API_KEY", "API_KEY"];
 
 /// The error table of the page.
 const DOCUMENTED: &[DocumentedError] = &[
@@ -232,12 +236,21 @@ impl AccessPspBuilder {
     /// removed. This method reads the files, which blocks. The files of the client secret and of the key for token
     /// requests are read again for each fetch.
     ///
+    /// No other variable may begin with `PREFIX_`, except those that Kubernetes sets for a service of that name, for
+    /// example `PREFIX_SERVICE_HOST`. For two clients in one process, choose prefixes of which neither begins with the
+    /// other.
+    ///
     /// # Errors
     ///
-    /// As [`ClientCredentialsBuilder::from_env`].
+    /// As [`ClientCredentialsBuilder::from_env`]. An unknown variable is an error with its name.
     pub fn from_env(self, prefix: &str) -> Result<Self, ConfigError> {
         let variables = Variables::new(prefix, &process)?;
-        let mut read = Self { inner: self.inner.read(&variables)? };
+        variables.check_names(VARIABLES, process_names())?;
+        self.read(&variables)
+    }
+
+    pub(super) fn read(self, variables: &Variables<'_>) -> Result<Self, ConfigError> {
+        let mut read = Self { inner: self.inner.read(variables)? };
         if let Some(name) = variables.text("ENVIRONMENT")? {
             read = read.environment(name);
         }

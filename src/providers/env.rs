@@ -22,6 +22,24 @@ impl<'a> Variables<'a> {
         Ok(Self { prefix, lookup })
     }
 
+    /// Checks that each variable of the prefix is one of `known`: a variable with a misspelled name is an error.
+    pub(super) fn check_names(&self, known: &[&str], set: impl Iterator<Item = OsString>) -> Result<(), ConfigError> {
+        let unknown = |name: &str| {
+            let suffix = name.strip_prefix(self.prefix)?.strip_prefix('_')?;
+            let is_known = known.contains(&suffix.strip_suffix("_FILE").unwrap_or(suffix));
+            (!is_known && !is_of_kubernetes(suffix)).then(|| name.to_owned())
+        };
+        // The order of the environment is arbitrary.
+        match set.filter_map(|name| unknown(&name.to_string_lossy())).min() {
+            None => Ok(()),
+            Some(name) => Err(ConfigError::new(name, "there is no such setting").with_hint(format!(
+                "the settings after {}_ are {}: correct the name, or give the variables of another program another prefix",
+                self.prefix,
+                known.join(", ")
+            ))),
+        }
+    }
+
     /// The full name of a variable.
     pub(super) fn name(&self, suffix: &str) -> String {
         format!("{}_{suffix}", self.prefix)
@@ -93,6 +111,20 @@ impl<'a> Variables<'a> {
         let hint = format!("set {name} or {name}_FILE");
         ConfigError::new(name, "it is not set").with_hint(hint)
     }
+}
+
+/// Whether Kubernetes sets such a variable for a service whose name is the prefix.
+///
+/// See <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>.
+fn is_of_kubernetes(suffix: &str) -> bool {
+    ["SERVICE_HOST", "SERVICE_PORT", "PORT"]
+        .iter()
+        .any(|name| suffix.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_')))
+}
+
+/// The names of the variables of the process.
+pub(super) fn process_names() -> impl Iterator<Item = OsString> {
+    std::env::vars_os().map(|(name, _)| name)
 }
 
 /// Looks up a variable in the environment of the process.

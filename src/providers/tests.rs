@@ -8,6 +8,8 @@ use super::client_credentials::{BasicEncoding, ClientCredentialsBuilder, Private
 use super::env::Variables;
 use crate::error::ConfigError;
 
+mod unknown_variables;
+
 /// A directory that is removed after the test.
 struct Files(PathBuf);
 
@@ -143,8 +145,7 @@ fn an_error_names_a_missing_variable() {
     for missing in ["P_CLIENT_ID", "P_CLIENT_SECRET"] {
         let mut some = all();
         some.retain(|(name, _)| *name != missing);
-        let read = with(&some, |v| ClientCredentialsBuilder::default().read(v));
-        let error = read.map(drop).unwrap_err();
+        let error = with(&some, |v| ClientCredentialsBuilder::default().read(v)).map(drop).unwrap_err();
         assert!(error.to_string().starts_with(&format!("{missing}: ")), "{error}");
         assert!(error.to_string().contains(&format!("{missing}_FILE")), "{error}");
     }

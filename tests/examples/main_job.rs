@@ -33,6 +33,14 @@ fn the_main_job_opens_each_session_once_across_expired_tokens_and_a_revocation()
     assert_eq!(output.status.code(), Some(0), "{printed}");
     assert!(printed.contains("1000, 1000 of them distinct"), "{printed}");
     assert!(!printed.contains("WRONG"), "{printed}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    // On a pipe, the counts of the servers are lines of plain text.
+    assert!(!printed.contains('\u{1b}'), "{printed:?}");
+    let counts: Vec<_> = printed.lines().filter(|line| line.contains(" of 1000 sessions; token requests: ")).collect();
+    assert!(counts.len() >= 2, "{printed}");
+    for count in ["tokens expired: ", "requests rejected: ", "replayed: "] {
+        assert!(counts.iter().all(|line| line.contains(count)), "{count}: {printed}");
+    }
 }
 
 #[test]

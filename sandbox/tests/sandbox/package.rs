@@ -41,3 +41,33 @@ fn the_manifest_does_not_depend_on_the_tested_crate() {
     let manifest = manifest.replace("tower-bearer-auth-sandbox", "");
     assert!(!manifest.contains("tower-bearer-auth"));
 }
+
+// The registries show README.md at an address of their own, and they know no items of Rust.
+#[test]
+fn every_link_of_the_readme_is_an_address_of_its_documentation_and_names_an_item() {
+    const DOCS_RS: &str = "https://docs.rs/tower-bearer-auth-sandbox/latest/tower_bearer_auth_sandbox/";
+    let readme = include_str!("../../README.md");
+    let code: String = rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let links: Vec<(&str, &str)> =
+        readme.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: ")).collect();
+    assert!(links.len() > 20, "{} links found", links.len());
+    for (label, target) in links {
+        let page = target.strip_prefix(DOCS_RS).unwrap_or_else(|| panic!("{label}: {target}"));
+        let (page, member) = page.split_once(".html").unwrap();
+        let (kind, name) = page.split_once('.').unwrap();
+        assert!(code.contains(&format!("pub {kind} {name} ")), "{target}");
+        match member.strip_prefix('#').map(|member| member.split_once('.').unwrap()) {
+            None => {}
+            Some(("method", method)) => assert!(code.contains(&format!("fn {method}(")), "{target}"),
+            Some((_, variant)) => assert!(code.contains(&format!("    {variant},")), "{target}"),
+        }
+        // The item, and at least one use of the label.
+        assert!(readme.matches(&format!("[{label}]")).count() >= 2, "{label} is not used");
+    }
+    for target in readme.split("](").skip(1) {
+        assert!(target.starts_with("https://"), "{target}");
+    }
+}

@@ -14,7 +14,7 @@ use super::version::{ApiVersion, MerchantIdForm};
 use crate::error::{ConfigError, Error};
 use crate::message::Origins;
 use crate::providers::check;
-use crate::providers::env::{Variables, process};
+use crate::providers::env::{Variables, process, process_names};
 use crate::providers::names::named;
 use crate::providers::secret::Secret;
 use crate::providers::token_endpoint::token_endpoint;
@@ -36,6 +36,10 @@ pub enum Environment {
 }
 
 named!(Environment, "environment": Sandbox = "sandbox", Production = "production");
+
+/// The variables of [`AeropayBuilder::from_env`], without their prefix.
+pub(in crate::providers) const VARIABLES: &[&str] =
+    &["API_KEY", "API_SECRET", "MERCHANT_ID", "ENVIRONMENT", "BASE_URL", "API_VERSION", "MERCHANT_ID_FORM"];
 
 impl Environment {
     /// Scheme and host.
@@ -205,16 +209,22 @@ impl AeropayBuilder {
     /// removed. This method reads the files, which blocks. The files of the key and the secret are read again for each
     /// fetch.
     ///
+    /// No other variable may begin with `PREFIX_`, except those that Kubernetes sets for a service of that name, for
+    /// example `PREFIX_SERVICE_HOST`. For two merchants in one process, choose prefixes of which neither begins with the
+    /// other.
+    ///
     /// # Errors
     ///
     /// [`ConfigError`] with the name of the variable, and the path if there is one. It does not contain the value. It
     /// is returned if both `NAME` and `NAME_FILE` are set, if a value is empty, not UTF-8 or unknown, if a file cannot
-    /// be read, and if a required variable is missing.
+    /// be read, if a required variable is missing, and if there is no setting for a variable.
     pub fn from_env(self, prefix: &str) -> Result<Self, ConfigError> {
-        self.read(&Variables::new(prefix, &process)?)
+        let variables = Variables::new(prefix, &process)?;
+        variables.check_names(VARIABLES, process_names())?;
+        self.read(&variables)
     }
 
-    pub(super) fn read(mut self, variables: &Variables<'_>) -> Result<Self, ConfigError> {
+    pub(in crate::providers) fn read(mut self, variables: &Variables<'_>) -> Result<Self, ConfigError> {
         self.api_key = variables.secret("API_KEY")?.or(self.api_key);
         self.api_secret = variables.secret("API_SECRET")?.or(self.api_secret);
         self.merchant = variables.text("MERCHANT_ID")?.map(MerchantId::from).or(self.merchant);

@@ -10,7 +10,7 @@
 //! use http_body_util::Full;
 //! use tower::{Service, ServiceBuilder, ServiceExt};
 //! use tower_bearer_auth::aeropay::{self, UserId};
-//! use tower_bearer_auth::{Aeropay, BearerAuthLayer, BoxError, replay};
+//! use tower_bearer_auth::{Aeropay, BearerAuthLayer, BoxError, OnForeignOrigin, replay};
 //! # use http::Response;
 //! # #[derive(Clone)] struct Https;
 //! # impl Service<Request<Full<bytes::Bytes>>> for Https {
@@ -22,7 +22,9 @@
 //! # }
 //!
 //! # async fn run(https: Https) -> Result<(), BoxError> {
-//! let layer = BearerAuthLayer::new(Aeropay::from_env("AEROPAY")?).bodies(replay::Cloned);
+//! let layer = BearerAuthLayer::new(Aeropay::from_env("AEROPAY")?)
+//!     .on_foreign_origin(OnForeignOrigin::Fail)
+//!     .bodies(replay::Cloned);
 //! let mut client = ServiceBuilder::new().layer(aeropay::layer(layer)).service(https);
 //!
 //! let mut request = Request::get("https://api.aeropay.com/user").body(Full::<bytes::Bytes>::default())?;
@@ -69,7 +71,7 @@
 //! 403 that can also have other reasons. [`BearerAuthLayer`](crate::BearerAuthLayer) does not read bodies. So
 //! [`layer()`] adds a [`RejectionLayer`] below it, which reads them. Use it for both versions.
 
-mod builder;
+pub(super) mod builder;
 mod credentials;
 mod endpoint;
 mod endpoint_tables;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use tower_bearer_auth::{AccessPsp, ClientCredentials, TokenProvider as _};
+use tower_bearer_auth::{AccessPsp, Aeropay, ClientCredentials, TokenProvider as _};
 
 /// Runs one test in a child process with these variables.
 fn under(test: &str, variables: &[(&str, OsString)]) -> Output {
@@ -80,6 +80,37 @@ fn client_credentials_reads_the_variables_of_the_process() {
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{shown}");
     assert!(shown.contains("child: https://issuer.test [https://api.test]"), "{shown}");
+    assert!(!shown.contains("CANARY"), "{shown}");
+}
+
+#[test]
+fn an_unknown_variable_of_the_process_is_an_error_of_access_psp_and_of_aeropay() {
+    // In the child process, both prefixes have an unknown variable.
+    println!("psp: {}", AccessPsp::from_env("TBA_TYPO_PSP").unwrap_err());
+    println!("aeropay: {}", Aeropay::from_env("TBA_TYPO_AEROPAY").unwrap_err());
+    if std::env::var_os("TBA_TYPO_PSP_CLIENTID").is_some() {
+        return;
+    }
+    let output = under(
+        "token_endpoint::environment::an_unknown_variable_of_the_process_is_an_error_of_access_psp_and_of_aeropay",
+        &[
+            ("TBA_TYPO_PSP_CLIENTID", "CANARY".into()),
+            ("TBA_TYPO_PSP_CLIENT_SECRET", "CANARY".into()),
+            ("TBA_TYPO_AEROPAY_API_KEY", "CANARY".into()),
+            ("TBA_TYPO_AEROPAY_API_SECRET", "CANARY".into()),
+            ("TBA_TYPO_AEROPAY_MERCHANT_ID", "1057".into()),
+            ("TBA_TYPO_AEROPAY_ENVIRONMENT", "sandbox".into()),
+            ("TBA_TYPO_AEROPAY_VERSION", "CANARY".into()),
+        ],
+    );
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{shown}");
+    for line in [
+        "psp: TBA_TYPO_PSP_CLIENTID: there is no such setting: the settings after TBA_TYPO_PSP_ are CLIENT_ID, ",
+        "aeropay: TBA_TYPO_AEROPAY_VERSION: there is no such setting: the settings after TBA_TYPO_AEROPAY_ are API_KEY, ",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
     assert!(!shown.contains("CANARY"), "{shown}");
 }
 
