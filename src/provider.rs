@@ -38,6 +38,12 @@ use crate::token::IssuedToken;
 /// }
 /// ```
 #[doc(alias = "oauth2")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a token provider",
+    label = "it does not implement `TokenProvider`",
+    note = "for a token that you have, use `FixedToken::new(token)`; for an async function, use `from_fn(function)`; for an \
+            OAuth 2.0 issuer, use `ClientCredentials`"
+)]
 pub trait TokenProvider: Send + Sync + 'static {
     /// The identity that a token belongs to; `()` if there is only one.
     type Key: RequestKey;

@@ -10,6 +10,11 @@ use crate::error::{Error, ErrorKind};
 /// The identity that a request acts as. The cache keeps one token for each value.
 ///
 /// `Debug` output of a key appears in logs. A key must identify a caller and must not contain a secret.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be read from a request",
+    label = "it does not implement `RequestKey`",
+    note = "for a value that callers insert into the extensions of a request, use `ExtensionKey<{Self}>`"
+)]
 pub trait RequestKey: Clone + Eq + Hash + Debug + Send + Sync + 'static {
     /// Reads the identity from a request.
     ///
