@@ -78,6 +78,9 @@ struct Waiting<K> {
     timer: Option<Pin<Box<Sleep>>>,
     /// Look the token up again after so many ms; 0 if only the outcome counts.
     look_again: u32,
+    /// Whether the deadline may end before a backoff that this waits for. Then the first lookup was too patient, so the next
+    /// poll repeats it.
+    look_now: bool,
     /// The waits before the one that `timer` measures.
     waited: Waited,
     /// Whether this waiter started the fetch, in its own runtime.
@@ -134,6 +137,9 @@ impl<P: TokenProvider> TokenWait<P> {
                 && left < waited.left_of(max_wait)
             {
                 (*waited, *ends_by) = (Waited::all_but(left, max_wait), EndsBy::Deadline);
+                if let State::Waiting(waiting) = &mut self.state {
+                    waiting.look_now = left < Duration::from_millis(waiting.look_again.into());
+                }
             }
         }
     }
@@ -156,6 +162,7 @@ impl<P: TokenProvider> TokenWait<P> {
             outcome,
             timer: None,
             look_again: if needs_new { 0 } else { look_again.map_or(0, rounded_up) },
+            look_now: false,
             waited: Waited::default(),
             started_here,
             cancelled: 0,
@@ -319,6 +326,7 @@ impl<P: TokenProvider> Future for TokenWait<P> {
                 Poll::Ready(Some(FetchOutcome::Completed(Err(error)))) => failure = Some(error),
                 Poll::Ready(Some(FetchOutcome::LookAgain)) => {}
                 Poll::Ready(None) => waiting.cancelled += u8::from(waiting.started_here),
+                Poll::Pending if std::mem::take(&mut waiting.look_now) => {}
                 Poll::Pending => {
                     let limit = waiting.limit(cache.max_wait);
                     if !rt::has_passed(&mut waiting.timer, limit, cx).unwrap_or(false) {
