@@ -16,6 +16,7 @@ use super::fetch_handle::{FetchOutcome, OutcomeReceiver};
 use super::grant::{Awaited, Grant, Lookup};
 use super::lookup::Query;
 use super::slot::is_usable;
+use super::waited::Waited;
 use crate::clock::{self, Deadline};
 use crate::error::{Error, ErrorKind};
 use crate::provider::TokenProvider;
@@ -63,13 +64,6 @@ enum EndsBy {
     MaxWait,
     Deadline,
 }
-
-/// For how long a request has waited for tokens, in ms. `max_wait` limits the sum of all waits of a request.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Waited(u32);
-
-/// The longest time that [`Waited`] can represent: 49 days.
-const MAX_WAITED: Duration = Duration::from_millis(u32::MAX as u64);
 
 struct Waiting<K> {
     entry: Arc<Entry<K>>,
@@ -224,19 +218,6 @@ impl<P: TokenProvider> Cache<P> {
     }
 }
 
-impl Waited {
-    /// As if the request had waited for all of `max_wait` except for `left`.
-    fn all_but(left: Duration, max_wait: Duration) -> Self {
-        let ms = max_wait.min(MAX_WAITED).saturating_sub(left).as_millis();
-        Self(u32::try_from(ms).unwrap_or(u32::MAX))
-    }
-
-    /// What is left of `max_wait`.
-    pub(super) fn left_of(self, max_wait: Duration) -> Duration {
-        max_wait.min(MAX_WAITED).saturating_sub(Duration::from_millis(self.0.into()))
-    }
-}
-
 fn timed_out(ends_by: EndsBy) -> Error {
     if ends_by == EndsBy::Deadline {
         return Error::at_deadline();
@@ -262,10 +243,7 @@ impl<K> Waiting<K> {
     fn waited<P: TokenProvider<Key = K>>(&self, cache: &Cache<P>) -> Waited {
         // Without a timer, the wait ended at its first poll.
         let Some(timer) = &self.timer else { return self.waited };
-        let elapsed = clock::since_start_of_timer(timer.deadline(), self.limit(cache.max_wait));
-        // Not rounded down, or many short waits together would count as none.
-        let ms = u32::try_from(elapsed.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
-        Waited(self.waited.0.saturating_add(ms))
+        self.waited.and(clock::since_start_of_timer(timer.deadline(), self.limit(cache.max_wait)))
     }
 
     /// Waits for something else.
