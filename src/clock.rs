@@ -108,6 +108,9 @@ impl fmt::Debug for SystemClock {
 /// has one, it is sent, even if its task is polled later. If the deadline passes while a rejected request waits for a new token,
 /// the caller gets the rejection.
 ///
+/// A request without a token does not wait for the end of a backoff that ends after its deadline. It fails at once, with the error
+/// of the last fetch.
+///
 /// The deadline does not end a send. For that, put a timeout outside of the layer, for example `tower::timeout`: it drops the
 /// request at any point, and its error does not tell whether the request was sent.
 ///

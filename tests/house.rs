@@ -127,6 +127,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "fetch",
             "lookup",
             "reject",
+            "waited",
             "wait",
             "handle",
             "middleware",

@@ -13,7 +13,8 @@ use crate::provider::TokenProvider;
 
 /// Adds a layer below `layer` that watches the trailers of gRPC responses, and the time that requests take.
 ///
-/// Set all settings of `layer` before.
+/// Set all settings of `layer` before. If you need its token source later, for example for `warm_up` or `status`, clone
+/// [`BearerAuthLayer::source`] before, or make the layer with [`TokenSource::layer`](crate::TokenSource::layer).
 pub fn layer<P: TokenProvider, R>(layer: BearerAuthLayer<P, R>) -> GrpcLayer<P, R> {
     GrpcLayer { layer, hold_head: None }
 }

@@ -23,6 +23,26 @@ pub struct GrpcService<S, P: TokenProvider, R = Empty> {
     pub(super) auth: BearerAuth<WatchService<S, P>, P, R>,
 }
 
+impl<S, P: TokenProvider, R> GrpcService<S, P, R> {
+    /// A reference to the inner service.
+    #[must_use]
+    pub fn get_ref(&self) -> &S {
+        &self.auth.get_ref().inner
+    }
+
+    /// A mutable reference to the inner service.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.auth.get_mut().inner
+    }
+
+    /// Consumes this service and returns the inner one.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.auth.into_inner().inner
+    }
+}
+
 impl<S, P, R, B, T> Service<Request<B>> for GrpcService<S, P, R>
 where
     S: Service<Request<B>, Response = Response<T>> + Clone,

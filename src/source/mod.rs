@@ -24,6 +24,7 @@
 //! | `fetch` | the task that runs one fetch |
 //! | `lookup` | `Cache`: look up a token, join or start a fetch |
 //! | `reject` | `Cache`: reject a token |
+//! | `waited` | for how long a request has waited |
 //! | `wait` | the future that waits for a fetch |
 //! | `handle` | `TokenSource`: the public methods |
 //! | `middleware` | `TokenSource`: the methods that the layer calls |
@@ -53,6 +54,7 @@ mod slot;
 mod stats;
 mod status;
 mod wait;
+mod waited;
 
 pub use self::builder::TokenSourceBuilder;
 pub(crate) use self::grant::{BudgetExhausted, Grant, Lookup};
@@ -60,4 +62,5 @@ pub use self::handle::{TokenFuture, TokenSource};
 pub use self::stats::SourceStats;
 pub(crate) use self::stats::number_of_this_thread;
 pub use self::status::{TokenState, TokenStatus};
-pub(crate) use self::wait::{TokenWait, Waited};
+pub(crate) use self::wait::TokenWait;
+pub(crate) use self::waited::Waited;

@@ -16,6 +16,7 @@ use super::fetch_handle::{FetchOutcome, OutcomeReceiver};
 use super::grant::{Awaited, Grant, Lookup};
 use super::lookup::Query;
 use super::slot::is_usable;
+use super::waited::Waited;
 use crate::clock::{self, Deadline};
 use crate::error::{Error, ErrorKind};
 use crate::provider::TokenProvider;
@@ -64,13 +65,6 @@ enum EndsBy {
     Deadline,
 }
 
-/// For how long a request has waited for tokens, in ms. `max_wait` limits the sum of all waits of a request.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Waited(u32);
-
-/// The longest time that [`Waited`] can represent: 49 days.
-const MAX_WAITED: Duration = Duration::from_millis(u32::MAX as u64);
-
 struct Waiting<K> {
     entry: Arc<Entry<K>>,
     outcome: OutcomeReceiver,
@@ -78,6 +72,9 @@ struct Waiting<K> {
     timer: Option<Pin<Box<Sleep>>>,
     /// Look the token up again after so many ms; 0 if only the outcome counts.
     look_again: u32,
+    /// Whether the deadline may end before a backoff that this waits for. Then the first lookup was too patient, so the next
+    /// poll repeats it.
+    look_now: bool,
     /// The waits before the one that `timer` measures.
     waited: Waited,
     /// Whether this waiter started the fetch, in its own runtime.
@@ -134,6 +131,9 @@ impl<P: TokenProvider> TokenWait<P> {
                 && left < waited.left_of(max_wait)
             {
                 (*waited, *ends_by) = (Waited::all_but(left, max_wait), EndsBy::Deadline);
+                if let State::Waiting(waiting) = &mut self.state {
+                    waiting.look_now = left < Duration::from_millis(waiting.look_again.into());
+                }
             }
         }
     }
@@ -156,6 +156,7 @@ impl<P: TokenProvider> TokenWait<P> {
             outcome,
             timer: None,
             look_again: if needs_new { 0 } else { look_again.map_or(0, rounded_up) },
+            look_now: false,
             waited: Waited::default(),
             started_here,
             cancelled: 0,
@@ -217,19 +218,6 @@ impl<P: TokenProvider> Cache<P> {
     }
 }
 
-impl Waited {
-    /// As if the request had waited for all of `max_wait` except for `left`.
-    fn all_but(left: Duration, max_wait: Duration) -> Self {
-        let ms = max_wait.min(MAX_WAITED).saturating_sub(left).as_millis();
-        Self(u32::try_from(ms).unwrap_or(u32::MAX))
-    }
-
-    /// What is left of `max_wait`.
-    pub(super) fn left_of(self, max_wait: Duration) -> Duration {
-        max_wait.min(MAX_WAITED).saturating_sub(Duration::from_millis(self.0.into()))
-    }
-}
-
 fn timed_out(ends_by: EndsBy) -> Error {
     if ends_by == EndsBy::Deadline {
         return Error::at_deadline();
@@ -255,10 +243,7 @@ impl<K> Waiting<K> {
     fn waited<P: TokenProvider<Key = K>>(&self, cache: &Cache<P>) -> Waited {
         // Without a timer, the wait ended at its first poll.
         let Some(timer) = &self.timer else { return self.waited };
-        let elapsed = clock::since_start_of_timer(timer.deadline(), self.limit(cache.max_wait));
-        // Not rounded down, or many short waits together would count as none.
-        let ms = u32::try_from(elapsed.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
-        Waited(self.waited.0.saturating_add(ms))
+        self.waited.and(clock::since_start_of_timer(timer.deadline(), self.limit(cache.max_wait)))
     }
 
     /// Waits for something else.
@@ -319,6 +304,7 @@ impl<P: TokenProvider> Future for TokenWait<P> {
                 Poll::Ready(Some(FetchOutcome::Completed(Err(error)))) => failure = Some(error),
                 Poll::Ready(Some(FetchOutcome::LookAgain)) => {}
                 Poll::Ready(None) => waiting.cancelled += u8::from(waiting.started_here),
+                Poll::Pending if std::mem::take(&mut waiting.look_now) => {}
                 Poll::Pending => {
                     let limit = waiting.limit(cache.max_wait);
                     if !rt::has_passed(&mut waiting.timer, limit, cx).unwrap_or(false) {

@@ -1,5 +1,7 @@
 //! A request waits for its tokens until its deadline at most.
 
+mod backoff;
+
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;

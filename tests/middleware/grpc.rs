@@ -228,3 +228,21 @@ async fn a_replay_that_is_rejected_in_trailers_too_is_not_replayed() {
         assert_eq!((issuer.requests(), stats.rejections, stats.replays), (2, 2, 1), "late: {late}");
     }
 }
+
+// A caller reaches the channel below, for example to read a setting of it. The source comes from the layer.
+#[tokio::test(start_paused = true)]
+async fn the_inner_service_and_the_source_can_be_reached() {
+    let source = TokenSource::new(Issuer::new());
+    let mut service = grpc::layer(source.layer().allow_origin(API).unwrap()).layer(String::from("channel"));
+    assert_eq!(service.get_ref(), "channel");
+    service.get_mut().push_str(" 2");
+    assert_eq!(service.clone().into_inner(), "channel 2");
+    source.warm_up().await.unwrap();
+
+    let server = Server::new([Status("16")]);
+    let inner = server.clone();
+    let layer = grpc::layer(source.layer().allow_origin(API).unwrap().bodies(Cloned));
+    let client = layer.layer(service_fn(move |request| inner.clone().respond(request)));
+    client.oneshot(call()).await.unwrap();
+    assert_eq!((server.tokens(), source.stats().replays), (BOTH.map(str::to_owned).into(), 1));
+}

@@ -9,9 +9,11 @@ const requests = [];
 const unauthenticated = { code: grpc.status.UNAUTHENTICATED, details: 'no' };
 
 /** Notes the call, and whether its token is active (RFC 7662). */
-const accepted = async (path, metadata) => {
-  const authorization = metadata.get('authorization')[0] ?? null;
-  const entry = { method: 'POST', path, authorization, status: null, error: null, challenge: null };
+const accepted = async (path, call) => {
+  const authorization = call.metadata.get('authorization')[0] ?? null;
+  // Without a deadline it is infinite, which is null in JSON.
+  const seconds_left = (call.getDeadline() - Date.now()) / 1000;
+  const entry = { method: 'POST', path, authorization, status: null, error: null, challenge: null, seconds_left };
   requests.push(entry);
   const token = authorization?.replace(/^Bearer /, '') ?? '';
   const body = new URLSearchParams({ token, client_id: 'introspector', client_secret: secrets.plain });
@@ -53,7 +55,7 @@ const method = (name) => ({
 });
 const names = Object.keys(forms);
 const handler = (name) => async (call) => {
-  if (!await accepted(`/interop.Calls/${name}`, call.metadata)) return forms[name](call);
+  if (!await accepted(`/interop.Calls/${name}`, call)) return forms[name](call);
   const parts = name === 'MidStream' ? ['1', '2', '3', '4'] : ['whole'];
   for (const part of parts) call.write(Buffer.from(part));
   return call.end();

@@ -5,6 +5,7 @@
 
 import http.client
 import json
+import math
 import sys
 import urllib.parse
 from concurrent import futures
@@ -68,6 +69,9 @@ class Calls(grpc.GenericRpcHandler):
         """Notes the call, and whether its token is active."""
         authorization = dict(context.invocation_metadata()).get("authorization", "")
         noted = entry("POST", path, authorization)
+        left = context.time_remaining()
+        # Without a deadline it is infinite, which JSON cannot represent.
+        noted["seconds_left"] = left if left is not None and math.isfinite(left) else None
         REQUESTS.append(noted)
         good = active(self.issuer, authorization.removeprefix("Bearer "))
         complete(noted, 0 if good else UNAUTHENTICATED.value[0], None, "")

@@ -29,6 +29,9 @@ pub struct Noted {
     pub status: Option<u16>,
     pub error: Option<String>,
     pub challenge: Option<String>,
+    /// The time until the deadline of a gRPC call.
+    #[serde(default)]
+    pub seconds_left: Option<f64>,
 }
 
 /// The requests at a server since a moment.
@@ -50,6 +53,13 @@ impl Since {
 
     pub async fn noted(&self) -> Check<Vec<Noted>> {
         let all = noted(&self.control, self.seen).await?;
+        Ok(all.into_iter().filter(|noted| noted.path == self.path).collect())
+    }
+
+    /// The requests since the last call of this method. The next call begins after them.
+    pub async fn take(&mut self) -> Check<Vec<Noted>> {
+        let all = noted(&self.control, self.seen).await?;
+        self.seen += all.len();
         Ok(all.into_iter().filter(|noted| noted.path == self.path).collect())
     }
 
