@@ -72,8 +72,8 @@ struct Waiting<K> {
     timer: Option<Pin<Box<Sleep>>>,
     /// Look the token up again after so many ms; 0 if only the outcome counts.
     look_again: u32,
-    /// Whether the deadline may end before a backoff that this waits for. Then the first lookup was too patient, so the next
-    /// poll repeats it.
+    /// Whether the deadline may end before a backoff that this waits for. The first lookup did not know the deadline, so the
+    /// next poll repeats it.
     look_now: bool,
     /// The waits before the one that `timer` measures.
     waited: Waited,

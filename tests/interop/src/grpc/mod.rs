@@ -92,7 +92,8 @@ struct Form {
     /// With the main layer alone.
     alone: Counts,
     /// With `grpc::layer`. Any of these. If the trailers come later than the first poll of the body, or after a message, the
-    /// call cannot be replayed.
+    /// call cannot be replayed. How many come later depends on the load of the machine: of ten empty messages of grpc-js, nine
+    /// came without their trailers at a load of 23 on two cores.
     with_layer: &'static [Counts],
 }
 
@@ -162,10 +163,7 @@ impl Api<'_> {
             let work = async {
                 let found = self.rounds(|source| self.stack(source, None), method, REVOCATIONS).await?;
                 println!("        {method}, with grpc::layer: {found}");
-                found.are(with_layer)?;
-                // No setting makes this sure, but 40 % were the least on a busy machine.
-                let needed = method == "EmptyMessage";
-                holds(!needed || found.with(REPLAYED) > 0, "no trailers were there with the empty message")
+                found.are(with_layer)
             };
             suite.case(&format!("UNAUTHENTICATED as {what}, with grpc::layer"), work).await;
         }
