@@ -27,7 +27,9 @@ fn blocks() -> Vec<Block> {
     for (number, line) in PAGE.lines().enumerate() {
         match (line.strip_prefix("```"), &mut open) {
             (Some(_), Some(_)) => blocks.extend(open.take()),
-            (Some(words), None) => open = Some(Block { line: number + 2, words: words.to_owned(), text: String::new() }),
+            (Some(words), None) => {
+                open = Some(Block { line: number + 2, words: words.to_owned(), text: String::new() })
+            }
             (None, Some(block)) => {
                 block.text.push_str(line);
                 block.text.push('\n');
@@ -107,7 +109,10 @@ fn rustc_prints_what_the_page_says() -> Result<(), Box<dyn Error>> {
 #[test]
 fn a_text_that_rustc_does_not_print_is_found() {
     let printed = words_of("error[E0599]: the method `ready` exists for struct `A<B, C>`\n   = note: one\n      two\n");
-    assert_eq!(missing("error[E0599]: the method `ready` exists for struct `A< .. >`\n= note: one\n  two\n", &printed), None);
+    assert_eq!(
+        missing("error[E0599]: the method `ready` exists for struct `A< .. >`\n= note: one\n  two\n", &printed),
+        None
+    );
     assert_eq!(missing("= note: one\n= note: three\n", &printed), Some("= note: three\n"));
     assert_eq!(missing("struct `A< .. D>`", &printed), Some("struct `A< .. D>`"));
 }
