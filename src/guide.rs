@@ -24,6 +24,7 @@ page!(common_issuers, "common-issuers.md");
 page!(issuers, "issuers.md");
 page!(provider, "provider.md");
 page!(how_it_works, "how-it-works.md");
+page!(types, "types.md");
 page!(grpc, "grpc.md");
 page!(migration, "migration.md");
 page!(testing, "testing.md");

@@ -23,6 +23,8 @@ use crate::source::{Lookup, TokenSource};
 ///
 /// A clone has the same settings and the same token source.
 ///
+/// If `ready` or `call` does not compile, see [types and compile errors](crate::guide::types).
+///
 /// # Errors
 ///
 /// | error | meaning |

@@ -14,7 +14,11 @@ fn main() {
     let program = programs.find(|block| block.contains("async fn main()")).expect("README.md has a program");
     assert_eq!(program.matches(API).count(), 1, "the program has one URL of the API: {program}");
     let sandboxed = program.replace(API, "std::env::var(\"SANDBOX_API_ORIGIN\")? + \"/");
-    let chosen = sandboxed.replacen("{\n", "{\n    rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();\n", 1);
+    let chosen = sandboxed.replacen(
+        "{\n",
+        "{\n    rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();\n",
+        1,
+    );
     let out = env::var("OUT_DIR").expect("cargo sets it");
     fs::write(Path::new(&out).join("verbatim.rs"), program).expect("the file is written");
     fs::write(Path::new(&out).join("sandboxed.rs"), sandboxed).expect("the file is written");

@@ -24,7 +24,8 @@ async fn with_two_cryptography_libraries_the_readme_has_the_text_of_the_panic_an
     let sandbox = AccessPspSandbox::start().await?;
     let output = run_sandboxed(env!("CARGO_BIN_EXE_sandboxed"), &sandbox).await?;
     let error = String::from_utf8(output.stderr)?;
-    let quoted = README.split("panics with \"").nth(1).and_then(|rest| rest.split('"').next()).ok_or("no quoted panic")?;
+    let quoted =
+        README.split("panics with \"").nth(1).and_then(|rest| rest.split('"').next()).ok_or("no quoted panic")?;
     assert!(!output.status.success() && error.contains(quoted), "{quoted}: {error}");
     assert_eq!((sandbox.token_request_count(), sandbox.api_connections()), (0, 0));
 
@@ -57,7 +58,8 @@ fn install_line() -> (BTreeSet<String>, BTreeSet<String>) {
 #[test]
 fn the_install_line_has_the_dependencies() -> Result<()> {
     let (mut crates, mut features) = (BTreeSet::new(), BTreeSet::new());
-    let required = include_str!("../Cargo.toml").split("[dependencies]\n").nth(1).and_then(|rest| rest.split("\n\n").next());
+    let required =
+        include_str!("../Cargo.toml").split("[dependencies]\n").nth(1).and_then(|rest| rest.split("\n\n").next());
     for line in required.ok_or("no dependencies")?.lines() {
         let (name, value) = line.split_once(" = ").ok_or("not a dependency")?;
         assert!(!value.contains("default-features"), "{name}: the defaults are what is tested");

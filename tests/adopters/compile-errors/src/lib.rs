@@ -1,0 +1,1 @@
+//! The tests of this package check a page of the guide.

@@ -1,0 +1,16 @@
+//! The code of the guide, before and after a migration.
+
+#[cfg(feature = "kube")]
+pub mod kube_auth_layer {
+    include!(concat!(env!("OUT_DIR"), "/kube.rs"));
+}
+
+#[cfg(feature = "oauth2")]
+pub mod oauth2_crate {
+    include!(concat!(env!("OUT_DIR"), "/oauth2.rs"));
+}
+
+#[cfg(feature = "reqwest-middleware")]
+pub mod middleware {
+    include!(concat!(env!("OUT_DIR"), "/reqwest-middleware.rs"));
+}

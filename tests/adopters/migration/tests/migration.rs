@@ -1,0 +1,228 @@
+//! The code of the guide runs, before and after a migration.
+
+use std::error::Error;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+#[cfg(feature = "reqwest-middleware")]
+mod middleware {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+    use http::{Extensions, HeaderValue, StatusCode};
+    use migration::middleware::{after, before};
+    use reqwest::{Certificate, Client, Request, Response, redirect};
+    use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
+    use tokio::sync::RwLock;
+    use tower_bearer_auth::token_endpoint::HttpClient;
+    use tower_bearer_auth::{AccessPsp, BearerAuthLayer, ErrorKind};
+    use tower_bearer_auth_sandbox::{AccessPspSandbox, Fault};
+
+    use super::Result;
+
+    /// A middleware after the layer.
+    #[derive(Clone, Default)]
+    struct Counter(Arc<AtomicUsize>);
+
+    #[async_trait]
+    impl Middleware for Counter {
+        async fn handle(
+            &self,
+            request: Request,
+            extensions: &mut Extensions,
+            next: Next<'_>,
+        ) -> reqwest_middleware::Result<Response> {
+            assert_eq!(extensions.get(), Some(&"of the caller"));
+            self.0.fetch_add(1, Ordering::SeqCst);
+            next.run(request, extensions).await
+        }
+    }
+
+    fn client(sandbox: &AccessPspSandbox) -> Result<Client> {
+        let roots = [Certificate::from_pem(sandbox.ca_pem().as_bytes())?];
+        Ok(Client::builder().tls_certs_only(roots).redirect(redirect::Policy::none()).no_proxy().build()?)
+    }
+
+    async fn start() -> Result<(AccessPspSandbox, ClientWithMiddleware, Counter)> {
+        let sandbox = AccessPspSandbox::start().await?;
+        let provider = AccessPsp::builder()
+            .environment("sandbox")
+            .token_url(sandbox.token_url())
+            .api_origin(sandbox.api_origin())
+            .client_id(sandbox.client_id())
+            .client_secret(sandbox.client_secret())
+            .http_client(HttpClient::builder().roots_pem(sandbox.ca_pem()).build()?)
+            .build()?;
+        let counter = Counter::default();
+        let bearer = after::Bearer::new(BearerAuthLayer::new(provider));
+        let client = ClientBuilder::new(client(&sandbox)?).with(bearer).with(counter.clone()).build();
+        Ok((sandbox, client, counter))
+    }
+
+    #[tokio::test]
+    async fn the_middleware_before_the_migration_returns_the_401_of_an_old_token() -> Result<()> {
+        let sandbox = AccessPspSandbox::start().await?;
+        let bearer = before::Bearer(Arc::new(RwLock::new(HeaderValue::from_static("Bearer old"))));
+        let client = ClientBuilder::new(client(&sandbox)?).with(bearer).build();
+        let response = client.get(format!("{}/echo", sandbox.api_origin())).send().await?;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_layer_as_a_middleware_replays_and_keeps_bodies_extensions_and_the_url() -> Result<()> {
+        let (sandbox, client, counter) = start().await?;
+        let url = format!("{}/echo", sandbox.api_origin());
+        let put = || client.put(&url).with_extension("of the caller").body("the same body twice").send();
+        assert_eq!(put().await?.status(), StatusCode::OK);
+        sandbox.revoke_all();
+        let response = put().await?;
+        assert_eq!((response.status(), response.url().as_str()), (StatusCode::OK, url.as_str()));
+        assert_eq!((sandbox.token_request_count(), sandbox.api_request_count()), (2, 3));
+        assert_eq!(counter.0.load(Ordering::SeqCst), 3);
+        assert!(sandbox.api_requests().iter().all(|request| request.body == "the same body twice"));
+        Ok(())
+    }
+
+    // R84
+    #[tokio::test]
+    async fn a_request_that_was_not_sent_is_found_in_the_error_of_the_middlewares() -> Result<()> {
+        let (sandbox, client, counter) = start().await?;
+        sandbox.script_always(Fault::disabled_client());
+        let request = client.get(format!("{}/echo", sandbox.api_origin())).with_extension("of the caller");
+        let error = request.send().await.unwrap_err();
+        let found = tower_bearer_auth::Error::find(&error).ok_or("nothing is found")?;
+        assert_eq!(found.kind(), ErrorKind::InvalidCredentials);
+        assert_eq!((sandbox.api_request_count(), counter.0.load(Ordering::SeqCst)), (0, 0));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_foreign_url_gets_no_token_and_errors_of_reqwest_keep_their_type() -> Result<()> {
+        let (sandbox, client, _) = start().await?;
+        let foreign = sandbox.recorder().await?;
+        let get = |url: String| client.get(url).with_extension("of the caller").send();
+        get(foreign.origin()).await?;
+        assert_eq!((foreign.request_count(), foreign.has_received(b"Bearer")), (1, false));
+        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", closed.local_addr()?);
+        drop(closed);
+        let error = get(url).await.unwrap_err();
+        assert!(matches!(&error, reqwest_middleware::Error::Reqwest(error) if error.is_connect()), "{error:?}");
+        Ok(())
+    }
+}
+
+#[cfg(feature = "oauth2")]
+mod oauth2_crate {
+    use std::collections::BTreeSet;
+
+    use migration::oauth2_crate::{after, before};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::Result;
+
+    /// Answers one token request. Returns its `Authorization` header and the fields of its form.
+    async fn issue(listener: &TcpListener) -> Result<(Option<String>, BTreeSet<String>)> {
+        let (mut connection, _) = listener.accept().await?;
+        let mut request = String::new();
+        let mut buffer = [0; 4096];
+        let (head, body) = loop {
+            let read = connection.read(&mut buffer).await?;
+            request.push_str(std::str::from_utf8(&buffer[..read])?);
+            if let Some((head, body)) = request.split_once("\r\n\r\n")
+                && body.contains("scope=orders")
+            {
+                break (head, body);
+            }
+        };
+        let json = r#"{"access_token":"opaque-token","token_type":"bearer","expires_in":1800}"#;
+        let head_of_response = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+        let response = format!("{head_of_response}content-length: {}\r\n\r\n{json}", json.len());
+        connection.write_all(response.as_bytes()).await?;
+        let basic = head.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization: "));
+        let basic = basic.map(|line| line["authorization: ".len()..].to_owned());
+        Ok((basic, body.split('&').map(str::to_owned).collect()))
+    }
+
+    #[tokio::test]
+    async fn both_send_the_same_token_request() -> Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}/token", listener.local_addr()?);
+        let (id, secret) = ("orders".to_owned(), "100 % secret: a+b".to_owned());
+
+        let (sent, token) = tokio::join!(issue(&listener), async {
+            before::token(url.clone(), id.clone(), secret.clone()).await.map_err(|error| error.to_string())
+        });
+        assert_eq!(token?, "opaque-token");
+        let layer = after::layer(url, id, secret)?;
+        let (sent_after, token) = tokio::join!(issue(&listener), layer.source().token());
+        assert_eq!(token?.expose_secret(), "opaque-token");
+        let (sent, sent_after) = (sent?, sent_after?);
+        assert!(sent.0.is_some());
+        assert_eq!(sent, sent_after);
+        Ok(())
+    }
+}
+
+#[cfg(feature = "kube")]
+mod kube_auth_layer {
+    use http::{Request, StatusCode};
+    use kube::Config;
+    use migration::kube_auth_layer::{after, before};
+    use tower_bearer_auth::AccessPsp;
+    use tower_bearer_auth::token_endpoint::HttpClient;
+    use tower_bearer_auth_sandbox::AccessPspSandbox;
+
+    use super::Result;
+
+    fn config(sandbox: &AccessPspSandbox) -> Result<Config> {
+        let mut config = Config::new(sandbox.api_origin().parse()?);
+        let pem: String = sandbox.ca_pem().lines().filter(|line| !line.starts_with("---")).collect();
+        config.root_cert = Some(vec![decode(&pem)]);
+        Ok(config)
+    }
+
+    /// Decodes base64, because kube wants DER.
+    fn decode(text: &str) -> Vec<u8> {
+        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let digits: Vec<_> = text.bytes().filter_map(|byte| DIGITS.iter().position(|digit| *digit == byte)).collect();
+        let bytes = digits.chunks(4).flat_map(|chunk| {
+            let word = chunk.iter().fold(0, |word, digit| word << 6 | digit) << (6 * (4 - chunk.len()));
+            let [_, bytes @ ..] = u32::try_from(word).unwrap().to_be_bytes();
+            bytes.into_iter().take(chunk.len() - 1)
+        });
+        bytes.collect()
+    }
+
+    // R85: kube with its default features, and this crate with ring.
+    #[tokio::test]
+    async fn the_layer_stamps_and_refreshes_in_place_of_the_one_of_kube() -> Result<()> {
+        let sandbox = AccessPspSandbox::start().await?;
+        let echo = || Request::get("/echo").body(Vec::new());
+        let before = before::client(config(&sandbox)?)?;
+        let error = before.request_text(echo()?).await.unwrap_err();
+        assert!(matches!(&error, kube::Error::Api(status) if status.code == 401), "{error:?}");
+        sandbox.reset_records();
+
+        let provider = AccessPsp::builder()
+            .environment("sandbox")
+            .token_url(sandbox.token_url())
+            .api_origin(sandbox.api_origin())
+            .client_id(sandbox.client_id())
+            .client_secret(sandbox.client_secret())
+            .http_client(HttpClient::builder().roots_pem(sandbox.ca_pem()).build()?)
+            .build()?;
+        let after = after::client(config(&sandbox)?, provider)?;
+        after.request_text(echo()?).await?;
+        sandbox.revoke_all();
+        assert!(after.request_text(echo()?).await.is_err());
+        after.request_text(echo()?).await?;
+        let statuses: Vec<_> = sandbox.api_requests().iter().map(|request| request.status).collect();
+        assert_eq!(statuses, [StatusCode::OK, StatusCode::UNAUTHORIZED, StatusCode::OK].map(Some));
+        assert_eq!(sandbox.token_request_count(), 2);
+        Ok(())
+    }
+}
