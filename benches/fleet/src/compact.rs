@@ -35,7 +35,8 @@ pub fn compact(svg: &str) -> String {
                 let dy = get("dy");
                 let dy = number(dy.trim_end_matches(['e', 'm', 'x'])) * if dy.ends_with("ex") { 0.5 } else { 1.0 };
                 let style = format!("font-size=\"{size:.1}\" text-anchor=\"{}\"", get("text-anchor"));
-                let turned = attribute(head, "transform").map(|how| format!(" transform=\"{how}\"")).unwrap_or_default();
+                let turned =
+                    attribute(head, "transform").map(|how| format!(" transform=\"{how}\"")).unwrap_or_default();
                 let y = number(get("y")) + dy * size;
                 writer.text(style, &format!("<text x=\"{}\" y=\"{y:.0}\"{turned}>{}</text>\n", get("x"), text.trim()))
             }
