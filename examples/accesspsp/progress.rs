@@ -68,25 +68,16 @@ pub(crate) async fn show(sandbox: Arc<AccessPspSandbox>) {
     let bar = ProgressBar::with_draw_target(Some(SESSIONS as u64), ProgressDrawTarget::stdout());
     let style = ProgressStyle::with_template("{bar:50.green} {pos:>4} of {len} sessions, {elapsed}\n{msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    // Removes the bar when this task ends. The table after it has the final counts.
-    let bar = Cleared(bar);
-    let is_terminal = !bar.0.is_hidden();
+    // When this task ends, the bar is removed. The table after it has the final counts.
+    let is_terminal = !bar.is_hidden();
     loop {
         let counts = Counts::of(&sandbox);
         if is_terminal {
-            bar.0.set_message(counts.details());
-            bar.0.set_position(counts.sessions as u64);
+            bar.set_message(counts.details());
+            bar.set_position(counts.sessions as u64);
         } else {
             println!("{:>4} of {SESSIONS} sessions; {}", counts.sessions, counts.details());
         }
         tokio::time::sleep(if is_terminal { BAR } else { LINE }).await;
-    }
-}
-
-struct Cleared(ProgressBar);
-
-impl Drop for Cleared {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
     }
 }

@@ -279,7 +279,8 @@ impl Error {
     /// Finds the first [`Error`] in `error` and its sources.
     ///
     /// For an error of the layer, `Some` means that the request was not sent. The exception is a second layer of this crate
-    /// inside the first one: its error can end a replay. [The guide](crate::guide::errors) explains how to react.
+    /// inside the first one: its error can end a replay. Below a layer that sends several requests, such as
+    /// `FollowRedirect`, it means that the last of them was not sent. [The guide](crate::guide::errors) explains how to react.
     ///
     /// Use this method and not `downcast_ref`, because other code wraps errors: this crate itself in [`NotSent`],
     /// tower's `Buffer`, hyper-util's client, reqwest, tonic, [`io::Error`], `anyhow`, `eyre` and `thiserror`.

@@ -236,9 +236,9 @@ impl AccessPspBuilder {
     /// removed. This method reads the files, which blocks. The files of the client secret and of the key for token
     /// requests are read again for each fetch.
     ///
-    /// No other variable may begin with `PREFIX_`, except those that Kubernetes sets for a service of that name, for
-    /// example `PREFIX_SERVICE_HOST`. For two clients in one process, choose prefixes of which neither begins with the
-    /// other.
+    /// No other variable may begin with `PREFIX_`, except those that Kubernetes sets for a service whose name begins with
+    /// the prefix, for example `PREFIX_SERVICE_HOST`. For two clients in one process, choose prefixes of which neither
+    /// begins with the other.
     ///
     /// # Errors
     ///

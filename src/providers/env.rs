@@ -113,13 +113,12 @@ impl<'a> Variables<'a> {
     }
 }
 
-/// Whether Kubernetes sets such a variable for a service whose name is the prefix.
+/// Whether Kubernetes sets such a variable for a service whose name is or begins with the prefix.
 ///
 /// See <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>.
 fn is_of_kubernetes(suffix: &str) -> bool {
-    ["SERVICE_HOST", "SERVICE_PORT", "PORT"]
-        .iter()
-        .any(|name| suffix.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_')))
+    let suffix = format!("_{suffix}");
+    suffix.ends_with("_SERVICE_HOST") || suffix.ends_with("_PORT") || suffix.contains("_PORT_")
 }
 
 /// The names of the variables of the process.

@@ -12,8 +12,9 @@ use crate::error::BoxError;
 /// A store that processes share: Redis, a database, or [`MemoryStore`](super::MemoryStore).
 ///
 /// For each name it has a token, a note and a lease, and each of them may be missing. A token and a note are bytes with a
-/// version and an expiry. A note is a sealed failure of the issuer, which other processes adopt until it expires. A lease has an owner and an expiry. A name is a string of 43 characters from `A-Z a-z 0-9 - _`. Owners
-/// and versions are 16 random bytes.
+/// version and an expiry. A note says why there is no new token, for example that the issuer failed. Other processes adopt it
+/// until it expires. A lease has an owner and an expiry. A name is a string of 43 characters from `A-Z a-z 0-9 - _`. Owners and
+/// versions are 16 random bytes.
 ///
 /// The store sees no secret: names are keyed hashes, and bytes are sealed. It does not interpret either.
 ///

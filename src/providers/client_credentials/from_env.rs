@@ -26,7 +26,7 @@ impl ClientCredentialsBuilder {
     ///
     /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is
     /// removed. This method reads the files, which blocks. The files of a secret, an assertion, a private key and a certificate
-    /// are read again for each fetch. Origins are added to those of the builder.
+    /// are read again for each fetch. Origins are added to those of the builder. Variables with other names are ignored.
     ///
     /// # Errors
     ///

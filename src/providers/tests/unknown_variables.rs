@@ -65,10 +65,16 @@ fn the_variables_that_kubernetes_sets_for_a_service_are_ignored() {
         "P_PORT_443_TCP_PROTO",
         "P_PORT_443_TCP_PORT",
         "P_PORT_443_TCP_ADDR",
+        // A service whose name is longer than the prefix.
+        "P_WEBHOOKS_SERVICE_HOST",
+        "P_WEBHOOKS_SERVICE_PORT",
+        "P_WEBHOOKS_SERVICE_PORT_HTTPS",
+        "P_WEBHOOKS_PORT",
+        "P_WEBHOOKS_PORT_443_TCP_ADDR",
     ] {
         check(set_by_kubernetes).unwrap();
     }
-    for unknown in ["P_SERVICE", "P_SERVICES_HOST", "P_PORTAL", "P_SERVICE_PORTS"] {
+    for unknown in ["P_SERVICE", "P_SERVICES_HOST", "P_PORTAL", "P_SERVICE_PORTS", "P_WEBHOOKS", "P_SPORT"] {
         check(unknown).unwrap_err();
     }
 }
