@@ -38,6 +38,8 @@ pub struct IssuedToken {
     expires_at: Option<SystemTime>,
     /// How long the token had lived when it arrived. `None`: since its fetch began.
     age: Option<Duration>,
+    #[cfg(feature = "shared")]
+    from_store: bool,
     /// The id of the token source that fetched the token. 0 until the fetch completes.
     source_id: u64,
     /// How many times that source had rotated its credentials when the fetch started.
@@ -108,7 +110,17 @@ impl IssuedToken {
             return Err(unusable("does not fit into a header"));
         };
         header.set_sensitive(true);
-        Ok(Self { header, prefix, lifetime: None, expires_at: None, age: None, source_id: 0, rotation: 0 })
+        Ok(Self {
+            header,
+            prefix,
+            lifetime: None,
+            expires_at: None,
+            age: None,
+            #[cfg(feature = "shared")]
+            from_store: false,
+            source_id: 0,
+            rotation: 0,
+        })
     }
 
     /// Sets the lifetime, counted from the start of the fetch. This is `expires_in` of RFC 6749 section 5.1.
@@ -170,6 +182,12 @@ impl IssuedToken {
     /// When the token was minted: [`with_age`](Self::with_age) before `arrived`, or when the fetch began.
     pub(crate) fn minted_at(&self, started: Now, arrived: Now) -> Now {
         self.age.map_or(started, |age| arrived.before(age))
+    }
+
+    /// Records that the token came from a shared store.
+    #[cfg(feature = "shared")]
+    pub(crate) fn from_store(self) -> Self {
+        Self { from_store: true, ..self }
     }
 
     /// How long the token had lived when it arrived, if the provider states it.
@@ -300,6 +318,8 @@ pub(crate) struct Inner {
     generation: u64,
     deadlines: Deadlines,
     for_waiters_only: bool,
+    #[cfg(feature = "shared")]
+    from_store: bool,
     responses: AtomicU8,
 }
 
@@ -322,6 +342,8 @@ impl AsRef<[u8]> for HeaderBytes {
 
 impl Token {
     pub(crate) fn new(issued: IssuedToken, generation: u64, deadlines: Deadlines, for_waiters_only: bool) -> Self {
+        #[cfg(feature = "shared")]
+        let from_store = issued.from_store;
         let IssuedToken { header, prefix, source_id, rotation, .. } = issued;
         Self {
             inner: Arc::new(Inner {
@@ -332,6 +354,8 @@ impl Token {
                 generation,
                 deadlines,
                 for_waiters_only,
+                #[cfg(feature = "shared")]
+                from_store,
                 responses: AtomicU8::new(0),
             }),
         }
@@ -376,13 +400,14 @@ impl Token {
     /// The token as a provider returns it, with the rest of its life.
     #[cfg(feature = "shared")]
     pub(crate) fn to_issued(&self, now: Now) -> IssuedToken {
-        let Inner { header, prefix, deadlines, .. } = &*self.inner;
+        let Inner { header, prefix, deadlines, from_store, .. } = &*self.inner;
         IssuedToken {
             header: header.clone(),
             prefix: *prefix,
             lifetime: Some(now.until(&deadlines.expires_at)),
             expires_at: None,
             age: Some(Duration::ZERO),
+            from_store: *from_store,
             source_id: 0,
             rotation: 0,
         }
@@ -402,6 +427,12 @@ impl Token {
 
     /// Whether the token arrived after its `usable_until`. It then serves the waiters of its own fetch, until `expires_at`,
     /// and is not cached.
+    /// Whether it came from a shared store.
+    #[cfg(feature = "shared")]
+    pub(crate) fn is_from_store(&self) -> bool {
+        self.inner.from_store
+    }
+
     pub(crate) fn is_for_waiters_only(&self) -> bool {
         self.inner.for_waiters_only
     }

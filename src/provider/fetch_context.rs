@@ -199,11 +199,14 @@ impl FetchContext {
         self.tokens.has(token)
     }
 
-    /// Whether two tokens were rejected that no server has ever accepted, and this fetch replaces one of them.
-    pub(crate) fn two_new_tokens_failed(&self) -> bool {
+    /// Whether two tokens from a shared store were rejected that no server has ever accepted, and this fetch replaces one of
+    /// them. If a token that this process minted was rejected too, the store is not the cause.
+    pub(crate) fn two_tokens_of_store_failed(&self) -> bool {
         let is_new = |token: &&Token| !token.is_accepted();
+        let mut new = self.tokens.rejected.iter().filter(is_new);
         self.tokens.replaced.as_ref().filter(is_new).is_some()
-            && self.tokens.rejected.iter().filter(is_new).count() >= 2
+            && new.clone().count() >= 2
+            && new.all(Token::is_from_store)
     }
 
     /// The token that this fetch replaces, if it is still usable.

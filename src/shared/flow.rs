@@ -132,11 +132,12 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
         }
     }
 
-    /// Whether the fetch takes this token from the store. After two tokens in a row that no server accepted, it takes none: a
-    /// writer to the store may put older records back, and nothing in a record shows that it is an older one. For issuers that
-    /// revoke the older token, it does: a token of its own would end those of the others.
+    /// Whether the fetch takes this token from the store. After two of them in a row that no server accepted, it takes none: a
+    /// writer to the store may put older records back, and nothing in a record shows that it is an older one. If the API rejects
+    /// every token, a token of its own was rejected too, and it takes them again. For issuers that revoke the older token, it
+    /// always does: a token of its own would end those of the others.
     fn takes(&self, token: &IssuedToken) -> bool {
-        let doubtful = self.client.on_failure == OnStoreFailure::FetchAlone && self.cx.two_new_tokens_failed();
+        let doubtful = self.client.on_failure == OnStoreFailure::FetchAlone && self.cx.two_tokens_of_store_failed();
         !doubtful && self.cx.wants(token)
     }
 
@@ -147,7 +148,7 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
             return None;
         };
         let age = token.age().unwrap_or_default().saturating_add(self.cx.now().since(&sent));
-        Some(token.with_age(age))
+        Some(token.with_age(age).from_store())
     }
 
     /// What a note means for this fetch. `None` if it does not concern it.

@@ -97,6 +97,21 @@ async fn many_old_records_cost_a_process_requests_for_a_minute_in_all() {
     assert_eq!((process.token().await.unwrap(), world.requests()), ("first.14".to_owned(), 14));
 }
 
+// R87: otherwise a fleet of a thousand processes would send a thousand token requests a minute.
+#[tokio::test(start_paused = true)]
+async fn an_api_that_rejects_every_token_costs_a_fleet_little_more_than_one_process() {
+    const PROCESSES: usize = 8;
+    let world = World::new();
+    for number in 1..=1000 {
+        world.revoke(&format!("first.{number}"));
+    }
+    let processes = world.processes(PROCESSES);
+    together(&processes, |process| process.load(ms(500), secs(600))).await;
+    // The budget of one process is a token request a minute. Each process makes one more, to find out that the store is not
+    // the cause.
+    assert!((10..=12 + 2 * PROCESSES).contains(&world.requests()), "{} token requests", world.requests());
+}
+
 // R87: for an issuer that revokes the older token, a token of its own would end that of the others.
 #[tokio::test(start_paused = true)]
 async fn a_process_that_may_not_fetch_alone_takes_the_next_token_from_the_store() {
