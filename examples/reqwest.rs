@@ -64,8 +64,8 @@ async fn main() -> Result<(), BoxError> {
     sandbox.revoke_all();
     let status = get(&client, &source, &sandbox.api_origin().parse()?, url.parse()?).await?.status();
     report("token source, after a revocation", status, &sandbox)?;
-    let refused = get(&client, &source, &sandbox.api_origin().parse()?, foreign.origin().parse()?).await;
-    println!("token source, a foreign URL: {}", refused.err().ok_or("the request was sent")?);
+    let foreign_url = get(&client, &source, &sandbox.api_origin().parse()?, foreign.origin().parse()?).await;
+    println!("token source, a foreign URL: {}", foreign_url.err().ok_or("the request was sent")?);
 
     let leaked = foreign.has_received(b"Bearer");
     println!("foreign server: {} request, with a token: {leaked}", foreign.request_count());

@@ -124,7 +124,7 @@ mod oauth2_crate {
 
     use super::Result;
 
-    /// Answers one token request. Returns its `Authorization` header and the fields of its form.
+    /// Responds to one token request, and returns its `Authorization` header and the fields of its form.
     async fn issue(listener: &TcpListener) -> Result<(Option<String>, BTreeSet<String>)> {
         let (mut connection, _) = listener.accept().await?;
         let mut request = String::new();
