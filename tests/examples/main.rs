@@ -63,7 +63,7 @@ const EXAMPLES: &[(&str, Check)] = &[
         Check::Lines(&[
             "tower stack, cold start: 200 OK over HTTP/2.0, sent 1 time(s), 1 token request",
             "tower stack, after a revocation: 200 OK over HTTP/2.0, sent 2 time(s), 1 token request",
-            "tower stack, a rejection, then a redirect: 200 OK over HTTP/2.0, sent 2 time(s), 1 token request",
+            "tower stack, a redirect: 200 OK over HTTP/2.0, sent 1 time(s), 0 token request",
             "token source, after a revocation: 200 OK over HTTP/2.0, sent 2 time(s), 1 token request",
             "token source, a foreign URL: not a URL of the API",
             "foreign server: 1 request, with a token: false",

@@ -81,6 +81,8 @@ async fn an_error_is_found_through_anyhow() {
     let token = anyhow::Error::new(Error::transient("down").with_kind(ErrorKind::Unavailable)).context("no token");
     assert_eq!(kind(token.as_ref()), FOUND);
     assert_eq!(kind(anyhow::anyhow!("other").context("at checkout").as_ref()), None);
+    // The guide says it: the wrapper hides the boxed error itself, and the error of a source has no `NotSent` around it.
+    assert_eq!(kind(anyhow::Error::from_boxed(Error::transient("down").into()).as_ref()), None);
 }
 
 // R84
@@ -96,6 +98,7 @@ async fn an_error_is_found_through_eyre() {
     let error = eyre::eyre!(BoxError::from(boxed)).wrap_err("at checkout");
     assert_eq!(kind(error.as_ref()), FOUND);
     assert_eq!(kind(eyre::eyre!("other").as_ref()), None);
+    assert_eq!(kind(eyre::eyre!(BoxError::from(Error::transient("down"))).as_ref()), None);
 }
 
 // R84
