@@ -62,7 +62,7 @@ pub fn by_threads(file: &Path, points: &[&Point]) -> Done {
     let mut counts: Vec<_> = points.iter().map(|point| point.count).collect();
     counts.sort_unstable();
     counts.dedup();
-    let top = points.iter().map(|point| point.upper).fold(0.0, f64::max) * 1.18;
+    let top = points.iter().map(|point| point.upper).fold(0.0, f64::max) * 1.5;
     let mut chart = ChartBuilder::on(&root)
         .margin(14)
         .x_label_area_size(44)

@@ -7,12 +7,12 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::{Done, GRID, MIDDLE_BLUE, ORANGE, Point, TEXT, series};
 
-const SIZE: (u32, u32) = (980, 380);
+const SIZE: (u32, u32) = (980, 350);
 const NAMES: i32 = 172;
 const ROW: i32 = 27;
 const TOP: i32 = 46;
-/// From here on, a bar ends in an arrow.
-const LIMIT: f64 = 8.0;
+/// Where the axis ends.
+const LIMIT: f64 = 4.5;
 
 /// A panel for each measured call, a row for each crate.
 pub fn draw(file: &Path, points: &[Point]) -> Done {
@@ -37,11 +37,17 @@ pub fn draw(file: &Path, points: &[Point]) -> Done {
         let left = NAMES + width * turn as i32;
         let x = |times: f64| left + (times.min(LIMIT) / LIMIT * f64::from(width - 62)) as i32;
         root.draw(&Text::new((*panel).to_owned(), (left, 14), style(15, Pos::new(HPos::Left, VPos::Top))))?;
-        for times in [0, 2, 4, 6, 8] {
+        for times in [0, 1, 2, 3, 4] {
             let at = x(f64::from(times));
             root.draw(&PathElement::new([(at, TOP), (at, bottom)], GRID))?;
             let pos = Pos::new(HPos::Center, VPos::Top);
             root.draw(&Text::new(times.to_string(), (at, bottom + 6), style(13, pos)))?;
+        }
+        for (row, name) in crates.iter().enumerate() {
+            if !points.iter().any(|point| point.plot == *panel && point.series == *name) {
+                let at = (x(1.0) + 6, TOP + ROW * row as i32 + ROW / 2);
+                root.draw(&Text::new("not returned", at, style(13, Pos::new(HPos::Left, VPos::Center))))?;
+            }
         }
         for point in points.iter().filter(|point| point.plot == *panel) {
             let row = crates.iter().position(|name| *name == point.series).ok_or("a crate")? as i32;
@@ -54,7 +60,7 @@ pub fn draw(file: &Path, points: &[Point]) -> Done {
                 root.draw(&PathElement::new([(x(fewest), middle), (x(most), middle)], TEXT))?;
             }
             let label = if times < 10.0 { format!("{times:.2}") } else { format!("{times:.0}") };
-            let end = x(times.max(most.min(LIMIT))) + 6;
+            let end = x(most.clamp(1.0, LIMIT)) + 6;
             root.draw(&Text::new(label, (end, middle), style(13, Pos::new(HPos::Left, VPos::Center))))?;
         }
         let at = x(1.0);

@@ -4,10 +4,10 @@
 //!     ratios [FILE]    FILE gets the medians and the quartiles, for the plots
 
 use std::fmt::Write as _;
-use std::hint::black_box;
-use std::sync::Barrier;
+use std::hint::{black_box, spin_loop};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hot_path::{Bare, Head, Plain, STAMP, Sink, SinkResponse};
 use http::Request;
@@ -17,6 +17,12 @@ use tower_service::Service;
 
 const ROUNDS: usize = 201;
 const CALLS: usize = 1_000;
+/// For each thread, so that the threads run at the same time for most of a sample.
+const CALLS_OF_THREADS: usize = 4_000;
+const ROUNDS_OF_THREADS: usize = 101;
+/// How often a sample is repeated, and which part of it all threads must have run at the same time.
+const TRIES: usize = 1_000;
+const TOGETHER: f64 = 0.9;
 const HEADERS: [usize; 5] = [2, 5, 10, 15, 20];
 const THREADS: [usize; 2] = [1, 2];
 
@@ -31,7 +37,7 @@ fn main() {
 
 /// Sends many requests. Only `run` is measured.
 trait Batch {
-    fn prepare(&mut self, head: Head);
+    fn prepare(&mut self, head: Head, calls: usize);
     fn run(&mut self);
 }
 
@@ -54,8 +60,8 @@ struct Clones<S> {
 }
 
 impl<S: Service<Request<Plain>, Response = SinkResponse, Error: std::fmt::Debug>> Batch for Alone<S> {
-    fn prepare(&mut self, head: Head) {
-        self.requests.extend((0..CALLS).map(|_| head.empty()));
+    fn prepare(&mut self, head: Head, calls: usize) {
+        self.requests.extend((0..calls).map(|_| head.empty()));
     }
 
     fn run(&mut self) {
@@ -66,8 +72,8 @@ impl<S: Service<Request<Plain>, Response = SinkResponse, Error: std::fmt::Debug>
 }
 
 impl<S: Service<Request<Plain>, Response = SinkResponse, Error: std::fmt::Debug> + Clone> Batch for Clones<S> {
-    fn prepare(&mut self, head: Head) {
-        self.requests.extend((0..CALLS).map(|_| head.empty()));
+    fn prepare(&mut self, head: Head, calls: usize) {
+        self.requests.extend((0..calls).map(|_| head.empty()));
     }
 
     fn run(&mut self) {
@@ -109,7 +115,7 @@ fn by_headers(plotted: &mut String) {
         // The first round is a warm-up.
         for round in 0..=ROUNDS {
             for (batch, times) in batches.iter_mut().zip(&mut times) {
-                batch.prepare(Head::Headers(headers));
+                batch.prepare(Head::Headers(headers), CALLS);
                 let start = Instant::now();
                 batch.run();
                 let took = start.elapsed().as_nanos() as f64 / CALLS as f64;
@@ -134,7 +140,7 @@ fn by_threads(plotted: &mut String) {
     ];
     // By way and number of threads.
     let mut times = vec![[const { Vec::new() }; THREADS.len()]; ways.len()];
-    for round in 0..=ROUNDS {
+    for round in 0..=ROUNDS_OF_THREADS {
         for (way, times) in ways.iter().zip(&mut times) {
             for (threads, times) in THREADS.into_iter().zip(times) {
                 let took = with_threads(way, threads);
@@ -153,25 +159,47 @@ fn by_threads(plotted: &mut String) {
     }
 }
 
-/// The mean time of a request in one thread, while as many threads send.
+/// The mean time of a request in one thread, while as many threads send. A sample does not count if the threads did not run at the
+/// same time, because another program had a core. It is repeated.
 fn with_threads(way: &Way, threads: usize) -> f64 {
-    let start = Barrier::new(threads);
-    let nanoseconds: u128 = thread::scope(|scope| {
+    for _ in 0..TRIES {
+        let times = sample(way, threads);
+        let (mut first, mut last) = (times[0].0, times[0].1);
+        let (mut begun, mut ended) = (first, last);
+        for (start, end) in times.iter().copied() {
+            (first, begun) = (first.min(start), begun.max(start));
+            (ended, last) = (ended.min(end), last.max(end));
+        }
+        if ended.saturating_duration_since(begun) >= (last - first).mul_f64(TOGETHER) {
+            let sum: Duration = times.iter().map(|(start, end)| *end - *start).sum();
+            return sum.as_nanos() as f64 / (threads * CALLS_OF_THREADS) as f64;
+        }
+    }
+    panic!("{}: {threads} threads never ran at the same time", way.name);
+}
+
+/// When each thread began and ended.
+fn sample(way: &Way, threads: usize) -> Vec<(Instant, Instant)> {
+    let ready = AtomicUsize::new(0);
+    thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|_| {
                 scope.spawn(|| {
                     let mut batch = (way.make)();
-                    batch.prepare(Head::Headers(2));
-                    start.wait();
+                    batch.prepare(Head::Headers(2), CALLS_OF_THREADS);
+                    // A barrier that sleeps would start the threads one after the other.
+                    ready.fetch_add(1, Ordering::SeqCst);
+                    while ready.load(Ordering::SeqCst) < threads {
+                        spin_loop();
+                    }
                     let start = Instant::now();
                     batch.run();
-                    start.elapsed().as_nanos()
+                    (start, Instant::now())
                 })
             })
             .collect();
-        running.into_iter().map(|thread| thread.join().expect("no panic")).sum()
-    });
-    nanoseconds as f64 / (threads * CALLS) as f64
+        running.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    })
 }
 
 struct Quartiles {
