@@ -30,6 +30,7 @@ page!(testing, "testing.md");
 page!(errors, "errors.md");
 page!(grpc, "grpc.md");
 page!(observability, "observability.md");
+page!(performance, "performance.md");
 page!(security, "security.md");
 page!(limits, "limits.md");
 page!(migration, "migration.md");
