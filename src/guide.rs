@@ -37,4 +37,5 @@ page!(aera, "aera.md");
 page!(aeropay, "aeropay.md");
 page!(shared_store, "shared_store.md");
 page!(security, "security.md");
+page!(performance, "performance.md");
 page!(limits, "limits.md");

@@ -202,10 +202,11 @@ fn every_link_of_a_page_has_the_same_target_in_the_repository_and_on_docs_rs() {
             if target.starts_with(DOCS_RS) && !is_listed(&target) {
                 wrong.push(format!("{file}: no public item: {target}"));
             }
-            let stem = target.trim_start_matches(SOURCE).trim_start_matches("../").trim_end_matches(".md");
+            let file = target.trim_start_matches(SOURCE).trim_start_matches("../");
+            let stem = file.trim_end_matches(".md");
             let path = path_of(&target).unwrap_or_else(|| match modules().get(&stem.replace('-', "_")) {
                 Some(_) => format!("crate::guide::{}", stem.replace('-', "_")),
-                None => format!("{SOURCE}{stem}.md"),
+                None => format!("{SOURCE}{file}"),
             });
             let first = expected.entry(label.clone()).or_insert_with(|| path.clone());
             if *first != path {

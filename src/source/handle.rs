@@ -398,7 +398,10 @@ impl<P: TokenProvider> Future for TokenFuture<P> {
     type Output = Result<Token, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.wait).poll(cx).map_ok(|grant| grant.token)
+        match self.wait.take_cached() {
+            Some(token) => Poll::Ready(Ok(token)),
+            None => Pin::new(&mut self.wait).poll(cx).map_ok(|grant| grant.token),
+        }
     }
 }
 

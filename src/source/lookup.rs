@@ -47,11 +47,11 @@ impl<P: TokenProvider> Cache<P> {
 
     /// The token of `key`, or what to wait for. Starts a fetch if one is due.
     pub(super) fn lookup(self: &Arc<Self>, key: &P::Key, query: Query) -> Lookup<P::Key, Awaited<P::Key>> {
-        let now = self.clock.now();
+        let now = self.clock.recent();
         let entry = self.entry(key, now);
         let result = match entry.fresh(now) {
             Some(token) if matches!(query.wanted, Wanted::Usable) => granted(entry, token, now),
-            _ => self.lookup_in_slot(entry, query, now, Purpose::Request),
+            _ => self.lookup_in_slot(entry, query, self.clock.now(), Purpose::Request),
         };
         if let Lookup::Granted(_) = result {
             self.stats.hit();

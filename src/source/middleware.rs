@@ -21,7 +21,7 @@ use crate::token::Token;
 impl<P: TokenProvider> TokenSource<P> {
     /// The token of `key`, if it is fresh: it is usable, and no refresh is due. This is the cached path.
     pub(crate) fn cached(&self, key: &P::Key) -> Option<Grant<P::Key>> {
-        let now = self.cache.clock.now();
+        let now = self.cache.clock.recent();
         let entry = self.cache.map.get(key)?;
         let token = entry.fresh(now)?;
         entry.touch(now);
@@ -58,7 +58,7 @@ impl<P: TokenProvider> TokenSource<P> {
         let Some(entry) = self.cache.map.single() else {
             return false;
         };
-        let same = entry.is_current(token) && is_fresh(token, self.cache.clock.now());
+        let same = entry.is_current(token) && is_fresh(token, self.cache.clock.recent());
         if same {
             self.cache.stats.hit();
         }

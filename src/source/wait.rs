@@ -169,6 +169,16 @@ impl<P: TokenProvider> TokenWait<P> {
         Self { cache, state: State::Waiting(waiting) }
     }
 
+    /// The token of a provider with one key, if it is fresh and there was no lookup before. A lookup would return the same, but
+    /// takes longer, because its result has a reference to the entry.
+    pub(super) fn take_cached(&mut self) -> Option<Token> {
+        let State::Start(_, Ask { wanted: Wanted::Usable, waited, .. }) = self.state else { return None };
+        let token = self.cache.map.single()?.fresh(self.cache.clock.recent())?;
+        self.cache.stats.hit();
+        self.state = State::Done(waited);
+        Some(token)
+    }
+
     /// Performs the first lookup. Returns `None` if there is something to wait for.
     fn start(&mut self, ask: Ask) -> Option<Result<Grant<P::Key>, Error>> {
         let query = Query { wanted: ask.wanted, patience: self.cache.patience_of(ask.warm_up, ask.waited) };

@@ -141,6 +141,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(match (request.method(), request.uri().path()) {
         (&Method::POST, "/token") => shared.token(request).await,
+        // The path of Microsoft Entra ID.
+        (&Method::POST, "/tenant/oauth2/v2.0/token") => shared.token(request).await,
         (&Method::GET, "/things") => shared.things(&request).await,
         _ => plain(StatusCode::NOT_FOUND, "{}"),
     })

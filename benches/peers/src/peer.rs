@@ -19,8 +19,8 @@ pub trait Peer: Send + Sync {
     /// Sends a request to the API, and does what the crate does after a rejection.
     async fn send(&self) -> Result<StatusCode, BoxError>;
 
-    /// The ways to read the cached token, if the crate returns it, and to stamp a request.
-    fn cached(&self) -> Cached;
+    /// The ways to read the cached token, if the crate returns it, and to stamp a request with this many headers.
+    fn cached(&self, headers: usize) -> Cached;
 }
 
 pub struct Cached {
@@ -56,19 +56,38 @@ pub struct Kind {
     /// The name on crates.io.
     pub name: &'static str,
     pub rejections: Rejections,
+    /// Whether it makes token requests. If not, only the costs of a cached token are measured.
+    pub fetches: bool,
     /// Called inside a runtime.
     pub build: fn(&Issuer) -> Arc<dyn Peer>,
 }
 
 pub const ALL: &[Kind] = &[
-    Kind { name: "tower-bearer-auth", rejections: Rejections::Replays, build: peers::ours::build },
-    Kind { name: "cf-gears-toolkit-auth", rejections: Rejections::Replays, build: peers::cf_gears::build },
-    Kind { name: "google-cloud-auth", rejections: Rejections::Ignores, build: peers::google_cloud_auth::build },
-    Kind { name: "a2a-protocol-client", rejections: Rejections::ReplayedByUser, build: peers::a2a::build },
-    Kind { name: "huskarl", rejections: Rejections::ReplayedByUser, build: peers::huskarl::build },
-    Kind { name: "azure_core", rejections: Rejections::Replays, build: peers::azure::build },
-    Kind { name: "aws-smithy-runtime", rejections: Rejections::Ignores, build: peers::aws::build },
-    Kind { name: "gcp_auth", rejections: Rejections::Ignores, build: peers::gcp_auth::build },
+    Kind { name: "tower-bearer-auth", rejections: Rejections::Replays, fetches: true, build: peers::ours::build },
+    Kind {
+        name: "cf-gears-toolkit-auth",
+        rejections: Rejections::Replays,
+        fetches: true,
+        build: peers::cf_gears::build,
+    },
+    Kind {
+        name: "google-cloud-auth",
+        rejections: Rejections::Ignores,
+        fetches: true,
+        build: peers::google_cloud_auth::build,
+    },
+    Kind {
+        name: "a2a-protocol-client",
+        rejections: Rejections::ReplayedByUser,
+        fetches: true,
+        build: peers::a2a::build,
+    },
+    Kind { name: "huskarl", rejections: Rejections::ReplayedByUser, fetches: true, build: peers::huskarl::build },
+    Kind { name: "azure_core", rejections: Rejections::Replays, fetches: true, build: peers::azure::build },
+    Kind { name: "aws-smithy-runtime", rejections: Rejections::Ignores, fetches: true, build: peers::aws::build },
+    Kind { name: "gcp_auth", rejections: Rejections::Ignores, fetches: true, build: peers::gcp_auth::build },
+    Kind { name: "object_store", rejections: Rejections::Ignores, fetches: true, build: peers::object_store::build },
+    Kind { name: "kube-client", rejections: Rejections::Ignores, fetches: false, build: peers::kube::build },
 ];
 
 impl Kind {

@@ -115,10 +115,35 @@ pub fn recovery(repeats: &[Twice], of: fn(&Twice) -> &Recovery) -> String {
     )
 }
 
-/// The ratio to this crate's time, the time itself, and allocations.
-pub fn cost(nanoseconds: f64, ours: f64, allocations: f64) -> String {
-    let ratio = nanoseconds / ours;
+/// The median of ratios, and their quartiles.
+pub struct Quartiles {
+    pub lower: f64,
+    pub median: f64,
+    pub upper: f64,
+}
+
+impl Quartiles {
+    /// Of this crate's times to those of another crate, in the same runs.
+    pub fn of_ratios(ours: &[f64], theirs: &[f64]) -> Self {
+        let mut ratios: Vec<_> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+        ratios.sort_unstable_by(f64::total_cmp);
+        let at = |quarter: usize| ratios[(ratios.len() - 1) * quarter / 4];
+        // The upper quartile is not rounded down.
+        Self { lower: at(1), median: at(2), upper: ratios[((ratios.len() - 1) * 3).div_ceil(4)] }
+    }
+}
+
+impl Display for Quartiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2} ({:.2} to {:.2})", self.median, self.lower, self.upper)
+    }
+}
+
+/// The median of the times, and the allocations.
+pub fn time(nanoseconds: &[f64], allocations: f64) -> String {
+    let mut sorted = nanoseconds.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
     // Not a whole number if only some calls allocate.
     let allocations = (allocations * 10.0).round() / 10.0;
-    format!("{ratio:.2} / {nanoseconds:.0} ns / {allocations}")
+    format!("{:.0} ns / {allocations}", sorted[sorted.len() / 2])
 }

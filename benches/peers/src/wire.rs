@@ -41,20 +41,34 @@ pub async fn fetch(http: &Http, token_url: &str) -> Result<Minted, BoxError> {
     Ok(Minted { token, lives })
 }
 
-/// The headers of every API request before the stamp, as in the other benchmarks.
-pub const HEADERS: [(&str, &str); 2] = [("accept", "application/json"), ("user-agent", "peers")];
+/// The headers of API requests before the stamp, as in the other benchmarks.
+pub const HEADERS: [(&str, &str); 10] = [
+    ("accept", "application/json"),
+    ("user-agent", "peers"),
+    ("accept-encoding", "gzip, deflate, br"),
+    ("accept-language", "en-GB,en;q=0.9"),
+    ("cache-control", "no-cache"),
+    ("content-type", "application/json"),
+    ("x-request-id", "01234567-0123-4123-8123-012345678901"),
+    ("traceparent", "00-01234567890123456789012345678901-0123456789012345-01"),
+    ("x-tenant", "orders"),
+    ("origin", "https://www.example.com"),
+];
+/// How many headers the requests of the experiments have, except for the cached costs.
+pub const FEW_HEADERS: usize = 2;
 
-/// An API request.
-pub fn things(api_origin: &str) -> Request<Full<Bytes>> {
+/// An API request with the first `headers` of [`HEADERS`].
+pub fn things(api_origin: &str, headers: usize) -> Request<Full<Bytes>> {
     let request = HEADERS
         .into_iter()
+        .take(headers)
         .fold(Request::get(format!("{api_origin}/things")), |request, (name, value)| request.header(name, value));
     request.body(Full::default()).expect("a request")
 }
 
 /// Sends an API request with the headers of a crate, and reads the whole response.
 pub async fn send(http: &Http, api_origin: &str, stamp: HeaderMap) -> Result<(StatusCode, HeaderMap), BoxError> {
-    let mut request = things(api_origin);
+    let mut request = things(api_origin, FEW_HEADERS);
     request.headers_mut().extend(stamp);
     let (head, body) = http.request(request).await?.into_parts();
     body.collect().await?;

@@ -3,18 +3,21 @@
 //!     peers                    everything
 //!     peers NAME ..            this crate and these ones
 
-use std::collections::HashMap;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use peers::experiments::cached::{Call, Cost, HEADERS};
 use peers::experiments::rejection::{Recovery, Token, Twice};
-use peers::experiments::{FETCH, cached, impatient, leader, rejection, runtime, storm};
+use peers::experiments::{FETCH, impatient, leader, rejection, runtime, storm};
 use peers::issuer::Behavior;
 use peers::peer::Kind;
-use peers::table::{self, Table};
+use peers::table::{self, Quartiles, Table};
 
 const REPEATS: usize = 3;
+/// How often the costs of a cached token are measured.
+const RUNS: usize = 20;
 const FEW: usize = 20;
 const MANY: usize = 1_000;
 const IN_FLIGHT: usize = 100;
@@ -26,14 +29,18 @@ fn main() {
     let kinds = peers::begin();
 
     // Warm up, so that no measurement includes the first use.
-    for kind in &kinds {
+    for kind in kinds.iter().filter(|kind| kind.fetches) {
         storm::run(*kind, FEW, Behavior::good(FETCH), PATIENCE);
     }
     let mut table = Table::new(&kinds);
-    cached_rows(&mut table, &kinds);
-    storm_rows(&mut table, &kinds);
-    trouble_rows(&mut table, &kinds);
+    let missed = cached_rows(&mut table, &kinds);
+    if std::env::var_os("PEERS_CACHED_ONLY").is_none() {
+        storm_rows(&mut table, &kinds);
+        trouble_rows(&mut table, &kinds);
+    }
     table.print();
+    println!("\nThe ratio is this crate's time divided by the other's: the median of {RUNS} runs, and the quartiles.");
+    println!("Ratios whose upper quartile is not below 1: {missed}");
 }
 
 fn repeat<T>(what: &str, kind: Kind, run: impl Fn() -> T) -> Vec<T> {
@@ -50,53 +57,66 @@ fn repeat<T>(what: &str, kind: Kind, run: impl Fn() -> T) -> Vec<T> {
     outcomes
 }
 
-fn cached_rows(table: &mut Table, kinds: &[Kind]) {
-    let times = cached::times(kinds);
-    let counted = allocations();
-    for cost in &times {
-        eprintln!("cached: {}, {}: {:.0} ns", cost.crate_name, cost.label, cost.value);
-    }
-    let of = |kind: &Kind, is_read: bool| {
-        let name = kind.name;
-        times.iter().filter(move |cost| cost.crate_name == name && cost.is_read == is_read)
-    };
-    let read: Vec<_> = kinds.iter().map(|kind| of(kind, true).next()).collect();
-    let whole: Vec<_> = kinds.iter().map(|kind| of(kind, false).next()).collect();
-    let least: Vec<_> = kinds.iter().map(|kind| of(kind, false).next_back()).collect();
-    for (what, of_kinds) in [
-        ("cached token read", read),
-        ("request stamped, default settings", whole),
-        ("request stamped, nothing kept for a replay", least),
-    ] {
-        let ours = of_kinds[0].expect("this crate has every way").value;
-        let cells = of_kinds.iter().map(|cost| match cost {
-            None => "not returned".to_owned(),
-            Some(cost) => {
-                let key = (cost.crate_name.to_owned(), cost.label.to_owned());
-                let count = counted.get(&key).expect("both programs have the same ways");
-                table::cost(cost.value, ours, *count)
-            }
-        });
-        table.row(&format!("{what}: ratio / time / allocations"), cells);
-    }
+/// The times of all runs of a call, in the order of the runs, and its allocations.
+struct Measured {
+    call: Call,
+    times: Vec<f64>,
+    allocations: f64,
 }
 
-/// The counts of the program `allocations`.
-fn allocations() -> HashMap<(String, String), f64> {
-    let program = std::env::current_exe().expect("a program").with_file_name("allocations");
-    let output = Command::new(program)
-        .args(std::env::args().skip(1))
-        .output()
-        .expect("the program `allocations` in the same folder");
+fn cached_rows(table: &mut Table, kinds: &[Kind]) -> usize {
+    let with_allocations = |Cost { call, value }| Measured { call, times: Vec::new(), allocations: value };
+    let mut measured: Vec<_> = costs_of("allocations").into_iter().map(with_allocations).collect();
+    for run in 1..=RUNS {
+        eprintln!("cached: run {run} of {RUNS}");
+        for (Cost { call, value }, known) in costs_of("times").into_iter().zip(&mut measured) {
+            assert_eq!(call, known.call, "both programs have the same ways");
+            known.times.push(value);
+        }
+    }
+    let mut missed = 0;
+    let mut plotted = String::new();
+    let read = ("cached token read".to_owned(), None, false);
+    let stamped = HEADERS.map(|count| (format!("request stamped, {count} headers"), Some(count), false));
+    let least =
+        HEADERS.map(|count| (format!("the same, {count} headers, nothing kept for a replay"), Some(count), true));
+    for (what, headers, least) in [read].into_iter().chain(stamped).chain(least) {
+        let of = |kind: &Kind| {
+            let mut ways =
+                measured.iter().filter(|way| way.call.crate_name == kind.name && way.call.headers == headers);
+            if least { ways.next_back() } else { ways.next() }
+        };
+        let ours = of(&kinds[0]).expect("this crate has every way");
+        let cells = kinds.iter().map(|kind| match of(kind) {
+            None => "not returned".to_owned(),
+            Some(way) if kind.ours() => table::time(&way.times, way.allocations),
+            Some(way) => {
+                let ratio = Quartiles::of_ratios(&ours.times, &way.times);
+                missed += usize::from(ratio.upper >= 1.0);
+                if !least {
+                    let Quartiles { lower, median, upper } = ratio;
+                    plotted += &format!("{what}\t{}\t0\t{lower}\t{median}\t{upper}\n", kind.name);
+                }
+                format!("{ratio} / {}", table::time(&way.times, way.allocations))
+            }
+        });
+        table.row(&format!("{what}: ratio / time / allocations"), cells.collect::<Vec<_>>());
+    }
+    std::fs::write(sibling("peers.tsv"), plotted).expect("the folder of this program can be written");
+    missed
+}
+
+/// The lines that the program `name` prints.
+fn costs_of(name: &str) -> Vec<Cost> {
+    let output =
+        Command::new(sibling(name)).args(std::env::args().skip(1)).output().expect("a program in the same folder");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("text");
-    let fields = text.lines().map(|line| line.split('\t').collect::<Vec<_>>());
-    fields
-        .map(|fields| match fields[..] {
-            [name, label, count] => ((name.to_owned(), label.to_owned()), count.parse().expect("a number")),
-            _ => panic!("unexpected line: {fields:?}"),
-        })
-        .collect()
+    text.lines().map(|line| Cost::parse(line).unwrap_or_else(|| panic!("unexpected line: {line}"))).collect()
+}
+
+fn sibling(name: &str) -> PathBuf {
+    std::env::current_exe().expect("a program").with_file_name(name)
 }
 
 fn storm_rows(table: &mut Table, kinds: &[Kind]) {
@@ -106,32 +126,61 @@ fn storm_rows(table: &mut Table, kinds: &[Kind]) {
         ("20 callers, none cached, 503", FEW, Behavior::unavailable(FETCH), PATIENCE),
         ("1 000 callers, none cached, 503", MANY, Behavior::unavailable(FETCH), PATIENCE_OF_MANY),
     ] {
-        let run = |kind: &Kind| table::storm(&repeat(what, *kind, || storm::run(*kind, callers, behavior, patience)));
-        table.row(&format!("{what}: token requests / served / time"), kinds.iter().map(run));
+        let run = |kind: Kind| table::storm(&repeat(what, kind, || storm::run(kind, callers, behavior, patience)));
+        table.row(&format!("{what}: token requests / served / time"), fetching(kinds, run));
     }
 }
 
 fn trouble_rows(table: &mut Table, kinds: &[Kind]) {
-    let run = |kind: &Kind| table::storm(&repeat("first caller aborted", *kind, || leader::run(*kind, FEW)));
-    table.row("first caller aborted: token requests / served of 19 / time", kinds.iter().map(run));
+    let run = |kind: Kind| table::storm(&repeat("first caller aborted", kind, || leader::run(kind, FEW)));
+    table.row("first caller aborted: token requests / served of 19 / time", fetching(kinds, run));
 
-    let run = |kind: &Kind| table::impatient(&repeat("impatient", *kind, || impatient::run(*kind, FEW)));
-    table.row("impatient callers: token requests / first served", kinds.iter().map(run));
+    let run = |kind: Kind| table::impatient(&repeat("impatient", kind, || impatient::run(kind, FEW)));
+    table.row("impatient callers: token requests / first served", fetching(kinds, run));
 
-    let ends: Vec<_> = kinds.iter().map(|kind| repeat("runtime", *kind, || runtime::run(*kind))).collect();
-    let valid = ends.iter().map(|of_kind| table::ends(of_kind, |ends| &ends.while_valid));
-    table.row("runtime ended, token valid: token requests / outcome", valid);
-    let ended = ends.iter().map(|of_kind| table::ends(of_kind, |ends| &ends.after_expiry));
-    table.row("runtime ended, token expired: token requests / outcome", ended);
+    let run = |kind: Kind| {
+        let ends = repeat("runtime", kind, || runtime::run(kind));
+        [table::ends(&ends, |ends| &ends.while_valid), table::ends(&ends, |ends| &ends.after_expiry)]
+    };
+    let rows = ["runtime ended, token valid", "runtime ended, token expired"];
+    add_rows(table, &rows.map(|row| format!("{row}: token requests / outcome")), fetching(kinds, run));
 
     for (token, before) in [(Token::Accepted, ""), (Token::Unused, ", a token never accepted")] {
-        let run = |kind: &Kind| repeat("rejected", *kind, || rejection::run(*kind, IN_FLIGHT, token));
-        let bursts: Vec<_> = kinds.iter().map(run).collect();
-        for (what, of) in [("", (|twice| &twice.first) as fn(&Twice) -> &Recovery), (", again", |twice| &twice.second)]
-        {
-            let cells = kinds.iter().zip(&bursts);
-            let cells = cells.map(|(kind, repeats)| table::recovery(repeats, of) + kind.rejections.note());
-            table.row(&format!("100 rejected at once{before}{what}: recovered / token requests / sends / time"), cells);
-        }
+        let run = |kind: Kind| {
+            let repeats = repeat("rejected", kind, || rejection::run(kind, IN_FLIGHT, token));
+            let cell = |of: fn(&Twice) -> &Recovery| table::recovery(&repeats, of) + kind.rejections.note();
+            [cell(|twice| &twice.first), cell(|twice| &twice.second)]
+        };
+        let rows = ["", ", again"]
+            .map(|again| format!("100 rejected at once{before}{again}: recovered / token requests / sends / time"));
+        add_rows(table, &rows, fetching(kinds, run));
+    }
+}
+
+/// The cells of the crates that make token requests, and those of the others.
+fn fetching<T: Cell>(kinds: &[Kind], run: impl Fn(Kind) -> T) -> Vec<T> {
+    kinds.iter().map(|kind| if kind.fetches { run(*kind) } else { T::none() }).collect()
+}
+
+trait Cell {
+    fn none() -> Self;
+}
+
+impl Cell for String {
+    fn none() -> Self {
+        "no token requests".to_owned()
+    }
+}
+
+impl Cell for [String; 2] {
+    fn none() -> Self {
+        [Cell::none(), Cell::none()]
+    }
+}
+
+fn add_rows(table: &mut Table, rows: &[String; 2], cells: Vec<[String; 2]>) {
+    let (first, second): (Vec<_>, Vec<_>) = cells.into_iter().map(<(String, String)>::from).unzip();
+    for (row, cells) in rows.iter().zip([first, second]) {
+        table.row(row, cells);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Times and allocations are measured in two processes, because an allocator that counts makes every allocation slower.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -12,15 +13,42 @@ use crate::issuer::{Behavior, Issuer};
 use crate::peer::Kind;
 
 const CALLS: usize = 1_000;
-const SAMPLES: usize = 201;
+const SAMPLES: usize = 41;
+/// How many headers the requests have.
+pub const HEADERS: [usize; 2] = [2, 10];
 
-/// The cost of one call.
+/// A measured call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Call {
+    pub crate_name: String,
+    pub label: String,
+    /// How many headers the stamped request has. `None` if the token is read.
+    pub headers: Option<usize>,
+}
+
+/// The cost of one call: nanoseconds, or allocations.
 pub struct Cost {
-    pub crate_name: &'static str,
-    pub label: &'static str,
-    pub is_read: bool,
-    /// Nanoseconds, or allocations.
+    pub call: Call,
     pub value: f64,
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Call { crate_name, label, headers } = &self.call;
+        let headers = headers.map_or_else(|| "read".to_owned(), |count| count.to_string());
+        write!(f, "{crate_name}\t{label}\t{headers}\t{}", self.value)
+    }
+}
+
+impl Cost {
+    /// The reverse of `Display`.
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.split('\t');
+        let [crate_name, label, headers, value] = std::array::from_fn(|_| fields.next());
+        let call =
+            Call { crate_name: crate_name?.to_owned(), label: label?.to_owned(), headers: headers?.parse().ok() };
+        Some(Self { call, value: value?.parse().ok()? })
+    }
 }
 
 /// The median time of a call, in nanoseconds. The samples of all ways alternate, so that other load on the machine affects all
@@ -30,10 +58,10 @@ pub fn times(kinds: &[Kind]) -> Vec<Cost> {
     let _inside = bench.runtime.enter();
     let mut times = vec![Vec::with_capacity(SAMPLES); bench.ways.len()];
     for sample in 0..=SAMPLES {
-        for (known, times) in bench.ways.iter_mut().zip(&mut times) {
-            known.way.prepare(CALLS);
+        for ((_, way), times) in bench.ways.iter_mut().zip(&mut times) {
+            way.prepare(CALLS);
             let start = Instant::now();
-            known.way.run();
+            way.run();
             let took = start.elapsed();
             // The first round is a warm-up.
             if sample > 0 {
@@ -46,7 +74,7 @@ pub fn times(kinds: &[Kind]) -> Vec<Cost> {
         times.sort_unstable();
         times[times.len() / 2].as_nanos() as f64 / CALLS as f64
     });
-    bench.ways.iter().zip(medians).map(|(known, value)| known.cost(value)).collect()
+    bench.ways.into_iter().zip(medians).map(|((call, _), value)| Cost { call, value }).collect()
 }
 
 /// The allocations of a call. `count` runs a function and counts its allocations.
@@ -54,12 +82,12 @@ pub fn allocations(kinds: &[Kind], count: impl Fn(&mut dyn FnMut()) -> u64) -> V
     let mut bench = Bench::new(kinds);
     let _inside = bench.runtime.enter();
     let mut costs = Vec::new();
-    for known in &mut bench.ways {
-        known.way.prepare(CALLS);
-        known.way.run();
-        known.way.prepare(CALLS);
-        let counted = count(&mut || known.way.run());
-        costs.push(known.cost(counted as f64 / CALLS as f64));
+    for (call, way) in &mut bench.ways {
+        way.prepare(CALLS);
+        way.run();
+        way.prepare(CALLS);
+        let counted = count(&mut || way.run());
+        costs.push(Cost { call: call.clone(), value: counted as f64 / CALLS as f64 });
     }
     bench.check_cached(kinds);
     costs
@@ -68,19 +96,7 @@ pub fn allocations(kinds: &[Kind], count: impl Fn(&mut dyn FnMut()) -> u64) -> V
 struct Bench {
     runtime: Runtime,
     issuers: Vec<Issuer>,
-    ways: Vec<Known>,
-}
-
-struct Known {
-    crate_name: &'static str,
-    is_read: bool,
-    way: Way,
-}
-
-impl Known {
-    fn cost(&self, value: f64) -> Cost {
-        Cost { crate_name: self.crate_name, label: self.way.label, is_read: self.is_read, value }
-    }
+    ways: Vec<(Call, Way)>,
 }
 
 impl Bench {
@@ -96,11 +112,16 @@ impl Bench {
                 peer
             });
             let _inside = runtime.enter();
-            let cached = peer.cached();
-            let of_kind = cached.read.map(|way| (true, way)).into_iter();
-            for (is_read, way) in of_kind.chain(cached.stamped.into_iter().map(|way| (false, way))) {
+            let mut of_kind = Vec::new();
+            for (turn, headers) in HEADERS.into_iter().enumerate() {
+                let cached = peer.cached(headers);
+                of_kind.extend(cached.read.filter(|_| turn == 0).map(|way| (None, way)));
+                of_kind.extend(cached.stamped.into_iter().map(|way| (Some(headers), way)));
+            }
+            for (headers, way) in of_kind {
                 assert!(issuer.has_minted(&way.token()), "{}, {}: another token", kind.name, way.label);
-                ways.push(Known { crate_name: kind.name, is_read, way });
+                let (crate_name, label) = (kind.name.to_owned(), way.label.to_owned());
+                ways.push((Call { crate_name, label, headers }, way));
             }
             issuers.push(issuer);
         }

@@ -25,9 +25,11 @@ pub fn build(issuer: &Issuer) -> Arc<dyn Peer> {
     Arc::new(A2a { provider: Arc::new(provider), http: wire::http(), api_origin: issuer.api_origin() })
 }
 
-fn call() -> ClientRequest {
+fn call(headers: usize) -> ClientRequest {
     let mut request = ClientRequest::new("tasks/get", serde_json::Value::Null);
-    request.extra_headers.extend(wire::HEADERS.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    request
+        .extra_headers
+        .extend(wire::HEADERS[..headers].iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     request
 }
 
@@ -49,7 +51,7 @@ impl Peer for A2a {
         let interceptor = self.interceptor();
         let mut sends = 0;
         loop {
-            let mut request = call();
+            let mut request = call(wire::FEW_HEADERS);
             interceptor.before(&mut request).await?;
             let header = request.extra_headers["authorization"].parse()?;
             let stamp = HeaderMap::from_iter([(AUTHORIZATION, header)]);
@@ -64,7 +66,7 @@ impl Peer for A2a {
         }
     }
 
-    fn cached(&self) -> Cached {
+    fn cached(&self, headers: usize) -> Cached {
         let (provider, read_shown) = (Arc::clone(&self.provider), Arc::clone(&self.provider));
         let read = Way::new(
             "access_token()",
@@ -75,13 +77,13 @@ impl Peer for A2a {
         let (interceptor, stamp_shown) = (self.interceptor(), self.interceptor());
         let stamped = Way::new(
             "interceptor",
-            call,
+            move || call(headers),
             move |mut request| {
                 now(interceptor.before(&mut request)).expect("a token");
                 request
             },
             move || {
-                let mut request = call();
+                let mut request = call(headers);
                 now(stamp_shown.before(&mut request)).expect("a token");
                 request.extra_headers["authorization"].clone()
             },

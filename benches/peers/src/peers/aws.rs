@@ -95,8 +95,8 @@ fn token(identity: &Identity) -> String {
     identity.data::<Token>().expect("a token").token().to_owned()
 }
 
-fn request() -> HttpRequest {
-    wire::things("https://api.example.com").map(|_| SdkBody::empty()).try_into().expect("a request")
+fn request(headers: usize) -> HttpRequest {
+    wire::things("https://api.example.com", headers).map(|_| SdkBody::empty()).try_into().expect("a request")
 }
 
 #[async_trait]
@@ -110,7 +110,7 @@ impl Peer for Aws {
         Ok(wire::send(&self.http, &self.api_origin, headers).await?.0)
     }
 
-    fn cached(&self) -> Cached {
+    fn cached(&self, headers: usize) -> Cached {
         let (client, read_shown) = (Arc::clone(&self.client), Arc::clone(&self.client));
         let read = Way::new(
             "resolve_cached_identity()",
@@ -121,13 +121,13 @@ impl Peer for Aws {
         let (client, stamp_shown) = (Arc::clone(&self.client), Arc::clone(&self.client));
         let stamped = Way::new(
             "bearer scheme",
-            request,
+            move || request(headers),
             move |mut request| {
                 now(client.sign(&mut request)).expect("a stamp");
                 request
             },
             move || {
-                let mut request = request();
+                let mut request = request(headers);
                 now(stamp_shown.sign(&mut request)).expect("a stamp");
                 request.headers().get("authorization").expect("a stamp").to_owned()
             },

@@ -107,10 +107,10 @@ pub fn build(issuer: &Issuer) -> Arc<dyn Peer> {
     })
 }
 
-fn request() -> Request {
+fn request(headers: usize) -> Request {
     let mut request = Request::new("https://api.example.com/things".parse().expect("a URL"), Method::Get);
-    for (name, value) in wire::HEADERS {
-        request.insert_header(name, value);
+    for (name, value) in &wire::HEADERS[..headers] {
+        request.insert_header(*name, *value);
     }
     request
 }
@@ -119,30 +119,30 @@ fn request() -> Request {
 impl Peer for Azure {
     /// The policy does not return the token, so it is read from the request.
     async fn token(&self) -> Result<String, BoxError> {
-        let mut request = request();
+        let mut request = request(wire::FEW_HEADERS);
         self.policy.send(&Context::default(), &mut request, &self.nowhere).await?;
         let stamp = request.headers().get_str(&AUTHORIZATION)?;
         Ok(stamp.strip_prefix("Bearer ").ok_or("another scheme")?.to_owned())
     }
 
     async fn send(&self) -> Result<StatusCode, BoxError> {
-        let response = self.policy.send(&Context::default(), &mut request(), &self.api).await?;
+        let response = self.policy.send(&Context::default(), &mut request(wire::FEW_HEADERS), &self.api).await?;
         Ok(StatusCode::from_u16(response.status().into())?)
     }
 
-    fn cached(&self) -> Cached {
+    fn cached(&self, headers: usize) -> Cached {
         let (policy, shown) = (self.policy.clone(), self.policy.clone());
         let (nowhere, shown_nowhere) = (self.nowhere.clone(), self.nowhere.clone());
         let context = Context::default();
         let stamped = Way::new(
             "policy",
-            request,
+            move || request(headers),
             move |mut request| {
                 now(policy.send(&context, &mut request, &nowhere)).expect("a response");
                 request
             },
             move || {
-                let mut request = request();
+                let mut request = request(headers);
                 now(shown.send(&Context::default(), &mut request, &shown_nowhere)).expect("a response");
                 request.headers().get_str(&AUTHORIZATION).expect("a stamp").to_owned()
             },

@@ -51,12 +51,12 @@ impl Peer for CfGears {
 
     async fn send(&self) -> Result<StatusCode, BoxError> {
         let client = self.client.clone();
-        let (head, body) = client.oneshot(wire::things(&self.api_origin)).await?.into_parts();
+        let (head, body) = client.oneshot(wire::things(&self.api_origin, wire::FEW_HEADERS)).await?.into_parts();
         body.collect().await?;
         Ok(head.status)
     }
 
-    fn cached(&self) -> Cached {
+    fn cached(&self, headers: usize) -> Cached {
         let (provider, shown) = (self.provider.clone(), self.provider.clone());
         let read = Way::new(
             "get()",
@@ -69,14 +69,14 @@ impl Peer for CfGears {
         Cached {
             read: Some(read),
             stamped: vec![
-                stamped("refreshing layer", refreshing, self.api_origin.clone()),
-                stamped("plain layer", plain, self.api_origin.clone()),
+                stamped("refreshing layer", refreshing, self.api_origin.clone(), headers),
+                stamped("plain layer", plain, self.api_origin.clone(), headers),
             ],
         }
     }
 }
 
-fn stamped<L>(label: &'static str, layer: L, origin: String) -> Way
+fn stamped<L>(label: &'static str, layer: L, origin: String, headers: usize) -> Way
 where
     L: Layer<Sink<HttpError>> + 'static,
     L::Service: Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = HttpError>,
@@ -84,7 +84,7 @@ where
     let service = RefCell::new(layer.layer(Sink::silent()));
     let make = {
         let origin = origin.clone();
-        move || wire::things(&origin)
+        move || wire::things(&origin, headers)
     };
     Way::new(
         label,
@@ -95,7 +95,7 @@ where
         },
         move || {
             let header = Arc::new(Mutex::new(String::new()));
-            now(layer.layer(Sink::recording(&header)).oneshot(wire::things(&origin))).expect("a response");
+            now(layer.layer(Sink::recording(&header)).oneshot(wire::things(&origin, headers))).expect("a response");
             header.lock().expect("no panic").clone()
         },
     )

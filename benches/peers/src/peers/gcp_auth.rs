@@ -58,7 +58,7 @@ impl Peer for GcpAuth {
         Ok(wire::send(&self.http, &self.api_origin, headers).await?.0)
     }
 
-    fn cached(&self) -> Cached {
+    fn cached(&self, headers: usize) -> Cached {
         let (account, read_shown) = (Arc::clone(&self.account), Arc::clone(&self.account));
         let read = Way::new(
             "token()",
@@ -70,7 +70,7 @@ impl Peer for GcpAuth {
         let origin = self.api_origin.clone();
         let stamped = Way::new(
             "token(), by hand",
-            move || wire::things(&origin),
+            move || wire::things(&origin, headers),
             move |mut request| {
                 let token = now(account.token(SCOPES)).expect("a token");
                 request.headers_mut().insert(AUTHORIZATION, by_hand(token.as_str()));

@@ -50,7 +50,7 @@ impl Peer for Google {
         Ok(status)
     }
 
-    fn cached(&self) -> Cached {
+    fn cached(&self, count: usize) -> Cached {
         let (credentials, read_shown) = (self.credentials.clone(), self.credentials.clone());
         let read = Way::new(
             "access_token()",
@@ -62,7 +62,7 @@ impl Peer for Google {
         let origin = self.api_origin.clone();
         let stamped = Way::new(
             "headers()",
-            move || wire::things(&origin),
+            move || wire::things(&origin, count),
             move |mut request| {
                 request.headers_mut().extend(now(headers(&credentials)).expect("headers"));
                 request

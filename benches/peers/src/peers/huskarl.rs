@@ -77,7 +77,7 @@ impl Peer for Huskarl {
         }
     }
 
-    fn cached(&self) -> Cached {
+    fn cached(&self, headers: usize) -> Cached {
         let (authorizer, read_shown) = (Arc::clone(&self.authorizer), Arc::clone(&self.authorizer));
         let read = Way::new(
             "cache().token()",
@@ -89,7 +89,7 @@ impl Peer for Huskarl {
         let (origin, uri) = (self.api_origin.clone(), self.uri.clone());
         let stamped = Way::new(
             "get_headers()",
-            move || wire::things(&origin),
+            move || wire::things(&origin, headers),
             move |mut request| {
                 let headers = now(authorizer.get_headers(request.method(), request.uri())).expect("headers");
                 request.headers_mut().extend(headers);

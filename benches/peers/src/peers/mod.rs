@@ -7,6 +7,8 @@ pub mod cf_gears;
 pub mod gcp_auth;
 pub mod google_cloud_auth;
 pub mod huskarl;
+pub mod kube;
+pub mod object_store;
 pub mod ours;
 
 use http::header::AUTHORIZATION;

@@ -42,12 +42,13 @@ impl Peer for Ours {
 
     async fn send(&self) -> Result<StatusCode, BoxError> {
         let mut client = self.client.clone();
-        let (head, body) = client.ready().await?.call(wire::things(&self.api_origin)).await?.into_parts();
+        let (head, body) =
+            client.ready().await?.call(wire::things(&self.api_origin, wire::FEW_HEADERS)).await?.into_parts();
         body.collect().await?;
         Ok(head.status)
     }
 
-    fn cached(&self) -> Cached {
+    fn cached(&self, headers: usize) -> Cached {
         let (source, shown) = (self.source.clone(), self.source.clone());
         let read = Way::new(
             "token()",
@@ -59,14 +60,14 @@ impl Peer for Ours {
         Cached {
             read: Some(read),
             stamped: vec![
-                stamped("layer", self.source.layer(), self.api_origin.clone()),
-                stamped("replay off", off, self.api_origin.clone()),
+                stamped("layer", self.source.layer(), self.api_origin.clone(), headers),
+                stamped("replay off", off, self.api_origin.clone(), headers),
             ],
         }
     }
 }
 
-fn stamped<R>(label: &'static str, layer: BearerAuthLayer<ClientCredentials, R>, origin: String) -> Way
+fn stamped<R>(label: &'static str, layer: BearerAuthLayer<ClientCredentials, R>, origin: String, headers: usize) -> Way
 where
     R: Clone + 'static,
     BearerAuth<Sink<Infallible>, ClientCredentials, R>: tower::Service<
@@ -79,7 +80,7 @@ where
     let service = std::cell::RefCell::new(layer.layer(Sink::silent()));
     let make = {
         let origin = origin.clone();
-        move || wire::things(&origin)
+        move || wire::things(&origin, headers)
     };
     Way::new(
         label,
@@ -90,7 +91,7 @@ where
         },
         move || {
             let header = Arc::new(Mutex::new(String::new()));
-            now(layer.layer(Sink::recording(&header)).oneshot(wire::things(&origin))).expect("a response");
+            now(layer.layer(Sink::recording(&header)).oneshot(wire::things(&origin, headers))).expect("a response");
             header.lock().expect("no panic").clone()
         },
     )
