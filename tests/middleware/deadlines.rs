@@ -130,6 +130,20 @@ async fn a_late_deadline_does_not_extend_max_wait() {
     }
 }
 
+// R71: a cold start and a rejection of one request share `max_wait`.
+#[tokio::test(start_paused = true)]
+async fn the_waits_before_and_after_a_rejection_together_end_at_max_wait() {
+    let issuer = Issuer::new();
+    issuer.set_latency(secs(3));
+    let source = TokenSource::builder(issuer).max_wait(secs(5)).build();
+    let watch = Stopwatch::start();
+    let request = Request::get(API).body(Body::default()).unwrap();
+    let response = Server::new(ms(0)).behind(&layer(&source)).oneshot(request).await.unwrap();
+    let outcome = Audit::of(&response).unwrap().replay;
+    assert_eq!(outcome, ReplayOutcome::RefreshFailed(ErrorKind::Timeout));
+    assert_eq!((response.status(), watch.read()), (StatusCode::UNAUTHORIZED, secs(5)));
+}
+
 // R72: an extreme `max_wait` must not hide the deadline.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_a_wait_without_a_limit() {
@@ -213,6 +227,22 @@ async fn after_its_deadline_a_rejected_request_waits_for_no_token() {
     // The refresh has started for later requests.
     assert_eq!(client.oneshot(with_deadline(secs(1))).await.unwrap().status(), StatusCode::OK);
     assert_eq!((issuer.requests(), server.timeouts().len()), (2, 2));
+}
+
+// R72: another caller has fetched a new token, but the caller of this request has given up.
+#[tokio::test(start_paused = true)]
+async fn after_its_deadline_a_rejected_request_is_not_replayed_with_a_token_that_is_cached() {
+    let (_, source) = issuer(ms(50));
+    source.warm_up().await.unwrap();
+    let server = Server::new(ms(300));
+    let call = tokio::spawn(server.behind(&layer(&source)).oneshot(with_deadline(ms(200))));
+    settle().await;
+    source.invalidate();
+    assert_eq!(source.token().await.unwrap().expose_secret(), "first.2");
+    let response = call.await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::RefreshFailed(ErrorKind::Timeout));
+    assert_eq!(server.timeouts().len(), 1);
 }
 
 // R72: the rejection is read to its end for 100 ms, but not after the deadline.

@@ -174,7 +174,13 @@ fn a_thread_keeps_a_bounded_number_of_buffers_of_a_bounded_size() {
     for _ in 0..MAX_TEXT / MAX_COPIED + 1 {
         large.headers_mut().append("x", HeaderValue::from_str(&"c".repeat(MAX_COPIED)).unwrap());
     }
-    for request in [many, large] {
+    let mut sensitive = Request::new(());
+    for number in 0..MAX_HEADERS / 2 + 1 {
+        let mut value = HeaderValue::from(number);
+        value.set_sensitive(true);
+        sensitive.headers_mut().append("x", value);
+    }
+    for request in [many, large, sensitive] {
         drop(SavedHead::of(&request, None));
         assert_eq!(unused(), 0);
     }
