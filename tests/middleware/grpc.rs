@@ -180,7 +180,7 @@ async fn no_other_status_and_no_error_rejects_the_token() {
     }
 }
 
-// R64, R73: the head says nothing about the token. The first message or a status of 0 shows that it was accepted.
+// R73: the head says nothing about the token. The first message or a status of 0 shows that it was accepted.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_succeeds_marks_its_token_as_accepted() {
     let message = b"\0\0\0\0\x01m";

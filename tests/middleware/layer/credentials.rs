@@ -140,7 +140,7 @@ impl TokenProvider for Loading {
     }
 }
 
-// R22: the old API key beside a token of the new credentials is rejected.
+// R99: the old API key beside a token of the new credentials is rejected.
 #[tokio::test(start_paused = true)]
 async fn a_token_goes_out_with_the_api_headers_of_its_fetch() {
     let api = Api::new(ok);
