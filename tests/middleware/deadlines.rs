@@ -108,7 +108,8 @@ async fn expect_timeout(request: impl Fn() -> Request<Body>, expected: Duration)
     let error = client.clone().oneshot(request()).await.unwrap_err();
     let took = watch.read();
     assert_eq!(kind(&error), ErrorKind::Timeout);
-    assert!(Error::find(&*error).unwrap().is_transient());
+    let error = Error::find(&*error).unwrap();
+    assert!(error.is_transient() && error.to_string().contains("before the deadline of the request"), "{error}");
     assert!((expected..=expected + ms(1)).contains(&took), "{took:?}");
     settle().await;
     assert_eq!((issuer.requests(), server.timeouts().len()), (1, 0));
@@ -127,6 +128,8 @@ async fn a_late_deadline_does_not_extend_max_wait() {
         let watch = Stopwatch::start();
         let error = Server::new(ms(0)).behind(&layer(&source)).oneshot(request).await.unwrap_err();
         assert_eq!((kind(&error), watch.read()), (ErrorKind::Timeout, secs(2)));
+        let message = Error::find(&*error).unwrap().to_string();
+        assert!(!message.contains("deadline"), "{message}");
     }
 }
 
