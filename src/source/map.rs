@@ -186,27 +186,25 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
             if excess == (0, 0) {
                 break;
             }
-            let from = *at;
-            let candidates = self.candidates(&mut at, excess.0 > 0, &mut unneeded, now);
+            let (candidates, read) = self.candidates(&mut at, excess.0 > 0, &mut unneeded, now);
             let before = evicted.len();
             self.evict(candidates, excess, now, &mut evicted);
-            let removed = evicted.len() - before;
-            let read = (*at + SHARDS - from - 1) % SHARDS + 1;
-            shards_without_eviction = if removed == 0 { shards_without_eviction + read } else { 0 };
+            shards_without_eviction = if evicted.len() == before { shards_without_eviction + read } else { 0 };
         }
         evicted.len()
     }
 
-    /// The keys of the next shards that may be evicted, with their ranks. What their slots no longer need goes to `unneeded`.
+    /// The keys of the next shards that may be evicted, with their ranks, and the number of these shards. What their slots
+    /// no longer need goes to `unneeded`.
     fn candidates(
         &self,
         at: &mut usize,
         never_first: bool,
         unneeded: &mut Vec<Unneeded>,
         now: Now,
-    ) -> Vec<(EvictionRank, usize, Arc<Entry<K>>)> {
+    ) -> (Vec<(EvictionRank, usize, Arc<Entry<K>>)>, usize) {
         let mut candidates = Vec::new();
-        for _ in 0..SHARDS {
+        for read in 1..=SHARDS {
             let shard = *at;
             *at = (*at + 1) % SHARDS;
             let Some(keys) = self.shards.get(shard) else { continue };
@@ -216,10 +214,10 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
                 candidates.extend(entry.eviction_rank(never_first, now).map(|rank| (rank, shard, entry)));
             }
             if candidates.len() >= SWEEP_STEP {
-                break;
+                return (candidates, read);
             }
         }
-        candidates
+        (candidates, SHARDS)
     }
 
     /// Evicts the keys with the smallest ranks, and adds their entries to `evicted`. `excess` is how many keys without a token
@@ -268,3 +266,6 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
