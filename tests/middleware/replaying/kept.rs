@@ -154,3 +154,51 @@ async fn a_replay_carries_the_token_that_is_current_when_the_inner_service_is_re
         assert_eq!(fetches.count(), token_requests, "{case}");
     }
 }
+
+// R50, R80: the rotation came before the fetch of the token, or its provider rotated. So the token is not withdrawn.
+#[tokio::test(start_paused = true)]
+async fn after_a_rotation_a_replay_with_an_expired_token_of_the_new_credentials_is_sent() {
+    for by_provider in [false, true] {
+        let rotate = Arc::new(std::sync::OnceLock::<Box<dyn Fn() + Send + Sync>>::new());
+        let in_fetch = Arc::clone(&rotate);
+        let (provider, fetches) = issuer(move |n| {
+            let rotate = Arc::clone(&in_fetch);
+            async move {
+                if by_provider && n == 3 {
+                    rotate.get().unwrap()();
+                }
+                if n > 3 { Err(Error::permanent("down")) } else { token(n) }
+            }
+        });
+        let gate = Arc::new(Gate::default());
+        let api = {
+            let gate = Arc::clone(&gate);
+            Api::new(move |request| match bearer(request) {
+                "token-2" => {
+                    gate.closed.store(true, Ordering::SeqCst);
+                    rejection(INVALID_TOKEN)
+                }
+                _ => response(StatusCode::OK),
+            })
+        };
+        let layer = layer(provider);
+        let source = layer.source().clone();
+        rotate
+            .set(Box::new({
+                let source = source.clone();
+                move || source.rotate()
+            }))
+            .ok()
+            .unwrap();
+        source.warm_up().await.unwrap();
+        source.rotate();
+        source.warm_up().await.unwrap();
+        let call = tokio::spawn(layer.layer(Gated { inner: api.clone(), gate: Arc::clone(&gate) }).oneshot(get()));
+        eventually("there is a new token", || source.stats().fetches_succeeded == 3).await;
+        sleep(Duration::from_secs(3600)).await;
+        gate.open();
+        assert_eq!(call.await.unwrap().unwrap().status(), 200);
+        let tokens: Vec<_> = api.sends().iter().map(|sent| bearer(sent).to_owned()).collect();
+        assert_eq!((tokens, fetches.count()), (vec!["token-2".to_owned(), "token-3".to_owned()], 4));
+    }
+}
