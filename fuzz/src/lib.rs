@@ -12,6 +12,7 @@
 //! | `no_proxy` | the list of exceptions from the proxy with its documentation |
 //! | `aeropay` | which token a path needs, which request is idempotent, and which body rejects a token |
 //! | `buffered` | the body of a replay with the body that the caller sent |
+//! | `sealed_record` | what a fetch makes of a record in a shared store, and what it stores, with the format of records |
 //! | `json`, `host`, `run`, `error` | what the modules above share |
 
 pub mod aeropay;
@@ -24,4 +25,5 @@ pub mod metadata;
 pub mod no_proxy;
 pub mod origins;
 mod run;
+pub mod sealed_record;
 pub mod token_response;

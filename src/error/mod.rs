@@ -178,7 +178,7 @@ impl Error {
         self
     }
 
-    #[cfg(feature = "http-client")]
+    #[cfg(any(feature = "http-client", feature = "client-credentials"))]
     pub(crate) fn caused_in_this_process(mut self) -> Self {
         Arc::make_mut(&mut self.inner).of_this_process = true;
         self

@@ -199,6 +199,13 @@ impl FetchContext {
         self.tokens.has(token)
     }
 
+    /// Whether two tokens were rejected that no server has ever accepted, and this fetch replaces one of them.
+    pub(crate) fn two_new_tokens_failed(&self) -> bool {
+        let is_new = |token: &&Token| !token.is_accepted();
+        self.tokens.replaced.as_ref().filter(is_new).is_some()
+            && self.tokens.rejected.iter().filter(is_new).count() >= 2
+    }
+
     /// The token that this fetch replaces, if it is still usable.
     pub(crate) fn usable_replaced(&self) -> Option<&Token> {
         let now = self.clock.now();

@@ -1,5 +1,6 @@
 //! Calls of the store: their limit in time, and what follows a failure.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -18,6 +19,10 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_millis(500);
 const CLOSED_FOR: Duration = Duration::from_secs(5);
 /// A monotonic clock that reads earlier by more than this was set back.
 const SET_BACK: Duration = Duration::from_secs(60);
+/// How many notes a process remembers.
+const MAX_NOTES: usize = 1024;
+/// How much longer a note may last than a store says that rounds to whole seconds.
+const ROUNDING: Duration = Duration::from_secs(1);
 
 /// What a fetch does if the store fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,11 +42,13 @@ pub(super) struct Client<S> {
     pub(super) on_failure: OnStoreFailure,
     /// Until when fetches do not use the store.
     closed_until: Mutex<Option<Instant>>,
+    /// The versions of the latest notes, and when each of them ends.
+    notes: Mutex<VecDeque<([u8; 16], Instant)>>,
 }
 
 impl<S: TokenStore> Client<S> {
     pub(super) fn new(store: S, sealer: Sealer, on_failure: OnStoreFailure) -> Self {
-        Self { store, sealer, on_failure, closed_until: Mutex::new(None) }
+        Self { store, sealer, on_failure, closed_until: Mutex::new(None), notes: Mutex::default() }
     }
 
     /// Whether a fetch may use the store. After a failure, one fetch tries it first.
@@ -90,6 +97,20 @@ impl<S: TokenStore> Client<S> {
             self.record(cx, &result);
         }
         result
+    }
+
+    /// How long the note with this version lasts, if the store says `left`. It ends when it should by its first reading, also
+    /// if a writer to the store puts it back. `None`: it has ended.
+    pub(super) fn left_of_note(&self, version: [u8; 16], left: Duration, now: Instant) -> Option<Duration> {
+        let mut notes = self.notes.lock();
+        if let Some((_, ends)) = notes.iter().find(|(known, _)| *known == version) {
+            return ends.checked_duration_since(now).map(|rest| rest.min(left));
+        }
+        if notes.len() == MAX_NOTES {
+            notes.pop_front();
+        }
+        notes.push_back((version, now.checked_add(left + ROUNDING)?));
+        Some(left)
     }
 
     /// Records whether the store responded.

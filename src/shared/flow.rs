@@ -116,7 +116,7 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
             Claim::Lease => Next::Hold,
             Claim::Wait(left) => Next::Wait(left),
             Claim::Token(stored) => match self.open_token(name, &stored, sent) {
-                Some(token) if self.cx.wants(&token) => {
+                Some(token) if self.takes(&token) => {
                     self.cx.report(StoreEvent::Hit);
                     Next::Return(Ok(token))
                 }
@@ -132,6 +132,14 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
         }
     }
 
+    /// Whether the fetch takes this token from the store. After two tokens in a row that no server accepted, it takes none: a
+    /// writer to the store may put older records back, and nothing in a record shows that it is an older one. For issuers that
+    /// revoke the older token, it does: a token of its own would end those of the others.
+    fn takes(&self, token: &IssuedToken) -> bool {
+        let doubtful = self.client.on_failure == OnStoreFailure::FetchAlone && self.cx.two_new_tokens_failed();
+        !doubtful && self.cx.wants(token)
+    }
+
     fn open_token(&self, name: &str, stored: &Stored, sent: Now) -> Option<IssuedToken> {
         let opened = self.client.sealer.open(Kind::Token, name, stored);
         let Some(token) = opened.as_ref().and_then(record::decode_token) else {
@@ -145,9 +153,13 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
     /// What a note means for this fetch. `None` if it does not concern it.
     fn open_note(&self, name: &str, stored: &Stored, sent: Now) -> Option<Result<IssuedToken, Error>> {
         let now = self.cx.now();
-        let opened = self.client.sealer.open(Kind::Note, name, stored);
-        let note = opened.and_then(|opened| Note::decode(&opened.plain, opened.left.saturating_sub(now.since(&sent))));
-        let Some(note) = note else {
+        let Some(opened) = self.client.sealer.open(Kind::Note, name, stored) else {
+            self.cx.report(StoreEvent::Unopened);
+            return None;
+        };
+        let left = opened.left.saturating_sub(now.since(&sent));
+        let left = self.client.left_of_note(stored.version, left, now.mono)?;
+        let Some(note) = Note::decode(&opened.plain, left) else {
             self.cx.report(StoreEvent::Unopened);
             return None;
         };
@@ -210,7 +222,7 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
         match lease.claim(self.cx).await? {
             Claim::Token(stored) => {
                 let newer = self.open_token(name, &stored, sent);
-                let newer = newer.filter(|token| self.cx.wants(token) && self.cx.is_older(own, token));
+                let newer = newer.filter(|token| self.takes(token) && self.cx.is_older(own, token));
                 if newer.is_some() {
                     self.cx.report(StoreEvent::Hit);
                 }

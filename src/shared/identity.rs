@@ -24,7 +24,7 @@ const FORMAT: &[u8] = b"tower-bearer-auth name 1";
 /// provider from [`from_fn`](crate::from_fn), call `identified_by`.
 ///
 /// An implementation for a provider of your own returns everything that makes a token another token: issuer, client, scope,
-/// audience, the key, and the credentials. If two tokens that differ have the same identity, one process gets the token of
+/// audience, the key, the credentials, and how the client authenticates if that is a setting. If two tokens that differ have the same identity, one process gets the token of
 /// another tenant.
 ///
 /// ```

@@ -25,7 +25,7 @@ pub(super) const LONGEST_WAIT: Duration = MAX_TTL.saturating_add(Duration::from_
 /// How many seconds a task waits before each call of a store that does not respond.
 const RETRIES: [u64; 6] = [0, 1, 2, 4, 8, 16];
 
-/// What a fetch leaves in the store.
+/// What a fetch leaves in the store. It is sealed for each call, because its age grows.
 pub(super) enum Publication {
     Token { token: IssuedToken, lifetime: Duration, minted: Minted },
     Note { note: Note, at: Now, keep: Duration },
@@ -129,8 +129,9 @@ impl<S: TokenStore> Lease<S> {
 
     /// Publishes, and releases the lease. Returns whether this fetch still held it.
     pub(super) async fn publish(&mut self, cx: &FetchContext, publication: &Publication) -> Result<bool, StoreError> {
-        let sealed = self.seal(publication).inspect_err(|error| self.client.failed(cx, error))?;
-        let held = self.client.publish(Some(cx), &self.name, &self.owner, sealed.outcome()).await?;
+        let mut bytes = Vec::new();
+        let outcome = self.seal(publication, &mut bytes).inspect_err(|error| self.client.failed(cx, error))?;
+        let held = self.client.publish(Some(cx), &self.name, &self.owner, outcome).await?;
         self.may_be_held = false;
         Ok(held)
     }
@@ -156,19 +157,21 @@ impl<S: TokenStore> Lease<S> {
 
     async fn try_publish(&self, publication: &Publication) -> Result<(), StoreError> {
         let Self { client, name, owner, .. } = self;
-        let sealed = self.seal(publication)?;
-        let held = client.publish(None, name, owner, sealed.outcome()).await?;
+        let mut bytes = Vec::new();
+        let outcome = self.seal(publication, &mut bytes)?;
+        let held = client.publish(None, name, owner, outcome).await?;
         if held || !matches!(publication, Publication::Token { .. }) {
             return Ok(());
         }
         // The claim was never carried out. The token is for the others nevertheless, if they have none.
         if client.claim(None, name, owner, self.ttl, self.last_skipped()).await? == Claim::Lease {
-            client.publish(None, name, owner, sealed.outcome()).await?;
+            client.publish(None, name, owner, outcome).await?;
         }
         Ok(())
     }
 
-    fn seal(&self, publication: &Publication) -> Result<Sealed, StoreError> {
+    /// Seals `publication` as it is now, into `bytes`.
+    fn seal<'b>(&self, publication: &Publication, bytes: &'b mut Vec<u8>) -> Result<Outcome<'b>, StoreError> {
         let now = self.clock.now();
         let (kind, plain, keep) = match publication {
             Publication::Token { token, lifetime, minted } => {
@@ -176,15 +179,18 @@ impl<S: TokenStore> Lease<S> {
                 (Kind::Token, record::encode_token(token, *lifetime, age), lifetime.saturating_sub(age))
             }
             Publication::Note { note, at, keep } => (Kind::Note, note.encode(), keep.saturating_sub(now.since(at))),
-            Publication::Nothing => return Ok(Sealed(None)),
+            Publication::Nothing => return Ok(Outcome::Nothing),
         };
         // Stores keep records for whole milliseconds.
         if keep < Duration::from_millis(1) {
-            return Ok(Sealed(None));
+            return Ok(Outcome::Nothing);
         }
         let version = random::bytes()?;
-        let bytes = self.client.sealer.seal(kind, &self.name, version, keep, &plain)?;
-        Ok(Sealed(Some((kind, version, bytes, keep))))
+        *bytes = self.client.sealer.seal(kind, &self.name, version, keep, &plain)?;
+        Ok(match kind {
+            Kind::Token => Outcome::Token { version, bytes, keep },
+            Kind::Note => Outcome::Note { version, bytes, keep },
+        })
     }
 }
 
@@ -201,19 +207,6 @@ impl<S: TokenStore> Drop for Lease<S> {
                 may_be_held: false,
             };
             lease.publish_later(Publication::Nothing);
-        }
-    }
-}
-
-/// A sealed publication. `None`: nothing.
-struct Sealed(Option<(Kind, [u8; 16], Vec<u8>, Duration)>);
-
-impl Sealed {
-    fn outcome(&self) -> Outcome<'_> {
-        match &self.0 {
-            Some((Kind::Token, version, bytes, keep)) => Outcome::Token { version: *version, bytes, keep: *keep },
-            Some((Kind::Note, version, bytes, keep)) => Outcome::Note { version: *version, bytes, keep: *keep },
-            None => Outcome::Nothing,
         }
     }
 }

@@ -301,3 +301,37 @@ async fn a_process_with_a_wrong_secret_does_not_count_its_own_note() {
     // 2.5 s to 5 s, doubled up to 30 s to 60 s.
     assert!((30..=70).contains(&world.requests()), "{} token requests", world.requests());
 }
+
+// R93, R95
+#[tokio::test(start_paused = true)]
+async fn an_old_failure_that_is_put_back_delays_a_process_no_longer_than_when_it_was_new() {
+    let world = World::new();
+    world.issuer.script(Outcome::Fail(wrong_secret()));
+    world.process().token().await.unwrap_err();
+    // A writer puts the failure back before each fetch, with all of its life.
+    let notes = world.server.published();
+    world.server.put_back(notes.clone());
+    let process = world.process();
+    let failed = process.load(ms(500), secs(60)).await;
+    let most = (notes[0].keep.mul_f64(1.1) + secs(1)).as_millis() / 500 + 1;
+    assert!(failed >= 1 && failed as u128 <= most, "{failed} requests failed, {most} at most");
+    assert!(process.stats().store_notes <= 2, "once, and once more in the second that a store may round");
+    assert_eq!(world.requests(), 2);
+}
+
+// R95: a store that rounds down says 0 s of a note that lasts for a second.
+#[tokio::test(start_paused = true)]
+async fn a_note_with_less_than_a_second_left_is_adopted_until_it_ends() {
+    let world = World::new();
+    world.server.round();
+    world.issuer.set_down(true);
+    let impatient = || world.process_with(Settings::default(), |builder| builder.patience(ms(0)));
+    impatient().token().await.unwrap_err();
+    sleep(ms(1)).await;
+    let other = impatient();
+    for _ in 0..8 {
+        other.token().await.unwrap_err();
+        sleep(ms(110)).await;
+    }
+    assert_eq!((world.requests(), other.stats().store_notes), (1, 8));
+}

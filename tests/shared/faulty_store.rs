@@ -1,6 +1,6 @@
 //! A store in memory with faults. Each process has a handle of its own, so that a fault can affect one process or all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub(crate) struct Server {
     /// Everything that the store was given, as text and bytes.
     received: Arc<Mutex<Vec<Vec<u8>>>>,
     claims: Arc<Mutex<BTreeMap<String, usize>>>,
+    /// The records that a writer puts back, the next one before each fetch reads the store.
+    put_back: Arc<Mutex<VecDeque<Record>>>,
 }
 
 /// A record as it was published.
@@ -97,6 +99,11 @@ impl Server {
         self.published().into_iter().filter(|record| record.is_token).collect()
     }
 
+    /// A writer puts these records back in turn, one before each fetch reads the store.
+    pub(crate) fn put_back(&self, records: Vec<Record>) {
+        *self.put_back.lock() = records.into();
+    }
+
     pub(crate) fn received(&self) -> Vec<Vec<u8>> {
         self.received.lock().clone()
     }
@@ -137,6 +144,17 @@ impl Server {
     ) -> Result<Claim, StoreError> {
         self.received.lock().extend([name.as_bytes().to_vec(), owner.to_vec()]);
         *self.claims.lock().entry(name.to_owned()).or_default() += 1;
+        if seen.is_none() {
+            let next = {
+                let mut records = self.put_back.lock();
+                let next = records.pop_front();
+                records.extend(next.clone());
+                next
+            };
+            if let Some(record) = next {
+                self.put(&record).await;
+            }
+        }
         let memory = self.memory.lock().clone();
         let mut claim = memory.claim(name, owner, ttl, seen).await?;
         if let Claim::Wait(left) = &mut claim

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use tower_bearer_auth::aeropay::{Credentials, Identity as Key};
 use tower_bearer_auth::shared::{Identity, MemoryStore, Shareable, Shared};
 use tower_bearer_auth::{
-    Aeropay, ClientCredentials, ClientCredentialsBuilder, FetchContext, IssuedToken, Secret, SecretValue,
-    TokenProvider, TokenSource, aeropay, from_fn,
+    Aeropay, BasicEncoding, ClientCredentials, ClientCredentialsBuilder, Error, FetchContext, IssuedToken, Secret,
+    SecretValue, TokenProvider, TokenSource, aeropay, from_fn,
 };
 
 use crate::faulty_store::Server;
@@ -71,6 +71,10 @@ async fn equal_clients_share_their_tokens_and_each_setting_that_matters_makes_an
         client(&issuer).parameter("tenan", "ta"),
         client(&issuer).scope("read").audience("read"),
         client(&issuer).token_header("x-api-key", "key"),
+        client(&issuer).client_secret_basic(BasicEncoding::Percent),
+        client(&issuer).client_secret_basic(BasicEncoding::Raw),
+        client(&issuer).accept_token_type("a"),
+        client(&issuer).parameter("token_types", "a"),
     ];
     let count = others.len();
     let mut names = vec![name];
@@ -257,4 +261,87 @@ async fn each_api_of_one_client_has_a_record_of_its_own() {
     assert_eq!(fetched(build(), &TargetApi::new().scope("default"), &server).await.0, own);
     assert_eq!(fetched(client(&issuer).scope("read").build().unwrap(), &(), &server).await.0, read);
     assert_eq!(issuer.sends().len(), 2);
+}
+
+/// A client of an issuer that rejects every client.
+fn rejected(code: &'static str) -> Api {
+    Api::new(move |_| response_with(StatusCode::UNAUTHORIZED, format!(r#"{{"error":"{code}"}}"#)))
+}
+
+/// The error of a process whose issuer rejects it, and the result of another process after that.
+async fn one_rejected_and_another(
+    build: [ClientCredentialsBuilder; 2],
+    code: &'static str,
+) -> (Error, Result<String, Error>) {
+    let server = Server::default();
+    let token = |builder: ClientCredentialsBuilder, issuer: Api| {
+        let provider = builder.http_client(issuer).build().unwrap();
+        let shared = Shared::builder(provider, server.handle()).sealing_key(key(KEY)).build().unwrap();
+        async move { TokenSource::new(shared).token().await.map(|token| token.expose_secret().to_owned()) }
+    };
+    let [wrong, right] = build;
+    let error = token(wrong, rejected(code)).await.unwrap_err();
+    assert_eq!(error.status(), Some(StatusCode::UNAUTHORIZED));
+    (error, token(right, issuer()).await)
+}
+
+// R95
+#[tokio::test(start_paused = true)]
+async fn a_process_with_other_settings_does_not_keep_the_others_from_the_issuer() {
+    let post = || client(&issuer());
+    let basic = |encoding| client(&issuer()).client_secret_basic(encoding);
+    let by_assertion = |id| {
+        let builder = ClientCredentials::builder().token_url("https://issuer.test/token").client_id("orders");
+        builder.client_assertion(assertion("https://k8s.test", "orders", id)).api_origin("https://api.test")
+    };
+    let by_certificate = || {
+        let builder = ClientCredentials::builder().token_url("https://issuer.test/token").client_id("orders");
+        builder.mutual_tls().api_origin("https://api.test")
+    };
+    for code in ["invalid_client", "unauthorized_client"] {
+        let cases = [
+            [basic(BasicEncoding::Percent), post()],
+            [basic(BasicEncoding::Percent), basic(BasicEncoding::Raw)],
+            // The file with the assertion of one pod is out of date.
+            [by_assertion(1), by_assertion(2)],
+            // The certificate of one process has expired.
+            [by_certificate(), by_certificate()],
+        ];
+        for (number, case) in cases.into_iter().enumerate() {
+            let (_, token) = one_rejected_and_another(case, code).await;
+            assert_eq!(token.as_deref().unwrap(), "token-1", "case {number}");
+        }
+    }
+    // The same secret, sent in the same way, is wrong for all of them.
+    let (error, other) = one_rejected_and_another([post(), post()], "invalid_client").await;
+    assert_eq!(other.unwrap_err().to_string(), error.to_string());
+}
+
+// R95
+#[cfg(feature = "private-key-jwt")]
+#[tokio::test(start_paused = true)]
+async fn a_process_with_another_key_id_or_audience_does_not_keep_the_others_from_the_issuer() {
+    use tower_bearer_auth::{PrivateKeyJwt, SigningAlgorithm};
+
+    let pem = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::default().self_signed(&pem).unwrap().pem();
+    let pem = pem.serialize_pem();
+    let signer = || PrivateKeyJwt::new(SigningAlgorithm::Es256, pem.as_str());
+    let by = |signer| {
+        let builder = ClientCredentials::builder().token_url("https://issuer.test/token").client_id("orders");
+        builder.private_key_jwt(signer).api_origin("https://api.test")
+    };
+    let others = [
+        signer().key_id("1"),
+        signer().audience("https://issuer.test"),
+        signer().lifetime(std::time::Duration::from_secs(600)),
+        signer().certificate(certificate.as_str()),
+        signer().certificate_sha1(certificate.as_str()),
+    ];
+    for other in others {
+        let (_, token) = one_rejected_and_another([by(other), by(signer())], "invalid_client").await;
+        assert_eq!(token.unwrap(), "token-1");
+    }
+    let (error, other) = one_rejected_and_another([by(signer()), by(signer())], "invalid_client").await;
+    assert_eq!(other.unwrap_err().to_string(), error.to_string());
 }

@@ -2,7 +2,9 @@
 
 use tokio::time::sleep;
 
-use crate::world::{World, ms, secs, settle, together};
+use tower_bearer_auth::shared::OnStoreFailure;
+
+use crate::world::{Settings, World, ms, secs, settle, together};
 
 // R87
 #[tokio::test(start_paused = true)]
@@ -68,6 +70,45 @@ async fn an_old_record_costs_a_new_process_one_rejection_that_is_replayed() {
     let late = world.process();
     assert!(late.call().await);
     assert_eq!(world.api.sends().len(), sends + 2, "one rejection, and its replay");
+}
+
+// R93
+#[tokio::test(start_paused = true)]
+async fn many_old_records_cost_a_process_requests_for_a_minute_in_all() {
+    let world = World::new();
+    let first = world.process();
+    for number in 1..=12 {
+        assert_eq!(first.token().await.unwrap(), format!("first.{number}"));
+        world.revoke(&format!("first.{number}"));
+        first.source.invalidate();
+        sleep(secs(1)).await;
+    }
+    world.server.put_back(world.server.tokens());
+    let failed = world.process().load(ms(500), secs(600)).await;
+    // The first rejection is replayed with the second old token, and the budget is full again after a minute.
+    assert!((1..=121).contains(&failed), "{failed} requests failed");
+    assert_eq!(world.requests(), 13);
+}
+
+// R87: for an issuer that revokes the older token, a token of its own would end that of the others.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_may_not_fetch_alone_takes_the_next_token_from_the_store() {
+    let world = World::new();
+    let settings = || Settings { on_failure: OnStoreFailure::Fail, ..Settings::default() };
+    let (one, other) = (world.process(), world.process_with(settings(), |builder| builder));
+    one.token().await.unwrap();
+    other.token().await.unwrap();
+    one.source.invalidate();
+    one.token().await.unwrap();
+    world.revoke("first.1");
+    world.revoke("first.2");
+    assert!(!other.call().await, "the replay has the second token");
+    one.source.invalidate();
+    one.token().await.unwrap();
+    assert_eq!(world.requests(), 3);
+    sleep(secs(60)).await;
+    assert!(other.call().await);
+    assert_eq!((other.token().await.unwrap(), world.requests()), ("first.3".to_owned(), 3));
 }
 
 // R87

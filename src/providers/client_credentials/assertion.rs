@@ -196,6 +196,33 @@ impl PrivateKeyJwt {
         &self.key
     }
 
+    /// The settings that decide whether an issuer accepts the assertions, besides the key. Always the same names, so that no
+    /// parameter of the token request can take the place of one.
+    #[cfg(feature = "shared")]
+    pub(super) async fn identity_fields(&self) -> Result<Vec<(String, String)>, Error> {
+        let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut fields = vec![
+            text("alg", self.algorithm.as_str()),
+            text("kid", self.key_id.as_deref().unwrap_or_default()),
+            text("aud", self.aud()),
+            text("lifetime", &self.lifetime.as_secs().to_string()),
+        ];
+        for (name, hash, certificate) in
+            [("x5t", Hash::Sha1, &self.sha1_certificate), ("x5t#S256", Hash::Sha256, &self.sha256_certificate)]
+        {
+            let thumbprint = match certificate {
+                Some(certificate) => hash.of(certificate).await?,
+                None => String::new(),
+            };
+            fields.push((name.to_owned(), thumbprint));
+        }
+        Ok(fields)
+    }
+
+    fn aud(&self) -> &str {
+        self.audience.as_deref().unwrap_or(&self.token_url)
+    }
+
     fn certificates(&self) -> impl Iterator<Item = (Hash, &Secret)> {
         let sha1 = self.sha1_certificate.iter().map(|pem| (Hash::Sha1, pem));
         sha1.chain(self.sha256_certificate.iter().map(|pem| (Hash::Sha256, pem)))
@@ -230,7 +257,7 @@ impl PrivateKeyJwt {
         let claims = Claims {
             iss: client_id,
             sub: client_id,
-            aud: self.audience.as_deref().unwrap_or(&self.token_url),
+            aud: self.aud(),
             jti: unique_id(now),
             iat: issued,
             exp: issued.saturating_add(self.lifetime.as_secs()),

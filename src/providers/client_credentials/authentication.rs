@@ -97,6 +97,21 @@ impl Authentication {
         }
     }
 
+    /// The name in the identity of a shared token.
+    #[cfg(feature = "shared")]
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::ClientAssertion(_) => CLIENT_ASSERTION,
+            _ => self.names()[0],
+        }
+    }
+
+    /// Whether each process has a proof of its own, so that the issuer may reject that of one process alone: an assertion
+    /// from a file, or the client certificate of an HTTP client.
+    pub(super) fn is_of_one_process(&self) -> bool {
+        matches!(self, Self::ClientAssertion(_) | Self::MutualTls)
+    }
+
     /// The names in the registry of RFC 8414 section 2. Mutual TLS has two.
     pub(super) fn names(&self) -> &'static [&'static str] {
         match self {

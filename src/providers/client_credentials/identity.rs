@@ -26,18 +26,28 @@ impl ClientCredentials<TargetApi> {
 }
 
 impl<K> ClientCredentials<K> {
-    /// The issuer, the client, every parameter of the token request, and the credentials as they are now.
+    /// The issuer, the client and how it authenticates, every parameter of the token request, and the credentials as they are
+    /// now.
     async fn parts(&self, parameters: &Parameters) -> Result<IdentityParts, Error> {
         // A fetch that takes a token from a store sends no token request, which would load them.
         self.api_headers.reload().await?;
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        // Before the parameters, whose names are chosen by the user, there are always the same fields.
         let mut fields = vec![owned(("client_id", &self.client_id))];
-        fields.extend(parameters.fields().map(owned));
         let mut credentials = self.token_headers.load().await?;
+        // How the client authenticates decides whether the issuer accepts the credentials.
+        fields.push(owned(("authentication", self.authentication.name())));
         match &self.authentication {
-            Authentication::Post(secret) | Authentication::Basic(secret, _) => credentials.push(secret.load().await?),
+            Authentication::Post(secret) => credentials.push(secret.load().await?),
+            Authentication::Basic(secret, encoding) => {
+                fields.push(owned(("basic_encoding", encoding.as_str())));
+                credentials.push(secret.load().await?);
+            }
             #[cfg(feature = "private-key-jwt")]
-            Authentication::PrivateKeyJwt(signer) => credentials.push(signer.key().load().await?),
+            Authentication::PrivateKeyJwt(signer) => {
+                fields.extend(signer.identity_fields().await?);
+                credentials.push(signer.key().load().await?);
+            }
             // Each process may have another assertion for the same subject.
             Authentication::ClientAssertion(assertion) => {
                 let assertion = assertion.load().await?;
@@ -49,6 +59,9 @@ impl<K> ClientCredentials<K> {
             // The client certificate is a setting of the HTTP client.
             Authentication::MutualTls => {}
         }
+        // They decide which responses are an error.
+        fields.push(owned(("token_types", &self.token_types.join(" "))));
+        fields.extend(parameters.fields().map(owned));
         Ok(IdentityParts { issuer: self.endpoint.url().to_string(), fields, credentials })
     }
 }

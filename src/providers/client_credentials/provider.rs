@@ -106,7 +106,10 @@ impl<K> ClientCredentials<K> {
         let Self { documented, token_types, default_lifetime, .. } = self;
         let rules = ResponseRules { documented, token_types, default_lifetime: *default_lifetime };
         let outcome = self.endpoint.call(request).await?.bearer_token_by(rules);
-        outcome.map_err(|error| self.with_advice(error, other_encoding))
+        outcome.map_err(|error| match self.with_advice(error, other_encoding) {
+            error if self.authentication.is_of_one_process() && !error.is_transient() => error.caused_in_this_process(),
+            error => error,
+        })
     }
 
     /// Adds what may be wrong with rejected credentials to the hint.
