@@ -125,9 +125,10 @@ async fn after_a_failure_a_monotonic_clock_that_is_set_back_does_not_keep_the_st
     // 65 s is what a clock may be behind.
     for (back, calls) in [(60, 0), (61, 1), (3_600, 1)] {
         let world = World::new();
+        world.issuer.set_latency(ms(0));
         let process = world.process();
         process.store.set(Fault::Fails);
-        process.store.set_for_publish(Fault::Hangs);
+        process.store.set_for_publish(Fault::Fails);
         process.token().await.unwrap();
         process.store.set(Fault::None);
         process.store.set_for_publish(Fault::None);
