@@ -87,9 +87,9 @@ fn a_shared_provider_has_the_settings_of_the_provider() {
 fn debug_output_shows_names_sizes_and_times_and_no_bytes() {
     let bytes = &b"canary"[..];
     let stored = Stored { version: [99; 16], bytes: bytes.to_vec(), left: secs(5) };
-    let error = StoreError::new("refused").with_source("the cause");
+    let error = StoreError::new("down").with_source("the cause");
     assert_eq!(error.source().unwrap().to_string(), "the cause");
-    assert!(StoreError::new("refused").source().is_none());
+    assert!(StoreError::new("down").source().is_none());
     let table = [
         (
             format!("{:?}", Identity::new("canary").field("user", "canary")),
@@ -102,8 +102,8 @@ fn debug_output_shows_names_sizes_and_times_and_no_bytes() {
         (format!("{:?}", Outcome::Note { version: [99; 16], bytes, keep: secs(5) }), "Note { bytes: 6, keep: 5s, .. }"),
         (format!("{:?}", Outcome::Nothing), "Nothing"),
         (format!("{stored:?}"), "Stored { bytes: 6, left: 5s, .. }"),
-        (format!("{error:?}"), "StoreError { message: \"refused\", source: \"the cause\" }"),
-        (format!("{:?}", StoreError::new("refused")), "StoreError { message: \"refused\" }"),
+        (format!("{error:?}"), "StoreError { message: \"down\", source: \"the cause\" }"),
+        (format!("{:?}", StoreError::new("down")), "StoreError { message: \"down\" }"),
     ];
     for (text, expected) in table {
         assert_eq!(text, expected);

@@ -42,22 +42,26 @@ impl tower::Service<Request<Body>> for Gated {
     }
 }
 
+/// An API that rejects `rejected`, and a gate that closes then.
+fn closing_after(rejected: &'static str) -> (Arc<Gate>, Api) {
+    let gate = Arc::new(Gate::default());
+    let closes = Arc::clone(&gate);
+    let api = Api::new(move |request| {
+        if bearer(request) != rejected {
+            return response(StatusCode::OK);
+        }
+        closes.closed.store(true, Ordering::SeqCst);
+        rejection(INVALID_TOKEN)
+    });
+    (gate, api)
+}
+
 // R20: the API does not know the new token yet, so the request is replayed with the old one. While the replay waits for the
 // inner service, the new token is tried again. A replay with it would be rejected for the same reason.
 #[tokio::test(start_paused = true)]
 async fn a_replay_never_carries_the_rejected_token_even_if_that_is_current_again() {
     let (provider, fetches) = issuer(|n| async move { token(n) });
-    let gate = Arc::new(Gate::default());
-    let api = {
-        let gate = Arc::clone(&gate);
-        Api::new(move |request| match bearer(request) {
-            "token-2" => {
-                gate.closed.store(true, Ordering::SeqCst);
-                rejection(INVALID_TOKEN)
-            }
-            _ => response(StatusCode::OK),
-        })
-    };
+    let (gate, api) = closing_after("token-2");
     let layer = layer(provider);
     let client = layer.layer(Gated { inner: api.clone(), gate: Arc::clone(&gate) });
     assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
@@ -111,17 +115,7 @@ async fn a_replay_carries_the_token_that_is_current_when_the_inner_service_is_re
             sleep(Duration::from_millis(100)).await;
             token(n)
         });
-        let gate = Arc::new(Gate::default());
-        let api = {
-            let gate = Arc::clone(&gate);
-            Api::new(move |request| match bearer(request) {
-                "token-1" => {
-                    gate.closed.store(true, Ordering::SeqCst);
-                    rejection(INVALID_TOKEN)
-                }
-                _ => response(StatusCode::OK),
-            })
-        };
+        let (gate, api) = closing_after("token-1");
         let layer = layer(provider);
         let source = layer.source().clone();
         source.warm_up().await.unwrap();
@@ -170,17 +164,7 @@ async fn after_a_rotation_a_replay_with_an_expired_token_of_the_new_credentials_
                 if n > 3 { Err(Error::permanent("down")) } else { token(n) }
             }
         });
-        let gate = Arc::new(Gate::default());
-        let api = {
-            let gate = Arc::clone(&gate);
-            Api::new(move |request| match bearer(request) {
-                "token-2" => {
-                    gate.closed.store(true, Ordering::SeqCst);
-                    rejection(INVALID_TOKEN)
-                }
-                _ => response(StatusCode::OK),
-            })
-        };
+        let (gate, api) = closing_after("token-2");
         let layer = layer(provider);
         let source = layer.source().clone();
         rotate
