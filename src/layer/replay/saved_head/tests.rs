@@ -176,6 +176,12 @@ fn a_long_uri_is_not_copied_as_text() {
 }
 
 #[test]
+fn a_new_buffer_has_room_for_the_head_of_most_requests() {
+    let buffer = Buffer::with_capacity();
+    assert_eq!((buffer.text.capacity(), buffer.headers.capacity()), (512, 16));
+}
+
+#[test]
 fn a_thread_keeps_a_bounded_number_of_buffers_of_a_bounded_size() {
     let request = request_with(HeaderValue::from_static("value"));
     let heads: Vec<_> = (0..2 * MAX_BUFFERS).map(|_| SavedHead::of(&request, None)).collect();
