@@ -84,10 +84,17 @@ async fn many_old_records_cost_a_process_requests_for_a_minute_in_all() {
         sleep(secs(1)).await;
     }
     world.server.put_back(world.server.tokens());
-    let failed = world.process().load(ms(500), secs(600)).await;
+    let process = world.process();
+    let failed = process.load(ms(500), secs(600)).await;
     // The first rejection is replayed with the second old token, and the budget is full again after a minute.
     assert!((1..=121).contains(&failed), "{failed} requests failed");
     assert_eq!(world.requests(), 13);
+    // Its own token was accepted. After a revocation it takes the next one from the store again.
+    world.server.put_back(Vec::new());
+    world.revoke("first.13");
+    assert_eq!(first.token().await.unwrap(), "first.13");
+    assert!(first.call().await && process.call().await);
+    assert_eq!((process.token().await.unwrap(), world.requests()), ("first.14".to_owned(), 14));
 }
 
 // R87: for an issuer that revokes the older token, a token of its own would end that of the others.

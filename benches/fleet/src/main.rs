@@ -6,6 +6,7 @@
 //!
 //! The default for REPLICAS is 100 000. A plot is drawn if there is a file name.
 
+mod compact;
 mod plot;
 mod shared;
 mod world;

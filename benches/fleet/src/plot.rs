@@ -7,6 +7,7 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::prelude::*;
 
+use crate::compact::compact;
 use crate::{Day, HOUR, JITTER, LONG_OUTAGE, SHORT_OUTAGE, WITHOUT_RETRY_AFTER};
 
 type Drawn<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -18,7 +19,12 @@ const OUTAGE: RGBColor = RGBColor(150, 150, 150);
 const MARK: RGBColor = RGBColor(20, 130, 60);
 
 pub fn draw(file: &str, days: &[Day], replicas: u32) -> Done {
-    let root = SVGBackend::new(file, (1400, 1260)).into_drawing_area();
+    let mut svg = String::new();
+    panels(SVGBackend::with_string(&mut svg, (1400, 1260)).into_drawing_area(), days, replicas)?;
+    Ok(std::fs::write(file, compact(&svg))?)
+}
+
+fn panels(root: Drawn<'_>, days: &[Day], replicas: u32) -> Done {
     root.fill(&WHITE)?;
     let title = format!(
         "Token requests at the issuer: {replicas} processes, tokens of 30 min, outages at 12:00 (10 min) and 18:00 (30 min)"

@@ -9,13 +9,20 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
-use tower_bearer_auth::shared::{Claim, Identity, MemoryStore, Outcome, SealingKey, Shareable, Shared, StoreError, TokenStore};
+use tower_bearer_auth::shared::{
+    Claim, Identity, MemoryStore, Outcome, SealingKey, Shareable, Shared, StoreError, TokenStore,
+};
 use tower_bearer_auth::{Error, FetchContext, IssuedToken, TokenProvider, TokenSource};
 
 use crate::world::LIFETIME;
 
-/// Two hours, with an outage of the issuer that no token outlives.
+/// Two hours. Then an outage of the issuer that no token outlives, and ten minutes.
+const QUIET: Duration = Duration::from_secs(2 * 3_600);
 const DAY: Duration = Duration::from_secs(3 * 3_600);
+/// From the start to the end of what counts as the cold start.
+const COLD: Duration = Duration::from_secs(19);
+/// In an outage every process looks into the store about once a second, so the fleet is this many times smaller there.
+const SMALLER: u32 = 50;
 const OUTAGE: (Duration, Duration) = (Duration::from_secs(7_200), Duration::from_secs(7_200 + 3_000));
 
 #[derive(Clone)]
@@ -109,7 +116,7 @@ struct Counts {
     busiest_second: u32,
 }
 
-fn run(replicas: u32, latency: Duration, claims_a_second: Option<u32>) -> Counts {
+fn run(replicas: u32, latency: Duration, claims_a_second: Option<u32>, day: Duration) -> Counts {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     runtime.block_on(async {
@@ -121,11 +128,12 @@ fn run(replicas: u32, latency: Duration, claims_a_second: Option<u32>) -> Counts
         let cold_calls = Arc::new(AtomicUsize::new(0));
         let mut fleet = tokio::task::JoinSet::new();
         for seed in 0..u64::from(replicas) {
-            let shared = Shared::builder(issuer.clone(), server.clone()).sealing_key(key.clone()).build().expect("a key");
+            let shared =
+                Shared::builder(issuer.clone(), server.clone()).sealing_key(key.clone()).build().expect("a key");
             let source = TokenSource::builder(shared).jitter_seed(seed).build();
             fleet.spawn(async move {
                 let mut rng = fastrand::Rng::with_seed(seed);
-                while started.elapsed() < DAY {
+                while started.elapsed() < day {
                     let _ = source.token().await;
                     sleep(Duration::from_millis(rng.u64(20_000..60_000))).await;
                 }
@@ -134,7 +142,7 @@ fn run(replicas: u32, latency: Duration, claims_a_second: Option<u32>) -> Counts
         let count_cold = {
             let (server, cold_calls) = (server.clone(), Arc::clone(&cold_calls));
             tokio::spawn(async move {
-                sleep(Duration::from_secs(19)).await;
+                sleep(COLD).await;
                 let calls: u32 = server.calls.lock().iter().sum();
                 cold_calls.store(calls as usize, Ordering::Relaxed);
             })
@@ -143,10 +151,9 @@ fn run(replicas: u32, latency: Duration, claims_a_second: Option<u32>) -> Counts
         count_cold.await.expect("it counts");
         let requests = issuer.requests.lock().clone();
         let within = |from: Duration, until: Duration| requests.iter().filter(|at| (from..until).contains(*at)).count();
-        let cold = Duration::from_secs(19);
         Counts {
-            cold_start: within(Duration::ZERO, cold),
-            steady: within(cold, OUTAGE.0),
+            cold_start: within(Duration::ZERO, COLD),
+            steady: within(COLD, QUIET),
             outage: within(OUTAGE.0, OUTAGE.1),
             after_outage: within(OUTAGE.1, DAY),
             calls_per_process: cold_calls.load(Ordering::Relaxed) as f64 / f64::from(replicas),
@@ -155,40 +162,46 @@ fn run(replicas: u32, latency: Duration, claims_a_second: Option<u32>) -> Counts
     })
 }
 
-/// Prints the table, and whether each mark is met.
+/// The store, the latency of the issuer in ms, and how many calls the store serves in a second.
+const ROWS: [(&str, u64, Option<u32>); 3] = [
+    ("any number of calls", 200, None),
+    ("any number of calls", 3_000, None),
+    ("50 000 calls a second, 1 ms", 200, Some(50_000)),
+];
+
+/// Prints the tables, and whether each mark is met.
 pub fn table(replicas: u32) {
     println!();
-    println!(
-        "{replicas} processes that start together and share one token, tokens of 30 min; 2 h, an outage of 50 min, and 10 min:"
-    );
+    println!("{replicas} processes that start together and share one token, tokens of 30 min, 2 h:");
     println!();
     println!(
-        "| store, issuer | token requests: cold start | in the 2 h | in the outage | after it | store calls per process at the cold start | store calls in the busiest second |"
+        "| store, issuer | token requests: cold start | in the 2 h | store calls per process at the cold start | store calls in the busiest second |"
     );
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    println!("| --- | ---: | ---: | ---: | ---: |");
     let mut marks = Vec::new();
-    for (name, latency, limit) in [
-        ("any number of calls", 200, None),
-        ("any number of calls", 3_000, None),
-        ("50 000 calls a second, 1 ms", 200, Some(50_000)),
-    ] {
-        let counts = run(replicas, Duration::from_millis(latency), limit);
-        println!(
-            "| {name}, {} s | {} | {} | {} | {} | {:.1} | {} |",
-            latency as f64 / 1_000.0,
-            counts.cold_start,
-            counts.steady,
-            counts.outage,
-            counts.after_outage,
-            counts.calls_per_process,
-            counts.busiest_second,
-        );
+    for (name, latency, limit) in ROWS {
+        let counts = run(replicas, Duration::from_millis(latency), limit, QUIET);
+        let Counts { cold_start, steady, calls_per_process, busiest_second, .. } = counts;
+        let seconds = latency as f64 / 1_000.0;
+        println!("| {name}, {seconds} s | {cold_start} | {steady} | {calls_per_process:.1} | {busiest_second} |");
         if limit.is_none() {
-            marks.push((format!("{name}, {latency} ms: token requests at the cold start"), counts.cold_start as f64, 1.0));
-            marks.push((format!("{name}, {latency} ms: token requests in the 2 h"), counts.steady as f64, 8.0));
+            let what = format!("{name}, {seconds} s");
+            marks.push((format!("{what}: token requests at the cold start"), cold_start as f64, 1.0));
+            marks.push((format!("{what}: token requests in the 2 h, 1 per (L - window)"), steady as f64, 8.0));
             let most = if latency == 200 { 4.0 } else { 11.0 };
-            marks.push((format!("{name}, {latency} ms: store calls per process"), counts.calls_per_process, most));
+            marks.push((format!("{what}: store calls per process"), calls_per_process, most));
         }
+    }
+    let fewer = replicas.div_ceil(SMALLER);
+    println!();
+    println!("{fewer} processes; the issuer is down for 50 min after the 2 h, and then 10 min:");
+    println!();
+    println!("| store, issuer | token requests: in the outage | after it | store calls in the busiest second |");
+    println!("| --- | ---: | ---: | ---: |");
+    for (name, latency, limit) in ROWS {
+        let Counts { outage, after_outage, busiest_second, .. } =
+            run(fewer, Duration::from_millis(latency), limit, DAY);
+        println!("| {name}, {} s | {outage} | {after_outage} | {busiest_second} |", latency as f64 / 1_000.0);
     }
     println!();
     println!("| mark, with a store | | at most | |");

@@ -10,6 +10,7 @@ mod faults;
 mod fleet;
 mod probe;
 mod process;
+mod records;
 mod server;
 mod tls;
 mod world;
@@ -52,6 +53,13 @@ const CASES: &[Case] = cases! {
     gate: faults::the_end_of_the_runtime_fails_no_call,
     gate: faults::a_full_server_fails_claims_and_still_returns_tokens,
     gate: faults::an_evicted_token_is_missing,
+    gate: records::all_processes_compute_the_same_end_of_a_token,
+    gate: records::no_two_identities_share_a_record,
+    gate: records::a_record_that_was_changed_or_moved_does_not_open,
+    gate: records::a_record_of_another_key_opens_only_where_the_key_is_accepted,
+    gate: records::an_older_record_is_taken_and_lives_no_longer_than_it_was_sealed_for,
+    gate: records::processes_with_another_secret_share_nothing,
+    gate: records::a_store_that_fails_or_hangs_is_a_miss,
     full: tls::a_user_with_the_documented_rule_passes_the_contract,
     full: tls::each_permission_of_the_rule_is_needed,
     full: tls::a_user_without_permission_is_an_error_that_says_so,
