@@ -305,6 +305,15 @@ fn a_stamped_request_allocates_no_more_than_a_static_header_and_a_copy_of_the_he
     assert_eq!(count(after(2, &one, small)), off);
 }
 
+// Without it, each request looks up the cache and marks the token as accepted.
+#[test]
+fn the_second_request_of_a_service_keeps_the_grant_for_later_ones() {
+    let layer = warm([()]).bodies(replay::Off);
+    let allocations = |before| after(before, &layer, || request(Full::<Bytes>::default())).count_total;
+    assert!(allocations(1) > 0);
+    assert_eq!((allocations(2), allocations(3)), (0, 0));
+}
+
 // R73: the response body of a gRPC call is boxed, because it is polled before it is returned. Nothing else is added.
 #[cfg(feature = "grpc")]
 #[test]

@@ -106,6 +106,7 @@ mod tests {
         for (before, left, after) in [
             (Some("200m"), 150, Some("150000u")),
             (Some("200m"), 250, Some("200m")),
+            (Some("200m"), 200, Some("200m")),
             (Some("soon"), 150, Some("soon")),
             (None, 150, None),
         ] {

@@ -16,3 +16,16 @@ pub(super) fn bytes<const N: usize>() -> Result<[u8; N], StoreError> {
 pub(super) fn unit() -> f64 {
     bytes::<4>().map_or(0.5, |bytes| f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_in_its_range_and_not_always_the_same() {
+        let numbers: Vec<f64> = (0..1_000).map(|_| unit()).collect();
+        assert!(numbers.iter().all(|number| (0.0..1.0).contains(number)));
+        let mean = numbers.iter().sum::<f64>() / 1_000.0;
+        assert!((0.4..0.6).contains(&mean), "{mean}");
+    }
+}

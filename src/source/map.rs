@@ -42,6 +42,13 @@ pub(super) struct Keyed<K> {
 
 type Shard<K> = RwLock<Entries<K>>;
 
+/// A key that a sweep may evict.
+struct Candidate<K> {
+    rank: EvictionRank,
+    shard: usize,
+    entry: Arc<Entry<K>>,
+}
+
 impl<K: Clone + Eq + Hash> Map<K> {
     pub(super) fn new(max: usize) -> Self {
         if size_of::<K>() == 0 {
@@ -186,47 +193,45 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
             if excess == (0, 0) {
                 break;
             }
-            let from = *at;
-            let candidates = self.candidates(&mut at, excess.0 > 0, &mut unneeded, now);
+            let (candidates, read) = self.candidates(&mut at, excess.0 > 0, &mut unneeded, now);
             let before = evicted.len();
             self.evict(candidates, excess, now, &mut evicted);
-            let removed = evicted.len() - before;
-            let read = (*at + SHARDS - from - 1) % SHARDS + 1;
-            shards_without_eviction = if removed == 0 { shards_without_eviction + read } else { 0 };
+            shards_without_eviction = if evicted.len() == before { shards_without_eviction + read } else { 0 };
         }
         evicted.len()
     }
 
-    /// The keys of the next shards that may be evicted, with their ranks. What their slots no longer need goes to `unneeded`.
+    /// The keys of the next shards that may be evicted, with their ranks, and the number of these shards. What their slots
+    /// no longer need goes to `unneeded`.
     fn candidates(
         &self,
         at: &mut usize,
         never_first: bool,
         unneeded: &mut Vec<Unneeded>,
         now: Now,
-    ) -> Vec<(EvictionRank, usize, Arc<Entry<K>>)> {
+    ) -> (Vec<Candidate<K>>, usize) {
         let mut candidates = Vec::new();
-        for _ in 0..SHARDS {
+        for read in 1..=SHARDS {
             let shard = *at;
             *at = (*at + 1) % SHARDS;
             let Some(keys) = self.shards.get(shard) else { continue };
             let entries: Vec<_> = keys.read().iter().map(Arc::clone).collect();
             for entry in entries {
                 unneeded.push(entry.prune(now));
-                candidates.extend(entry.eviction_rank(never_first, now).map(|rank| (rank, shard, entry)));
+                candidates.extend(entry.eviction_rank(never_first, now).map(|rank| Candidate { rank, shard, entry }));
             }
             if candidates.len() >= SWEEP_STEP {
-                break;
+                return (candidates, read);
             }
         }
-        candidates
+        (candidates, SHARDS)
     }
 
     /// Evicts the keys with the smallest ranks, and adds their entries to `evicted`. `excess` is how many keys without a token
     /// and how many keys there are too many.
     fn evict(
         &self,
-        mut candidates: Vec<(EvictionRank, usize, Arc<Entry<K>>)>,
+        mut candidates: Vec<Candidate<K>>,
         excess: (usize, usize),
         now: Now,
         evicted: &mut Vec<Arc<Entry<K>>>,
@@ -234,15 +239,15 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         let (without_token, all) = excess;
         if all == 0 {
             // Only keys that have never had a token are too many.
-            candidates.retain(|(rank, ..)| rank.never_had_token());
+            candidates.retain(|candidate| candidate.rank.never_had_token());
         }
         let goal = (without_token.max(all) + candidates.len() / EVICTED_SHARE).min(candidates.len());
         if goal == 0 {
             return;
         }
-        candidates.select_nth_unstable_by_key(goal - 1, |(rank, ..)| *rank);
+        candidates.select_nth_unstable_by_key(goal - 1, |candidate| candidate.rank);
         candidates.truncate(goal);
-        for (rank, shard, entry) in candidates {
+        for Candidate { rank, shard, entry } in candidates {
             let Some(shard) = self.shards.get(shard) else { continue };
             // Before the lock, because the hash of a key may panic.
             let hash = self.hash(&entry.key);
@@ -268,3 +273,6 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

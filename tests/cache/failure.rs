@@ -1,6 +1,7 @@
 //! Providers that panic, hang, fail and recover: every waiter gets the error, and the next fetch works.
 
 use std::error::Error as _;
+use std::task::Poll;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
@@ -324,4 +325,30 @@ async fn a_token_that_arrives_between_usable_until_and_expires_at_serves_its_wai
     assert_eq!(source.token().await.unwrap().expose_secret(), "first.2");
     assert_eq!(issuer.requests(), 2);
     assert_reconciles(&source);
+}
+
+// R66: a caller that wants a new token while there is none waits as any other does.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_without_a_token_waits_through_a_short_backoff_too() {
+    let issuer = Issuer::new();
+    let source = TokenSource::new(issuer.clone());
+    issuer.script(Outcome::Fail(unavailable()));
+    assert_eq!(source.refresh(&()).await.unwrap().expose_secret(), "first.2");
+    assert_eq!(issuer.requests(), 2);
+    assert_reconciles(&source);
+}
+
+// R3: `invalidate` ends the backoff, but it does not change the error that the waiters of the fetch get.
+#[tokio::test(start_paused = true)]
+async fn a_waiter_of_a_permanent_failure_starts_no_fetch_if_the_backoff_was_ended_meanwhile() {
+    let issuer = Issuer::new();
+    let source = TokenSource::new(issuer.clone());
+    issuer.script(Outcome::Fail(Error::permanent("no such client")));
+    let mut wait = tokio_test::task::spawn(source.token());
+    assert!(wait.poll().is_pending());
+    sleep(secs(1)).await;
+    assert_eq!(source.stats().fetches_failed, 1);
+    source.invalidate();
+    let Poll::Ready(Err(error)) = wait.poll() else { panic!("the waiter has no error") };
+    assert_eq!((error.is_transient(), issuer.requests()), (false, 1));
 }

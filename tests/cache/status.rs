@@ -258,3 +258,18 @@ async fn staggered_rejections_of_one_token_cost_one_token_request() {
     assert_eq!(issuer.requests(), 2);
     assert_reconciles(&source);
 }
+
+// A few counters are shared by all threads, whatever their number.
+#[test]
+fn the_requests_of_hundreds_of_threads_are_all_counted() {
+    let issuer = Issuer::new();
+    issuer.set_latency(ms(0));
+    let source = TokenSource::new(issuer);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(source.warm_up()).unwrap();
+    for _ in 0..300 {
+        let source = source.clone();
+        std::thread::spawn(move || source.token().now_or_never().unwrap().map(drop)).join().unwrap().unwrap();
+    }
+    assert_eq!(source.stats().hits, 300);
+}

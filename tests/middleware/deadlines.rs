@@ -110,7 +110,8 @@ async fn expect_timeout(request: impl Fn() -> Request<Body>, expected: Duration)
     let error = client.clone().oneshot(request()).await.unwrap_err();
     let took = watch.read();
     assert_eq!(kind(&error), ErrorKind::Timeout);
-    assert!(Error::find(&*error).unwrap().is_transient());
+    let error = Error::find(&*error).unwrap();
+    assert!(error.is_transient() && error.to_string().contains("before the deadline of the request"), "{error}");
     assert!((expected..=expected + ms(1)).contains(&took), "{took:?}");
     settle().await;
     assert_eq!((issuer.requests(), server.timeouts().len()), (1, 0));
@@ -129,7 +130,23 @@ async fn a_late_deadline_does_not_extend_max_wait() {
         let watch = Stopwatch::start();
         let error = Server::new(ms(0)).behind(&layer(&source)).oneshot(request).await.unwrap_err();
         assert_eq!((kind(&error), watch.read()), (ErrorKind::Timeout, secs(2)));
+        let message = Error::find(&*error).unwrap().to_string();
+        assert!(!message.contains("deadline"), "{message}");
     }
+}
+
+// R71: a cold start and a rejection of one request share `max_wait`.
+#[tokio::test(start_paused = true)]
+async fn the_waits_before_and_after_a_rejection_together_end_at_max_wait() {
+    let issuer = Issuer::new();
+    issuer.set_latency(secs(3));
+    let source = TokenSource::builder(issuer).max_wait(secs(5)).build();
+    let watch = Stopwatch::start();
+    let request = Request::get(API).body(Body::default()).unwrap();
+    let response = Server::new(ms(0)).behind(&layer(&source)).oneshot(request).await.unwrap();
+    let outcome = Audit::of(&response).unwrap().replay;
+    assert_eq!(outcome, ReplayOutcome::RefreshFailed(ErrorKind::Timeout));
+    assert_eq!((response.status(), watch.read()), (StatusCode::UNAUTHORIZED, secs(5)));
 }
 
 // R72: an extreme `max_wait` must not hide the deadline.
@@ -215,6 +232,22 @@ async fn after_its_deadline_a_rejected_request_waits_for_no_token() {
     // The refresh has started for later requests.
     assert_eq!(client.oneshot(with_deadline(secs(1))).await.unwrap().status(), StatusCode::OK);
     assert_eq!((issuer.requests(), server.timeouts().len()), (2, 2));
+}
+
+// R72: another caller has fetched a new token, but the caller of this request has given up.
+#[tokio::test(start_paused = true)]
+async fn after_its_deadline_a_rejected_request_is_not_replayed_with_a_token_that_is_cached() {
+    let (_, source) = issuer(ms(50));
+    source.warm_up().await.unwrap();
+    let server = Server::new(ms(300));
+    let call = tokio::spawn(server.behind(&layer(&source)).oneshot(with_deadline(ms(200))));
+    settle().await;
+    source.invalidate();
+    assert_eq!(source.token().await.unwrap().expose_secret(), "first.2");
+    let response = call.await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(Audit::of(&response).unwrap().replay, ReplayOutcome::RefreshFailed(ErrorKind::Timeout));
+    assert_eq!(server.timeouts().len(), 1);
 }
 
 // R72: the rejection is read to its end for 100 ms, but not after the deadline.

@@ -180,6 +180,39 @@ async fn no_other_status_and_no_error_rejects_the_token() {
     }
 }
 
+// R73: the head says nothing about the token. The first message or a status of 0 shows that it was accepted.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_succeeds_marks_its_token_as_accepted() {
+    let message = b"\0\0\0\0\x01m";
+    let cases: [(&[Step], u64); 7] = [
+        (&[Status("0")], 0),
+        (&[Pending, Status("0")], 0),
+        (&[Data(EMPTY_MESSAGE), Pending, Status("0")], 0),
+        (&[Pending, Data(message), Status("14")], 0),
+        (&[Status("14")], 1),
+        (&[Pending, Status("14")], 1),
+        (&[Pending, Fail], 1),
+    ];
+    for (steps, unaccepted) in cases {
+        let first = steps.to_vec();
+        let source = TokenSource::new(Issuer::new());
+        let layer = source.layer().allow_origin(API).unwrap().replay(Mode::Never).bodies(Cloned);
+        let sends = Arc::new(Mutex::new(0));
+        let client = grpc::layer(layer).layer(service_fn(move |_: Call| {
+            let mut sends = sends.lock();
+            *sends += 1;
+            let steps = if *sends == 1 { first.clone() } else { vec![Status("16")] };
+            let response = Response::builder().header("content-type", "application/grpc");
+            std::future::ready(Ok::<_, BoxError>(response.body(Script::new(steps)).unwrap()))
+        }));
+        for _ in 0..2 {
+            let _ = client.clone().oneshot(call()).await.unwrap().into_body().collect().await;
+        }
+        let stats = source.stats();
+        assert_eq!((stats.rejections, stats.rejections_of_unaccepted), (1, unaccepted), "{steps:?}");
+    }
+}
+
 // R73: only gRPC is watched. A body of another type is not polled before its caller polls it.
 #[tokio::test(start_paused = true)]
 async fn a_response_that_is_not_grpc_is_passed_on() {

@@ -18,10 +18,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder, ServiceExt as _};
-use tower_bearer_auth::replay::Buffered;
+use tower_bearer_auth::replay::{Buffered, ReplayBody};
 use tower_bearer_auth::{
     Audit, BearerAuth, BearerAuthLayer, BoxError, Error, ErrorKind, ExtensionKey, FetchContext, FixedToken,
     IssuedToken, Origins, ReplayOutcome, RequestHead, ResponseHead, TokenProvider, TokenSource,
@@ -392,6 +393,13 @@ async fn debug_output_shows_the_settings_and_no_token() {
         (format!("{:?}", RequestHead::of(&request)), "method: PUT, path: \"/path\""),
         (format!("{:?}", ResponseHead::of(&response)), "status: 418"),
     ];
+    let bodies = Buffered::new(4096, |body: ReplayBody<UnsyncBoxBody<Bytes, BoxError>>| {
+        assert_eq!(format!("{body:?}"), "ReplayBody { .. }");
+        body.boxed_unsync()
+    });
+    let client = source.layer().bodies(bodies).layer_over(Api::new(ok));
+    let canary = Body::from("canary").map_err(BoxError::from).boxed_unsync();
+    client.oneshot(Request::post("/").body(canary).unwrap()).await.unwrap();
     for (text, shown) in table {
         assert!(text.contains(shown) && !text.contains("canary"), "{shown} in {text}");
     }

@@ -67,7 +67,8 @@ fn revocable(challenge: &'static str) -> (Api, Revoked) {
 async fn a_revoked_token_is_replaced_by_the_next_call() {
     let (provider, fetches) = issuer(|n| async move { token(n) });
     let (api, revoked) = revocable("");
-    let client = layer(provider).layer(api.clone());
+    let layer = layer(provider);
+    let (source, client) = (layer.source().clone(), layer.layer(api.clone()));
     assert_eq!(client.clone().oneshot(get()).await.unwrap().status(), 200);
     revoked.up_to(1);
     let response = client.clone().oneshot(get()).await.unwrap();
@@ -81,6 +82,8 @@ async fn a_revoked_token_is_replaced_by_the_next_call() {
     let tokens: Vec<_> = api.sends().iter().map(|sent| bearer(sent).to_owned()).collect();
     assert_eq!(tokens, ["token-1", "token-1", "token-2", "token-2"]);
     assert_eq!(fetches.count(), 2);
+    // A replay waits for its token once, and does not look it up a second time.
+    assert_eq!((source.stats().waits, source.stats().hits), (2, 2));
 }
 
 // R4: each generation is replaced once, however many 401s arrive and however late. R20: the caller gets the second

@@ -179,3 +179,19 @@ async fn a_record_ends_with_its_token() {
     // The token request took 0.2 s.
     assert_eq!(world.server.tokens()[0].keep, ms(1_799_800));
 }
+
+// R33, R90: the wall clock is set while the issuer works.
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_jumps_during_a_token_request_makes_its_token_no_older() {
+    let world = World::new();
+    world.issuer.set_latency(secs(1));
+    let process = world.process();
+    let source = process.source.clone();
+    let call = tokio::spawn(async move { source.token().await.map(|token| token.expose_secret().to_owned()) });
+    sleep(ms(500)).await;
+    process.clock.wall_forward(secs(3_000));
+    assert_eq!(call.await.unwrap().unwrap(), "first.1");
+    // 1 800 s less 1 s less the margin of 30 s.
+    assert!(usable_for(&process).abs_diff(1_769) <= 1);
+    assert_eq!(world.requests(), 1);
+}

@@ -34,6 +34,8 @@ enum Bug {
     LeftIsZero,
     LeftIsRoundedUp,
     LeftIsRoundedToTheNearest,
+    WaitIsZero,
+    WaitIsLonger,
     ClaimsAreTwoSteps,
     TheVersionIsCounted,
     ItFails,
@@ -120,6 +122,10 @@ impl TokenStore for Buggy {
                 let part = if *bug == Bug::LeftIsRoundedUp { Duration::from_nanos(999_999_999) } else { ms(500) };
                 Ok(with_left(claim, secs((left + part).as_secs())))
             }
+            Bug::WaitIsZero | Bug::WaitIsLonger => match store.claim(name, owner, ttl, seen).await? {
+                Claim::Wait(left) => Ok(Claim::Wait(if *bug == Bug::WaitIsZero { ms(0) } else { left + secs(60) })),
+                other => Ok(other),
+            },
             Bug::ClaimsAreTwoSteps => match store.claim(name, owner, ttl, seen).await? {
                 // It has read that there is no token, and takes the lease in a step of its own.
                 Claim::Wait(_) => {
@@ -214,6 +220,8 @@ async fn a_store_that_breaks_the_contract_is_found() {
         Bug::LeftIsZero,
         Bug::LeftIsRoundedUp,
         Bug::LeftIsRoundedToTheNearest,
+        Bug::WaitIsZero,
+        Bug::WaitIsLonger,
         Bug::ClaimsAreTwoSteps,
         Bug::TheVersionIsCounted,
         Bug::ItFails,

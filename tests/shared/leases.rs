@@ -310,3 +310,18 @@ async fn a_token_is_returned_if_its_identity_cannot_be_computed_again() {
         assert!(begun.read() <= ms(200 + 550), "{fault:?}: {:?}", begun.read());
     }
 }
+
+// R88: 50, 100, 200, 400 and then 500 ms, each a fifth more or less.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_waits_asks_the_store_about_twice_a_second() {
+    let world = World::new();
+    world.issuer.set_latency(secs(10));
+    let (first, second) = (world.process(), world.process());
+    let (_, waited) = tokio::join!(first.token(), async {
+        settle().await;
+        second.token().await
+    });
+    waited.unwrap();
+    let calls = second.store.calls();
+    assert!((19..=28).contains(&calls), "{calls} calls in 10 s");
+}

@@ -10,6 +10,7 @@ mod failures;
 mod faulty_store;
 mod fleet;
 mod leases;
+mod memory;
 mod outage;
 #[cfg(all(feature = "client-credentials", feature = "aeropay"))]
 mod providers;
@@ -23,3 +24,4 @@ mod support;
 #[cfg(all(feature = "tracing", feature = "metrics"))]
 mod telemetry;
 mod world;
+mod wrapped;

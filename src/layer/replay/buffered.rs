@@ -316,9 +316,3 @@ impl<B> fmt::Debug for ReplayBody<B> {
         f.debug_struct("ReplayBody").finish_non_exhaustive()
     }
 }
-
-impl<B> fmt::Debug for Recorded<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorded").finish_non_exhaustive()
-    }
-}

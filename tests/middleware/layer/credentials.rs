@@ -121,6 +121,43 @@ async fn an_authorization_among_the_api_headers_replaces_the_one_of_the_caller()
     }
 }
 
+/// A provider that loads its API key with each fetch.
+#[derive(Default)]
+struct Loading {
+    loaded: AtomicUsize,
+}
+
+impl TokenProvider for Loading {
+    type Key = ();
+
+    async fn fetch(&self, (): &(), _: &FetchContext) -> Result<IssuedToken, Error> {
+        token(self.loaded.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    fn api_headers(&self) -> HeaderMap {
+        let value = format!("key-{}", self.loaded.load(Ordering::SeqCst)).parse().unwrap();
+        HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), value)])
+    }
+}
+
+// R99: the old API key beside a token of the new credentials is rejected.
+#[tokio::test(start_paused = true)]
+async fn a_token_goes_out_with_the_api_headers_of_its_fetch() {
+    let api = Api::new(ok);
+    let source = TokenSource::new(Loading::default());
+    let client = source.layer().allow_origin(API).unwrap().layer_over(api.clone());
+    for load in 1..=3 {
+        for _ in 0..3 {
+            client.clone().oneshot(get(API)).await.unwrap();
+            let sends = api.sends();
+            let sent = sends.last().unwrap();
+            let headers = (bearer(sent), sent.headers()["x-api-key"].to_str().unwrap());
+            assert_eq!(headers, (&*format!("token-{load}"), &*format!("key-{load}")));
+        }
+        source.rotate();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_that_wants_no_token_is_sent_unchanged() {
     let api = Api::new(|_| rejection(INVALID_TOKEN));

@@ -207,3 +207,34 @@ async fn a_request_with_too_many_headers_is_an_error_before_any_io() {
         assert_eq!((inner.sends(), outcome.is_ok()), (sends, sends > 0), "{spare}");
     }
 }
+
+// R14: only the polls of the future need a runtime.
+#[test]
+fn a_call_outside_of_a_runtime_gets_its_token_if_it_is_polled_in_one() {
+    let (provider, fetches) = issuer(|n| async move { token(n) });
+    let source = TokenSource::new(provider);
+    let mut client = source.layer().allow_origin(API).unwrap().layer_over(Api::new(ok));
+    let call = client.call(get(API));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert_eq!(runtime.block_on(call).unwrap().status(), StatusCode::OK);
+    source.invalidate();
+    let error = futures::executor::block_on(client.call(get(API))).unwrap_err();
+    assert_eq!((kind(&error), fetches.count()), (Some(ErrorKind::NoRuntime), 1));
+}
+
+// R42: in a backoff, no request looks the token up twice.
+#[test]
+fn a_request_that_fails_at_once_is_counted_once() {
+    let (provider, fetches) = issuer(|_| async { Err(Error::permanent("no such client")) });
+    let source = TokenSource::new(provider);
+    let mut client = source.layer().allow_origin(API).unwrap().layer_over(Api::new(ok));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for failed_fast in 0..3 {
+        runtime.block_on(async { client.call(get(API)).await }).unwrap_err();
+        assert_eq!((source.stats().failed_fast, fetches.count()), (failed_fast, 1));
+    }
+    let call = client.call(get(API));
+    assert_eq!(source.stats().failed_fast, 3, "outside of a runtime too");
+    futures::executor::block_on(call).unwrap_err();
+    assert_eq!(source.stats().failed_fast, 3);
+}

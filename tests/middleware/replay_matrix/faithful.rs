@@ -450,3 +450,32 @@ async fn a_completed_future_keeps_nothing_alive() {
         assert!(again.is_err(), "{what}: polled after completion");
     }
 }
+
+// A frame can be a few bytes of a large buffer, so a small one is copied.
+#[tokio::test(start_paused = true)]
+async fn the_copy_of_a_body_shares_the_memory_of_large_frames_and_not_of_small_ones() {
+    for (length, is_shared) in [(4 * 1024 - 1, false), (4 * 1024, true)] {
+        let (provider, _) = issuer(|n| async move { token(n) });
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&seen);
+        let server = service_fn(move |request: Request<Stream>| {
+            let seen = Arc::clone(&record);
+            async move {
+                let reply =
+                    if bearer(&request) == "token-1" { rejection(INVALID_TOKEN) } else { response(StatusCode::OK) };
+                let mut body = request.into_body();
+                while let Some(frame) = body.frame().await {
+                    seen.lock().push(frame?.into_data().unwrap());
+                }
+                Ok::<_, BoxError>(reply)
+            }
+        });
+        let body = Full::from(vec![7; length]).map_err(BoxError::from).boxed_unsync();
+        let layer = BearerAuthLayer::new(provider).allow_origin(API).unwrap().bodies(buffered(length));
+        let got = layer.layer(server).oneshot(request(&Method::PUT, None, body)).await.unwrap();
+        assert_eq!(got.status(), 200);
+        let seen = seen.lock();
+        assert_eq!(seen.iter().map(Bytes::len).collect::<Vec<_>>(), [length; 2]);
+        assert_eq!(seen[0].as_ptr() == seen[1].as_ptr(), is_shared, "{length} bytes");
+    }
+}

@@ -158,6 +158,30 @@ fn a_sensitive_or_long_value_is_never_copied_as_text() {
 }
 
 #[test]
+fn a_long_uri_is_not_copied_as_text() {
+    for (authority, path, is_text) in [
+        (MAX_COPIED, MAX_COPIED, true),
+        (MAX_COPIED + 1, 1, false),
+        (1, MAX_COPIED + 1, false),
+        (0, MAX_COPIED, true),
+        (0, MAX_COPIED + 1, false),
+    ] {
+        let origin = if authority == 0 { String::new() } else { format!("https://{}", "a".repeat(authority)) };
+        let uri: Uri = format!("{origin}/{}", "p".repeat(path - 1)).parse().unwrap();
+        let head = SavedHead::of(&Request::get(uri).body(()).unwrap(), None);
+        let buffer = head.buffer.as_ref().unwrap();
+        let text = if is_text { authority + path } else { 0 };
+        assert_eq!((buffer.uri.is_none(), buffer.text.len()), (is_text, text), "{authority} {path}");
+    }
+}
+
+#[test]
+fn a_new_buffer_has_room_for_the_head_of_most_requests() {
+    let buffer = Buffer::with_capacity();
+    assert_eq!((buffer.text.capacity(), buffer.headers.capacity()), (512, 16));
+}
+
+#[test]
 fn a_thread_keeps_a_bounded_number_of_buffers_of_a_bounded_size() {
     let request = request_with(HeaderValue::from_static("value"));
     let heads: Vec<_> = (0..2 * MAX_BUFFERS).map(|_| SavedHead::of(&request, None)).collect();
@@ -174,9 +198,29 @@ fn a_thread_keeps_a_bounded_number_of_buffers_of_a_bounded_size() {
     for _ in 0..MAX_TEXT / MAX_COPIED + 1 {
         large.headers_mut().append("x", HeaderValue::from_str(&"c".repeat(MAX_COPIED)).unwrap());
     }
-    for request in [many, large] {
+    let mut sensitive = Request::new(());
+    for number in 0..MAX_HEADERS / 2 + 1 {
+        let mut value = HeaderValue::from(number);
+        value.set_sensitive(true);
+        sensitive.headers_mut().append("x", value);
+    }
+    for request in [many, large, sensitive] {
         drop(SavedHead::of(&request, None));
         assert_eq!(unused(), 0);
+    }
+    // A buffer of exactly the limit is kept.
+    let mut most = Request::new(());
+    for number in 0..MAX_HEADERS {
+        most.headers_mut().append("x", HeaderValue::from(number));
+    }
+    let mut longest = Request::new(());
+    for _ in 0..MAX_TEXT / MAX_COPIED - 1 {
+        longest.headers_mut().append("x", HeaderValue::from_str(&"c".repeat(MAX_COPIED)).unwrap());
+    }
+    for request in [most, longest] {
+        drop(SavedHead::of(&request, None));
+        assert_eq!(unused(), 1);
+        UNUSED.with_borrow_mut(Vec::clear);
     }
     drop(SavedHead::of(&request, None));
     assert!(text_of(|buffer| buffer.text.capacity()).iter().all(|capacity| *capacity <= MAX_TEXT));

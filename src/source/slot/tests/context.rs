@@ -210,15 +210,18 @@ fn a_token_that_was_invalidated_or_rotated_away_is_not_wanted_and_an_older_one_n
 // R87, rule 21
 #[test]
 fn the_newer_one_of_two_tokens_that_were_removed_counts() {
-    let mut play = Play::with_accepted(0.0, 1_800);
-    assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
-    let second = play.completes("second", 1_800_000);
-    // An API does not know the new token yet, so the old one is current.
-    assert_eq!(play.at(1_001_000).reject(second), Stamp(1));
-    play.at(1_002_000).invalidate();
-    assert_eq!(play.request(), Fetch);
-    assert_eq!(wanted(&play, &["second", "third"]), ["third"]);
-    assert!(!play.wants("third", 1_800, 3));
+    // The new token is tried again after two seconds.
+    for invalidated_at in [1_001_000, 1_003_000] {
+        let mut play = Play::with_accepted(0.0, 1_800);
+        assert_eq!(play.at(1_000_000).request(), StampAndFetch(1));
+        let second = play.completes("second", 1_800_000);
+        // An API does not know the new token yet, so the old one is current.
+        assert_eq!(play.at(1_001_000).reject(second), Stamp(1));
+        play.at(invalidated_at).invalidate();
+        assert_eq!(play.request(), Fetch);
+        assert_eq!(wanted(&play, &["second", "third"]), ["third"]);
+        assert!(!play.wants("third", 1_800, 4));
+    }
 }
 
 // R90
@@ -243,12 +246,15 @@ fn a_fetch_knows_whether_a_rotation_caused_it_and_how_often_it_failed() {
     play.fails(wrong_secret());
     assert_eq!(play.at(10_000).request(), Fetch);
     assert_eq!(play.context.permanent_backoff(0.0), Duration::from_millis(5_000));
-    play.rotate();
-    play.slot.take_fetch(2);
+    play.fails(wrong_secret());
     assert_eq!(play.at(20_000).request(), Fetch);
+    assert_eq!(play.context.permanent_backoff(0.0), Duration::from_millis(10_000));
+    play.rotate();
+    play.slot.take_fetch(3);
+    assert_eq!(play.at(30_000).request(), Fetch);
     assert!(play.context.is_by_rotation());
     play.fails(wrong_secret());
-    assert_eq!(play.at(30_000).request(), Fetch);
+    assert_eq!(play.at(40_000).request(), Fetch);
     assert!(!play.context.is_by_rotation(), "only the first fetch after it");
 }
 

@@ -30,6 +30,15 @@ fn a_series_of_runtimes_that_end_costs_no_token_request_each() {
     assert_eq!(play.request(), Fail(100));
     assert!(play.guards_issuer());
     assert_eq!(play.at(100).request(), Fetch);
+    // The backoff grows with each one.
+    let mut play = Play::new(1.0);
+    for (at, backoff) in [(0, None), (0, Some(1_000)), (1_000, Some(2_000)), (3_000, Some(4_000))] {
+        assert_eq!(play.at(at).request(), Fetch);
+        cancelled(&mut play);
+        if let Some(backoff) = backoff {
+            assert_eq!(play.request(), Fail(backoff));
+        }
+    }
     // After a rejection.
     let mut play = Play::with_accepted(0.0, 1_800);
     assert_eq!(play.at(1_000).reject(1), Fetch);
