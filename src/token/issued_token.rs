@@ -185,7 +185,7 @@ impl IssuedToken {
 
     /// Records that the token came from a shared store.
     #[cfg(feature = "shared")]
-    pub(crate) fn from_store(self) -> Self {
+    pub(crate) fn taken_from_store(self) -> Self {
         Self { from_store: true, ..self }
     }
 
