@@ -23,6 +23,7 @@ impl<'a> Variables<'a> {
     }
 
     /// Checks that each variable of the prefix is one of `known`: a variable with a misspelled name is an error.
+    #[cfg(any(feature = "access-psp", feature = "aeropay"))]
     pub(super) fn check_names(&self, known: &[&str], set: impl Iterator<Item = OsString>) -> Result<(), ConfigError> {
         let unknown = |name: &str| {
             let suffix = name.strip_prefix(self.prefix)?.strip_prefix('_')?;
@@ -116,12 +117,14 @@ impl<'a> Variables<'a> {
 /// Whether Kubernetes sets such a variable for a service whose name is or begins with the prefix.
 ///
 /// See <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>.
+#[cfg(any(feature = "access-psp", feature = "aeropay"))]
 fn is_of_kubernetes(suffix: &str) -> bool {
     let suffix = format!("_{suffix}");
     suffix.ends_with("_SERVICE_HOST") || suffix.ends_with("_PORT") || suffix.contains("_PORT_")
 }
 
 /// The names of the variables of the process.
+#[cfg(any(feature = "access-psp", feature = "aeropay"))]
 pub(super) fn process_names() -> impl Iterator<Item = OsString> {
     std::env::vars_os().map(|(name, _)| name)
 }
