@@ -8,7 +8,7 @@ use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 // R85
 #[tokio::test]
-async fn with_the_two_tables_for_ring_the_program_of_the_readme_opens_a_session() -> Result<()> {
+async fn with_the_two_lines_for_ring_the_program_of_the_readme_opens_a_session() -> Result<()> {
     let block = README.split("\n```toml\n").nth(1).and_then(|block| block.split("\n```").next());
     let tables = block.ok_or("README.md has no tables for ring")?;
     assert_eq!(tables.matches("[dependencies.").count(), 2, "{tables}");
