@@ -109,20 +109,26 @@ impl Api {
 
     /// Checks the token and returns its `jti`, or the response that rejects it.
     fn admit(&self, headers: &HeaderMap, entry: Entry) -> Result<String, ScriptedResponse> {
-        let (mut verdict, jti) = self.ledger.judge(headers);
-        let mut behavior = self.behavior.lock();
-        if verdict.is_accepted() && (behavior.reject_always || behavior.reject_next > 0) {
-            behavior.reject_next = behavior.reject_next.saturating_sub(1);
-            verdict = Verdict::Scripted;
-        }
+        let (verdict, jti) = self.judge(headers);
         self.journal.amend(entry, |record| {
             record.verdict = Some(verdict);
             record.jti.clone_from(&jti);
         });
         match jti {
             Some(jti) if verdict.is_accepted() => Ok(jti),
-            _ => Err(behavior.rejection.clone()),
+            _ => Err(self.behavior.lock().rejection.clone()),
         }
+    }
+
+    /// Checks the token. A scripted rejection counts, and is used up.
+    pub(crate) fn judge(&self, headers: &HeaderMap) -> (Verdict, Option<String>) {
+        let (verdict, jti) = self.ledger.judge(headers);
+        let mut behavior = self.behavior.lock();
+        if !verdict.is_accepted() || !(behavior.reject_always || behavior.reject_next > 0) {
+            return (verdict, jti);
+        }
+        behavior.reject_next = behavior.reject_next.saturating_sub(1);
+        (Verdict::Scripted, jti)
     }
 
     fn route(&self, head: &Parts, body: Bytes, jti: String) -> ScriptedResponse {

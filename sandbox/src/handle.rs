@@ -142,9 +142,10 @@ impl AccessPspSandbox {
 /// The API server of the sandbox has a few HTTP endpoints. For another protocol, for example gRPC, a test can start its own server
 /// that accepts the tokens of this issuer.
 impl AccessPspSandbox {
-    /// Checks the token in these headers as the API server does. Nothing is recorded.
+    /// Checks the token in these headers as the API server does, with [`reject_next`](Self::reject_next) and
+    /// [`reject_always`](Self::reject_always). Nothing is recorded.
     pub fn judge(&self, headers: &HeaderMap) -> Verdict {
-        self.ledger.judge(headers).0
+        self.api.judge(headers).0
     }
 
     /// A new certificate for `127.0.0.1` and `localhost`, and its key as PKCS#8, both PEM. The authority of

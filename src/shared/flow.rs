@@ -148,7 +148,7 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
             return None;
         };
         let age = token.age().unwrap_or_default().saturating_add(self.cx.now().since(&sent));
-        Some(token.with_age(age).from_store())
+        Some(token.with_age(age).taken_from_store())
     }
 
     /// What a note means for this fetch. `None` if it does not concern it.

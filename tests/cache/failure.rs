@@ -338,7 +338,7 @@ async fn a_refresh_without_a_token_waits_through_a_short_backoff_too() {
     assert_reconciles(&source);
 }
 
-// R3: `invalidate` ends the backoff, but it does not change the error that the waiters of the fetch get.
+// R3: `rotate` ends the backoff, but it does not change the error that the waiters of the fetch get.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_of_a_permanent_failure_starts_no_fetch_if_the_backoff_was_ended_meanwhile() {
     let issuer = Issuer::new();
@@ -348,7 +348,7 @@ async fn a_waiter_of_a_permanent_failure_starts_no_fetch_if_the_backoff_was_ende
     assert!(wait.poll().is_pending());
     sleep(secs(1)).await;
     assert_eq!(source.stats().fetches_failed, 1);
-    source.invalidate();
+    source.rotate();
     let Poll::Ready(Err(error)) = wait.poll() else { panic!("the waiter has no error") };
     assert_eq!((error.is_transient(), issuer.requests()), (false, 1));
 }

@@ -70,6 +70,17 @@ fn a_sweep_goes_on_after_a_step_that_evicts_nothing() {
     }
 }
 
+#[test]
+fn a_step_of_a_sweep_reads_thousands_of_keys() {
+    let now = Now::for_tests();
+    let keyed = keyed(100);
+    for key in 0..2_000 {
+        keyed.place(0, key, false, now);
+    }
+    let (candidates, read) = keyed.candidates(&mut 0, true, &mut Vec::new(), now);
+    assert_eq!((candidates.len(), read), (2_000, SHARDS));
+}
+
 // R31: each key has a token, although the count says otherwise for a moment.
 #[test]
 fn a_sweep_ends_if_no_key_can_be_evicted() {

@@ -182,6 +182,7 @@ pub(crate) async fn an_older_record_is_taken_and_lives_no_longer_than_it_was_sea
     let _: i64 = server.command(&["DEL", &key]).await;
     assert_eq!(process(&server, &client).await.token, "token-2");
     let _: i64 = server.command(&["COPY", "old", &key, "REPLACE"]).await;
+    let _: i64 = server.command(&["PEXPIRE", &key, "999999999"]).await;
     let got = process(&server, &client).await;
     assert_eq!((got.token.as_str(), client.requests()), ("token-1", 2));
     assert!(got.expires_at <= SystemTime::now() + LIFETIME);
