@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use errors::{Wallet, routes};
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use tower::{Layer, ServiceExt};
 use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{AccessPsp, BoxError, TokenSource, replay};
@@ -16,6 +16,7 @@ struct Service {
     sandbox: AccessPspSandbox,
     source: TokenSource<AccessPsp>,
     origin: String,
+    caller: HttpClient,
 }
 
 impl Service {
@@ -38,13 +39,13 @@ impl Service {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let origin = format!("http://{}", listener.local_addr()?);
         tokio::spawn(async move { axum::serve(listener, routes(wallet)).await });
-        Ok(Self { sandbox, source, origin })
+        Ok(Self { sandbox, source, origin, caller: HttpClient::builder().build()? })
     }
 
     /// The status and the `Retry-After` that a caller gets.
     async fn order(&self, route: &str) -> Result<(StatusCode, Option<u64>), BoxError> {
         let request = Request::post(format!("{}{route}", self.origin)).body(Bytes::new())?;
-        let response = HttpClient::builder().build()?.oneshot(request).await?;
+        let response = self.caller.clone().oneshot(request).await?;
         let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().parse().unwrap());
         Ok((response.status(), retry_after))
     }
@@ -54,9 +55,12 @@ impl Service {
 #[tokio::test]
 async fn a_request_that_was_not_sent_is_a_503_with_retry_after_through_each_wrapper() -> Result<(), BoxError> {
     let service = Service::start(None).await?;
-    service.sandbox.script_always(Fault::status(StatusCode::SERVICE_UNAVAILABLE));
+    let down = Fault::retry_after(StatusCode::SERVICE_UNAVAILABLE, HeaderValue::from_static("30"));
+    service.sandbox.script_always(down);
     for route in ROUTES {
-        assert_eq!(service.order(route).await?, (StatusCode::SERVICE_UNAVAILABLE, Some(1)), "{route}");
+        let (status, retry_after) = service.order(route).await?;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{route}");
+        assert!(retry_after.is_some_and(|seconds| (30..=35).contains(&seconds)), "{route}: {retry_after:?}");
     }
     assert_eq!(service.sandbox.api_request_count(), 0);
 

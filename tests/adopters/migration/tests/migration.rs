@@ -106,7 +106,7 @@ mod middleware {
         get(foreign.origin()).await?;
         assert_eq!((foreign.request_count(), foreign.has_received(b"Bearer")), (1, false));
         let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", closed.local_addr()?);
+        let url = format!("https://{}", closed.local_addr()?);
         drop(closed);
         let error = get(url).await.unwrap_err();
         assert!(matches!(&error, reqwest_middleware::Error::Reqwest(error) if error.is_connect()), "{error:?}");

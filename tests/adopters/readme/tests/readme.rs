@@ -49,9 +49,18 @@ async fn without_credentials_the_unchanged_program_names_the_variable() -> Resul
 fn install_line() -> (BTreeSet<String>, BTreeSet<String>) {
     let line = README.split("\n```sh\ncargo add ").nth(1).and_then(|block| block.split("\n```").next());
     let line = line.expect("README.md has an install line").replace("\\\n", " ");
-    let (crates, features) = line.split_once("--features").expect("the line has features");
-    let crates = crates.split_whitespace().map(str::to_owned).collect();
-    (crates, features.trim().split(',').map(str::to_owned).collect())
+    // The value of an option `--features` is the next word. A crate can come after it.
+    let (mut crates, mut features) = (BTreeSet::new(), BTreeSet::new());
+    let mut words = line.split_whitespace();
+    while let Some(word) = words.next() {
+        if word == "--features" {
+            features.extend(words.next().expect("the option has a value").split(',').map(str::to_owned));
+        } else {
+            crates.insert(word.to_owned());
+        }
+    }
+    assert!(!features.is_empty(), "the line has features");
+    (crates, features)
 }
 
 // R85

@@ -9,10 +9,10 @@ use tower_bearer_auth_sandbox::AccessPspSandbox;
 // R85
 #[tokio::test]
 async fn with_the_two_lines_for_ring_the_program_of_the_readme_opens_a_session() -> Result<()> {
-    let lines = README.split("\n```toml\n").nth(1).and_then(|block| block.split("\n```").next());
-    for line in lines.ok_or("README.md has no lines for ring")?.lines() {
-        assert!(include_str!("../Cargo.toml").contains(&format!("\n{line}\n")), "{line}");
-    }
+    let block = README.split("\n```toml\n").nth(1).and_then(|block| block.split("\n```").next());
+    let tables = block.ok_or("README.md has no tables for ring")?;
+    assert_eq!(tables.matches("[dependencies.").count(), 2, "{tables}");
+    assert!(include_str!("../Cargo.toml").contains(&format!("\n{tables}\n")), "{tables}");
     let sandbox = AccessPspSandbox::start().await?;
     let output = run_sandboxed(env!("CARGO_BIN_EXE_ring-only"), &sandbox).await?;
     support::assert_session(output, &sandbox)
