@@ -99,8 +99,8 @@ impl<S: TokenStore> Client<S> {
         result
     }
 
-    /// How long the note with this version lasts, if the store says `left`. It ends when it should by its first reading, also
-    /// if a writer to the store puts it back. `None`: it has ended.
+    /// How long the note with this version still lasts. The first reading decides when it ends: a writer to the store may put
+    /// it back later, with another `left`. `None`: it has ended.
     pub(super) fn left_of_note(&self, version: [u8; 16], left: Duration, now: Instant) -> Option<Duration> {
         let mut notes = self.notes.lock();
         if let Some((_, ends)) = notes.iter().find(|(known, _)| *known == version) {

@@ -132,10 +132,12 @@ impl<P: Shareable, S: TokenStore> Flow<'_, P, S> {
         }
     }
 
-    /// Whether the fetch takes this token from the store. After two of them in a row that no server accepted, it takes none: a
-    /// writer to the store may put older records back, and nothing in a record shows that it is an older one. If the API rejects
-    /// every token, a token of its own was rejected too, and it takes them again. For issuers that revoke the older token, it
-    /// always does: a token of its own would end those of the others.
+    /// Whether the fetch takes this token from the store.
+    ///
+    /// It does not if two tokens from the store were rejected and no server had accepted them. A writer to the store may put
+    /// older records back, and a record does not show that a newer one exists. If the API rejects every token, it has also
+    /// rejected one that this process minted. The store is then not the cause. With [`OnStoreFailure::Fail`], the fetch takes
+    /// the token: the issuer may revoke the tokens of the others when it mints one.
     fn takes(&self, token: &IssuedToken) -> bool {
         let doubtful = self.client.on_failure == OnStoreFailure::FetchAlone && self.cx.two_tokens_of_store_failed();
         !doubtful && self.cx.wants(token)

@@ -304,6 +304,22 @@ async fn a_valid_token_is_rejected_on_demand_with_the_scripted_response() {
     assert_eq!(status_of().await, 200);
 }
 
+// A server of the test's own, for example for gRPC, rejects what the server of the sandbox rejects.
+#[tokio::test]
+async fn judge_counts_the_scripted_rejections() {
+    let sandbox = AccessPspSandbox::start().await.unwrap();
+    let client = Plain::trusting(sandbox.ca_pem());
+    let token = new_token(&sandbox, &client).await;
+    let valid = echo_request(&sandbox, &token);
+    let judge = || sandbox.judge(valid.headers());
+    sandbox.reject_next(1);
+    assert_eq!(sandbox.judge(&Default::default()), Verdict::Missing);
+    assert_eq!([judge(), judge()], [Verdict::Scripted, Verdict::Accepted]);
+    sandbox.reject_always(true);
+    assert_eq!([judge(), judge()], [Verdict::Scripted; 2]);
+    assert_eq!(sandbox.api_request_count(), 0);
+}
+
 fn add(request: &mut Request<Body>, name: &'static str, value: &str) {
     let value = value.parse().unwrap();
     request.headers_mut().append(HeaderName::from_static(name), value);
