@@ -1,7 +1,8 @@
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{MAX_WALL_AGE, Now, recent};
+use super::{AnyClock, Clock, LAST_WALL, LastWall, MAX_WALL_AGE, Now, recent};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -45,4 +46,60 @@ fn the_readings_of_a_busy_thread_are_not_older_than_10_ms() {
         assert!(start.wall + time < now.wall + MAX_WALL_AGE, "after {ms} ms");
     }
     assert_eq!(reads.get(), 10);
+}
+
+// R34: the same for the clock of a source, in tokio's time.
+#[tokio::test(start_paused = true)]
+async fn a_source_reads_the_wall_clock_again_10_ms_after_a_suspension() {
+    let clock = AnyClock::System;
+    clock.recent();
+    // As if the machine had been suspended for an hour since this reading.
+    let read = LAST_WALL.get().unwrap();
+    let suspended_at = read.wall - HOUR;
+    LAST_WALL.set(Some(LastWall { wall: suspended_at, ..read }));
+    tokio::time::advance(MAX_WALL_AGE - Duration::from_millis(1)).await;
+    assert_eq!(clock.recent().wall, suspended_at);
+    assert!(clock.now().wall > suspended_at, "a lookup in the slot reads the wall clock");
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(clock.recent().wall > suspended_at);
+}
+
+/// A clock that always shows the same time.
+struct At(Now);
+
+impl Clock for At {
+    fn now(&self) -> Now {
+        self.0
+    }
+}
+
+// R34: two sources in one thread, each with a clock of its own.
+#[tokio::test(start_paused = true)]
+async fn a_source_uses_no_reading_of_the_clock_of_another_source() {
+    let system = AnyClock::System.recent();
+    let ahead = Now { mono: system.mono, wall: system.wall + HOUR };
+    let given = AnyClock::Given(Arc::new(At(ahead)));
+    assert_eq!(given.recent(), ahead);
+    assert_eq!(AnyClock::System.recent(), system);
+    // The same if the given clock is read first.
+    LAST_WALL.set(None);
+    assert_eq!(given.recent(), ahead);
+    assert!(AnyClock::System.recent().wall < ahead.wall);
+}
+
+// R33: a runtime with paused time may be ahead of the other runtimes of its thread.
+#[test]
+fn a_runtime_uses_no_reading_of_a_runtime_whose_clock_is_ahead() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (ahead, behind) = (runtime(), runtime());
+    ahead.block_on(async {
+        tokio::time::advance(HOUR).await;
+        AnyClock::System.recent();
+    });
+    let read = LAST_WALL.get().unwrap();
+    let old = read.wall - HOUR;
+    LAST_WALL.set(Some(LastWall { wall: old, ..read }));
+    behind.block_on(async {
+        assert!(AnyClock::System.recent().wall > old);
+    });
 }
