@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod api;
+mod cached_token;
 mod cancellation;
 mod cancelled_fetches;
 mod common;
