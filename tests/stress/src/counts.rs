@@ -36,9 +36,9 @@ pub(crate) fn add(count: &AtomicU64, number: u64) {
 }
 
 impl Counts {
-    /// The counts that are below their floor. The floors are for a run of 60 seconds. A run of a given number of requests
-    /// has a share of them.
-    pub(crate) fn below(&self, floors: &str, requests: Option<u64>) -> Vec<String> {
+    /// The counts that are below their floor. The floors are for a million requests, and a run has a share of them. A run of
+    /// `seconds` has a floor of requests too.
+    pub(crate) fn below(&self, floors: &str, seconds: Option<u64>) -> Vec<String> {
         let floors: Vec<(&str, u64)> = floors
             .lines()
             .filter(|line| !line.starts_with('#'))
@@ -47,15 +47,17 @@ impl Counts {
                 (name, floor.parse().expect("a number in tests/stress/floor"))
             })
             .collect();
-        let of = |name: &str| floors.iter().find(|(known, _)| *known == name).map(|(_, floor)| *floor);
-        let usual = of("requests").expect("a floor of requests");
-        let share = |floor: u64| match requests {
-            Some(requests) => (u128::from(floor) * u128::from(requests) / u128::from(usual)) as u64,
-            None => floor,
+        let of = |name: &str| {
+            let floor = floors.iter().find(|(known, _)| *known == name).map(|(_, floor)| *floor);
+            floor.unwrap_or_else(|| panic!("tests/stress/floor has no {name}"))
         };
+        let requests = self.requests.load(Ordering::Relaxed);
         let mut below = Vec::new();
         for (name, count) in self.all() {
-            let floor = share(of(name).unwrap_or_else(|| panic!("tests/stress/floor has no {name}")));
+            let floor = match name {
+                "requests" => seconds.unwrap_or(0) * of("requests_a_second"),
+                _ => of(name) * requests / 1_000_000,
+            };
             if count < floor {
                 below.push(format!("{name}: {count}, and the floor is {floor}"));
             }
