@@ -73,6 +73,7 @@ pub trait TokenProvider: Send + Sync + 'static {
     /// # Errors
     ///
     /// The layer does not send the request, and returns the error in a [`NotSent`](crate::NotSent).
+    #[inline]
     fn key(&self, request: &RequestHead<'_>) -> Result<Self::Key, Error> {
         Self::Key::from_request(request)
     }

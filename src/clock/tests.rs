@@ -1,10 +1,14 @@
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
-use super::{AnyClock, Clock, LAST_WALL, LastWall, MAX_WALL_AGE, Now, recent};
+use super::{AnyClock, Clock, LAST_WALL, LastWall, MAX_WALL_AGE, Now, next_use};
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+fn recent(last: &Cell<Option<LastWall>>, mono: Instant, wall: impl FnOnce() -> SystemTime) -> Now {
+    super::recent(last, mono, wall).0
+}
 
 // R34: the monotonic clock stops while a machine is suspended.
 #[test]
@@ -46,6 +50,23 @@ fn the_readings_of_a_busy_thread_are_not_older_than_10_ms() {
         assert!(start.wall + time < now.wall + MAX_WALL_AGE, "after {ms} ms");
     }
     assert_eq!(reads.get(), 10);
+}
+
+// R31: a key that another thread has used since would be evicted instead of one that nobody uses.
+#[test]
+fn a_use_over_10_ms_later_has_a_greater_number_than_the_uses_of_other_threads() {
+    let (start, thread, other) = (Now::for_tests(), Cell::new(None), Cell::new(None));
+    let uses = |last, time| super::recent(last, start.mono + time, || start.wall).1;
+    let first = uses(&thread, Duration::ZERO);
+    assert_eq!(
+        uses(&thread, MAX_WALL_AGE - Duration::from_nanos(1)),
+        first,
+        "a number for each request is a shared write"
+    );
+    let of_other = uses(&other, Duration::ZERO);
+    let outside = next_use();
+    assert!(first < of_other && of_other < outside);
+    assert!(outside < uses(&thread, MAX_WALL_AGE));
 }
 
 // R34: the same for the clock of a source, in tokio's time.

@@ -90,7 +90,7 @@ impl<P: TokenProvider> TokenSourceBuilder<P> {
     /// Sets how many keys the cache holds. The default is 10 000, the minimum 1. Keys with a running fetch do not
     /// count.
     ///
-    /// Above the limit, the source evicts keys in this order, and the least recently used ones (to the second) first in each
+    /// Above the limit, the source evicts keys in this order, and the least recently used ones (to 10 ms) first in each
     /// group:
     ///
     /// 1. keys that have never had a token, if they hold more than an eighth of the limit, and more than one;

@@ -13,7 +13,7 @@ use super::jitter::Jitter;
 use super::map::Map;
 use super::rotations::Rotations;
 use super::stats::{Recorder, SourceStats};
-use crate::clock::{AnyClock, Now};
+use crate::clock::{self, AnyClock, Now};
 use crate::provider::TokenProvider;
 use crate::refresh::{self, RefreshPolicy};
 use crate::telemetry::{Event, Telemetry};
@@ -46,19 +46,19 @@ pub(crate) struct Cache<P: TokenProvider> {
 
 impl<P: TokenProvider> Cache<P> {
     /// The entry of `key`, created if there is none.
-    pub(super) fn entry(&self, key: &P::Key, now: Now) -> Arc<Entry<P::Key>> {
-        self.entry_with(key, || Arc::new(key.clone()), now)
+    pub(super) fn entry(&self, key: &P::Key) -> Arc<Entry<P::Key>> {
+        self.entry_with(key, || Arc::new(key.clone()))
     }
 
     /// The entry that is in the map for the key of `entry`, created if that one was evicted.
-    pub(super) fn entry_again(&self, entry: &Entry<P::Key>, now: Now) -> Arc<Entry<P::Key>> {
-        self.entry_with(&entry.key, || Arc::clone(&entry.key), now)
+    pub(super) fn entry_again(&self, entry: &Entry<P::Key>) -> Arc<Entry<P::Key>> {
+        self.entry_with(&entry.key, || Arc::clone(&entry.key))
     }
 
-    fn entry_with(&self, key: &P::Key, shared: impl FnOnce() -> Arc<P::Key>, now: Now) -> Arc<Entry<P::Key>> {
+    fn entry_with(&self, key: &P::Key, shared: impl FnOnce() -> Arc<P::Key>) -> Arc<Entry<P::Key>> {
         self.map.get_or_insert(key, || {
             let rng = self.rng.lock().fork();
-            Entry::new(shared(), Jitter::Random(rng), now)
+            Entry::new(shared(), Jitter::Random(rng), clock::next_use())
         })
     }
 

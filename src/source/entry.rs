@@ -3,7 +3,6 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, MutexGuard};
@@ -23,9 +22,8 @@ pub(crate) struct Entry<K> {
     slot: Mutex<Slot<FetchHandle>>,
     /// Whether the key has ever had a token.
     had_token: AtomicBool,
-    created_at: Instant,
-    /// In seconds since `created_at`, written at most once a second.
-    last_used: AtomicU64,
+    /// The number of the last use.
+    last_use: AtomicU64,
 }
 
 /// The lock of a slot. After it has released the lock, it drops the errors that the slot no longer needs and wakes the
@@ -79,7 +77,7 @@ impl Drop for SlotGuard<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EvictionRank {
     class: EvictionClass,
-    used_at: Instant,
+    last_use: u64,
 }
 
 impl EvictionRank {
@@ -98,19 +96,19 @@ enum EvictionClass {
 }
 
 impl<K> Entry<K> {
-    pub(super) fn new(key: Arc<K>, jitter: Jitter, now: Now) -> Self {
+    pub(super) fn new(key: Arc<K>, jitter: Jitter, last_use: u64) -> Self {
         Self {
             key,
             published: ArcSwapOption::const_empty(),
             current: AtomicUsize::new(0),
             slot: Mutex::new(Slot::new(jitter)),
             had_token: AtomicBool::new(false),
-            created_at: now.mono,
-            last_used: AtomicU64::new(0),
+            last_use: AtomicU64::new(last_use),
         }
     }
 
     /// The token, if it is fresh: it is usable, and no refresh is due.
+    #[inline]
     pub(super) fn fresh(&self, now: Now) -> Option<Token> {
         self.published_if(|token| is_fresh(token, now))
     }
@@ -130,6 +128,7 @@ impl<K> Entry<K> {
         self.current.load(Ordering::Acquire) == Arc::as_ptr(&token.inner).addr()
     }
 
+    #[inline(always)]
     fn published_if(&self, condition: impl FnOnce(&Token) -> bool) -> Option<Token> {
         let token = Token { inner: self.published.load_full()? };
         condition(&token).then_some(token)
@@ -152,11 +151,11 @@ impl<K> Entry<K> {
         }
     }
 
-    /// Records that the key was used now.
-    pub(super) fn touch(&self, now: Now) {
-        let second = now.mono.saturating_duration_since(self.created_at).as_secs();
-        if self.last_used.load(Ordering::Relaxed) != second {
-            self.last_used.store(second, Ordering::Relaxed);
+    /// Records the number of a use.
+    pub(super) fn touch(&self, number: u64) {
+        // Most calls change nothing, and a write would invalidate the cache lines of other cores.
+        if self.last_use.load(Ordering::Relaxed) < number {
+            self.last_use.store(number, Ordering::Relaxed);
         }
     }
 
@@ -189,8 +188,7 @@ impl<K> Entry<K> {
         } else {
             EvictionClass::Expired
         };
-        let used = Duration::from_secs(self.last_used.load(Ordering::Relaxed));
-        Some(EvictionRank { class, used_at: self.created_at.checked_add(used).unwrap_or(self.created_at) })
+        Some(EvictionRank { class, last_use: self.last_use.load(Ordering::Relaxed) })
     }
 
     /// Marks the slot as evicted, unless a fetch has started meanwhile. Returns whether it did.

@@ -182,7 +182,7 @@ impl<P: TokenProvider> TokenSource<P> {
     #[must_use]
     pub fn check_ready(&self, key: &P::Key) -> TokenStatus {
         let now = self.cache.clock.now();
-        let entry = self.cache.entry(key, now);
+        let entry = self.cache.entry(key);
         drop(self.cache.lookup_in_slot(entry, self.cache.any_token(), now, Purpose::Probe));
         self.status_for(key)
     }

@@ -14,7 +14,7 @@ use super::fetch::Fetch;
 use super::fetch_handle::{FetchHandle, OutcomeReceiver, is_fetching};
 use super::grant::{Awaited, Grant, Lookup};
 use super::slot::InFlight;
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::error::{Error, ErrorKind};
 use crate::provider::TokenProvider;
 use crate::rt;
@@ -47,10 +47,13 @@ impl<P: TokenProvider> Cache<P> {
 
     /// The token of `key`, or what to wait for. Starts a fetch if one is due.
     pub(super) fn lookup(self: &Arc<Self>, key: &P::Key, query: Query) -> Lookup<P::Key, Awaited<P::Key>> {
-        let now = self.clock.recent();
-        let entry = self.entry(key, now);
+        let (now, use_number) = self.clock.recent_use();
+        let entry = self.entry(key);
         let result = match entry.fresh(now) {
-            Some(token) if matches!(query.wanted, Wanted::Usable) => granted(entry, token, now),
+            Some(token) if matches!(query.wanted, Wanted::Usable) => {
+                entry.touch(use_number);
+                granted(entry, token)
+            }
             _ => self.lookup_in_slot(entry, query, self.clock.now(), Purpose::Request),
         };
         if let Lookup::Granted(_) = result {
@@ -82,10 +85,10 @@ impl<P: TokenProvider> Cache<P> {
             let mut slot = entry.lock();
             if slot.evicted {
                 drop(slot);
-                entry = self.entry_again(&entry, now);
+                entry = self.entry_again(&entry);
                 continue;
             }
-            entry.touch(now);
+            entry.touch(clock::next_use());
             let Query { wanted, patience } = query;
             stuck = self.take_stuck(&entry, &mut slot, wanted.demand().is_some(), now).or(stuck);
             // A caller that finds a stuck fetch, or has waited for a cancelled one, starts the next one at once.
@@ -156,7 +159,7 @@ impl<P: TokenProvider> Cache<P> {
         match action {
             SlotAction::Stamp(token) => {
                 drop(slot);
-                return granted(Arc::clone(entry), token, now);
+                return granted(Arc::clone(entry), token);
             }
             SlotAction::StampAndFetch(token) => {
                 if let Some(Ok(runtime)) = runtime {
@@ -165,7 +168,7 @@ impl<P: TokenProvider> Cache<P> {
                 } else {
                     drop(slot);
                 }
-                return granted(Arc::clone(entry), token, now);
+                return granted(Arc::clone(entry), token);
             }
             SlotAction::Fail(error) => return Lookup::Failed(error),
             SlotAction::Join | SlotAction::Fetch(_) | SlotAction::LookAgain(_) => {}
@@ -241,7 +244,8 @@ impl<P: TokenProvider> Cache<P> {
         let slot = entry.lock();
         if let Some(token) = slot.usable(now).cloned() {
             drop(slot);
-            return granted(Arc::clone(entry), token, now);
+            entry.touch(clock::next_use());
+            return granted(Arc::clone(entry), token);
         }
         let waits = slot.waits_after(&error, query.patience, now);
         drop(slot);
@@ -271,7 +275,6 @@ fn look_again<K>(entry: &Arc<Entry<K>>, slot: &mut SlotGuard<'_>, time: Option<D
     Awaited { look_again: time, ..Awaited::new(entry, outcome) }
 }
 
-fn granted<K>(entry: Arc<Entry<K>>, token: Token, now: Now) -> Lookup<K, Awaited<K>> {
-    entry.touch(now);
+fn granted<K>(entry: Arc<Entry<K>>, token: Token) -> Lookup<K, Awaited<K>> {
     Lookup::Granted(Grant { entry, token })
 }

@@ -72,6 +72,7 @@ impl<K: Clone + Eq + Hash> Map<K> {
         }
     }
 
+    #[inline(always)]
     pub(super) fn get(&self, key: &K) -> Option<Arc<Entry<K>>> {
         match self {
             Self::Single(entry) => entry.get().map(Arc::clone),

@@ -20,11 +20,13 @@ use crate::token::Token;
 
 impl<P: TokenProvider> TokenSource<P> {
     /// The token of `key`, if it is fresh: it is usable, and no refresh is due. This is the cached path.
+    // Without inlining here and of what this calls, each request with a key takes 50 instructions more.
+    #[inline(always)]
     pub(crate) fn cached(&self, key: &P::Key) -> Option<Grant<P::Key>> {
-        let now = self.cache.clock.recent();
+        let (now, use_number) = self.cache.clock.recent_use();
         let entry = self.cache.map.get(key)?;
         let token = entry.fresh(now)?;
-        entry.touch(now);
+        entry.touch(use_number);
         self.cache.stats.hit();
         Some(Grant { entry, token })
     }

@@ -40,7 +40,7 @@ impl<P: TokenProvider> Cache<P> {
             self.report_rejection(grant.key(), &grant.token, rejection, accepted, Refresh::of(&result), now);
             return Ok(result);
         }
-        let entry = &self.entry_again(&grant.entry, now);
+        let entry = &self.entry_again(&grant.entry);
         let mut slot = entry.lock();
         let patience = self.patience(max_wait);
         let stuck = self.take_stuck(entry, &mut slot, true, now);
