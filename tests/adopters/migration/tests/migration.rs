@@ -135,7 +135,10 @@ mod middleware {
         sandbox.hold_issuer();
         let request = client.get(format!("{}/echo", sandbox.api_origin())).with_extension("of the caller");
         let request = request.with_extension(Deadline::after(Duration::from_millis(1)));
-        let response = response_for(request.send().await.unwrap_err());
+        let error = request.send().await.unwrap_err();
+        let found = tower_bearer_auth::Error::find(&error).ok_or("nothing is found")?;
+        assert_eq!((found.kind(), found.retry_after()), (ErrorKind::Timeout, None));
+        let response = response_for(error);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[RETRY_AFTER], "1");
         assert_eq!((sandbox.api_request_count(), counter.0.load(Ordering::SeqCst)), (0, 0));
