@@ -30,6 +30,7 @@ fn main() {
     println!("cargo::rerun-if-changed={ERRORS}");
     let page = fs::read_to_string(ERRORS).expect("the page is beside the other one");
     let block = page.split("\n```\n").find(|block| block.contains("fn status_for(")).expect("the function");
-    let text: String = block.lines().take_while(|line| !line.starts_with("# ")).map(|line| format!("{line}\n")).collect();
+    let text: String =
+        block.lines().take_while(|line| !line.starts_with("# ")).map(|line| format!("{line}\n")).collect();
     fs::write(Path::new(&out).join("errors.rs"), text.replace("\nfn ", "\npub fn ")).expect("the file is written");
 }
