@@ -2,7 +2,7 @@
 
 use super::{all, with};
 use crate::providers::client_credentials::ClientCredentialsBuilder;
-use crate::{AccessPsp, AccessPspBuilder};
+use crate::{AccessPsp, AccessPspBuilder, ConfigError, TokenProvider};
 
 #[test]
 fn an_error_names_a_missing_variable() {
@@ -15,13 +15,16 @@ fn an_error_names_a_missing_variable() {
     }
 }
 
-/// The error for an environment of AccessPSP that is not complete.
+/// Reads the credentials and these variables.
+fn read(builder: AccessPspBuilder, set: &[(&str, &str)]) -> Result<AccessPspBuilder, ConfigError> {
+    let credentials = [("P_CLIENT_ID", "id"), ("P_CLIENT_SECRET", "secret")];
+    let variables: Vec<_> = credentials.iter().chain(set).map(|(name, value)| (*name, value.into())).collect();
+    with(&variables, |v| builder.read(v))
+}
+
 #[track_caller]
 fn incomplete(builder: AccessPspBuilder, set: &[(&str, &str)]) -> String {
-    let mut variables = all();
-    variables.truncate(2); // the credentials
-    variables.extend(set.iter().map(|(name, value)| (*name, value.into())));
-    let error = with(&variables, |v| builder.read(v)).unwrap_err();
+    let error = read(builder, set).unwrap_err();
     assert!(!error.to_string().contains("CANARY"), "{error}");
     error.to_string()
 }
@@ -47,16 +50,12 @@ fn an_incomplete_environment_is_an_error_that_names_the_missing_variables() {
 
 #[test]
 fn an_environment_may_be_set_partly_by_variables_and_partly_by_the_builder() {
-    let read = |builder: AccessPspBuilder, set: &[(&'static str, &str)]| {
-        let mut variables = all();
-        variables.truncate(2);
-        variables.extend(set.iter().map(|(name, value)| (*name, value.into())));
-        with(&variables, |v| builder.read(v)).unwrap().build().unwrap()
-    };
     let staging = AccessPsp::builder().token_url("https://issuer.test").api_origin("https://api.test");
-    let built = read(staging, &[("P_ENVIRONMENT", "staging")]);
-    assert_eq!(crate::TokenProvider::label(&built), "staging");
-    for set in [&[][..], &[("P_ENVIRONMENT", "production")]] {
-        assert_eq!(crate::TokenProvider::label(&read(AccessPsp::builder(), set)), "production");
+    for (builder, set, label) in [
+        (staging, &[("P_ENVIRONMENT", "staging")][..], "staging"),
+        (AccessPsp::builder(), &[("P_ENVIRONMENT", "production")], "production"),
+        (AccessPsp::builder(), &[], "production"),
+    ] {
+        assert_eq!(read(builder, set).unwrap().build().unwrap().label(), label);
     }
 }
