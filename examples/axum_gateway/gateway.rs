@@ -83,9 +83,8 @@ fn error_response(error: &BoxError) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     let mut response = StatusCode::SERVICE_UNAVAILABLE.into_response();
-    if let Some(wait) = ours.retry_after() {
-        // Rounded up, so that the caller does not retry too early.
-        response.headers_mut().insert(header::RETRY_AFTER, (wait.as_secs() + 1).into());
-    }
+    // Rounded up, so that the caller does not retry too early. Without a time it is one second.
+    let seconds = ours.retry_after().unwrap_or_default().as_secs() + 1;
+    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     response
 }

@@ -242,7 +242,8 @@ impl Error {
     /// The time until the next fetch may start, if that is known.
     ///
     /// In an error of a provider, this is the issuer's `Retry-After`. In an error of a
-    /// [`TokenSource`](crate::TokenSource), it is the rest of the backoff.
+    /// [`TokenSource`](crate::TokenSource), it is the rest of the backoff. It is `None` after
+    /// [`max_wait`](crate::TokenSourceBuilder::max_wait) or a [`Deadline`](crate::Deadline), because the fetch continues.
     #[must_use]
     #[doc(alias = "backoff")]
     pub fn retry_after(&self) -> Option<Duration> {

@@ -10,6 +10,8 @@ use super::authority::{HostPort, NO_HOST, default_port, is_loopback, same_host};
 use super::head::RequestHead;
 use crate::error::ConfigError;
 
+const NO_SCHEME: &str = "it has no scheme; write https://host";
+
 /// The origins that may receive a token.
 ///
 /// Scheme, host and port must match. Hosts match regardless of case and of a trailing dot. IPv6 addresses match by value.
@@ -171,8 +173,12 @@ impl Origin {
             // The text may contain a user name and a password, so the error does not repeat it.
             ConfigError::new("origin", reason).with_hint("write it as https://host or https://host:port")
         };
-        let wildcard = |reason| if text.contains('*') { "it has a wildcard; name each host" } else { reason };
-        let (uri, https) = absolute_url(text).map_err(wildcard).map_err(invalid)?;
+        let reworded = |reason| match reason {
+            _ if text.contains('*') => "it has a wildcard; name each host",
+            NO_SCHEME => "it has no scheme", // the hint says what to write
+            reason => reason,
+        };
+        let (uri, https) = absolute_url(text).map_err(reworded).map_err(invalid)?;
         if uri.query().is_some() || !matches!(uri.path(), "" | "/") {
             return Err(invalid("it has a path or a query"));
         }
@@ -240,7 +246,7 @@ pub(crate) fn absolute_url(text: &str) -> Result<(Uri, bool), &'static str> {
     let https = match (is_https(&uri), uri.scheme()) {
         (Some(https), _) => https,
         (None, Some(_)) => return Err("the scheme is not https"),
-        (None, None) => return Err("it has no scheme; write https://host"),
+        (None, None) => return Err(NO_SCHEME),
     };
     let authority = uri.authority().ok_or(NO_HOST)?;
     if authority.as_str().contains('@') {

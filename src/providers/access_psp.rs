@@ -229,7 +229,8 @@ impl AccessPspBuilder {
     /// | --- | --- |
     /// | `PREFIX_CLIENT_ID`, `PREFIX_CLIENT_SECRET` | as named; required if the builder does not have them |
     /// | `PREFIX_TOKEN_URL`, `PREFIX_API_ORIGINS` (separated by commas) | those of another environment; set both or neither |
-    /// | `PREFIX_ENVIRONMENT`, `PREFIX_SCOPE` | as named |
+    /// | `PREFIX_ENVIRONMENT` | as named; a name other than `production` requires the two above |
+    /// | `PREFIX_SCOPE` | as named |
     /// | `PREFIX_TOKEN_API_KEY`, `PREFIX_API_KEY` | `x-api-key` for token requests, and for requests to the API |
     ///
     /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is
@@ -242,7 +243,8 @@ impl AccessPspBuilder {
     ///
     /// # Errors
     ///
-    /// As [`ClientCredentialsBuilder::from_env`]. An unknown variable is an error with its name.
+    /// As [`ClientCredentialsBuilder::from_env`]. An unknown variable is an error with its name. A setting of the builder counts
+    /// as set only if it was set before this call.
     pub fn from_env(self, prefix: &str) -> Result<Self, ConfigError> {
         let variables = Variables::new(prefix, &process)?;
         variables.check_names(VARIABLES, process_names())?;
@@ -260,7 +262,26 @@ impl AccessPspBuilder {
         if let Some(key) = variables.secret("API_KEY")? {
             read = read.api_key(key);
         }
+        read.check_environment(variables)?;
         Ok(read)
+    }
+
+    /// As [`build`](Self::build), for somebody who sets variables.
+    fn check_environment(&self, variables: &Variables<'_>) -> Result<(), ConfigError> {
+        let (suffix, reason) = match (&self.inner.token_url, self.inner.api_origins.is_empty()) {
+            (Some(_), true) => ("API_ORIGINS", "it is not set, but the token URL is"),
+            (None, false) => ("TOKEN_URL", "it is not set, but the API origins are"),
+            (None, true) if self.names_another_environment() => {
+                ("ENVIRONMENT", "its token URL and API origins are missing")
+            }
+            _ => return Ok(()),
+        };
+        let both = format!("set {} and {}", variables.name("TOKEN_URL"), variables.name("API_ORIGINS"));
+        Err(variables.error(suffix, reason).with_hint(both))
+    }
+
+    fn names_another_environment(&self) -> bool {
+        self.inner.label.as_deref().is_some_and(|name| name != PRODUCTION)
     }
 
     /// Checks the settings and builds the provider. It does no I/O and needs no runtime.
@@ -270,12 +291,13 @@ impl AccessPspBuilder {
     /// As [`ClientCredentialsBuilder::build`]. The environment's name, its token URL and its API origins belong
     /// together: a name other than `production` without the other two is an error.
     pub fn build(self) -> Result<AccessPsp, ConfigError> {
+        let names_another = self.names_another_environment();
         let mut settings = self.inner;
         if let Some(name) = &settings.label {
             super::check::text("environment", name)?;
         }
         if settings.token_url.is_none() && settings.api_origins.is_empty() {
-            if settings.label.as_deref().is_some_and(|name| name != PRODUCTION) {
+            if names_another {
                 return Err(ConfigError::new("environment", "its token URL and API origins are missing")
                     .with_hint("set token_url and api_origin"));
             }

@@ -8,6 +8,7 @@ use super::client_credentials::{BasicEncoding, ClientCredentialsBuilder, Private
 use super::env::Variables;
 use crate::error::ConfigError;
 
+mod missing_variables;
 mod unknown_variables;
 
 /// A directory that is removed after the test.
@@ -138,17 +139,6 @@ fn every_setting_has_its_variable() {
     let built = with(&some, |v| builder.read_all(v)).unwrap().build().unwrap();
     assert_eq!(built.client_id, "mine");
     assert_eq!(built.parameters.scope.as_deref(), Some("own"));
-}
-
-#[test]
-fn an_error_names_a_missing_variable() {
-    for missing in ["P_CLIENT_ID", "P_CLIENT_SECRET"] {
-        let mut some = all();
-        some.retain(|(name, _)| *name != missing);
-        let error = with(&some, |v| ClientCredentialsBuilder::default().read(v)).map(drop).unwrap_err();
-        assert!(error.to_string().starts_with(&format!("{missing}: ")), "{error}");
-        assert!(error.to_string().contains(&format!("{missing}_FILE")), "{error}");
-    }
 }
 
 // The names are those of the registry of RFC 8414 section 2.

@@ -410,6 +410,20 @@ async fn a_permanent_error_is_a_500_and_a_transient_error_a_503_without_a_body()
     }
 }
 
+// The error names no time, because the token request continues. Some callers retry a 503 without `Retry-After` at once.
+#[tokio::test]
+async fn a_caller_for_whom_no_token_arrives_in_time_gets_a_retry_after() {
+    let stage = Stage::set().await;
+    stage.sandbox.hold_issuer();
+    let provider = https::provider(&stage.sandbox).build().unwrap();
+    let layer = TokenSource::builder(provider).max_wait(Duration::from_millis(1)).build().layer();
+    let local = Local::start(&stage.sandbox, &stage.sandbox.api_origin(), layer, (Http::One, Http::One)).await;
+    let response = local.get("/echo").await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(stage.sandbox.api_request_count(), 0);
+}
+
 // 502 is a failure of the upstream, and 503 one of the issuer.
 #[tokio::test]
 async fn an_upstream_that_cannot_be_reached_is_a_502() {

@@ -1,9 +1,11 @@
-//! Takes the code of the page docs/migration.md that no doctest compiles: the blocks that are marked with `rs`.
+//! Takes the code of the page docs/migration.md that no doctest compiles: the blocks that are marked with `rs`. The function that
+//! makes a status from an error is that of docs/errors.md.
 
 use std::path::Path;
 use std::{env, fs};
 
 const PAGE: &str = "../../crates/tower-bearer-auth/docs/migration.md";
+const ERRORS: &str = "../../crates/tower-bearer-auth/docs/errors.md";
 
 fn main() {
     println!("cargo::rerun-if-changed={PAGE}");
@@ -24,4 +26,11 @@ fn main() {
         found.push(name);
     }
     assert_eq!(found.len(), 3, "{found:?}");
+
+    println!("cargo::rerun-if-changed={ERRORS}");
+    let page = fs::read_to_string(ERRORS).expect("the page is beside the other one");
+    let block = page.split("\n```\n").find(|block| block.contains("fn status_for(")).expect("the function");
+    let text: String =
+        block.lines().take_while(|line| !line.starts_with("# ")).map(|line| format!("{line}\n")).collect();
+    fs::write(Path::new(&out).join("errors.rs"), text.replace("\nfn ", "\npub fn ")).expect("the file is written");
 }

@@ -1,4 +1,4 @@
-//! `Error::find` through every wrapper that docs/errors.md names.
+//! `Error::find` through every wrapper that docs/errors.md names. `tests/adopters/migration` has the one of reqwest-middleware.
 
 use std::error::Error as StdError;
 

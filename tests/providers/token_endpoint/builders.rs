@@ -97,6 +97,17 @@ fn an_invalid_api_origin_is_rejected() {
     }
 }
 
+// A hint that is printed twice hides the reason.
+#[test]
+fn an_api_origin_without_a_scheme_has_one_hint() {
+    let shown = "api_origin: it has no scheme: write it as https://host or https://host:port";
+    for outcome in
+        [general(|b| b.api_origin("api.test")), psp(|b| b.token_url("https://issuer.test").api_origin("api.test"))]
+    {
+        assert_eq!(outcome.unwrap_err().to_string(), shown);
+    }
+}
+
 #[test]
 fn the_token_url_and_the_api_origins_must_be_set_together() {
     let bare = || ClientCredentials::builder().client_id("id").client_secret("secret");

@@ -38,9 +38,9 @@ fn response_for(error: &(dyn StdError + 'static)) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     let mut response = StatusCode::SERVICE_UNAVAILABLE.into_response();
-    if let Some(delay) = error.retry_after() {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(delay.as_secs() + 1));
-    }
+    // Rounded up: a caller that comes back too early fails again. Without a time it is one second.
+    let seconds = error.retry_after().unwrap_or_default().as_secs() + 1;
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     response
 }
 

@@ -21,6 +21,10 @@ struct Service {
 
 impl Service {
     async fn start(api_origin: Option<&str>) -> Result<Self, BoxError> {
+        Self::start_with(api_origin, Duration::from_secs(15)).await
+    }
+
+    async fn start_with(api_origin: Option<&str>, max_wait: Duration) -> Result<Self, BoxError> {
         let sandbox = AccessPspSandbox::start().await?;
         let https = HttpClient::builder().roots_pem(sandbox.ca_pem()).build()?;
         let api_origin = api_origin.map_or_else(|| sandbox.api_origin(), str::to_owned);
@@ -33,7 +37,7 @@ impl Service {
             .http_client(https.clone())
             .build()?;
         // Without patience a request does not wait for a failing issuer to recover.
-        let source = TokenSource::builder(provider).patience(Duration::ZERO).build();
+        let source = TokenSource::builder(provider).patience(Duration::ZERO).max_wait(max_wait).build();
         let client = source.layer().bodies(replay::Cloned).layer(https);
         let wallet = Wallet { client, sessions: format!("{api_origin}/wallets/wsps/sessions") };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -70,6 +74,18 @@ async fn a_request_that_was_not_sent_is_a_503_with_retry_after_through_each_wrap
         assert_eq!(service.order(route).await?, (StatusCode::CREATED, None), "{route}");
     }
     assert_eq!(service.sandbox.sessions().len(), ROUTES.len());
+    Ok(())
+}
+
+// R84: no time is known while the token request continues, and a 503 without `Retry-After` is retried at once by some callers.
+#[tokio::test]
+async fn a_wait_that_is_too_long_is_a_503_with_retry_after_through_each_wrapper() -> Result<(), BoxError> {
+    let service = Service::start_with(None, Duration::from_millis(1)).await?;
+    service.sandbox.hold_issuer();
+    for route in ROUTES {
+        assert_eq!(service.order(route).await?, (StatusCode::SERVICE_UNAVAILABLE, Some(1)), "{route}");
+    }
+    assert_eq!(service.sandbox.api_request_count(), 0);
     Ok(())
 }
 

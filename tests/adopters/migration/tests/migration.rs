@@ -8,15 +8,18 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 mod middleware {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use async_trait::async_trait;
+    use http::header::RETRY_AFTER;
     use http::{Extensions, HeaderValue, StatusCode};
+    use migration::errors::status_for;
     use migration::middleware::{after, before};
     use reqwest::{Certificate, Client, Request, Response, redirect};
     use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
     use tokio::sync::RwLock;
     use tower_bearer_auth::token_endpoint::HttpClient;
-    use tower_bearer_auth::{AccessPsp, BearerAuthLayer, ErrorKind};
+    use tower_bearer_auth::{AccessPsp, Audit, BearerAuthLayer, Deadline, ErrorKind, Unauthenticated};
     use tower_bearer_auth_sandbox::{AccessPspSandbox, Fault};
 
     use super::Result;
@@ -95,6 +98,68 @@ mod middleware {
         let found = tower_bearer_auth::Error::find(&error).ok_or("nothing is found")?;
         assert_eq!(found.kind(), ErrorKind::InvalidCredentials);
         assert_eq!((sandbox.api_request_count(), counter.0.load(Ordering::SeqCst)), (0, 0));
+        Ok(())
+    }
+
+    /// The response of a service to its own caller.
+    fn response_for(error: reqwest_middleware::Error) -> http::Response<()> {
+        let (status, retry_after) = status_for(&error.into());
+        let mut response = http::Response::new(());
+        *response.status_mut() = status;
+        if let Some(delay) = retry_after {
+            let rounded_up = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, rounded_up.into());
+        }
+        response
+    }
+
+    // R84
+    #[tokio::test]
+    async fn a_request_that_was_not_sent_is_a_503_with_retry_after() -> Result<()> {
+        let (sandbox, client, counter) = start().await?;
+        let down = Fault::retry_after(StatusCode::SERVICE_UNAVAILABLE, HeaderValue::from_static("7"));
+        sandbox.script_always(down);
+        let request = client.post(format!("{}/echo", sandbox.api_origin())).with_extension("of the caller");
+        let response = response_for(request.send().await.unwrap_err());
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let seconds: u64 = response.headers()[RETRY_AFTER].to_str()?.parse()?;
+        assert!((7..=37).contains(&seconds), "{seconds}");
+        assert_eq!((sandbox.api_request_count(), counter.0.load(Ordering::SeqCst)), (0, 0));
+        Ok(())
+    }
+
+    // R84: the error names no time, because the token request continues.
+    #[tokio::test]
+    async fn a_request_that_reaches_its_deadline_without_a_token_is_a_503_with_retry_after() -> Result<()> {
+        let (sandbox, client, counter) = start().await?;
+        sandbox.hold_issuer();
+        let request = client.get(format!("{}/echo", sandbox.api_origin())).with_extension("of the caller");
+        let request = request.with_extension(Deadline::after(Duration::from_millis(1)));
+        let error = request.send().await.unwrap_err();
+        let found = tower_bearer_auth::Error::find(&error).ok_or("nothing is found")?;
+        assert_eq!((found.kind(), found.retry_after()), (ErrorKind::Timeout, None));
+        let response = response_for(error);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+        assert_eq!((sandbox.api_request_count(), counter.0.load(Ordering::SeqCst)), (0, 0));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn an_unauthenticated_request_has_no_token_and_its_401_is_not_replayed() -> Result<()> {
+        let (sandbox, client, counter) = start().await?;
+        let get = || client.get(format!("{}/echo", sandbox.api_origin())).with_extension("of the caller");
+        let response = get().with_extension(Unauthenticated).send().await?;
+        assert_eq!((response.status(), counter.0.load(Ordering::SeqCst)), (StatusCode::UNAUTHORIZED, 1));
+        assert!(!sandbox.api_requests()[0].headers.contains_key("authorization"));
+        assert_eq!(sandbox.token_request_count(), 0);
+
+        // The same request with a token that is rejected once.
+        sandbox.reject_next(1);
+        let response = get().send().await?;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.extensions().get::<Audit>().ok_or("no audit")?.sends, 2);
+        assert_eq!((counter.0.load(Ordering::SeqCst), sandbox.token_request_count()), (3, 2));
         Ok(())
     }
 

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use support::{README, Result, run, run_sandboxed};
+use support::{README, Result, run_sandboxed};
 use tower_bearer_auth_sandbox::AccessPspSandbox;
 
 // R85
@@ -38,7 +38,7 @@ async fn with_two_cryptography_libraries_the_readme_has_the_text_of_the_panic_an
 #[cfg(not(feature = "both"))]
 #[tokio::test]
 async fn without_credentials_the_unchanged_program_names_the_variable() -> Result<()> {
-    let output = run(env!("CARGO_BIN_EXE_readme"), &[]).await?;
+    let output = support::run(env!("CARGO_BIN_EXE_readme"), &[]).await?;
     let error = String::from_utf8(output.stderr)?;
     assert!(!output.status.success() && error.contains("ACCESS_PSP_CLIENT_ID"), "{error}");
     assert!(!error.contains("panicked"), "{error}");
@@ -108,8 +108,8 @@ async fn a_tonic_channel_with_tls_connects_beside_the_crate() -> Result<()> {
     Ok(())
 }
 
-// R85
-#[cfg(feature = "rustls")]
+// R85: with both libraries rustls has no default, until the program chooses one.
+#[cfg(all(feature = "rustls", not(feature = "both")))]
 #[test]
 fn rustls_with_its_defaults_has_a_provider_beside_the_crate() {
     let config = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());

@@ -84,10 +84,10 @@ pub fn response_for(error: &anyhow::Error) -> Response<()> {
         return response;
     }
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    if let Some(delay) = error.retry_after() {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(delay.as_secs() + 1));
-    }
+    // Rounded up. Without a time it is one second.
+    let seconds = error.retry_after().unwrap_or_default().as_secs() + 1;
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(seconds));
     response
 }

@@ -17,6 +17,11 @@ use tower_bearer_auth_sandbox::{AccessPspSandbox, Fault, ScriptedResponse};
 const KEY: &str = "6f1c9a9e-0d6c-4c7a-9d3a-1f0b8a5f2c11";
 
 fn layer(sandbox: &AccessPspSandbox) -> anyhow::Result<BearerAuthLayer<ClientCredentials>> {
+    let source = TokenSource::builder(provider(sandbox)?).patience(Duration::ZERO);
+    Ok(source.build().layer())
+}
+
+fn provider(sandbox: &AccessPspSandbox) -> anyhow::Result<ClientCredentials> {
     let provider = ClientCredentials::builder()
         .token_url(sandbox.token_url())
         .api_origin(sandbox.api_origin())
@@ -24,10 +29,7 @@ fn layer(sandbox: &AccessPspSandbox) -> anyhow::Result<BearerAuthLayer<ClientCre
         .client_secret(sandbox.client_secret())
         .http_client(HttpClient::builder().roots_pem(sandbox.ca_pem()).build()?)
         .build()?;
-    Ok(TokenSource::builder(provider)
-        .patience(Duration::ZERO)
-        .build()
-        .layer())
+    Ok(provider)
 }
 
 fn http(sandbox: &AccessPspSandbox) -> anyhow::Result<reqwest::ClientBuilder> {
@@ -36,8 +38,15 @@ fn http(sandbox: &AccessPspSandbox) -> anyhow::Result<reqwest::ClientBuilder> {
 }
 
 fn orders_client(sandbox: &AccessPspSandbox) -> anyhow::Result<OrdersClient> {
+    orders_client_with(sandbox, layer(sandbox)?)
+}
+
+fn orders_client_with(
+    sandbox: &AccessPspSandbox,
+    layer: BearerAuthLayer<ClientCredentials>,
+) -> anyhow::Result<OrdersClient> {
     let orders = Url::parse(&sandbox.api_origin())?.join("/orders")?;
-    OrdersClient::new(http(sandbox)?, layer(sandbox)?, orders)
+    OrdersClient::new(http(sandbox)?, layer, orders)
 }
 
 fn order() -> Order {
@@ -116,6 +125,21 @@ async fn while_the_issuer_is_down_our_caller_gets_a_503_and_nothing_is_sent() ->
     let response = response_for(&error);
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers()[RETRY_AFTER].to_str()?.parse::<u64>()? >= 1);
+    assert_eq!(sandbox.api_request_count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_the_issuer_does_not_respond_our_caller_gets_a_503_with_retry_after()
+-> anyhow::Result<()> {
+    let sandbox = AccessPspSandbox::start().await?;
+    let source = TokenSource::builder(provider(&sandbox)?).max_wait(Duration::from_millis(1));
+    let client = orders_client_with(&sandbox, source.build().layer())?;
+    sandbox.hold_issuer();
+
+    let response = response_for(&client.place(KEY, &order()).await.unwrap_err());
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()[RETRY_AFTER], "1");
     assert_eq!(sandbox.api_request_count(), 0);
     Ok(())
 }
