@@ -326,6 +326,21 @@ async fn a_process_that_waits_asks_the_store_about_twice_a_second() {
     assert!((19..=28).contains(&calls), "{calls} calls in 10 s");
 }
 
+// R88
+#[tokio::test(start_paused = true)]
+async fn processes_that_wait_do_not_all_ask_the_store_at_the_same_moment() {
+    let world = World::new();
+    world.issuer.set_latency(secs(1));
+    let processes = world.processes(101);
+    together(&processes, |process| process.token()).await;
+    let first_wait = |process: &crate::world::Process| process.store.call_times()[1] - process.store.call_times()[0];
+    let waits: Vec<_> = processes[1..].iter().map(first_wait).collect();
+    // 50 ms, a fifth more or less.
+    let (shortest, longest) = (*waits.iter().min().unwrap(), *waits.iter().max().unwrap());
+    assert!(shortest >= ms(40) && shortest <= ms(45), "{shortest:?}");
+    assert!(longest >= ms(55) && longest <= ms(61), "{longest:?}");
+}
+
 // R88, R95: another process may have the lease by then.
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_is_late_needs_the_lease_of_its_claim() {
