@@ -24,11 +24,9 @@ const STEP: Duration = Duration::from_millis(100);
 /// Checks that `store` does what [`TokenStore`] says: order of results, one lease for concurrent claims, owners, versions, and
 /// expiry.
 ///
-/// It cannot show that `claim` and `publish` are atomic: a race may not happen during the test. Do each in one script on the
-/// server, or in one transaction that locks the name. [The guide](crate::guide::shared_store) has a sketch.
-///
 /// It cannot show that `claim` and `publish` are atomic, because it cannot choose the order in which a server carries out the
-/// steps of two calls. It only makes calls at the same time. Use one script or one transaction for each of the two.
+/// steps of two calls. It only makes calls at the same time. Do each in one script on the server, or in one transaction that
+/// locks the name. [The guide](crate::guide::shared_store) has a sketch.
 ///
 /// It uses random names, which no other process uses, and takes about 10 seconds with real clocks. What it stores expires
 /// after a minute.

@@ -14,7 +14,7 @@ pub(super) fn bytes<const N: usize>() -> Result<[u8; N], StoreError> {
 
 /// A number in `[0, 1)`. 0.5 if the operating system has no random bytes.
 pub(super) fn unit() -> f64 {
-    bytes::<4>().map_or(0.5, |bytes| f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0))
+    bytes::<4>().map_or(0.5, |bytes| f64::from(u32::from_be_bytes(bytes)) / 2_f64.powi(32))
 }
 
 #[cfg(test)]

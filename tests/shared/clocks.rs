@@ -195,3 +195,30 @@ async fn a_wall_clock_that_jumps_during_a_token_request_makes_its_token_no_older
     assert!(usable_for(&process).abs_diff(1_769) <= 1);
     assert_eq!(world.requests(), 1);
 }
+
+// R90: a server rejects a record that is kept for no time at all.
+#[tokio::test(start_paused = true)]
+async fn a_token_without_a_millisecond_of_life_is_not_stored() {
+    for (latency, kept) in [(999, Some(ms(1))), (1_000, None), (2_000, None)] {
+        let world = World::new();
+        world.issuer.set_lifetime(secs(1));
+        world.issuer.set_latency(ms(latency));
+        let _ = world.process().token().await;
+        assert_eq!(world.server.tokens().first().map(|record| record.keep), kept, "{latency} ms");
+    }
+}
+
+// R90: a clock that is slewed differs a little. The token has the longer one of the two ages.
+#[tokio::test(start_paused = true)]
+async fn a_token_is_as_old_as_the_clock_says_that_measures_more() {
+    let world = World::new();
+    world.issuer.set_latency(ms(500));
+    let process = world.process();
+    let (token, ()) = tokio::join!(process.token(), async {
+        sleep(ms(100)).await;
+        process.clock.wall_forward(ms(900));
+    });
+    token.unwrap();
+    // 1 800 s less 1.4 s less the margin of 30 s, and not less 0.5 s.
+    assert_eq!(usable_for(&process), 1_769);
+}

@@ -1,8 +1,10 @@
 //! The contract of a store, and stores that break it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tower_bearer_auth::shared::{Claim, MemoryStore, Outcome, StoreError, Stored, TokenStore, contract};
 
 use crate::support::time::{ms, secs};
@@ -236,8 +238,14 @@ async fn a_store_that_breaks_the_contract_is_found() {
     assert!(missed.is_empty(), "{missed:?}");
 }
 
-/// A store in memory whose calls take a while.
-struct Remote(MemoryStore, Duration);
+/// A store in memory whose calls take a while, and whose leases and records lose a part of their life.
+#[derive(Default)]
+struct Remote {
+    store: MemoryStore,
+    latency: Duration,
+    lost: Duration,
+    names: Mutex<BTreeSet<String>>,
+}
 
 impl TokenStore for Remote {
     async fn claim(
@@ -247,19 +255,43 @@ impl TokenStore for Remote {
         ttl: Duration,
         seen: Option<[u8; 16]>,
     ) -> Result<Claim, StoreError> {
-        tokio::time::sleep(self.1).await;
-        self.0.claim(name, owner, ttl, seen).await
+        self.names.lock().insert(name.to_owned());
+        tokio::time::sleep(self.latency).await;
+        self.store.claim(name, owner, ttl - self.lost, seen).await
     }
 
     async fn publish(&self, name: &str, owner: &[u8; 16], outcome: Outcome<'_>) -> Result<bool, StoreError> {
-        tokio::time::sleep(self.1).await;
-        self.0.publish(name, owner, outcome).await
+        tokio::time::sleep(self.latency).await;
+        let outcome = match outcome {
+            Outcome::Token { version, bytes, keep } => Outcome::Token { version, bytes, keep: keep - self.lost },
+            Outcome::Note { version, bytes, keep } => Outcome::Note { version, bytes, keep: keep - self.lost },
+            Outcome::Nothing => Outcome::Nothing,
+        };
+        self.store.publish(name, owner, outcome).await
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_remote_store_can_keep_the_contract() {
     for latency in [100, 150, 300] {
-        contract::run(&Remote(MemoryStore::new(), ms(latency))).await.unwrap();
+        contract::run(&Remote { latency: ms(latency), ..Remote::default() }).await.unwrap();
     }
+}
+
+// etcd counts whole seconds.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_rounds_lives_down_by_a_second_can_keep_the_contract() {
+    contract::run(&Remote { latency: ms(30), lost: ms(950), ..Remote::default() }).await.unwrap();
+}
+
+// A database may order or limit the letters of names.
+#[tokio::test(start_paused = true)]
+async fn the_contract_uses_names_like_those_of_records() {
+    let store = Remote::default();
+    contract::run(&store).await.unwrap();
+    let names = store.names.lock();
+    assert!(names.iter().all(|name| name.len() == 43));
+    let letters: BTreeSet<char> = names.iter().flat_map(|name| name.chars()).collect();
+    assert!(letters.iter().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_')), "{letters:?}");
+    assert!(letters.len() > 50, "{letters:?}");
 }

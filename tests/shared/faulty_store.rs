@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower_bearer_auth::shared::{Claim, MemoryStore, Outcome, StoreError, TokenStore};
+
+use crate::support::time::tokio_now;
 
 /// What a handle does with a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -35,7 +37,7 @@ pub(crate) struct FaultyStore {
     server: Server,
     fault: Arc<Mutex<Fault>>,
     publish_fault: Arc<Mutex<Option<Fault>>>,
-    calls: Arc<Mutex<usize>>,
+    calls: Arc<Mutex<Vec<Instant>>>,
 }
 
 /// The store itself.
@@ -200,7 +202,12 @@ impl FaultyStore {
 
     /// The number of calls of this process.
     pub(crate) fn calls(&self) -> usize {
-        *self.calls.lock()
+        self.calls.lock().len()
+    }
+
+    /// When this process made its calls.
+    pub(crate) fn call_times(&self) -> Vec<Instant> {
+        self.calls.lock().clone()
     }
 
     async fn with<T: Send + 'static>(
@@ -245,7 +252,7 @@ impl TokenStore for FaultyStore {
         ttl: Duration,
         seen: Option<[u8; 16]>,
     ) -> impl Future<Output = Result<Claim, StoreError>> + Send {
-        *self.calls.lock() += 1;
+        self.calls.lock().push(tokio_now());
         let fault = *self.fault.lock();
         assert!(fault != Fault::PanicsAtOnce, "a bug of the store");
         let (server, name, owner) = (self.server.clone(), name.to_owned(), *owner);
@@ -253,7 +260,7 @@ impl TokenStore for FaultyStore {
     }
 
     async fn publish(&self, name: &str, owner: &[u8; 16], outcome: Outcome<'_>) -> Result<bool, StoreError> {
-        *self.calls.lock() += 1;
+        self.calls.lock().push(tokio_now());
         let fault = self.publish_fault.lock().unwrap_or(*self.fault.lock());
         if fault == Fault::LosesData {
             return Ok(true);

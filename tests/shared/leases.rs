@@ -7,7 +7,7 @@ use tower_bearer_auth::shared::{Identity, MemoryStore, Shareable, Shared};
 use tower_bearer_auth::{Error, FetchContext, IssuedToken, TokenProvider, TokenSource};
 
 use crate::support::issuer::issuer;
-use crate::world::{Fault, KEY, Outcome, Stopwatch, World, key, ms, secs, settle, together};
+use crate::world::{Fault, KEY, Outcome, Stopwatch, World, key, ms, secs, settle, together, unavailable};
 
 // R88: LiteLLM #31493, sim #4722
 #[tokio::test(start_paused = true)]
@@ -324,4 +324,51 @@ async fn a_process_that_waits_asks_the_store_about_twice_a_second() {
     waited.unwrap();
     let calls = second.store.calls();
     assert!((19..=28).contains(&calls), "{calls} calls in 10 s");
+}
+
+// R88
+#[tokio::test(start_paused = true)]
+async fn processes_that_wait_do_not_all_ask_the_store_at_the_same_moment() {
+    let world = World::new();
+    world.issuer.set_latency(secs(1));
+    let processes = world.processes(101);
+    together(&processes, |process| process.token()).await;
+    let first_wait = |process: &crate::world::Process| process.store.call_times()[1] - process.store.call_times()[0];
+    let waits: Vec<_> = processes[1..].iter().map(first_wait).collect();
+    // 50 ms, a fifth more or less.
+    let (shortest, longest) = (*waits.iter().min().unwrap(), *waits.iter().max().unwrap());
+    assert!(shortest >= ms(40) && shortest <= ms(45), "{shortest:?}");
+    assert!(longest >= ms(55) && longest <= ms(61), "{longest:?}");
+}
+
+// R88, R95: another process may have the lease by then.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_is_late_needs_the_lease_of_its_claim() {
+    let world = World::new();
+    world.issuer.script(Outcome::Fail(unavailable()));
+    let process = world.process_with(crate::world::Settings::default(), |builder| builder.patience(ms(0)));
+    process.store.set(Fault::Fails);
+    let (token, ()) = tokio::join!(process.token(), async {
+        sleep(ms(100)).await;
+        process.store.set(Fault::None);
+    });
+    token.unwrap_err();
+    sleep(secs(60)).await;
+    // The claim was never carried out, so nothing is published under it.
+    assert!(world.server.published().is_empty());
+    assert_eq!(process.store.calls(), 2);
+}
+
+// R88
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_published_late_is_published_once() {
+    let world = World::new();
+    let process = world.process();
+    process.store.set_for_publish(Fault::Fails);
+    process.token().await.unwrap();
+    process.store.set_for_publish(Fault::None);
+    sleep(secs(60)).await;
+    assert_eq!(world.server.tokens().len(), 1);
+    // The claim, two calls that failed, and one that did not.
+    assert_eq!(process.store.calls(), 4);
 }

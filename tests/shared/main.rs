@@ -15,6 +15,7 @@ mod outage;
 #[cfg(all(feature = "client-credentials", feature = "aeropay"))]
 mod providers;
 mod records;
+mod releases;
 mod revocation;
 mod rotation;
 #[cfg(all(feature = "tracing", feature = "metrics"))]

@@ -66,7 +66,9 @@ fn a_shared_provider_has_the_settings_of_the_provider() {
     for part in ["SharedBuilder", "overrides", "orders", "SealingKey(..)", "Fail"] {
         assert!(text.contains(part), "{part} in {text}");
     }
-    let shared = Shared::builder(Overrides, MemoryStore::new()).sealing_key(key(KEY)).build().unwrap();
+    let builder = Shared::builder(Overrides, MemoryStore::new()).sealing_key(key(KEY)).namespace("orders");
+    let shared = builder.build().unwrap();
+    assert_eq!(format!("{shared:?}"), r#"Shared { provider: "overrides", namespace: "orders", .. }"#);
     assert_eq!((shared.header().as_str(), shared.label()), ("x-token", "overrides"));
     assert_eq!(shared.api_headers(), Overrides.api_headers());
     assert_eq!(format!("{:?}", shared.origins()), "[https://api.example.com]");

@@ -22,8 +22,10 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::sync::RwLock;
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
+use tower_bearer_auth::shared::{Identity, MemoryStore, SealingKey, Shared};
 use tower_bearer_auth::{
     BearerAuthLayer, BoxError, Error, ExtensionKey, FetchContext, FixedToken, IssuedToken, TokenProvider, TokenSource,
+    from_fn,
 };
 use tower_http::auth::AddAuthorizationLayer;
 use tower_layer::Layer;
@@ -220,6 +222,18 @@ pub fn fixed() -> AddAuthorizationLayer {
 pub fn ours() -> BearerAuthLayer<FixedToken> {
     let source = TokenSource::new(FixedToken::new(TOKEN).expect("a token"));
     block_on(source.token()).expect("a token");
+    source.layer().allow_origin(ORIGIN).expect("an origin")
+}
+
+/// As [`ours`], with a token that processes share.
+pub fn shared() -> BearerAuthLayer<impl TokenProvider<Key = ()>> {
+    let token = || async { Ok(IssuedToken::bearer(TOKEN)?.expires_in(Duration::from_secs(24 * 60 * 60))) };
+    let provider = from_fn(token).identified_by(Identity::new("https://issuer.example"));
+    let key = SealingKey::new(std::array::from_fn(|at| at as u8)).expect("a key");
+    let shared = Shared::builder(provider, MemoryStore::new()).sealing_key(key).build().expect("a provider");
+    let source = TokenSource::new(shared);
+    block_on(source.token()).expect("a token");
+    assert_eq!(source.stats().store_leases, 1, "the store was not used");
     source.layer().allow_origin(ORIGIN).expect("an origin")
 }
 

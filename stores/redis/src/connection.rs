@@ -1,6 +1,8 @@
 //! The connection, and when a new one replaces it.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -48,7 +50,21 @@ struct Numbered {
 #[derive(Clone)]
 enum Connection {
     One(MultiplexedConnection),
-    Cluster(ClusterConnection),
+    Cluster(ClusterConnection, Arc<Responses>),
+}
+
+/// Shows that a connection to a cluster no longer responds at all. The client can wait for itself without end after all nodes have
+/// failed (as in <https://github.com/redis-rs/redis-rs/issues/1953>), and then only another client helps.
+#[derive(Default)]
+struct Responses {
+    count: AtomicU64,
+    are_missing: AtomicBool,
+}
+
+/// A call that waits for its response.
+struct Waiting<'a> {
+    responses: &'a Responses,
+    count: u64,
 }
 
 /// A call of the server.
@@ -83,7 +99,7 @@ impl Connections {
     async fn get(&self, broken: Option<u64>) -> Result<Numbered, StoreError> {
         let mut current = self.current.lock().await;
         let number = match &*current {
-            Some(known) if broken != Some(known.number) => return Ok(known.clone()),
+            Some(known) if broken != Some(known.number) && known.connection.responds() => return Ok(known.clone()),
             Some(known) => known.number.wrapping_add(1),
             None => 0,
         };
@@ -98,7 +114,7 @@ impl Connections {
         let targets = target::parse("url", url.expose_secret(), self.is_cluster)
             .map_err(|error| StoreError::new("the URL of Redis is invalid").with_source(error))?;
         let connected = match self.is_cluster {
-            true => connect_to_cluster(targets).await.map(Connection::Cluster),
+            true => connect_to_cluster(targets).await.map(|made| Connection::Cluster(made, Arc::default())),
             false => connect_to_one(targets).await.map(Connection::One),
         };
         connected.map_err(|error| store_error(&error))
@@ -109,7 +125,35 @@ impl Connection {
     async fn query(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Self::One(connection) => command.query_async(connection).await,
-            Self::Cluster(connection) => command.query_async(connection).await,
+            Self::Cluster(connection, responses) => {
+                let _waiting = responses.wait();
+                let result = command.query_async(connection).await;
+                responses.count.fetch_add(1, Ordering::Relaxed);
+                result
+            }
+        }
+    }
+
+    /// A server that is stopped keeps its connection: it carries out what it has received.
+    fn responds(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            Self::Cluster(_, responses) => !responses.are_missing.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Responses {
+    fn wait(&self) -> Waiting<'_> {
+        Waiting { responses: self, count: self.count.load(Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    /// The caller has given up, and no call got a response in the meantime.
+    fn drop(&mut self) {
+        if self.responses.count.load(Ordering::Relaxed) == self.count {
+            self.responses.are_missing.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -13,7 +13,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 const USAGE: &str = "count WAY HEADERS SHAPE REQUESTS
-WAY      bare static by-hand off empty cloned buffered keyed-USERS keyed-USERS-empty
+WAY      bare static by-hand off empty shared-off shared-empty cloned buffered keyed-USERS keyed-USERS-empty
 HEADERS  2 10 20 tonic reqwest extension
 SHAPE    alone: one request after the other
          clones: each request has its own clone of the service, which is counted";
@@ -90,6 +90,8 @@ fn count(words: &[String]) -> Option<()> {
         "by-hand" => run(shape, hot_path::by_hand(), Some(STAMP), n, empty),
         "off" => run(shape, hot_path::ours().bodies(replay::Off), Some(STAMP), n, empty),
         "empty" => run(shape, hot_path::ours(), Some(STAMP), n, empty),
+        "shared-off" => run(shape, hot_path::shared().bodies(replay::Off), Some(STAMP), n, empty),
+        "shared-empty" => run(shape, hot_path::shared(), Some(STAMP), n, empty),
         "cloned" => run(shape, hot_path::ours().bodies(replay::Cloned), Some(STAMP), n, small),
         "buffered" => run(shape, hot_path::ours().bodies(hot_path::buffered()), Some(STAMP), n, boxed),
         keyed => {

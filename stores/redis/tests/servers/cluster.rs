@@ -15,6 +15,8 @@ use crate::tls::RULE;
 const TTL: Duration = Duration::from_secs(60);
 const A: [u8; 16] = [1; 16];
 const B: [u8; 16] = [2; 16];
+/// What `Shared` allows for a call.
+const LIMIT: Duration = Duration::from_millis(500);
 /// The slots of the three nodes.
 const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
 
@@ -178,8 +180,21 @@ pub(crate) async fn the_end_of_the_runtime_fails_no_call() {
     faults::survives_runtimes(cluster.store()).await;
 }
 
+/// Returns when `owner` has all leases.
+///
+/// After all nodes have failed, the client can wait for itself without end. The calls of that moment are dropped, as
+/// [`Shared`](tower_bearer_auth::shared::Shared) does it, and the next ones use another connection.
+async fn recovers(store: &RedisStore, names: &[String], owner: [u8; 16]) {
+    for _ in 0..10 {
+        if tokio::time::timeout(LIMIT, leases(store, names, owner)).await == Ok(names.len()) {
+            return;
+        }
+    }
+    panic!("the store does not respond again");
+}
+
 // R89
-pub(crate) async fn nodes_that_restart_empty_fail_no_call() {
+pub(crate) async fn nodes_that_restart_empty_are_used_again() {
     let mut cluster = Cluster::start(&[]).await;
     let store = cluster.store();
     let names = names();
@@ -187,15 +202,35 @@ pub(crate) async fn nodes_that_restart_empty_fail_no_call() {
     cluster.0[2].kill();
     cluster.0[2].restart();
     cluster.converged().await;
-    let others = leases(&store, &names, A).await;
-    assert_eq!(others, names.len());
-    for node in &mut cluster.0 {
-        node.kill();
+    recovers(&store, &names, A).await;
+    for owner in 2..6 {
+        for node in &mut cluster.0 {
+            node.kill();
+        }
+        for node in &mut cluster.0 {
+            node.restart();
+        }
+        cluster.converged().await;
+        recovers(&store, &names, [owner; 16]).await;
     }
-    for node in &mut cluster.0 {
-        node.restart();
+    assert!(store.publish(&names[0], &[5; 16], Outcome::Nothing).await.unwrap());
+}
+
+// R89
+pub(crate) async fn a_cluster_that_does_not_respond_gets_a_new_connection() {
+    let cluster = Cluster::start(&[]).await;
+    let store = cluster.store();
+    assert_eq!(store.claim(NAME, &A, TTL, None).await.unwrap(), Claim::Lease);
+    let mut admins = join_all(cluster.0.iter().map(Server::admin)).await;
+    let mut before = Vec::new();
+    for (node, admin) in cluster.0.iter().zip(&mut admins) {
+        before.push(node.connections(admin).await);
     }
-    cluster.converged().await;
-    assert_eq!(leases(&store, &names, B).await, names.len());
-    assert!(store.publish(&names[0], &B, Outcome::Nothing).await.unwrap());
+    cluster.0.iter().for_each(Server::freeze);
+    tokio::time::timeout(LIMIT, store.claim(NAME, &A, TTL, None)).await.unwrap_err();
+    cluster.0.iter().for_each(Server::resume);
+    recovers(&store, &[NAME.to_owned()], A).await;
+    for ((node, admin), before) in cluster.0.iter().zip(&mut admins).zip(before) {
+        assert!(node.connections(admin).await > before);
+    }
 }
