@@ -17,6 +17,7 @@ use super::{by_hand, shown, stamp};
 use crate::batch::{Way, now};
 use crate::issuer::Issuer;
 use crate::peer::{Cached, Peer};
+use crate::sink;
 use crate::wire::{self, BoxError, Http};
 
 const SCOPES: &[&str] = &["scope"];
@@ -74,7 +75,7 @@ impl Peer for GcpAuth {
             move |mut request| {
                 let token = now(account.token(SCOPES)).expect("a token");
                 request.headers_mut().insert(AUTHORIZATION, by_hand(token.as_str()));
-                request
+                sink::send(request)
             },
             move || shown(&stamp(now(stamp_shown.token(SCOPES)).expect("a token").as_str())),
         );

@@ -12,6 +12,7 @@ use super::shown;
 use crate::batch::{Way, now};
 use crate::issuer::Issuer;
 use crate::peer::{Cached, Peer};
+use crate::sink;
 use crate::wire::{self, BoxError, CLIENT_ID, CLIENT_SECRET, Http};
 
 struct Google {
@@ -65,7 +66,7 @@ impl Peer for Google {
             move || wire::things(&origin, count),
             move |mut request| {
                 request.headers_mut().extend(now(headers(&credentials)).expect("headers"));
-                request
+                sink::send(request)
             },
             move || shown(&now(headers(&stamp_shown)).expect("headers")),
         );

@@ -18,6 +18,7 @@ use super::shown;
 use crate::batch::{Way, now};
 use crate::issuer::Issuer;
 use crate::peer::{Cached, Peer};
+use crate::sink;
 use crate::wire::{self, BoxError, CLIENT_ID, CLIENT_SECRET, Http};
 
 struct Huskarl {
@@ -93,7 +94,7 @@ impl Peer for Huskarl {
             move |mut request| {
                 let headers = now(authorizer.get_headers(request.method(), request.uri())).expect("headers");
                 request.headers_mut().extend(headers);
-                request
+                sink::send(request)
             },
             move || shown(&now(stamp_shown.get_headers(&Method::GET, &uri)).expect("headers")),
         );

@@ -11,6 +11,7 @@ use super::{by_hand, shown, stamp};
 use crate::batch::{Way, now};
 use crate::issuer::Issuer;
 use crate::peer::{Cached, Peer};
+use crate::sink;
 use crate::wire::{self, BoxError, CLIENT_ID, CLIENT_SECRET, Http};
 
 struct ObjectStore {
@@ -66,7 +67,7 @@ impl Peer for ObjectStore {
             move |mut request| {
                 let credential = now(credentials.get_credential()).expect("a token");
                 request.headers_mut().insert(AUTHORIZATION, by_hand(token(&credential)));
-                request
+                sink::send(request)
             },
             move || shown(&stamp(token(&now(stamp_shown.get_credential()).expect("a token")))),
         );
