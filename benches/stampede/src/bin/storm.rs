@@ -90,9 +90,14 @@ where
     Ran { served, last_started: started.read(), last_finished: finished.read(), cpu: cpu() - spent }
 }
 
+/// Without patience, so that one failure ends the wait of each task.
+fn source_of(issuer: &Issuer) -> TokenSource<Issuer> {
+    TokenSource::builder(issuer.clone()).patience(Duration::ZERO).build()
+}
+
 fn source_alone(runtime: &Runtime, waiters: usize, up: bool) -> Storm {
     let issuer = Issuer::new(LATENCY, HALF_AN_HOUR, up);
-    let source = TokenSource::new(issuer.clone());
+    let source = source_of(&issuer);
     let shared = source.clone();
     let ran = spawn_all(runtime, vec![(); waiters], move |()| {
         let token = shared.token();
@@ -104,7 +109,7 @@ fn source_alone(runtime: &Runtime, waiters: usize, up: bool) -> Storm {
 
 fn through_the_layer(runtime: &Runtime, waiters: usize, up: bool) -> Storm {
     let (issuer, api) = (Issuer::new(LATENCY, HALF_AN_HOUR, up), Api::default());
-    let source = TokenSource::new(issuer.clone());
+    let source = source_of(&issuer);
     let service = stampede::layer(&source).layer(api.clone());
     let requests = (0..waiters).map(|_| stampede::request()).collect();
     let ran = spawn_all(runtime, requests, move |request| {
