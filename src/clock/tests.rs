@@ -2,7 +2,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{AnyClock, Clock, LAST_WALL, LastWall, MAX_WALL_AGE, Now, next_use};
+use super::{AnyClock, Clock, LAST_WALL, LastWall, MAX_WALL_AGE, Now, next_tick};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -54,19 +54,19 @@ fn the_readings_of_a_busy_thread_are_not_older_than_10_ms() {
 
 // R31: a key that another thread has used since would be evicted instead of one that nobody uses.
 #[test]
-fn a_use_over_10_ms_later_has_a_greater_number_than_the_uses_of_other_threads() {
+fn a_use_10_ms_later_has_a_greater_tick_than_the_uses_of_other_threads() {
     let (start, thread, other) = (Now::for_tests(), Cell::new(None), Cell::new(None));
-    let uses = |last, time| super::recent(last, start.mono + time, || start.wall).1;
-    let first = uses(&thread, Duration::ZERO);
+    let tick = |last, time| super::recent(last, start.mono + time, || start.wall).1;
+    let first = tick(&thread, Duration::ZERO);
     assert_eq!(
-        uses(&thread, MAX_WALL_AGE - Duration::from_nanos(1)),
+        tick(&thread, MAX_WALL_AGE - Duration::from_nanos(1)),
         first,
-        "a number for each request is a shared write"
+        "a tick for each request is a shared write"
     );
-    let of_other = uses(&other, Duration::ZERO);
-    let outside = next_use();
+    let of_other = tick(&other, Duration::ZERO);
+    let outside = next_tick();
     assert!(first < of_other && of_other < outside);
-    assert!(outside < uses(&thread, MAX_WALL_AGE));
+    assert!(outside < tick(&thread, MAX_WALL_AGE));
 }
 
 // R34: the same for the clock of a source, in tokio's time.

@@ -100,14 +100,14 @@ impl<P: TokenProvider> SharedParts<P> {
 }
 
 impl<P: TokenProvider> GrantCache<P> {
-    /// With several keys nothing is cached here, because the next request probably has another key.
-    const HAS_KEYS: bool = size_of::<P::Key>() > 0;
+    /// Whether there are several keys. Then nothing is cached here, because the next request probably has another key.
+    const IS_KEYED: bool = size_of::<P::Key>() > 0;
 
     /// The cached grant, if its token is still current. Otherwise this drops the grant, so that a withdrawn token does
     /// not stay in memory.
     #[inline]
     pub(super) fn current(&mut self, shared: &SharedParts<P>) -> Option<Arc<CachedGrant<P>>> {
-        if Self::HAS_KEYS {
+        if Self::IS_KEYED {
             return None;
         }
         let Self::Cached(cached) = self else {
@@ -131,7 +131,7 @@ impl<P: TokenProvider> GrantCache<P> {
 
     /// Records a grant that came from the source's cache.
     pub(super) fn record(&mut self, shared: &SharedParts<P>, grant: &Grant<P::Key>) {
-        if Self::HAS_KEYS {
+        if Self::IS_KEYED {
             return;
         }
         *self = match self {

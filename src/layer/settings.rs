@@ -32,7 +32,7 @@ pub enum OnForeignOrigin {
 pub(super) struct Settings<P: TokenProvider> {
     pub(super) source: TokenSource<P>,
     pub(super) header: HeaderName,
-    /// Whether `header` is `Authorization`, because a comparison of two names takes some instructions.
+    /// `header == AUTHORIZATION`, computed once, because a comparison of names in each request takes more instructions.
     in_authorization: bool,
     api_headers: ApiHeaders,
     pub(super) origins: Origins,

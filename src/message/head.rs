@@ -36,6 +36,7 @@ impl<'a> RequestHead<'a> {
         Self { key_extension: Some(key_extension), ..self }
     }
 
+    // Inlined into `ExtensionKey::from_request`; see there.
     #[inline(always)]
     pub(super) fn set_key_extension(&self, key_extension: KeyExtension) {
         if let Some(cell) = self.key_extension

@@ -243,8 +243,8 @@ impl AccessPspBuilder {
     ///
     /// # Errors
     ///
-    /// As [`ClientCredentialsBuilder::from_env`]. An unknown variable is an error with its name. A setting of the builder counts
-    /// as set only if it was set before this call.
+    /// As [`ClientCredentialsBuilder::from_env`]. An unknown variable is an error with its name. Settings that are made
+    /// after this call do not count.
     pub fn from_env(self, prefix: &str) -> Result<Self, ConfigError> {
         let variables = Variables::new(prefix, &process)?;
         variables.check_names(VARIABLES, process_names())?;
@@ -266,7 +266,7 @@ impl AccessPspBuilder {
         Ok(read)
     }
 
-    /// As [`build`](Self::build), for somebody who sets variables.
+    /// The same check as in [`build`](Self::build), with the names of the variables.
     fn check_environment(&self, variables: &Variables<'_>) -> Result<(), ConfigError> {
         let (suffix, reason) = match (&self.inner.token_url, self.inner.api_origins.is_empty()) {
             (Some(_), true) => ("API_ORIGINS", "it is not set, but the token URL is"),

@@ -58,7 +58,7 @@ impl<P: TokenProvider> Cache<P> {
     fn entry_with(&self, key: &P::Key, shared: impl FnOnce() -> Arc<P::Key>) -> Arc<Entry<P::Key>> {
         self.map.get_or_insert(key, || {
             let rng = self.rng.lock().fork();
-            Entry::new(shared(), Jitter::Random(rng), clock::next_use())
+            Entry::new(shared(), Jitter::Random(rng), clock::next_tick())
         })
     }
 

@@ -22,7 +22,7 @@ pub(crate) struct Entry<K> {
     slot: Mutex<Slot<FetchHandle>>,
     /// Whether the key has ever had a token.
     had_token: AtomicBool,
-    /// The number of the last use.
+    /// The tick of the last use.
     last_use: AtomicU64,
 }
 
@@ -128,6 +128,7 @@ impl<K> Entry<K> {
         self.current.load(Ordering::Acquire) == Arc::as_ptr(&token.inner).addr()
     }
 
+    // Inlined into `TokenSource::cached`; see there.
     #[inline(always)]
     fn published_if(&self, condition: impl FnOnce(&Token) -> bool) -> Option<Token> {
         let token = Token { inner: self.published.load_full()? };
@@ -151,11 +152,11 @@ impl<K> Entry<K> {
         }
     }
 
-    /// Records the number of a use.
-    pub(super) fn touch(&self, number: u64) {
-        // Most calls change nothing, and a write would invalidate the cache lines of other cores.
-        if self.last_use.load(Ordering::Relaxed) < number {
-            self.last_use.store(number, Ordering::Relaxed);
+    /// Records a use. An older tick changes nothing.
+    pub(super) fn touch(&self, tick: u64) {
+        // A busy key is touched often within one tick. Without the check, each use would write a cache line that cores share.
+        if self.last_use.load(Ordering::Relaxed) < tick {
+            self.last_use.store(tick, Ordering::Relaxed);
         }
     }
 

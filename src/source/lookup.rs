@@ -47,11 +47,11 @@ impl<P: TokenProvider> Cache<P> {
 
     /// The token of `key`, or what to wait for. Starts a fetch if one is due.
     pub(super) fn lookup(self: &Arc<Self>, key: &P::Key, query: Query) -> Lookup<P::Key, Awaited<P::Key>> {
-        let (now, use_number) = self.clock.recent_use();
+        let (now, tick) = self.clock.recent_with_tick();
         let entry = self.entry(key);
         let result = match entry.fresh(now) {
             Some(token) if matches!(query.wanted, Wanted::Usable) => {
-                entry.touch(use_number);
+                entry.touch(tick);
                 granted(entry, token)
             }
             _ => self.lookup_in_slot(entry, query, self.clock.now(), Purpose::Request),
@@ -88,7 +88,7 @@ impl<P: TokenProvider> Cache<P> {
                 entry = self.entry_again(&entry);
                 continue;
             }
-            entry.touch(clock::next_use());
+            entry.touch(clock::next_tick());
             let Query { wanted, patience } = query;
             stuck = self.take_stuck(&entry, &mut slot, wanted.demand().is_some(), now).or(stuck);
             // A caller that finds a stuck fetch, or has waited for a cancelled one, starts the next one at once.
@@ -244,7 +244,7 @@ impl<P: TokenProvider> Cache<P> {
         let slot = entry.lock();
         if let Some(token) = slot.usable(now).cloned() {
             drop(slot);
-            entry.touch(clock::next_use());
+            entry.touch(clock::next_tick());
             return granted(Arc::clone(entry), token);
         }
         let waits = slot.waits_after(&error, query.patience, now);

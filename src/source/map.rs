@@ -72,6 +72,7 @@ impl<K: Clone + Eq + Hash> Map<K> {
         }
     }
 
+    // Inlined into `TokenSource::cached`; see there.
     #[inline(always)]
     pub(super) fn get(&self, key: &K) -> Option<Arc<Entry<K>>> {
         match self {

@@ -1,8 +1,12 @@
 //! Many keys in a bounded cache.
 
+use std::convert::Infallible;
+
 use futures::FutureExt as _;
 use futures::future::join_all;
+use http::{Request, Response};
 use tokio::time::sleep;
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_bearer_auth::{ExtensionKey, TokenSource};
 
 use crate::common::{Issuer, Outcome, TestClock, User, assert_reconciles, ms, secs, settle, unavailable};
@@ -71,6 +75,25 @@ async fn among_usable_keys_the_least_recently_used_is_evicted_first() {
     world.touch(1);
     world.warm(5, 1800).await;
     assert_eq!(world.cached(1..6), [1, 4, 5]);
+}
+
+// R31: a request takes its token from the cache without a lookup, and with the readings of its thread.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_only_requests_use_is_not_evicted_first() {
+    let issuer = Issuer::for_users();
+    issuer.set_lifetime(secs(1800));
+    let world = World { source: TokenSource::builder(issuer.clone()).max_keys(3).build(), issuer };
+    for user in [1, 2, 3] {
+        world.warm(user, 1800).await;
+        sleep(secs(2)).await;
+    }
+    let api = service_fn(|_: Request<String>| async { Ok::<_, Infallible>(Response::new(String::new())) });
+    let service = world.source.layer().allow_origin("https://api.example.com").unwrap().layer(api);
+    let request = Request::get("https://api.example.com/").extension(1_u32).body(String::new()).unwrap();
+    service.oneshot(request).await.unwrap();
+    sleep(secs(2)).await;
+    world.warm(4, 1800).await;
+    assert_eq!(world.cached(1..5), [1, 3, 4]);
 }
 
 // R31, R42

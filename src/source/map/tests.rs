@@ -92,6 +92,19 @@ fn a_sweep_ends_if_no_key_can_be_evicted() {
     assert_eq!(keyed.keys().len(), 100);
 }
 
+// R31: a thread whose last reading is older would make a key look unused.
+#[test]
+fn an_older_use_does_not_replace_a_newer_one() {
+    let now = Now::for_tests();
+    let keyed = keyed(2);
+    let [first, second] = [1, 2].map(|key| keyed.place(0, key, true, now));
+    first.touch(5);
+    second.touch(4);
+    first.touch(3);
+    let rank = |entry: &Entry<u32>| entry.eviction_rank(false, now).unwrap();
+    assert!(rank(&second) < rank(&first));
+}
+
 // R31: a caller uses or replaces a key after the sweep has read it.
 #[test]
 fn a_key_that_was_used_or_replaced_since_the_sweep_read_it_is_not_evicted() {

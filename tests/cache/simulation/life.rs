@@ -454,7 +454,7 @@ impl Life {
 
     /// Users that do not exist. Their fetches fail at once.
     fn invented(&mut self) {
-        let mut callers = Vec::new();
+        let (mut callers, evicted, mut fetched_again) = (Vec::new(), self.source.stats().evicted, 0);
         for _ in 0..self.rng.u8(1..20) {
             let Some(next) = self.next_invented.checked_add(1) else { break };
             let user = std::mem::replace(&mut self.next_invented, next);
@@ -474,12 +474,15 @@ impl Life {
             let again = self.fetches() - before;
             assert!(again == 0 || again == 1 && !ended, "{again} more fetches of an invented user");
             self.oracle.counts.invented_keys += 1;
+            fetched_again += again;
             self.oracle.counts.evicted_waiters += again;
             let expected = &mut self.oracle.expected;
             (expected.waits, expected.fetches, expected.fetches_failed) =
                 (expected.waits + 1, expected.fetches + 1 + again, expected.fetches_failed + 1 + again);
             *(if ended { &mut expected.waits_failed } else { &mut expected.waits_abandoned }) += 1;
         }
+        let evicted = self.source.stats().evicted - evicted;
+        assert!(fetched_again <= evicted, "{fetched_again} callers fetched again, and {evicted} keys were evicted");
     }
 
     // ---- the issuer
