@@ -50,21 +50,21 @@ struct Numbered {
 #[derive(Clone)]
 enum Connection {
     One(MultiplexedConnection),
-    Cluster(ClusterConnection, Arc<Responses>),
+    Cluster(ClusterConnection, Arc<Health>),
 }
 
-/// Shows that a connection to a cluster no longer responds at all. The client can wait for itself without end after all nodes have
-/// failed (as in <https://github.com/redis-rs/redis-rs/issues/1953>), and then only another client helps.
+/// Whether the client of a cluster is stuck. After all nodes have failed, its calls can wait without end, and then only another
+/// client helps. <https://github.com/redis-rs/redis-rs/issues/1953> is a similar case.
 #[derive(Default)]
-struct Responses {
-    count: AtomicU64,
-    are_missing: AtomicBool,
+struct Health {
+    completed: AtomicU64,
+    is_stuck: AtomicBool,
 }
 
-/// A call that waits for its response.
-struct Waiting<'a> {
-    responses: &'a Responses,
-    count: u64,
+/// A call that has not completed. `completed`: how many had when it started.
+struct CallInFlight<'a> {
+    health: &'a Health,
+    completed: u64,
 }
 
 /// A call of the server.
@@ -99,7 +99,7 @@ impl Connections {
     async fn get(&self, broken: Option<u64>) -> Result<Numbered, StoreError> {
         let mut current = self.current.lock().await;
         let number = match &*current {
-            Some(known) if broken != Some(known.number) && known.connection.responds() => return Ok(known.clone()),
+            Some(known) if broken != Some(known.number) && !known.connection.is_stuck() => return Ok(known.clone()),
             Some(known) => known.number.wrapping_add(1),
             None => 0,
         };
@@ -125,35 +125,37 @@ impl Connection {
     async fn query(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Self::One(connection) => command.query_async(connection).await,
-            Self::Cluster(connection, responses) => {
-                let _waiting = responses.wait();
+            Self::Cluster(connection, health) => {
+                let _call = health.start_call();
                 let result = command.query_async(connection).await;
-                responses.count.fetch_add(1, Ordering::Relaxed);
+                health.completed.fetch_add(1, Ordering::Relaxed);
                 result
             }
         }
     }
 
-    /// A server that is stopped keeps its connection: it carries out what it has received.
-    fn responds(&self) -> bool {
+    /// Whether no call gets a response any more. A single server needs no check: a stopped one carries out what it has received
+    /// when it continues.
+    fn is_stuck(&self) -> bool {
         match self {
-            Self::One(_) => true,
-            Self::Cluster(_, responses) => !responses.are_missing.load(Ordering::Relaxed),
+            Self::One(_) => false,
+            Self::Cluster(_, health) => health.is_stuck.load(Ordering::Relaxed),
         }
     }
 }
 
-impl Responses {
-    fn wait(&self) -> Waiting<'_> {
-        Waiting { responses: self, count: self.count.load(Ordering::Relaxed) }
+impl Health {
+    fn start_call(&self) -> CallInFlight<'_> {
+        CallInFlight { health: self, completed: self.completed.load(Ordering::Relaxed) }
     }
 }
 
-impl Drop for Waiting<'_> {
-    /// The caller has given up, and no call got a response in the meantime.
+impl Drop for CallInFlight<'_> {
+    /// Marks the client as stuck if this call was dropped and no call has completed since it started. A call that is dropped
+    /// early also does that, if it is the only one. The price is one more connection.
     fn drop(&mut self) {
-        if self.responses.count.load(Ordering::Relaxed) == self.count {
-            self.responses.are_missing.store(true, Ordering::Relaxed);
+        if self.health.completed.load(Ordering::Relaxed) == self.completed {
+            self.health.is_stuck.store(true, Ordering::Relaxed);
         }
     }
 }

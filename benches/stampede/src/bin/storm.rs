@@ -90,7 +90,7 @@ where
     Ran { served, last_started: started.read(), last_finished: finished.read(), cpu: cpu() - spent }
 }
 
-/// Without patience, so that one failure ends the wait of each task.
+/// `patience` is 0, so one failure ends the wait of each task.
 fn source_of(issuer: &Issuer) -> TokenSource<Issuer> {
     TokenSource::builder(issuer.clone()).patience(Duration::ZERO).build()
 }
