@@ -51,7 +51,7 @@ impl<P: TokenProvider> Cache<P> {
         let entry = self.entry(key);
         let result = match entry.fresh(now) {
             Some(token) if matches!(query.wanted, Wanted::Usable) => {
-                entry.touch(tick);
+                entry.touch(tick.unwrap_or_else(clock::next_tick));
                 granted(entry, token)
             }
             _ => self.lookup_in_slot(entry, query, self.clock.now(), Purpose::Request),

@@ -12,6 +12,7 @@ use super::handle::TokenSource;
 use super::slot::is_fresh;
 use super::wait::TokenWait;
 use super::waited::Waited;
+use crate::clock::next_tick;
 use crate::error::ErrorKind;
 use crate::message::Rejection;
 use crate::provider::TokenProvider;
@@ -27,7 +28,7 @@ impl<P: TokenProvider> TokenSource<P> {
         let (now, tick) = self.cache.clock.recent_with_tick();
         let entry = self.cache.map.get(key)?;
         let token = entry.fresh(now)?;
-        entry.touch(tick);
+        entry.touch(tick.unwrap_or_else(next_tick));
         self.cache.stats.hit();
         Some(Grant { entry, token })
     }
