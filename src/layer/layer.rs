@@ -81,8 +81,8 @@ impl<P: TokenProvider> TokenSource<P> {
 }
 
 impl<P: TokenProvider, R> BearerAuthLayer<P, R> {
-    /// Allows an origin to receive the token: `https://host` or `https://host:port`. The provider's own origins stay
-    /// allowed.
+    /// Allows an origin to receive the token: `https://host` or `https://host:port`. `http` is accepted only for loopback
+    /// addresses. The provider's own origins stay allowed.
     ///
     /// A request to any other origin is sent without the token, unless [`on_foreign_origin`](Self::on_foreign_origin) says
     /// otherwise. A request whose URI has no host is stamped, because the service below chooses the host.

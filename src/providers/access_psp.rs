@@ -185,7 +185,8 @@ impl AccessPspBuilder {
         self.map(|inner| inner.token_url(url))
     }
 
-    /// Adds an API origin of another environment: `https://host` or `https://host:port`.
+    /// Adds an API origin of another environment: `https://host` or `https://host:port`. `http` is accepted only for
+    /// loopback addresses.
     pub fn api_origin(self, origin: impl Into<String>) -> Self {
         self.map(|inner| inner.api_origin(origin))
     }

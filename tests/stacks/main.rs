@@ -8,6 +8,7 @@ mod composed;
 #[path = "../../examples/axum_gateway/gateway.rs"]
 mod gateway;
 mod grpc;
+mod grpc_channel;
 mod grpc_forms;
 mod grpc_status;
 mod over_axum;

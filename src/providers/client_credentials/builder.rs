@@ -173,7 +173,8 @@ impl ClientCredentialsBuilder {
         self
     }
 
-    /// Adds an origin of the API that accepts the tokens: `https://host` or `https://host:port`.
+    /// Adds an origin of the API that accepts the tokens: `https://host` or `https://host:port`. `http` is accepted only for
+    /// loopback addresses.
     pub fn api_origin(mut self, origin: impl Into<String>) -> Self {
         self.api_origins.push(origin.into());
         self

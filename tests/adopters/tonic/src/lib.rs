@@ -1,23 +1,15 @@
-//! Client of the ledger's gRPC API.
-//!
-//! [`Ledger::from_env`] reads the production settings:
-//!
-//! | variable | |
-//! | --- | --- |
-//! | `LEDGER_URL` | origin of the API, `https://host` or `https://host:port` |
-//! | `LEDGER_DEADLINE_MS` | deadline of each call in milliseconds; default: 3000 |
-//! | `OAUTH_TOKEN_URL`, `OAUTH_CLIENT_ID`, `OAUTH_CLIENT_SECRET`, ... | as in `ClientCredentialsBuilder::from_env` |
+//! A client of the health API, with OAuth 2.0 client credentials.
 
 mod error;
 
-pub use error::{Error, http_status};
-
-use std::env::{self, VarError};
+use std::env;
 use std::time::Duration;
 
-use tonic::Request;
 use tonic::body::Body;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, ClientTlsConfig};
+use tonic::{Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -25,87 +17,105 @@ use tower::ServiceBuilder;
 use tower_bearer_auth::grpc::tonic_0_14::{StatusLayer, StatusService};
 use tower_bearer_auth::grpc::{self, GrpcService};
 use tower_bearer_auth::replay::{Buffered, ReplayBody};
-use tower_bearer_auth::{BearerAuthLayer, ClientCredentials, OnForeignOrigin, TokenSource};
+use tower_bearer_auth::{BearerAuthLayer, ClientCredentials, OnForeignOrigin};
 
-/// Request messages up to this size are kept, so that a call whose token is rejected can be replayed.
+pub use error::{CallError, SetupError};
+
+/// The time for a call in production, with the wait for a token and a replay.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long after the deadline a call whose response has begun may take.
+const STALL_GRACE: Duration = Duration::from_millis(500);
+/// The largest request that is sent again after its token was rejected.
 const REPLAY_LIMIT: usize = 64 * 1024;
 
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(3);
-
 type Bodies = Buffered<fn(ReplayBody<Body>) -> Body>;
-type Stack = StatusService<GrpcService<Channel, ClientCredentials, Bodies>>;
+type Authorized = StatusService<GrpcService<Channel, ClientCredentials, Bodies>>;
 
-/// Calls the ledger with a bearer token. Clones share the connection and the token.
-#[derive(Clone, Debug)]
-pub struct Ledger {
-    health: HealthClient<Stack>,
-    tokens: TokenSource<ClientCredentials>,
-    deadline: Duration,
+/// A client of the health API. Clones share the connection and the token.
+#[derive(Clone)]
+pub struct Health {
+    client: HealthClient<InterceptedService<Authorized, Deadline>>,
+    timeout: Duration,
 }
 
-impl Ledger {
-    /// Reads the settings from the environment. Does no I/O except for `NAME_FILE` variables; needs a tokio runtime.
-    pub fn from_env() -> Result<Self, Error> {
-        let url = env::var("LEDGER_URL").map_err(|_| Error::Setting("LEDGER_URL"))?;
-        let deadline = match env::var("LEDGER_DEADLINE_MS") {
-            Ok(text) => Duration::from_millis(
-                text.parse()
-                    .map_err(|_| Error::Setting("LEDGER_DEADLINE_MS"))?,
-            ),
-            Err(VarError::NotPresent) => DEFAULT_DEADLINE,
-            Err(VarError::NotUnicode(_)) => return Err(Error::Setting("LEDGER_DEADLINE_MS")),
-        };
-        let provider = ClientCredentials::builder()
-            .api_origin(&url)
+impl Health {
+    /// Reads `API_ORIGIN`, `OAUTH_TOKEN_URL`, `OAUTH_CLIENT_ID`, `OAUTH_CLIENT_SECRET` and the optional settings of
+    /// [`ClientCredentials`].
+    pub fn from_env() -> Result<Self, SetupError> {
+        let origin = env::var("API_ORIGIN").map_err(SetupError::Origin)?;
+        let credentials = ClientCredentials::builder()
+            .api_origin(&origin)
             .from_env("OAUTH")?
             .build()?;
         Self::new(
-            &url,
-            provider,
+            &origin,
+            credentials,
             ClientTlsConfig::new().with_enabled_roots(),
-            deadline,
+            CALL_TIMEOUT,
         )
     }
 
-    /// A client of the API at the origin `url`. Connects at the first call.
+    /// Connects at the first call. `credentials` must allow `origin`. `timeout` limits each call.
     pub fn new(
-        url: &str,
-        provider: ClientCredentials,
+        origin: &str,
+        credentials: ClientCredentials,
         tls: ClientTlsConfig,
-        deadline: Duration,
-    ) -> Result<Self, Error> {
-        let endpoint =
-            Channel::from_shared(url.to_owned()).map_err(|_| Error::Setting("LEDGER_URL"))?;
-        let origin = endpoint.uri().clone();
-        let channel = endpoint.tls_config(tls)?.connect_lazy();
-
-        let auth = BearerAuthLayer::new(provider)
+        timeout: Duration,
+    ) -> Result<Self, SetupError> {
+        let channel = Channel::from_shared(origin.to_owned())?
+            .tls_config(tls)?
+            .connect_lazy();
+        let auth = BearerAuthLayer::new(credentials)
             .on_foreign_origin(OnForeignOrigin::Fail)
             .bodies(Bodies::new(REPLAY_LIMIT, Body::new));
-        let tokens = auth.source().clone();
-        let stack = ServiceBuilder::new()
+        let authorized = ServiceBuilder::new()
             .layer(StatusLayer::new())
             .layer(grpc::layer(auth))
             .service(channel);
+        // Above the authorization, so that the deadline includes the wait for a token.
+        let service = InterceptedService::new(authorized, Deadline(timeout));
         Ok(Self {
-            health: HealthClient::with_origin(stack, origin),
-            tokens,
-            deadline,
+            client: HealthClient::with_origin(service, origin.parse()?),
+            timeout,
         })
     }
 
-    /// The cache of tokens, for readiness probes and counters.
-    pub fn tokens(&self) -> &TokenSource<ClientCredentials> {
-        &self.tokens
+    /// Whether `service` is serving.
+    pub async fn is_serving(&self, service: &str) -> Result<bool, CallError> {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let response = self
+            .limit(self.client.clone().check(request))
+            .await?
+            .into_inner();
+        Ok(response.status() == ServingStatus::Serving)
     }
 
-    /// The state of one of the ledger's services.
-    pub async fn status(&self, service: &str) -> Result<ServingStatus, Error> {
-        let mut request = Request::new(HealthCheckRequest {
-            service: service.to_owned(),
-        });
-        request.set_timeout(self.deadline);
-        let response = self.health.clone().check(request).await?;
-        Ok(response.into_inner().status())
+    /// Ends a call whose response stalls: tonic's deadline ends with the head of the response. The limit is later than the
+    /// deadline, because an error at the deadline says whether the call was sent.
+    async fn limit<T>(
+        &self,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, CallError> {
+        match tokio::time::timeout(self.timeout + STALL_GRACE, call).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(CallError::Failed(Status::deadline_exceeded(
+                "the response stalled",
+            ))),
+        }
+    }
+}
+
+/// Sets the deadline of calls that have none.
+#[derive(Clone)]
+struct Deadline(Duration);
+
+impl Interceptor for Deadline {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if !request.metadata().contains_key("grpc-timeout") {
+            request.set_timeout(self.0);
+        }
+        Ok(request)
     }
 }
