@@ -60,10 +60,16 @@ impl Origins {
     /// [`ConfigError`] if `origin` is not an origin (no scheme, no host, an invalid host or port, a user name, a path, a
     /// query, a name that is not ASCII), or if it would receive the token in clear text and is not loopback.
     pub fn allow(self, origin: &str) -> Result<Self, ConfigError> {
+        self.allow_or_hint(origin, "use https, or danger_allow_http if the network below encrypts")
+    }
+
+    /// As [`allow`](Self::allow), for a setting without `danger_allow_http`. `hint` says what to do about clear text.
+    pub(crate) fn allow_or_hint(self, origin: &str, hint: &str) -> Result<Self, ConfigError> {
         let parsed = Origin::parse(origin)?;
         if !parsed.https && !is_loopback(&parsed.host) {
-            return Err(ConfigError::new("origin", format!("{parsed} would receive the token in clear text"))
-                .with_hint("use https, or danger_allow_http if the network below encrypts"));
+            return Err(
+                ConfigError::new("origin", format!("{parsed} would receive the token in clear text")).with_hint(hint)
+            );
         }
         Ok(self.with(parsed))
     }

@@ -104,7 +104,10 @@ pub(super) fn header_value(setting: &str, value: &SecretValue) -> Result<HeaderV
 
 #[cfg(feature = "client-credentials")]
 pub(super) fn origins(setting: &str, texts: &[String]) -> Result<Origins, ConfigError> {
+    // A provider has no setting for an origin in clear text, and needs one origin.
+    const CLEAR_TEXT: &str = "use https; if the network below encrypts, set the https origin here, and the http origin \
+                              with danger_allow_http of BearerAuthLayer";
     texts.iter().try_fold(Origins::none(), |origins, text| {
-        origins.allow(text.trim()).map_err(|error| error.with_setting(setting))
+        origins.allow_or_hint(text.trim(), CLEAR_TEXT).map_err(|error| error.with_setting(setting))
     })
 }

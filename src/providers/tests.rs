@@ -132,6 +132,16 @@ fn every_setting_has_its_variable() {
     assert_eq!(built.label, "staging");
     assert_eq!(built.endpoint.origin(), "https://issuer.test");
     assert_eq!(format!("{:?}", built.origins), "[https://a.test, https://b.test]");
+    // A variable replaces what is set before, and what is set after replaces the variable. Origins are added.
+    let own = || ClientCredentialsBuilder::default().scope("own").label("own").token_url("https://own.test");
+    let read_over = || read(own().api_origin("https://own.test")).unwrap();
+    let built = read_over().build().unwrap();
+    assert_eq!((built.label.as_str(), built.endpoint.origin()), ("staging", "https://issuer.test"));
+    assert_eq!(built.parameters.scope.as_deref(), Some("read write"));
+    assert_eq!(format!("{:?}", built.origins), "[https://own.test, https://a.test, https://b.test]");
+    let built = read_over().scope("later").client_secret_basic(BasicEncoding::Form).build().unwrap();
+    assert_eq!(built.parameters.scope.as_deref(), Some("later"));
+    assert!(format!("{built:?}").contains("Basic("), "{built:?}");
     // A setting of the builder stays if its variable is not set.
     let mut some = all();
     some.retain(|(name, _)| !name.ends_with("CLIENT_ID") && !name.ends_with("SCOPE"));

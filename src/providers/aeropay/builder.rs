@@ -207,7 +207,7 @@ impl AeropayBuilder {
     ///
     /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is
     /// removed. This method reads the files, which blocks. The files of the key and the secret are read again for each
-    /// fetch.
+    /// fetch. A variable replaces what is set before this call, and what is set after this call replaces the variable.
     ///
     /// No other variable may begin with `PREFIX_`, except those that Kubernetes sets for a service whose name begins with
     /// the prefix, for example `PREFIX_SERVICE_HOST`. For two merchants in one process, choose prefixes of which

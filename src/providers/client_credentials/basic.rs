@@ -47,7 +47,7 @@ impl BasicEncoding {
     pub(super) fn check(self, client_id: &str) -> Result<(), ConfigError> {
         if self == Self::Raw && client_id.contains(':') {
             return Err(ConfigError::new("client_id", "it contains a colon, which HTTP Basic cannot send unencoded")
-                .with_hint("use BasicEncoding::Percent, or client_secret_post"));
+                .with_hint("use BasicEncoding::Percent, or remove client_secret_basic"));
         }
         Ok(())
     }

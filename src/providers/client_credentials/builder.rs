@@ -173,8 +173,28 @@ impl ClientCredentialsBuilder {
         self
     }
 
-    /// Adds an origin of the API that accepts the tokens: `https://host` or `https://host:port`. `http` is accepted only for
-    /// loopback addresses.
+    /// Adds an origin of the API that accepts the tokens: `https://host` or `https://host:port`.
+    ///
+    /// To configure the host of the API once, make the origin from the API's URL. Set it before
+    /// [`from_env`](Self::from_env), which otherwise requires `PREFIX_API_ORIGINS`:
+    ///
+    /// ```
+    /// fn of_uri(url: &http::Uri) -> Option<String> {
+    ///     Some(format!("{}://{}", url.scheme_str()?, url.authority()?))
+    /// }
+    ///
+    /// fn of_url(url: &reqwest::Url) -> String { // the same type as `url::Url`
+    ///     url.origin().ascii_serialization()
+    /// }
+    /// # for origin in ["https://api.example", "https://api.example:8443", "https://[::1]"] {
+    /// #     let url = format!("{origin}/orders?page=1");
+    /// #     assert_eq!((of_uri(&url.parse().unwrap()).unwrap(), of_url(&url.parse().unwrap())), (origin.into(), origin.into()));
+    /// # }
+    /// ```
+    ///
+    /// An `http` origin is accepted only for loopback addresses. If the network below encrypts, for example in a service
+    /// mesh, set the `https` origin here, and the `http` origin with
+    /// [`BearerAuthLayer::danger_allow_http`](crate::BearerAuthLayer::danger_allow_http).
     pub fn api_origin(mut self, origin: impl Into<String>) -> Self {
         self.api_origins.push(origin.into());
         self

@@ -26,7 +26,10 @@ impl ClientCredentialsBuilder {
     ///
     /// Each variable is `NAME`, or `NAME_FILE` with the path of a file that contains the value. One trailing newline is
     /// removed. This method reads the files, which blocks. The files of a secret, an assertion, a private key and a certificate
-    /// are read again for each fetch. Origins are added to those of the builder. Variables with other names are ignored.
+    /// are read again for each fetch. Variables with other names are ignored.
+    ///
+    /// A variable replaces what is set before this call. What is set after this call replaces the variable. Origins and
+    /// resources are always added. A setting of the builder counts as set only if it was set before this call.
     ///
     /// # Errors
     ///

@@ -14,16 +14,13 @@ pub(in crate::providers) struct Parameters {
     pub(super) extra: Vec<(String, String)>,
 }
 
-/// Names that have their own setting, or that belong to another kind of request.
-const RESERVED: [&str; 24] = [
+/// Names that have their own setting.
+const OWN: [&str; 7] =
+    ["client_id", "client_secret", "client_assertion", "client_assertion_type", "scope", "resource", "audience"];
+
+/// Names that belong to another kind of request.
+const OTHER: [&str; 17] = [
     "grant_type",
-    "client_id",
-    "client_secret",
-    "client_assertion",
-    "client_assertion_type",
-    "scope",
-    "resource",
-    "audience",
     // Other grants of RFC 6749, and PKCE (RFC 7636).
     "code",
     "code_verifier",
@@ -69,12 +66,14 @@ impl Parameters {
                 ));
             }
             // Names are case-sensitive, but some issuers ignore case.
-            if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
-                return Err(ConfigError::new(
-                    "parameter",
-                    "the name is reserved for this provider or for another grant",
-                )
-                .with_hint("use the builder's method for it"));
+            let is_one_of = |names: &[&str]| names.iter().any(|reserved| name.eq_ignore_ascii_case(reserved));
+            if is_one_of(&OWN) {
+                return Err(ConfigError::new("parameter", "the name is reserved for this provider")
+                    .with_hint("use the builder's method for it"));
+            }
+            if is_one_of(&OTHER) {
+                return Err(ConfigError::new("parameter", "the name is reserved for another grant")
+                    .with_hint("remove it; for another grant, use from_fn or a provider of your own"));
             }
             // RFC 6749 section 3.2: no parameter more than once.
             if self.extra[..at].iter().any(|(other, _)| other == name) {

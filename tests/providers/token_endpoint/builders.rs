@@ -1,12 +1,19 @@
 //! An invalid setting is an error that names the setting, before anything is sent.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_bearer_auth::token_endpoint::{HttpClient, TokenClient, TokenEndpoint};
 use tower_bearer_auth::{
-    AccessPsp, AccessPspBuilder, BasicEncoding, ClientCredentials, ClientCredentialsBuilder, ConfigError, Error,
-    ErrorKind, PrivateKeyJwt, SigningAlgorithm,
+    AccessPsp, AccessPspBuilder, BasicEncoding, BearerAuthLayer, ClientCredentials, ClientCredentialsBuilder,
+    ConfigError, Error, ErrorKind, FixedToken, Origins, PrivateKeyJwt, SigningAlgorithm,
 };
+
+use super::wire::GOOD;
 
 /// Part of the reason of an insecure URL.
 const INSECURE: &str = "clear text";
@@ -95,6 +102,54 @@ fn an_invalid_api_origin_is_rejected() {
         named(general(|b| b.api_origin(origin)), "api_origin", reason);
         named(psp(|b| b.token_url("https://issuer.test").api_origin(origin)), "api_origin", reason);
     }
+}
+
+// A hint that names a setting of another type leads nowhere.
+#[test]
+fn the_hint_for_a_url_in_clear_text_is_one_that_the_user_of_its_setting_can_follow() {
+    let url = "http://api.test";
+    let loopback = "use https; http is only for loopback addresses";
+    let layer_above = "use https; if the network below encrypts, set the https origin here, and the http origin with \
+                       danger_allow_http of BearerAuthLayer";
+    let same_type = "use https, or danger_allow_http if the network below encrypts";
+    let layer = || BearerAuthLayer::new(FixedToken::new("opaque-token").unwrap());
+    for (outcome, hint) in [
+        (general(|b| b.token_url(url)), loopback),
+        (psp(|b| b.token_url(url).api_origin("https://api.test")), loopback),
+        (general(|b| b.api_origin(url)), layer_above),
+        (psp(|b| b.token_url("https://issuer.test").api_origin(url)), layer_above),
+        (layer().allow_origin(url).map(drop), same_type),
+        (Origins::none().allow(url).map(drop), same_type),
+    ] {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.hint(), Some(hint), "{error}");
+    }
+    assert!(layer().danger_allow_http(url).is_ok());
+    assert!(Origins::none().danger_allow_http(url).is_ok());
+}
+
+// R28: the hint for an http origin of a provider.
+#[tokio::test]
+async fn an_http_origin_of_the_layer_is_stamped_beside_the_https_origin_of_the_provider() {
+    let issuer =
+        service_fn(|_: Request<Full<Bytes>>| async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(GOOD))) });
+    let provider = ClientCredentials::builder()
+        .client_id("id")
+        .client_secret("secret")
+        .token_url("https://issuer.test/token")
+        .api_origin("https://api.test")
+        .http_client(TokenClient::new(issuer))
+        .build()
+        .unwrap();
+    let api = service_fn(|request: Request<String>| async move {
+        Ok::<_, Infallible>(Response::new(request.headers().contains_key("authorization").to_string()))
+    });
+    let client = BearerAuthLayer::new(provider).danger_allow_http("http://api.test").unwrap().layer(api);
+    let get = |url: &str| Request::get(url).body(String::new()).unwrap();
+    assert_eq!(client.clone().oneshot(get("http://api.test/orders")).await.unwrap().into_body(), "true");
+    // Another port is another origin.
+    let error = client.oneshot(get("http://api.test:8080/orders")).await.unwrap_err();
+    assert_eq!(Error::find(&*error).unwrap().kind(), ErrorKind::InsecureUrl);
 }
 
 // A hint that is printed twice hides the reason.

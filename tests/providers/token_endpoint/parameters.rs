@@ -132,6 +132,11 @@ fn a_reserved_parameter_is_rejected() {
             "parameter",
         );
     }
+    // The builder has no method for the parameters of another grant.
+    let hint = |name: &str| base(url).parameter(name, "v").build().unwrap_err().hint().unwrap().to_owned();
+    for (name, says) in [("Scope", "the builder's method"), ("grant_type", "from_fn"), ("code", "from_fn")] {
+        assert!(hint(name).contains(says), "{name}: {}", hint(name));
+    }
     for good in ["organization", "response_type", "request_id"] {
         base(url).parameter(good, "7").build().unwrap();
     }

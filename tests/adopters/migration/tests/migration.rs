@@ -182,15 +182,25 @@ mod middleware {
 #[cfg(feature = "oauth2")]
 mod oauth2_crate {
     use std::collections::BTreeSet;
+    use std::process::Stdio;
 
-    use migration::oauth2_crate::{after, before};
+    use migration::oauth2_crate::before;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::process::Command;
 
     use super::Result;
 
-    /// Responds to one token request, and returns its `Authorization` header and the fields of its form.
-    async fn issue(listener: &TcpListener) -> Result<(Option<String>, BTreeSet<String>)> {
+    const ID: &str = "orders";
+    const SECRET: &str = "100 % secret: a+b";
+
+    /// Responds to one request whose head and body are complete. Returns its `Authorization` header and its body.
+    async fn respond(
+        listener: &TcpListener,
+        is_complete: fn(&str) -> bool,
+        status: &str,
+        content: &str,
+    ) -> Result<(Option<String>, String)> {
         let (mut connection, _) = listener.accept().await?;
         let mut request = String::new();
         let mut buffer = [0; 4096];
@@ -198,36 +208,83 @@ mod oauth2_crate {
             let read = connection.read(&mut buffer).await?;
             request.push_str(std::str::from_utf8(&buffer[..read])?);
             if let Some((head, body)) = request.split_once("\r\n\r\n")
-                && body.contains("scope=orders")
+                && is_complete(body)
             {
                 break (head, body);
             }
         };
-        let json = r#"{"access_token":"opaque-token","token_type":"bearer","expires_in":1800}"#;
-        let head_of_response = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
-        let response = format!("{head_of_response}content-length: {}\r\n\r\n{json}", json.len());
+        let head_of_response = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n");
+        let response = format!("{head_of_response}content-length: {}\r\n\r\n{content}", content.len());
         connection.write_all(response.as_bytes()).await?;
-        let basic = head.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization: "));
-        let basic = basic.map(|line| line["authorization: ".len()..].to_owned());
+        let value = head.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization: "));
+        let value = value.map(|line| line["authorization: ".len()..].to_owned());
+        Ok((value, body.to_owned()))
+    }
+
+    /// Responds to one token request, and returns its `Authorization` header and the fields of its form.
+    async fn issue(listener: &TcpListener) -> Result<(Option<String>, BTreeSet<String>)> {
+        let json = r#"{"access_token":"opaque-token","token_type":"bearer","expires_in":1800}"#;
+        let (basic, body) = respond(listener, |body| body.contains("scope=orders"), "200 OK", json).await?;
         Ok((basic, body.split('&').map(str::to_owned).collect()))
     }
 
-    #[tokio::test]
-    async fn both_send_the_same_token_request() -> Result<()> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}/token", listener.local_addr()?);
-        let (id, secret) = ("orders".to_owned(), "100 % secret: a+b".to_owned());
+    /// The client after the migration, with this listener as its issuer and its API.
+    fn client(origin: &str) -> Command {
+        let mut client = Command::new(env!("CARGO_BIN_EXE_orders"));
+        client
+            .env("ORDERS_URL", format!("{origin}/orders"))
+            .env("ORDERS_TOKEN_URL", format!("{origin}/token"))
+            .env("ORDERS_CLIENT_ID", ID)
+            .env("ORDERS_CLIENT_SECRET", SECRET)
+            .env("HTTPS_PROXY", "")
+            .env_remove("https_proxy")
+            .env_remove("ALL_PROXY")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        client
+    }
 
+    #[tokio::test]
+    async fn both_send_the_same_token_request_and_the_status_of_the_api_is_checked() -> Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let origin = format!("http://{}", listener.local_addr()?);
         let (sent, token) = tokio::join!(issue(&listener), async {
-            before::token(url.clone(), id.clone(), secret.clone()).await.map_err(|error| error.to_string())
+            let url = format!("{origin}/token");
+            before::token(url, ID.to_owned(), SECRET.to_owned()).await.map_err(|error| error.to_string())
         });
         assert_eq!(token?, "opaque-token");
-        let layer = after::layer(url, id, secret)?;
-        let (sent_after, token) = tokio::join!(issue(&listener), layer.source().token());
-        assert_eq!(token?.expose_secret(), "opaque-token");
-        let (sent, sent_after) = (sent?, sent_after?);
+        let sent = sent?;
         assert!(sent.0.is_some());
-        assert_eq!(sent, sent_after);
+        for (status, is_success) in [("200 OK", true), ("403 Forbidden", false)] {
+            let ended = client(&origin).spawn()?.wait_with_output();
+            tokio::pin!(ended);
+            let served = async {
+                let sent_after = issue(&listener).await?;
+                let (stamped, _) = respond(&listener, |_| true, status, "the orders").await?;
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>((sent_after, stamped))
+            };
+            let (sent_after, stamped) = tokio::select! {
+                served = served => served?,
+                output = &mut ended => return Err(format!("it ended early: {output:?}").into()),
+            };
+            assert_eq!(sent, sent_after);
+            assert_eq!(stamped.as_deref(), Some("Bearer opaque-token"));
+            let output = ended.await?;
+            assert_eq!(output.status.success(), is_success, "{output:?}");
+            assert_eq!(output.stdout, if is_success { "the orders" } else { "" }.as_bytes());
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_client_after_reads_the_proxy_variables_that_reqwest_reads() -> Result<()> {
+        // A proxy that this crate does not support shows that the variable is read, and the error sends nothing.
+        for name in ["HTTPS_PROXY", "ALL_PROXY"] {
+            let output = client("http://127.0.0.1:9").env(name, "socks5://127.0.0.1:9").output().await?;
+            let error = String::from_utf8(output.stderr)?;
+            assert!(!output.status.success() && error.contains(name) && error.contains("SOCKS"), "{error}");
+        }
         Ok(())
     }
 }

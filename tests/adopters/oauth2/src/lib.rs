@@ -1,63 +1,74 @@
 //! A client of the reports API.
 
-#[cfg(feature = "before")]
-pub mod before;
-mod error;
-
 use std::env;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Uri};
+use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use rustls::crypto::aws_lc_rs;
 use tower::{Layer, ServiceExt};
+use tower_bearer_auth::token_endpoint::HttpClient;
 use tower_bearer_auth::{BasicEncoding, BearerAuth, BearerAuthLayer, BoxError, ClientCredentials, OnForeignOrigin};
 
-pub use error::ReportsError;
+#[cfg(feature = "before")]
+pub mod before;
+mod error;
 
-/// The pooled HTTP client below the token layer.
+pub use error::Error;
+
 pub type Https = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
-/// Fetches reports. Clones share the token and the connections.
-#[derive(Clone)]
+/// The client. A clone is cheap and shares the token.
+#[derive(Clone, Debug)]
 pub struct Reports {
-    api: BearerAuth<Https, ClientCredentials>,
     url: Uri,
+    api: BearerAuth<Https, ClientCredentials>,
 }
 
 impl Reports {
-    /// Reads `REPORTS_ORIGIN`, `OAUTH_TOKEN_URL`, `OAUTH_CLIENT_ID` and `OAUTH_CLIENT_SECRET`.
+    /// Reads `REPORTS_URL`, `REPORTS_TOKEN_URL`, `REPORTS_CLIENT_ID` and `REPORTS_CLIENT_SECRET`, and the proxy for
+    /// token requests from `HTTPS_PROXY`.
     pub fn from_env() -> Result<Self, BoxError> {
-        let origin = env::var("REPORTS_ORIGIN")?;
+        let url = env::var("REPORTS_URL").map_err(|error| format!("REPORTS_URL: {error}"))?;
+        let url: Uri = url.parse().map_err(|error| format!("REPORTS_URL: {error}"))?;
         let provider = ClientCredentials::builder()
-            .api_origin(&origin)
+            .api_origin(origin(&url)?)
             .client_secret_basic(BasicEncoding::Form)
             .scope("reports")
-            .from_env("OAUTH")?
+            .default_lifetime(Duration::from_secs(240))
+            .http_client(HttpClient::builder().proxy_from_env().build()?)
+            .from_env("REPORTS")?
             .build()?;
         let tls = HttpsConnectorBuilder::new().with_provider_and_native_roots(aws_lc_rs::default_provider())?;
         let connector = tls.https_only().enable_http1().build();
-        Self::new(&origin, provider, Client::builder(TokioExecutor::new()).build(connector))
+        Ok(Self::new(url, provider, Client::builder(TokioExecutor::new()).build(connector)))
     }
 
-    /// A client of the API at `origin`, to which `provider` must allow its tokens.
-    pub fn new(origin: &str, provider: ClientCredentials, https: Https) -> Result<Self, BoxError> {
+    /// A client of the report at `url`. `provider` must allow the origin of `url`.
+    pub fn new(url: Uri, provider: ClientCredentials, https: Https) -> Self {
         let layer = BearerAuthLayer::new(provider).on_foreign_origin(OnForeignOrigin::Fail);
-        Ok(Self { api: layer.layer(https), url: format!("{origin}/reports").parse()? })
+        Self { url, api: layer.layer(https) }
     }
 
-    /// Fetches the reports.
-    pub async fn fetch(&self) -> Result<Bytes, ReportsError> {
+    pub async fn fetch(&self) -> Result<Bytes, Error> {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = self.url.clone();
-        let response = self.api.clone().oneshot(request).await?;
-        if !response.status().is_success() {
-            return Err(ReportsError::Status(response.status()));
+        let response = self.api.clone().oneshot(request).await.map_err(Error::Call)?;
+        match response.status() {
+            StatusCode::OK => {}
+            status => return Err(Error::Status(status)),
         }
-        let body = response.into_body().collect().await.map_err(BoxError::from)?;
+        let body = response.into_body().collect().await.map_err(|error| Error::Body(error.into()))?;
         Ok(body.to_bytes())
     }
+}
+
+fn origin(url: &Uri) -> Result<String, BoxError> {
+    let scheme = url.scheme_str().ok_or("REPORTS_URL has no scheme")?;
+    let authority = url.authority().ok_or("REPORTS_URL has no host")?;
+    Ok(format!("{scheme}://{authority}"))
 }
