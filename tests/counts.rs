@@ -20,7 +20,7 @@ use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::task::noop_waker_ref;
-use http::header::{ACCEPT, AUTHORIZATION, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, COOKIE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -121,6 +121,15 @@ fn request_with_headers(count: usize) -> Request<Full<Bytes>> {
         let name = HeaderName::try_from(format!("x-header-{number}")).unwrap();
         request.headers_mut().insert(name, HeaderValue::try_from(format!("the value of header {number}")).unwrap());
     }
+    request
+}
+
+/// The same, with a value that is cloned and not copied as text.
+fn request_with_a_sensitive_header(count: usize) -> Request<Full<Bytes>> {
+    let mut request = request_with_headers(count - 1);
+    let mut value = HeaderValue::from_static("a session");
+    value.set_sensitive(true);
+    request.headers_mut().insert(COOKIE, value);
     request
 }
 
@@ -258,6 +267,7 @@ fn a_stamped_request_allocates_no_more_than_its_bound() {
         ("empty", after(2, &one, empty)),
         ("empty, 10 headers", after(2, &one, || request_with_headers(10))),
         ("empty, 20 headers", after(2, &one, || request_with_headers(20))),
+        ("empty, 40 headers, one of them sensitive", after(2, &one, || request_with_a_sensitive_header(40))),
         ("empty, 16 at once", in_flight(15, &one)),
         ("off, the service cloned", cloned_for_each(&one.clone().bodies(replay::Off))),
         ("empty, the service cloned", cloned_for_each(&one)),

@@ -13,7 +13,7 @@ use super::jitter::Jitter;
 use super::map::Map;
 use super::rotations::Rotations;
 use super::stats::{Recorder, SourceStats};
-use crate::clock::{self, AnyClock, Now};
+use crate::clock::{AnyClock, Now, next_tick};
 use crate::provider::TokenProvider;
 use crate::refresh::{self, RefreshPolicy};
 use crate::telemetry::{Event, Telemetry};
@@ -58,7 +58,7 @@ impl<P: TokenProvider> Cache<P> {
     fn entry_with(&self, key: &P::Key, shared: impl FnOnce() -> Arc<P::Key>) -> Arc<Entry<P::Key>> {
         self.map.get_or_insert(key, || {
             let rng = self.rng.lock().fork();
-            Entry::new(shared(), Jitter::Random(rng), clock::next_tick())
+            Entry::new(shared(), Jitter::Random(rng), next_tick())
         })
     }
 

@@ -156,7 +156,7 @@ impl<K> Entry<K> {
     pub(super) fn touch(&self, tick: u64) {
         // A busy key is touched often within one tick. Without the check, each use would write a cache line that cores share.
         if self.last_use.load(Ordering::Relaxed) < tick {
-            self.last_use.store(tick, Ordering::Relaxed);
+            self.last_use.fetch_max(tick, Ordering::Relaxed);
         }
     }
 

@@ -14,7 +14,7 @@ use super::fetch::Fetch;
 use super::fetch_handle::{FetchHandle, OutcomeReceiver, is_fetching};
 use super::grant::{Awaited, Grant, Lookup};
 use super::slot::InFlight;
-use crate::clock::{self, Now};
+use crate::clock::{Now, next_tick};
 use crate::error::{Error, ErrorKind};
 use crate::provider::TokenProvider;
 use crate::rt;
@@ -51,7 +51,7 @@ impl<P: TokenProvider> Cache<P> {
         let entry = self.entry(key);
         let result = match entry.fresh(now) {
             Some(token) if matches!(query.wanted, Wanted::Usable) => {
-                entry.touch(tick.unwrap_or_else(clock::next_tick));
+                entry.touch(tick.unwrap_or_else(next_tick));
                 granted(entry, token)
             }
             _ => self.lookup_in_slot(entry, query, self.clock.now(), Purpose::Request),
@@ -88,7 +88,7 @@ impl<P: TokenProvider> Cache<P> {
                 entry = self.entry_again(&entry);
                 continue;
             }
-            entry.touch(clock::next_tick());
+            entry.touch(next_tick());
             let Query { wanted, patience } = query;
             stuck = self.take_stuck(&entry, &mut slot, wanted.demand().is_some(), now).or(stuck);
             // A caller that finds a stuck fetch, or has waited for a cancelled one, starts the next one at once.
@@ -244,7 +244,7 @@ impl<P: TokenProvider> Cache<P> {
         let slot = entry.lock();
         if let Some(token) = slot.usable(now).cloned() {
             drop(slot);
-            entry.touch(clock::next_tick());
+            entry.touch(next_tick());
             return granted(Arc::clone(entry), token);
         }
         let waits = slot.waits_after(&error, query.patience, now);

@@ -21,6 +21,7 @@ const MAX_COPIED: usize = 512;
 const MAX_BUFFERS: usize = 64;
 const MAX_TEXT: usize = 4 * 1024;
 const MAX_HEADERS: usize = 64;
+const MAX_VALUES: usize = 16;
 
 thread_local! {
     /// The buffers that no request uses. They are freed when the thread ends.
@@ -133,7 +134,10 @@ impl Buffer {
     fn give_back(mut self: Box<Self>) {
         // Before `UNUSED` is borrowed: the `Drop` of an extension may send a request.
         self.wipe();
-        if self.text.capacity() > MAX_TEXT || self.headers.capacity() + self.values.capacity() > MAX_HEADERS {
+        let is_large = self.text.capacity() > MAX_TEXT
+            || self.headers.capacity() > MAX_HEADERS
+            || self.values.capacity() > MAX_VALUES;
+        if is_large {
             return;
         }
         let _ = UNUSED.try_with(|unused| {
@@ -166,6 +170,10 @@ impl Buffer {
         }
         (self.scheme, self.authority, self.path) = (None, None, None);
         self.waited = Waited::default();
+        // The text of another method may be long.
+        if !matches!(self.method, Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE) {
+            self.method = Method::GET;
+        }
     }
 
     #[inline]
