@@ -106,9 +106,8 @@ mod middleware {
         let (status, retry_after) = status_for(&error.into());
         let mut response = http::Response::new(());
         *response.status_mut() = status;
-        if let Some(delay) = retry_after {
-            let rounded_up = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-            response.headers_mut().insert(RETRY_AFTER, rounded_up.into());
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         response
     }
