@@ -268,9 +268,8 @@ pub(crate) async fn a_node_that_stops_costs_the_other_names_no_new_connection() 
     let mut admin = cluster.0[1].admin().await;
     let before = cluster.0[1].connections(&mut admin).await;
     cluster.0[0].freeze();
-    for _ in 0..8 {
-        // It is dropped after its time, or fails.
-        assert!(!matches!(tokio::time::timeout(LIMIT, store.claim(&hung, &A, TTL, None)).await, Ok(Ok(_))));
+    for _ in 0..20 {
+        drop_early(&store, &hung);
         let claim = tokio::time::timeout(LIMIT, store.claim(&served, &A, TTL, None)).await;
         assert_eq!(claim.unwrap().unwrap(), Claim::Lease);
     }
