@@ -146,7 +146,8 @@ impl Connection {
     /// check, the case `nodes_that_restart_empty_are_used_again` fails in about half of its runs.
     /// <https://github.com/redis-rs/redis-rs/issues/1953> is similar.
     ///
-    /// One node that responds is enough: a node that hangs says nothing about the others. `PING` would need another permission.
+    /// The response of one node is enough: a node that hangs says nothing about the others. An error of a server is a response too.
+    /// `PING` would need another permission.
     async fn responds(&mut self) -> bool {
         let Self::Cluster(connection, needs_check) = self else { return true };
         if !needs_check.load(Ordering::Relaxed) {

@@ -21,7 +21,7 @@ const A: [u8; 16] = [1; 16];
 const B: [u8; 16] = [2; 16];
 /// What `Shared` allows for a call.
 const LIMIT: Duration = Duration::from_millis(500);
-/// On a busy machine, a check can take too long for nothing. Fewer new connections than this are no fault.
+/// Fewer new connections than this are allowed: on a busy machine, a check can time out although the nodes respond.
 const FEW: u64 = 5;
 /// The slots of the three nodes.
 const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
@@ -242,7 +242,7 @@ fn drop_early(store: &RedisStore, name: &str) {
     assert!(store.claim(name, &A, TTL, None).now_or_never().is_none());
 }
 
-// R89: a fetch that is cancelled drops its call early. The user has the documented permissions, which allow the check.
+// R89: a fetch that is cancelled drops its call early. The user has the documented permissions.
 pub(crate) async fn calls_that_are_dropped_early_keep_the_connection() {
     let cluster = Cluster::start_with_rule().await;
     let store = RedisStore::builder(cluster.urls("orders:secret@")).cluster().build().unwrap();
