@@ -20,8 +20,8 @@ const MAX_MILLIS: u128 = 100 * 365 * 24 * 60 * 60 * 1000;
 /// The connection is made in the first fetch. All fetches share it. It is made anew after an I/O error, after `READONLY`, and when
 /// the runtime in which it was made has ended. The call that notices it is sent once more.
 ///
-/// The connection to a cluster is also made anew after a call that was dropped without a response, if no other call got one in the
-/// meantime.
+/// After a call of a cluster was dropped without a response, the next call checks the connection with `EVAL "return 1" 0`. If no node
+/// responds within 100 ms, the connection is made anew. If that fails, the old one stays.
 ///
 /// **Runtimes.** A task of the runtime that connected does the I/O. If two runtimes share one store, both must run: a current-thread
 /// runtime that is not running makes the calls of the other one time out.
