@@ -91,6 +91,9 @@ const STANDARD: &[DocumentedError] = &[
     row(None, "temporarily_unavailable", ErrorKind::Unavailable, "is temporarily unavailable", ""),
 ];
 
+/// RFC 8470 section 5.2. `http` has no constant for it before version 1.2.
+const TOO_EARLY: u16 = 425;
+
 /// The longest undocumented code that an error shows.
 const MAX_OTHER_CODE: usize = 40;
 
@@ -100,7 +103,7 @@ pub(super) fn transient(response: &EndpointResponse) -> Option<Error> {
         StatusCode::REQUEST_TIMEOUT => (ErrorKind::Timeout, "reports a request timeout"),
         StatusCode::TOO_MANY_REQUESTS => (ErrorKind::Throttled, "limits the rate of token requests"),
         StatusCode::MISDIRECTED_REQUEST => (ErrorKind::Unavailable, "does not serve this host on this connection"),
-        StatusCode::TOO_EARLY => (ErrorKind::Unavailable, "asks for the request again later"),
+        status if status.as_u16() == TOO_EARLY => (ErrorKind::Unavailable, "asks for the request again later"),
         status if status.is_server_error() => (ErrorKind::Unavailable, "is unavailable"),
         _ => return None,
     };
