@@ -85,6 +85,11 @@ async fn call(status: StatusCode, body: Bytes) -> Result<IssuedToken, Error> {
     token
 }
 
+/// What Node's HTTP/2 server sends to a client with HTTP/1.1.
+fn is_of_an_http2_server(body: &str) -> bool {
+    ["Missing", "Unknown"].iter().any(|word| body.starts_with(&format!("{word} ALPN Protocol, expected `h2`")))
+}
+
 /// `None` if the document is too deep for the oracle.
 fn expected(status: StatusCode, body: &str) -> Option<Expected> {
     let number = status.as_u16();
@@ -107,6 +112,7 @@ fn expected(status: StatusCode, body: &str) -> Option<Expected> {
     let failure = |kind| Some(Expected::Failure(by_code.unwrap_or(kind)));
     match number {
         200..=299 => {}
+        403 if is_of_an_http2_server(body) => return failure(ErrorKind::Config),
         401 | 403 => return failure(ErrorKind::InvalidCredentials),
         404 | 405 | 410 => return failure(ErrorKind::Config),
         400..=499 => return failure(ErrorKind::InvalidRequest),
