@@ -213,7 +213,7 @@ impl AnyClock {
     }
 
     /// The same as `now`, but the reading of the wall clock may be up to 10 ms old. For the cached path.
-    // Inlined as `recent_with_tick` is.
+    // Inlined for the same reason as `recent_with_tick`.
     #[inline(always)]
     pub(crate) fn recent(&self) -> Now {
         self.recent_with_tick().0
@@ -262,7 +262,7 @@ struct LastWall {
 thread_local!(static LAST_WALL: Cell<Option<LastWall>> = const { Cell::new(None) });
 
 /// Reads the wall clock only if the last reading is too old. A reading takes about a tenth of the time of a stamped request.
-// Inlined as `recent_with_tick` is.
+// Inlined for the same reason as `recent_with_tick`.
 #[inline(always)]
 fn recent(last: &Cell<Option<LastWall>>, mono: Instant, wall: impl FnOnce() -> SystemTime) -> (Now, u64) {
     match last.get() {

@@ -245,8 +245,8 @@ impl AccessPspBuilder {
     ///
     /// # Errors
     ///
-    /// As [`ClientCredentialsBuilder::from_env`]. An unknown variable is an error with its name. Settings that are made
-    /// after this call do not count.
+    /// As [`ClientCredentialsBuilder::from_env`]. An unknown variable is an error with its name. So is an incomplete
+    /// environment: this check sees only the settings that are made before this call.
     pub fn from_env(self, prefix: &str) -> Result<Self, ConfigError> {
         let variables = Variables::new(prefix, &process)?;
         variables.check_names(VARIABLES, process_names())?;

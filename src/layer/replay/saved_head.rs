@@ -170,7 +170,7 @@ impl Buffer {
         }
         (self.scheme, self.authority, self.path) = (None, None, None);
         self.waited = Waited::default();
-        // The text of another method may be long.
+        // The text of an extension method has no limit.
         if !matches!(self.method, Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE) {
             self.method = Method::GET;
         }

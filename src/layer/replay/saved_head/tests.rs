@@ -223,6 +223,11 @@ fn a_thread_keeps_a_bounded_number_of_buffers_of_a_bounded_size() {
         assert_eq!(unused(), 1);
         UNUSED.with_borrow_mut(Vec::clear);
     }
+    // The text of an extension method has no limit, so it is not kept.
+    let mut other = Request::new(());
+    *other.method_mut() = Method::from_bytes(&[b'X'; 1_000]).unwrap();
+    drop(SavedHead::of(&other, None));
+    UNUSED.with_borrow(|unused| assert!(unused.iter().all(|buffer| buffer.method == Method::GET)));
     drop(SavedHead::of(&request, None));
     assert!(text_of(|buffer| buffer.text.capacity()).iter().all(|capacity| *capacity <= MAX_TEXT));
 }
